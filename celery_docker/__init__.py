@@ -1,0 +1,1 @@
+"""celery-docker: a queue for container jobs on your own Debian machines."""

@@ -1,0 +1,71 @@
+"""The Celery application of a worker: its configuration, and why each value is what it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from celery import Celery
+
+from celery_docker import jobspec, settings, store
+from celery_docker.runner import Runner
+from celery_docker.tasks import RunDocker
+
+_TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+def make(chosen: settings.Settings, runner: Runner) -> Celery:
+    """Return the application that runs jobs through `runner`. Nothing is connected yet."""
+    url, tls = _split_tls(chosen.broker_url)
+    app = Celery("celery_docker", set_as_current=False)
+    app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")
+    app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
+    app.register_task(RunDocker(runner))
+    return app
+
+
+def _split_tls(url: str) -> tuple[str, dict[str, str] | None]:
+    """Return the URL without its TLS options, and those for Celery; a server is verified unless the URL says no."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url, None
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items() if name in _TLS_OPTIONS}
+    verify = query.pop("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    return urlunsplit(parts._replace(query="")), {"ssl_cert_reqs": f"CERT_{verify.upper()}", **query}
+
+
+_BASE: dict[str, Any] = {
+    "task_default_queue": jobspec.DEFAULT_QUEUE,
+    # A pickle is a program; nothing but JSON is read or written.
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    # A message is taken when a slot is free, so that queued jobs stay in Redis for other hosts.
+    "worker_disable_prefetch": True,
+    "worker_prefetch_multiplier": 1,
+    "worker_pool": "celery_docker.tasks:Slots",
+    # The broker may be away for as long as it likes; the defaults give up.
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
+    "broker_transport_options": {
+        "socket_timeout": store.CALL_TIMEOUT_S,
+        "socket_connect_timeout": store.CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": store.HEALTH_CHECK_S,
+        "retry_on_timeout": False,
+    },
+    # A result that could not be stored is stored later, not dropped.
+    "result_backend_always_retry": True,
+    "result_backend_max_retries": math.inf,
+    "redis_socket_timeout": store.CALL_TIMEOUT_S,
+    "redis_socket_connect_timeout": store.CONNECT_TIMEOUT_S,
+    "redis_socket_keepalive": True,
+    "redis_backend_health_check_interval": store.HEALTH_CHECK_S,
+    # One backend for all slots instead of one connection pool each; storing is all that slots do with it.
+    "result_backend_thread_safe": True,
+    # The worker configures its own logging.
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+}

@@ -1,0 +1,326 @@
+"""Docker, as the worker uses it: one class, plain values in and out.
+
+Owns every call to Docker and what its answers mean; the only importer of docker. Must not import the shell.
+Invariants: a call ends within its timeout; a call whose answer was lost is never repeated blindly but looked up; what
+is gone already counts as done.
+
+The calls of a job go through `enginehttp`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
+so that none is used twice, and closes the pool of a request in another thread once 25 more URLs were asked for.
+docker-py serves where it knows more: the registry's credentials for a pull.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from celery_docker import cgroup, container, enginefault, enginehttp, errors, logstream
+from celery_docker.plan import ContainerPlan
+
+_LEAST_API = (1, 41)
+_PULL_SILENCE_S = 600
+_MAX_PAUSE_S = 5.0
+_RUNNING = (container.Status.RUNNING, container.Status.PAUSED, container.Status.RESTARTING)
+
+
+class DockerEngine:
+    """Docker at `base_url` (unix:///PATH), for any number of threads; `connections`: how many to keep open.
+
+    Nothing is asked of Docker before the first call, so that an engine can be made while Docker is away.
+    """
+
+    def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
+        self._base_url = base_url
+        self._call_timeout_s = call_timeout_s
+        self._http = enginehttp.Http(base_url.removeprefix("unix://"), keep=connections)
+        self._api: str | None = None
+        self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
+
+    def check(self) -> str:
+        """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
+        version = self._call("GET", "/version")
+        if not version.ok:
+            raise enginefault.refused(f"Docker at {self._base_url} does not work", version.status, version.text)
+        with self._reaching():
+            return f"Docker {version.json()['Version']} (API {version.json()['ApiVersion']})"
+
+    def inspect(self, name: str) -> container.Container | None:
+        """Return the container of that name or id, None if there is none."""
+        details = self._details(name)
+        return None if details is None else _container(details)
+
+    def create(self, plan: ContainerPlan) -> str:
+        """Make the planned container and return its id.
+
+        Raises `NameTaken`, `ImageMissing`, `RequestError` where the plan cannot be met, `HostError` otherwise. An
+        answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
+        """
+        try:
+            answer = self._call("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
+            if answer.ok:
+                return str(self._parsed(answer)["Id"])
+        except errors.EngineAway:
+            found = self.inspect(plan.name)
+            if found is None or not plan.body["Labels"].items() <= found.labels.items():
+                raise
+            return found.container_id
+        raise enginefault.create_refused(plan.name, plan.image, answer.status, answer.text)
+
+    def pull(self, image: str) -> None:
+        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later."""
+        name, tag, credentials = _pull_arguments(image)
+        path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
+        opened = self._open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
+        with contextlib.closing(opened), self._reaching(_PULL_SILENCE_S):
+            if opened.response.status >= 400:
+                answer = enginehttp.Answer(opened.response.status, opened.response.read())
+                raise enginefault.pull_refused(image, answer.status, answer.text)
+            for line in opened.response:
+                _check_progress(image, line)
+        # A stream that was cut between two lines looks like a good end.
+        if self._call("GET", f"/images/{quote(image)}/json").status == 404:
+            raise enginefault.pull_refused(image, None, "the pull ended without it")
+
+    def digest(self, image_id: str) -> str:
+        """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""
+        return self._digests(image_id)
+
+    def attach(self, container_id: str) -> logstream.LogStream:
+        """Return the output from now on; attached before the start, nothing is lost."""
+        path = f"/containers/{container_id}/attach?stdout=1&stderr=1&stream=1"
+        opened = self._open_output("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
+        # The answer has no body: what follows it on the connection is the stream.
+        return _log_stream(opened, opened.response.fp.read1)
+
+    def replay(self, container_id: str) -> logstream.LogStream:
+        """Return the whole log from its beginning, followed while the container runs."""
+        opened = self._open_output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1", {})
+        return _log_stream(opened, opened.response.read1)
+
+    def start(self, container_id: str) -> None:
+        """Start a container that was made; one that was started already is fine.
+
+        Raises `CannotStart` where its command is missing or may not be executed, `RequestError` where Docker refuses
+        it for another reason of the job's own, `HostError` otherwise.
+        """
+        try:
+            answer = self._call("POST", f"/containers/{container_id}/start")
+        except errors.EngineAway:
+            found = self.inspect(container_id)
+            if found is None or found.status is container.Status.CREATED:
+                raise
+            return
+        if not answer.ok:
+            details = (self._details(container_id) or {}) if answer.status == 400 else {}
+            exit_code = details.get("State", {}).get("ExitCode")
+            raise enginefault.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
+
+    def wait(self, container_id: str) -> None:
+        """Return as soon as the container is not running any more, or is gone; however long Docker is away."""
+        for pause_s in _pauses():
+            with contextlib.suppress(errors.HostError):
+                if self._waited(container_id, math.inf) or self._has_ended(container_id):
+                    return
+            time.sleep(pause_s)
+
+    def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
+        """Stop a container: its signal, the grace, then KILL; again until Docker says that it does not run.
+
+        `signal` None: the one that the image names, SIGTERM by default.
+        """
+        for pause_s in _pauses():
+            with contextlib.suppress(errors.HostError):
+                self._stop_once(container_id, signal, grace_s)
+            with contextlib.suppress(errors.HostError):
+                if self._has_ended(container_id):
+                    return
+            time.sleep(pause_s)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container and its anonymous volumes, running or not; one that is gone already is fine."""
+        answer = self._call("DELETE", f"/containers/{container_id}?v=1&force=1")
+        if answer.ok or answer.status == 404:
+            return
+        if answer.status == 409:  # somebody else is at it, or it cannot be killed
+            found = self.inspect(container_id)
+            if found is None or found.status is container.Status.REMOVING:
+                return
+        raise enginefault.refused(f"container {container_id[:12]} cannot be removed", answer.status, answer.text)
+
+    def usage(self, c: container.Container) -> container.Usage:
+        """Return what a running container has used so far, from the kernel's files; asks nothing of Docker."""
+        return cgroup.usage(c)
+
+    def close(self) -> None:
+        """Close the idle connections; the engine makes new ones when it is used again."""
+        self._http.close()
+
+    def _stop_once(self, container_id: str, signal: str | None, grace_s: int) -> None:
+        path = f"/containers/{container_id}"
+        if signal is not None:  # a stop takes a signal only since API 1.42
+            killed = self._call("POST", f"{path}/kill?{urlencode({'signal': signal})}")
+            if killed.ok and grace_s and self._waited(container_id, grace_s):
+                return
+            grace_s = 0 if killed.ok else grace_s
+        self._call("POST", f"{path}/stop?t={grace_s}", timeout_s=self._call_timeout_s + grace_s)
+
+    def _waited(self, container_id: str, timeout_s: float) -> bool:
+        """Wait until Docker says that the container does not run; False for any other answer, or none in time."""
+        path = f"/containers/{container_id}/wait?condition=not-running"
+        try:
+            answer = self._call("POST", path, timeout_s=timeout_s)
+            return answer.ok and not self._parsed(answer).get("Error")
+        except errors.EngineAway:
+            return False
+
+    def _has_ended(self, container_id: str) -> bool:
+        found = self.inspect(container_id)
+        return found is None or found.status not in _RUNNING
+
+    def _details(self, name: str) -> dict[str, Any] | None:
+        answer = self._call("GET", f"/containers/{quote(name, safe='')}/json")
+        if answer.status == 404:
+            return None
+        if not answer.ok:
+            raise enginefault.refused(f"container {name} cannot be inspected", answer.status, answer.text)
+        details: dict[str, Any] = self._parsed(answer)
+        return details
+
+    def _look_up_digest(self, image_id: str) -> str:
+        answer = self._call("GET", f"/images/{quote(image_id)}/json")
+        digests = self._parsed(answer).get("RepoDigests") if answer.ok else None
+        if answer.ok or answer.status == 404:
+            return str(digests[0]) if digests else image_id
+        raise enginefault.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
+
+    def _call(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> enginehttp.Answer:
+        """Ask Docker; `timeout_s` None is the engine's own, infinity waits for ever."""
+        timeout_s = timeout_s or self._call_timeout_s
+        with self._reaching(timeout_s):
+            answer = self._http.call(method, self._versioned(path), body=body, timeout_s=timeout_s)
+        if answer.status == 400 and "client version" in answer.text:
+            self._api = None
+            raise errors.EngineAway(f"Docker at {self._base_url} was replaced by another version; ask again")
+        return answer
+
+    def _open(self, method: str, path: str, headers: Mapping[str, str], timeout_s: float) -> enginehttp.Opened:
+        with self._reaching(timeout_s):
+            return self._http.open(method, self._versioned(path), headers=headers, timeout_s=timeout_s)
+
+    def _open_output(self, method: str, path: str, headers: Mapping[str, str]) -> enginehttp.Opened:
+        """Open a stream: the answer has to begin in time, what follows may take for ever."""
+        opened = self._open(method, path, headers, self._call_timeout_s)
+        if opened.response.status >= 400:
+            with contextlib.closing(opened), self._reaching():
+                answer = enginehttp.Answer(opened.response.status, opened.response.read())
+            raise enginefault.refused("the output cannot be read", answer.status, answer.text)
+        opened.connection.sock.settimeout(None)
+        return opened
+
+    def _versioned(self, path: str) -> str:
+        """Return the path in the oldest API that both sides speak: the same answers from every Docker."""
+        api = self._api
+        if api is None:
+            server = self._http.call("GET", "/version", timeout_s=self._call_timeout_s).json()
+            if _numbers(server["ApiVersion"]) < _LEAST_API:
+                raise errors.HostError(
+                    f"Docker at {self._base_url} speaks API {server['ApiVersion']}, 1.41 is the least; "
+                    "install Docker Engine 20.10 or later"
+                )
+            least = max(_LEAST_API, _numbers(server.get("MinAPIVersion", "1.41")))
+            api = self._api = ".".join(map(str, least))
+        return f"/v{api}{path}"
+
+    def _parsed(self, answer: enginehttp.Answer) -> Any:
+        with self._reaching():
+            return answer.json()
+
+    @contextlib.contextmanager
+    def _reaching(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Turn whatever keeps an answer from coming into `EngineAway` or `EngineDenied`."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as exc:
+            self._api = None  # whoever answers next may be another version
+            raise enginefault.unreachable(exc, self._base_url, timeout_s or self._call_timeout_s) from exc
+
+
+def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
+    """Return name, tag or digest, and the header with the credentials that `docker login` left for its registry."""
+    import docker.auth  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
+    import docker.errors
+    import docker.utils
+
+    name, tag = docker.utils.parse_repository_tag(image)
+    try:
+        registry, _ = docker.auth.resolve_repository_name(name)
+        known = docker.auth.resolve_authconfig(docker.auth.load_config(), registry)
+    except docker.errors.InvalidRepository as exc:
+        raise errors.RequestError(f"image {image!r} is not an image name: {enginefault.one_line(str(exc))}") from exc
+    except docker.errors.DockerException as exc:
+        raise errors.HostError(
+            f"the credentials for {registry} cannot be read: {enginefault.one_line(str(exc))}; see docker login"
+        ) from exc
+    return name, tag or "latest", {"X-Registry-Auth": docker.auth.encode_header(known).decode()} if known else {}
+
+
+def _check_progress(image: str, line: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        report = json.loads(line)
+        detail = report.get("errorDetail") or {}
+        if "error" in report or detail:
+            raise enginefault.pull_refused(image, detail.get("code"), detail.get("message") or report["error"])
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = 0.1
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+
+def _log_stream(opened: enginehttp.Opened, read1: Callable[[int], bytes]) -> logstream.LogStream:
+    def chunks() -> Iterator[bytes]:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            while chunk := read1(logstream.PIECE_BYTES):
+                yield chunk
+
+    return logstream.LogStream(chunks(), opened.connection.sock, opened.close)
+
+
+def _container(details: Mapping[str, Any]) -> container.Container:
+    state = details["State"]
+    status = container.Status(state["Status"])
+    ended = status not in _RUNNING and (_moment(state["FinishedAt"]) is not None or bool(state["Error"]))
+    return container.Container(
+        container_id=details["Id"],
+        name=details["Name"].removeprefix("/"),
+        status=status,
+        labels=details["Config"]["Labels"] or {},
+        image_id=details["Image"],
+        exit_code=state["ExitCode"] if ended else None,
+        oom_killed=state["OOMKilled"] if ended else None,
+        error=state["Error"] or None,
+        pid=state["Pid"] or None,
+        started_at=_moment(state["StartedAt"]),
+        finished_at=_moment(state["FinishedAt"]) if ended else None,
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """Return Docker's time; it writes year 1 for one that has not come."""
+    return None if text.startswith("0001-") else datetime.fromisoformat(text)
+
+
+def _numbers(api: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in api.split("."))

@@ -1,0 +1,143 @@
+"""What it means when Docker refuses, or does not answer at all: which of our errors, in which words.
+
+Owns the judgement whose fault it is. Decides from typed facts (HTTP status, errno) where there are any. Must not import
+docker: the engine hands over status, text and exceptions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import re
+from collections.abc import Iterator
+
+from celery_docker import errors
+
+CANNOT_START = {126: "it may not be executed; check its permissions in the image", 127: "not found in the image"}
+# exit code 1: the program is there and executable, but not for this kind of machine
+_INIT_FAILURE = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<command>.*) failed: (?P<reason>[^\n]*)")
+
+# Docker reports a failed pull as one line of text, mostly with HTTP status 404 or 500, or inside a stream that began
+# with 200. A status that can only mean the request decides first; then these words, which registries and dockerd use
+# for a name that does not exist or may not be read. Everything else is the host's trouble and passes.
+_REQUEST_STATUS = (400, 401, 403, 404)
+_BUSY_STATUS = 429
+_BUSY_PHRASES = ("toomanyrequests", "too many requests", "rate limit")
+_REQUEST_PHRASES = (
+    "manifest unknown",
+    "name unknown",
+    "name invalid",
+    "repository name not known",
+    "repository does not exist",
+    "pull access denied",
+    "requested access to the resource is denied",
+    "insufficient_scope",
+    "unauthorized",
+    "authentication required",
+    "no basic auth credentials",
+    "no matching manifest",
+    "does not match the specified platform",
+    "invalid reference format",
+)
+
+
+def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
+    """Return the error that a refused create stands for."""
+    if status == 404:
+        return errors.ImageMissing(f"image {image!r} is not on this host; pull it")
+    if status == 409:
+        return errors.NameTaken(f"a container named {name} exists already; look at it first")
+    if status == 400:
+        return errors.RequestError(f"Docker refuses this job: {one_line(text)}")
+    return refused(f"container {name} cannot be made", status, text)
+
+
+def start_refused(command: str, exit_code: int | None, status: int | None, text: str) -> errors.CeleryDockerError:
+    """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
+    if status == 400 and exit_code in CANNOT_START:
+        why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"
+        return errors.CannotStart(why, exit_code)
+    if status == 400:
+        return errors.RequestError(f"the container cannot be started: {one_line(text)}")
+    return refused("the container cannot be started", status, text)
+
+
+def init_refused(exit_code: int | None, stderr: bytes) -> errors.CannotStart | None:
+    """Return what Docker's init says about a command that it could not start, None where the command ran.
+
+    With an init the start succeeds, and the container's whole error output is this one line. Only that is taken for
+    it: a shell that does not find a command exits with 127 too.
+    """
+    match = _INIT_FAILURE.fullmatch(stderr.strip().decode(errors="replace"))
+    if match is None or exit_code not in (1, 126, 127):
+        return None
+    why = CANNOT_START.get(exit_code, match["reason"].lower())
+    return errors.CannotStart(f"command {match['command']!r} cannot be started: {why}", max(exit_code, 126))
+
+
+def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDockerError:
+    """Return the error that a failed pull stands for; `status` None: it failed inside the stream."""
+    words = text.lower()
+    busy = status == _BUSY_STATUS or any(phrase in words for phrase in _BUSY_PHRASES)
+    if not busy and (status in _REQUEST_STATUS or any(phrase in words for phrase in _REQUEST_PHRASES)):
+        return errors.RequestError(f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag")
+    return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
+
+
+def refused(what: str, status: int | None, text: str) -> errors.HostError:
+    """Return the error for a refusal that says nothing about the job."""
+    return errors.HostError(f"{what}: {one_line(text)} (HTTP {status}); see journalctl -u docker")
+
+
+def unreachable(exc: BaseException, base_url: str, timeout_s: float) -> errors.EngineAway | errors.EngineDenied:
+    """Return the error for an answer that did not come, with what the administrator can do about it."""
+    number = _errno_of(exc)
+    if number in (errno.EACCES, errno.EPERM):
+        return errors.EngineDenied(_denied(base_url))
+    if number == errno.ENOENT:
+        why = "cannot reach Docker at {}: no such file; install docker.io or start docker.service"
+    elif number == errno.ECONNREFUSED:
+        why = "cannot reach Docker at {}: connection refused; start docker.service"
+    elif any(isinstance(one, TimeoutError) for one in _causes(exc)):
+        why = f"Docker at {{}} did not answer in {timeout_s:g} s; see systemctl status docker"
+    else:
+        why = f"Docker at {{}} broke the connection ({type(exc).__name__}); see systemctl status docker"
+    return errors.EngineAway(why.format(base_url))
+
+
+def one_line(text: str) -> str:
+    """Return Docker's words as one line of at most 500 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= 500 else line[:497] + "..."
+
+
+def _denied(base_url: str) -> str:
+    group, user = "docker", str(os.geteuid())
+    with contextlib.suppress(OSError, KeyError):
+        group = grp.getgrgid(os.stat(base_url.removeprefix("unix://")).st_gid).gr_name
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    return (
+        f"the user {user} may not use the socket {base_url}; add it to the group that owns it ('{group}'): "
+        f"usermod -aG {group} {user}, then restart"
+    )
+
+
+def _errno_of(exc: BaseException) -> int | None:
+    numbers = (one.errno for one in _causes(exc) if isinstance(one, OSError))
+    return next((number for number in numbers if number is not None), None)
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it was made of; HTTP libraries hide the reason in causes and arguments."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            inside = (one.__cause__, one.__context__, *one.args)
+            waiting += [other for other in inside if isinstance(other, BaseException)]

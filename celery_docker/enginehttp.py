@@ -1,0 +1,138 @@
+"""HTTP/1.1 to a local socket, with connections that are used again.
+
+Owns sockets and their timeouts; knows nothing of containers. Standard library only: requests costs five times the CPU
+for each call, which is most of what a short job costs its worker. Must not import docker. Raises `OSError` and
+`http.client.HTTPException` as they come.
+"""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import json
+import math
+import select
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said to one call."""
+
+    status: int
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 400
+
+    def json(self) -> Any:
+        """Return the parsed body; raises `HTTPException` for one that is cut off."""
+        try:
+            return json.loads(self.body)
+        except ValueError as exc:
+            raise http.client.HTTPException(f"an answer that is not JSON: {self.body[:80]!r}") from exc
+
+    @property
+    def text(self) -> str:
+        """What the server says about an error, in its own words."""
+        try:
+            return str(json.loads(self.body)["message"])
+        except (ValueError, KeyError, TypeError):
+            return self.body.decode(errors="replace") or http.client.responses.get(self.status, "no reason given")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An answer whose body is still to come, over a connection of its own."""
+
+    connection: http.client.HTTPConnection
+    response: http.client.HTTPResponse
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Http:
+    """Calls over the socket at `path`, from any thread; at most `keep` idle connections are kept."""
+
+    def __init__(self, path: str, *, keep: int) -> None:
+        self._path = path
+        self._idle: collections.deque[_Connection] = collections.deque(maxlen=keep)
+
+    def call(self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float) -> Answer:
+        """Return the whole answer; `timeout_s` bounds each silence, infinity bears any."""
+        connection, response = self._send(method, path, body, timeout_s, {})
+        try:
+            answer = Answer(response.status, response.read())
+        except BaseException:
+            connection.close()
+            raise
+        self._put_back(connection)
+        return answer
+
+    def open(self, method: str, path: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Opened:
+        """Return an answer as soon as it begins."""
+        return Opened(*self._send(method, path, None, timeout_s, headers or {}))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, headers: Mapping[str, str]
+    ) -> tuple[_Connection, http.client.HTTPResponse]:
+        data = None if body is None else json.dumps(body).encode()
+        connection = self._take(timeout_s)
+        try:
+            connection.request(method, path, data, {"Content-Type": "application/json", **headers})
+            return connection, connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _take(self, timeout_s: float) -> _Connection:
+        connection = self._reusable() or _Connection(self._path)
+        connection.timeout = None if math.isinf(timeout_s) else timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(connection.timeout)
+        return connection
+
+    def _reusable(self) -> _Connection | None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.sock is not None and not _is_readable(connection.sock):
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: _Connection) -> None:
+        if len(self._idle) == self._idle.maxlen:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Say whether an idle connection has something to tell, which can only be its end."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,86 @@
+"""Every exception of celery-docker; owns the words, imports nothing of ours.
+
+An exception here means that *we*, the host or the request failed before a container could say anything. A container
+that ends badly is not an exception but an `Outcome` (see `lifecycle`). The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+
+class CeleryDockerError(Exception):
+    """celery-docker failed"""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class SettingsError(CeleryDockerError):
+    """a setting of the worker is not usable; names the variable, the value and what is allowed"""
+
+
+class SpecError(CeleryDockerError):
+    """the job's arguments are not usable; names the field, the value and what is allowed"""
+
+
+class PolicyError(CeleryDockerError):
+    """this host's policy refuses the job; names the rule"""
+
+
+class RequestError(CeleryDockerError):
+    """what the job asks for cannot be done here, now or later (unknown image, missing path); never retried"""
+
+
+class CannotStart(RequestError):
+    """the container's command cannot be started
+
+    `exit_code` is what `docker run` would have returned: 127 for a command that is not there, 126 for one that may not
+    be executed.
+    """
+
+    def __init__(self, message: str = "", exit_code: int = 127) -> None:
+        super().__init__(message or "the container's command cannot be started")
+        self.exit_code = exit_code
+
+
+class ImageMissing(CeleryDockerError):
+    """the image is not on this host; pull it, then ask again"""
+
+
+class HostError(CeleryDockerError):
+    """this host cannot do it now (Docker away, no space, registry down); tried again later"""
+
+
+class EngineAway(HostError):
+    """Docker does not answer"""
+
+
+class EngineDenied(HostError):
+    """Docker's socket refuses this user"""
+
+
+class NameTaken(CeleryDockerError):
+    """a container of that name exists already; look at it instead of making another"""
+
+
+class StoreAway(CeleryDockerError):
+    """Redis does not answer; the same call may succeed later"""
+
+
+class StoreRefused(CeleryDockerError):
+    """Redis answers and refuses: wrong password, missing permission, not a Redis"""
+
+
+class Fenced(CeleryDockerError):
+    """this job has another owner now; nothing that this host says about it counts any more"""
+
+
+class LogError(CeleryDockerError):
+    """the job's log file cannot be written any more; the job must not go on with a hole in its log"""
+
+
+class JobFailed(CeleryDockerError):
+    """the job ended without success; the message begins with its state
+
+    This is the exception that a Celery client sees. It carries one argument, a string, because a plain client rebuilds
+    it from JSON without this package.
+    """

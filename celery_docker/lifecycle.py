@@ -1,0 +1,165 @@
+"""The states of a job, what an attempt came to, and whether there will be another.
+
+Owns every decision about success, failure and retry. Pure: no clock, no randomness (the draw is an argument), no I/O.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job is; the value is what Redis stores."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    ERROR = "error"
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        """True for a state that absorbs whatever comes later."""
+        return self not in (State.QUEUED, State.STARTING, State.RUNNING)
+
+
+class Cause(StrEnum):
+    """Whose doing the end of an attempt was; each has its own rule for trying again."""
+
+    EXIT = "exit"
+    OUT_OF_MEMORY = "out_of_memory"
+    HOST = "host"
+    REQUEST = "request"
+    # Another attempt would mend nothing, or could run the job a second time.
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attempt came to. `reason` is one line for people, empty after success."""
+
+    cause: Cause
+    reason: str = ""
+    exit_code: int | None = None
+    oom_killed: bool | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.cause is Cause.EXIT and self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often an attempt may be repeated. `retry_on` None means: after any exit that another try could change."""
+
+    max_retries: int
+    retry_delay_s: int
+    retry_on: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The retries a job has had so far, per class."""
+
+    exits: int = 0
+    host_faults: int = 0
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Queue the job again after `delay_s` seconds; `tally` counts this retry."""
+
+    delay_s: int
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The job ends here."""
+
+    state: State
+
+
+# A host that is ill for longer than this (50 minutes of growing delays) is not ill in passing.
+MAX_HOST_FAULTS = 10
+MAX_HOST_DELAY_S = 600
+# What shells and `docker run` say where a command cannot be executed or found: another try finds it no better.
+_HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
+_SIGNAL_BASE = 128
+
+
+def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
+    """Return what follows an attempt. `draw` is a uniform random number from 2 to 4.
+
+    The delay after a container's failure is the rule of the original role: `int(draw ** n * retry_delay)` with n
+    retries before this one.
+    """
+    if outcome.succeeded:
+        return Finish(State.SUCCEEDED)
+    if outcome.cause is Cause.REQUEST:
+        return Finish(State.REJECTED)
+    if outcome.cause is Cause.ERROR:
+        return Finish(State.ERROR)
+    if outcome.cause is Cause.HOST:
+        return _after_host_fault(tally, budget)
+    return _after_exit(outcome, tally, budget, draw)
+
+
+def _after_exit(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
+    if not _is_retried(outcome.exit_code, budget) or tally.exits >= budget.max_retries:
+        return Finish(State.FAILED)
+    return Retry(
+        delay_s=int(draw**tally.exits * budget.retry_delay_s),
+        tally=Tally(exits=tally.exits + 1, host_faults=tally.host_faults),
+    )
+
+
+def _is_retried(exit_code: int | None, budget: Budget) -> bool:
+    if budget.retry_on is not None:
+        return exit_code in budget.retry_on
+    return exit_code not in _HOPELESS_EXITS
+
+
+def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
+    if tally.host_faults >= MAX_HOST_FAULTS:
+        return Finish(State.ERROR)
+    return Retry(
+        delay_s=min(max(budget.retry_delay_s, 1) * 2**tally.host_faults, MAX_HOST_DELAY_S),
+        tally=Tally(exits=tally.exits, host_faults=tally.host_faults + 1),
+    )
+
+
+def outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None) -> Outcome:
+    """Return what a container's own end means. `memory_limit` in bytes, None without a limit."""
+    if oom_killed and exit_code != 0:
+        limit = f"limit {memory_limit} bytes" if memory_limit else "the host had no memory left"
+        return Outcome(Cause.OUT_OF_MEMORY, f"out of memory: {limit}", exit_code, oom_killed)
+    return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
+
+
+def exit_sentence(exit_code: int) -> str:
+    """Return an exit code in words; empty for 0."""
+    if exit_code == 0:
+        return ""
+    if exit_code in _HOPELESS_EXITS:
+        return f"exit code {exit_code}, {_HOPELESS_EXITS[exit_code]}"
+    number = signal_of(exit_code)
+    if number is None:
+        return f"exit code {exit_code}"
+    return f"exit code {exit_code}, ended by {signal.Signals(number).name}"
+
+
+def signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that an exit code above 128 stands for, as shells and Docker count; else None."""
+    if exit_code is None or exit_code <= _SIGNAL_BASE:
+        return None
+    number = exit_code - _SIGNAL_BASE
+    return number if number in signal.valid_signals() and number < signal.SIGRTMIN else None

@@ -1,0 +1,11 @@
+-- A job's waiting time is over: its message goes back to its queue. Whoever comes second finds nothing to do.
+-- KEYS: job, delayed.  ARGV: job id.
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
+  return 0
+end
+local job = redis.call('HMGET', KEYS[1], 'state', 'queue', 'message')
+if job[1] ~= 'queued' then
+  return 0
+end
+redis.call('LPUSH', job[2], job[3])
+return 1

@@ -1,0 +1,76 @@
+"""The message of a job as it lies in Redis: Celery's task protocol 2 in kombu's envelope.
+
+Owns the format (docs.celeryq.dev, "Message Protocol", version 2; kombu's virtual transport wraps it). Pure. It is built
+here and not by a Celery application so that a submitter needs nothing but Redis, and so that a record and its message
+can be written in one step.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from celery_docker import jobspec
+
+_PRIORITY_SEPARATOR = "\x06\x16"
+_PRIORITY_STEPS = (0, 3, 6, 9)
+_NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def task_message(job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str, origin: str) -> dict[str, Any]:
+    """Return the envelope of a new job. `tag` is unique per delivery, `origin` says who sent it."""
+    body = json.dumps([[], dict(kwargs), _NO_CANVAS])
+    return {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": _headers(job_id, origin),
+        "properties": {
+            "correlation_id": job_id,
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": tag,
+        },
+    }
+
+
+def redelivery(envelope: Mapping[str, Any], tag: str) -> dict[str, Any]:
+    """Return the envelope for another delivery of the same job: a new tag, and no delay of its own any more."""
+    headers = {**envelope["headers"], "eta": None}
+    properties = {**envelope["properties"], "delivery_tag": tag}
+    return {**envelope, "headers": headers, "properties": properties}
+
+
+def queue_key(queue: str, priority: int | None) -> str:
+    """Return the Redis list that kombu reads messages of this priority from (0 is first, 9 is last)."""
+    step = max(s for s in _PRIORITY_STEPS if s <= min(max(priority or 0, 0), 9))
+    return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def _headers(job_id: str, origin: str) -> dict[str, Any]:
+    return {
+        "lang": "py",
+        "task": jobspec.TASK_NAME,
+        "id": job_id,
+        "root_id": job_id,
+        "parent_id": None,
+        "group": None,
+        "group_index": None,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": "",
+        "kwargsrepr": "",
+        "origin": origin,
+        "ignore_result": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }

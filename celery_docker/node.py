@@ -1,0 +1,136 @@
+"""What a worker does besides running jobs: small things, over and over, each in a thread of its own.
+
+Nothing here may live in Celery's event loop, which stands still while it reconnects and while the pool drains.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from threading import Event, Thread
+from typing import Protocol
+
+from celery_docker import container, errors, systemd
+from celery_docker.container import Container, Usage
+from celery_docker.runner import Job, Runner
+
+log = logging.getLogger(__name__)
+
+_PUBLISH_EVERY_S = 1.0
+_SAMPLE_EVERY_S = 2.0
+_CLEAN_EVERY_S = 3600.0
+_STATUS_EVERY_S = 1.0
+
+
+class Housekeeping(Protocol):
+    """What is asked of the job records."""
+
+    def publish_due(self, now: float) -> int: ...
+    def forget_expired(self, before: float) -> int: ...
+
+
+class Observer(Protocol):
+    """What is asked of Docker."""
+
+    def inspect(self, name: str) -> Container | None: ...
+    def usage(self, c: Container) -> Usage: ...
+
+
+class Node:
+    """The background threads of one worker; `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        records: Housekeeping,
+        observer: Observer,
+        *,
+        slots: int,
+        retention_s: int,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._runner = runner
+        self._records = records
+        self._observer = observer
+        self._slots = slots
+        self._retention_s = retention_s
+        self._environ = environ
+        self._stopped = Event()
+        self._serving = False
+        self._stopping = False
+        self._containers: dict[str, Container] = {}
+
+    def start(self) -> None:
+        """Start every thread."""
+        self._every(_PUBLISH_EVERY_S, lambda: self._records.publish_due(time.time()))
+        self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(time.time() - self._retention_s))
+        self._every(_SAMPLE_EVERY_S, self._sample)
+        self._every(_STATUS_EVERY_S, self._report)
+        watchdog_s = systemd.watchdog_interval_s(self._environ)
+        if watchdog_s is not None:
+            self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1))
+
+    def serving(self) -> None:
+        """Say that the worker consumes now."""
+        self._serving = True
+        systemd.notify(self._environ, READY=1, STATUS=self._status())
+
+    def stopping(self) -> None:
+        """Say that the worker takes no more jobs."""
+        self._stopping = True
+        systemd.notify(self._environ, STOPPING=1, STATUS=self._status())
+
+    def stop(self) -> None:
+        """End every thread at its next turn."""
+        self._stopped.set()
+
+    def _every(self, interval_s: float, action: Callable[[], object]) -> None:
+        Thread(target=self._repeat, args=(interval_s, action), daemon=True).start()
+
+    def _repeat(self, interval_s: float, action: Callable[[], object]) -> None:
+        while not self._stopped.is_set():
+            try:
+                action()
+            except errors.CeleryDockerError as exc:
+                log.debug("%s", exc)
+            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
+                log.error("background work failed: %r", exc)
+            self._stopped.wait(interval_s)
+
+    def _report(self) -> None:
+        if self._serving:
+            systemd.notify(self._environ, STATUS=self._status())
+
+    def _status(self) -> str:
+        running = len(self._runner.jobs())
+        if self._stopping:
+            return f"Stopping: waiting for {running} running jobs, taking no more"
+        return f"{running} jobs running, {max(self._slots - running, 0)} of {self._slots} slots free"
+
+    def _sample(self) -> None:
+        jobs = self._runner.jobs()
+        for job in jobs:
+            found = self._container(job)
+            if found is not None:
+                job.attempt.usage = _latest(job.attempt.usage, self._observer.usage(found))
+        known = {job.attempt.container_id for job in jobs}
+        self._containers = {key: value for key, value in self._containers.items() if key in known}
+
+    def _container(self, job: Job) -> Container | None:
+        container_id = job.attempt.container_id
+        if container_id is None:
+            return None
+        if container_id not in self._containers:
+            found = self._observer.inspect(container_id)
+            if found is None or found.status is not container.Status.RUNNING:
+                return None
+            self._containers[container_id] = found
+        return self._containers[container_id]
+
+
+def _latest(before: Usage, now: Usage) -> Usage:
+    return Usage(
+        cpu_s=before.cpu_s if now.cpu_s is None else now.cpu_s,
+        memory_peak_bytes=before.memory_peak_bytes if now.memory_peak_bytes is None else now.memory_peak_bytes,
+    )

@@ -1,0 +1,198 @@
+"""What jobs may ask of this host: the rules of `/etc/celery-docker/policy.toml`, and the verdict on one job.
+
+Pure: the file's text and the resolved paths come in as arguments. A verdict lists every violation, each naming the rule
+that an administrator would have to change. Allow-lists only; what no rule can allow is in `_never`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Any
+
+from celery_docker import errors
+
+NETWORKS = ("bridge", "none")
+_SIZE = re.compile(r"(\d+)([bkmgt]?)", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Ceilings that every container gets. `memory_bytes` and `cpus` None: no limit."""
+
+    pids: int = 4096
+    memory_bytes: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of one host. `networks`: the first is what a container gets."""
+
+    images: tuple[str, ...] = ("*",)
+    mounts: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    users: tuple[str, ...] = ("*",)
+    networks: tuple[str, ...] = ("bridge",)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class HostPath:
+    """A path that a job names, in the field it came from; `real` has every symlink resolved."""
+
+    field: str
+    path: str
+    real: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of the host, resolved. `user` as submitted, `uid` as a string, both None when not asked for."""
+
+    image: str
+    user: str | None = None
+    uid: str | None = None
+    mounts: tuple[HostPath, ...] = ()
+    logs: tuple[HostPath, ...] = ()
+    sockets: tuple[str, ...] = ()
+
+
+def parse(text: str) -> Policy:
+    """Return the policy that a TOML text describes.
+
+    Raises `PolicyError` that names the key, the value and what is allowed; an unknown key is an error too, because a
+    misspelt rule would otherwise protect nothing.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise errors.PolicyError(f"is not TOML: {exc}") from exc
+    _known(table, ("images", "mounts", "logs", "users", "networks", "limits"), "")
+    limits = table.get("limits", {})
+    if not isinstance(limits, Mapping):
+        raise errors.PolicyError(f"limits = {limits!r} must be a table, [limits]")
+    _known(limits, ("pids", "memory", "cpus"), "limits.")
+    return Policy(
+        images=_strings(table, "images", ("*",)),
+        mounts=_roots(table, "mounts"),
+        logs=_roots(table, "logs"),
+        users=_strings(table, "users", ("*",)),
+        networks=_networks(table),
+        limits=Limits(
+            pids=_pids(limits.get("pids", 4096)),
+            memory_bytes=_memory(limits.get("memory", "")),
+            cpus=_cpus(limits.get("cpus", 0)),
+        ),
+    )
+
+
+def violations(policy: Policy, request: Request) -> list[str]:
+    """Return every rule the request breaks, one line each; an empty list is a yes."""
+    found = _image(policy, request) + _user(policy, request)
+    for path in request.mounts:
+        found += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
+    for path in request.logs:
+        found += _under(path, policy.mounts + policy.logs, "mounts or logs")
+    return found
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size like `512m` or `8g` means (powers of 1024, as Docker counts).
+
+    Raises `ValueError` that says what is allowed.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError("must be a number of bytes, or one with k, m, g or t, like '512m'")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _image(policy: Policy, request: Request) -> list[str]:
+    if any(fnmatchcase(request.image, glob) for glob in policy.images):
+        return []
+    return [f"image: {request.image!r} is not allowed on this host; rule images = {list(policy.images)}"]
+
+
+def _user(policy: Policy, request: Request) -> list[str]:
+    if "*" in policy.users:
+        return []
+    rule = f"rule users = {list(policy.users)}"
+    if request.user is None:
+        return [f"user: a job has to name its user on this host; {rule}"]
+    if request.user in policy.users or request.uid in policy.users:
+        return []
+    return [f"user: {request.user!r} is not allowed on this host; {rule}"]
+
+
+def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:
+    for socket in sockets:
+        if _is_under(socket, path.real):
+            return [f"{path.field}: {path.path!r} holds Docker's socket {socket}, which no job may have"]
+    return []
+
+
+def _under(path: HostPath, roots: Sequence[str], rule: str) -> list[str]:
+    if any(_is_under(path.real, root) for root in roots):
+        return []
+    resolved = "" if path.real == path.path else f" (which is {path.real!r})"
+    return [f"{path.field}: {path.path!r}{resolved} is outside what this host allows; rule {rule} = {list(roots)}"]
+
+
+def _is_under(path: str, root: str) -> bool:
+    return PurePosixPath(path).is_relative_to(root)
+
+
+def _known(table: Mapping[str, Any], names: Sequence[str], prefix: str) -> None:
+    for name in table:
+        if name not in names:
+            raise errors.PolicyError(f"{prefix}{name} is not a rule; known are {', '.join(prefix + n for n in names)}")
+
+
+def _strings(table: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = table.get(name, list(default))
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise errors.PolicyError(f"{name} = {value!r} must be a list of strings")
+    return tuple(value)
+
+
+def _roots(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    roots = _strings(table, name, ())
+    for root in roots:
+        if not root.startswith("/") or ".." in PurePosixPath(root).parts:
+            raise errors.PolicyError(f"{name} has {root!r}, which must be an absolute path")
+    return roots
+
+
+def _networks(table: Mapping[str, Any]) -> tuple[str, ...]:
+    networks = _strings(table, "networks", ("bridge",))
+    if not networks or any(network not in NETWORKS for network in networks):
+        raise errors.PolicyError(f"networks = {list(networks)!r} must name one or more of {', '.join(NETWORKS)}")
+    return networks
+
+
+def _pids(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.PolicyError(f"limits.pids = {value!r} must be a whole number from 1")
+    return value
+
+
+def _memory(value: object) -> int | None:
+    try:
+        size = parse_size(str(value)) if value not in ("", 0) else None
+    except ValueError as exc:
+        raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
+    if size is not None and size < 6 * 2**20:
+        raise errors.PolicyError(f"limits.memory = {value!r} must be at least 6m, the least that Docker accepts")
+    return size
+
+
+def _cpus(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise errors.PolicyError(f"limits.cpus = {value!r} must be a number of CPUs, or 0 for no limit")
+    return float(value) or None

@@ -1,0 +1,168 @@
+"""The worker's settings, parsed once from a mapping (the environment) into a frozen value.
+
+Owns the names, defaults and limits of `/etc/default/celery-worker`. Imports no library and reads no environment: the
+mapping comes in as an argument. An empty value counts as unset.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from celery_docker import errors
+
+PREFIX = "CELERY_DOCKER_"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+BROKER_SCHEMES = ("redis", "rediss")
+MAX_CONCURRENCY = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an administrator can say to one worker.
+
+    `concurrency` 0 means the number of CPUs; delays and timeouts are in seconds, `store_tasks_hours` in hours.
+    """
+
+    broker_url: str
+    log_level: str
+    concurrency: int
+    opts: tuple[str, ...]
+    max_retries: int
+    retry_delay: int
+    store_tasks_hours: int
+    systemd_timeout: int
+    docker_host: str
+    policy: str
+
+    @property
+    def retention_s(self) -> int:
+        """How long a result and a finished job's record are kept, in seconds."""
+        return self.store_tasks_hours * 3600
+
+    def slots(self, cpus: int) -> int:
+        """Return how many jobs run at once on a host with that many CPUs."""
+        return self.concurrency or min(max(cpus, 1), MAX_CONCURRENCY)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One line of /etc/default/celery-worker: the field's name, its default and its parser."""
+
+    field: str
+    default: str
+    parse: Callable[[str], Any]
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.field.upper()
+
+
+def parse(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that a mapping of environment variables describes.
+
+    Raises `SettingsError` that names every bad variable, its value (a password masked) and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in SETTINGS:
+        text = environ.get(setting.variable, "").strip() or setting.default
+        try:
+            values[setting.field] = setting.parse(text)
+        except ValueError as exc:
+            problems.append(f"{setting.variable}={masked(text)!r}: {exc}")
+    if problems:
+        raise errors.SettingsError("; ".join(problems))
+    return Settings(**values)
+
+
+def describe(settings: Settings) -> list[tuple[str, str]]:
+    """Return (variable, value) pairs fit to be printed: secrets are masked."""
+    return [(s.variable, _shown(getattr(settings, s.field))) for s in SETTINGS]
+
+
+def masked(text: str) -> str:
+    """Return the text with the password of a URL replaced by `***`; any other text comes back as it is."""
+    scheme, separator, rest = text.partition("://")
+    authority, slash, path = rest.partition("/")
+    credentials, at, host = authority.rpartition("@")
+    if not (separator and at):
+        return text
+    user = credentials.partition(":")[0] if ":" in credentials else ""
+    return f"{scheme}://{user}:***@{host}{slash}{path}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return masked(shlex.join(value))
+    return masked(str(value))
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse_number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse_number
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return text.upper()
+
+
+def _options(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as exc:
+        raise ValueError(f"must be words as a shell splits them ({exc})") from exc
+
+
+def _broker_url(text: str) -> str:
+    example = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
+    parts = _split_url(text, example)
+    if parts.scheme not in BROKER_SCHEMES or not parts.hostname:
+        raise ValueError(example)
+    if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise ValueError(f"the database after the host must be a number; the URL {example}")
+    return text
+
+
+def _split_url(text: str, example: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as exc:
+        raise ValueError(example) from exc
+    return parts
+
+
+def _docker_host(text: str) -> str:
+    if not text.startswith("unix:///"):
+        raise ValueError("must be a local socket, unix:///PATH: containers read and write this host's folders")
+    return text
+
+
+def _absolute_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return text
+
+
+SETTINGS = (
+    _Setting("broker_url", "redis://127.0.0.1:6379/0", _broker_url),
+    _Setting("log_level", "DEBUG", _log_level),
+    _Setting("concurrency", "0", _whole_number(0, MAX_CONCURRENCY)),
+    _Setting("opts", "", _options),
+    _Setting("max_retries", "3", _whole_number(0, 1000)),
+    _Setting("retry_delay", "10", _whole_number(0, 86400)),
+    _Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
+    _Setting("systemd_timeout", "7200", _whole_number(1, 31_536_000)),
+    _Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
+    _Setting("policy", "/etc/celery-docker/policy.toml", _absolute_path),
+)

@@ -1,0 +1,91 @@
+"""What the worker says to systemd: readiness, status, signs of life, and log lines with fields.
+
+The only module that knows the protocols sd_notify(3) and the journal's native one (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+Both are a datagram to a socket, so no library is needed. Outside systemd every call does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Mapping
+
+_JOURNAL = "/run/systemd/journal/socket"
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG = 7
+# A datagram to the journal must fit into the socket's buffer; the longest line that is worth reading is far below.
+_LONGEST_MESSAGE = 16 * 1024
+
+
+def notify(environ: Mapping[str, str], **variables: str | int) -> None:
+    """Send assignments such as READY=1 or STATUS=... to the service manager, if there is one."""
+    address = environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    text = "\n".join(f"{name}={value}" for name, value in variables.items())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
+    """Return how often to send WATCHDOG=1, in seconds: a third of what systemd allows; None without a watchdog."""
+    allowed_us = environ.get("WATCHDOG_USEC", "")
+    return int(allowed_us) / 3e6 if allowed_us.isdigit() else None
+
+
+def log_handler(environ: Mapping[str, str]) -> logging.Handler:
+    """Return a handler to the journal if stderr leads there, else one to stderr."""
+    if environ.get("JOURNAL_STREAM") and os.path.exists(_JOURNAL):
+        return JournalHandler()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter())
+    return handler
+
+
+class JournalHandler(logging.Handler):
+    """Writes each record as one journal entry; a record's `job` becomes the field CELERY_DOCKER_JOB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record; a journal that does not listen loses it, which must not stop a job."""
+        try:
+            self._socket.sendto(entry(record, self.format(record)), _JOURNAL)
+        except OSError:
+            self.handleError(record)
+
+
+def entry(record: logging.LogRecord, text: str) -> bytes:
+    """Return a log record as a journal entry."""
+    job = getattr(record, "job", None)
+    fields = {
+        "MESSAGE": (f"job {job}: {text}" if job else text)[:_LONGEST_MESSAGE],
+        "PRIORITY": str(_priority(record.levelno)),
+        "SYSLOG_IDENTIFIER": "celery-worker",
+        "LOGGER": record.name,
+    }
+    if job:
+        fields["CELERY_DOCKER_JOB"] = str(job)
+    return b"".join(_field(name, value) for name, value in fields.items())
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", errors="replace")
+    if b"\n" not in data:
+        return name.encode() + b"=" + data + b"\n"
+    return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
+
+
+def _priority(level: int) -> int:
+    return next((priority for floor, priority in _PRIORITIES if level >= floor), _DEBUG)
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        job = getattr(record, "job", None)
+        text = super().format(record)
+        return f"{self.formatTime(record)} {record.levelname} {f'job {job}: ' if job else ''}{text}"

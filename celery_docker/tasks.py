@@ -1,0 +1,144 @@
+"""The task `tasks.run_docker` as Celery sees it.
+
+Owns the seam between Celery and the runner: a message is claimed in the slot that accepted it and *before* it is
+acknowledged, what the runner says is told to the result backend, and only after the result is stored does the job leave
+its slot. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Task, states
+from celery.backends.redis import RedisBackend
+from celery.concurrency.thread import TaskPool
+from celery.exceptions import Ignore
+from celery.worker.request import Request
+from kombu.asynchronous import get_event_loop
+
+from celery_docker import errors, jobspec, message
+from celery_docker import receipt as receipts
+from celery_docker.lifecycle import State
+from celery_docker.runner import Delivery, Ended, Job, Runner
+
+log = logging.getLogger(__name__)
+
+
+class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    """A delivered message, claimed when a slot accepts it: Celery's documented hook for custom requests."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Claim the job, then acknowledge its message."""
+        self.request_dict["job"] = self.task.runner.claim(self._delivery())
+        super().on_accepted(pid, time_accepted)
+
+    def _delivery(self) -> Delivery:
+        envelope = self.message.serializable()
+        return Delivery(
+            job_id=self.id,
+            args=self.args,
+            kwargs=self.kwargs,
+            queue=message.queue_key(self._queue(), self.delivery_info["priority"]),
+            envelope=envelope,
+        )
+
+    def _queue(self) -> str:
+        exchange, routing_key = self.delivery_info["exchange"], self.delivery_info["routing_key"]
+        if exchange:
+            for queue in self.app.amqp.queues.consume_from.values():
+                if (queue.exchange.name, queue.routing_key) == (exchange, routing_key):
+                    return str(queue.name)
+        return str(routing_key)
+
+
+class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
+    """Runs one container job; see `jobspec.FIELDS` for its arguments."""
+
+    name = jobspec.TASK_NAME
+    Request = "celery_docker.tasks:JobRequest"
+    # The arguments are checked by `jobspec`, which can say what is wrong with them.
+    typing = False
+    throws = (errors.JobFailed,)
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def run(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """Return the job's receipt.
+
+        Raises `JobFailed` for a job that did not succeed, and `Ignore` where there is nothing to tell Celery.
+        """
+        job: Job | None = self.request.get("job")
+        if job is None:
+            raise Ignore
+        end = self.runner.run(job, _Announcer(self))
+        if not isinstance(end, Ended):
+            log.info("%s", end.sentence, extra={"job": job.job_id})
+            self.runner.done(job, settled=False)
+            raise Ignore
+        log.info("%s", end.sentence, extra={"job": job.job_id})
+        if end.state is not State.SUCCEEDED:
+            self.request.receipt = end.receipt
+            raise errors.JobFailed(receipts.complaint(end.receipt))
+        return dict(end.receipt)
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Let go of the job: its result is stored."""
+        job: Job | None = self.request.get("job")
+        if job is not None:
+            self.runner.done(job, settled=True)
+
+
+class _Announcer:
+    """Tells the result backend about a job that has not ended; repeated by Celery until Redis has it."""
+
+    def __init__(self, task: RunDocker) -> None:
+        self._backend = task.backend
+        self._request = task.request
+
+    def started(self, meta: Mapping[str, Any]) -> None:
+        self._backend.store_result(self._request.id, dict(meta), states.STARTED, request=self._request)
+
+    def retrying(self, reason: str) -> None:
+        self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
+
+
+class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
+    """Celery's Redis backend; a failed job's meta holds its receipt and the end of its output, not our call stack."""
+
+    def mark_as_failure(self, task_id: str, exc: Exception, traceback: str | None = None, **options: Any) -> Any:
+        """Store a failure; the traceback, which Flower and others show, is the end of the job's own output."""
+        request = options.get("request")
+        if isinstance(exc, errors.JobFailed):
+            receipt = getattr(request, "receipt", None) or {}
+            traceback = str(receipt.get("output") or "")[-_SHOWN_OUTPUT:] or None
+        return super().mark_as_failure(task_id, exc, traceback, **options)
+
+    def _get_result_meta(self, result: Any, state: str, traceback: Any, request: Any, **options: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = super()._get_result_meta(result, state, traceback, request, **options)
+        receipt = getattr(request, "receipt", None)
+        return {**meta, "receipt": receipt} if state == states.FAILURE and receipt else meta
+
+
+class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
+    """Celery's thread pool; it wakes the event loop when a slot is free, which otherwise idles up to a second."""
+
+    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a request in a slot."""
+        result = super().on_apply(*args, **kwargs)
+        result.f.add_done_callback(_wake)
+        return result
+
+
+_SHOWN_OUTPUT = 4096
+
+
+def _wake(_future: object) -> None:
+    loop = get_event_loop()
+    if loop is not None:
+        loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
+
+
+def _nothing() -> None: ...

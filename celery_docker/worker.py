@@ -1,0 +1,132 @@
+"""The worker process: checks what it needs, puts the parts together, and hands over to Celery.
+
+Its exit status tells systemd what to do: 78, a setting is wrong and a restart would not mend it; 69, Redis or Docker
+is not there yet and a restart is right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from celery import Celery, signals
+
+from celery_docker import app, engine, errors, logfiles, node, policy, runner, settings, store, systemd
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
+STATE_DIR = "/var/lib/celery-docker"
+# Redis and Docker may be starting at the same time as we are.
+_START_PATIENCE_S = 20.0
+_START_PAUSE_S = 0.5
+# These print each request, or a job's arguments, which may hold a secret.
+_TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis")
+_QUIET = ("celery.worker.strategy", "celery.app.trace")
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Run the worker until it is told to stop; return its exit status."""
+    try:
+        chosen = settings.parse(environ)
+        configure_logging(chosen.log_level, environ)
+        return _serve(chosen, _read_policy(chosen.policy), environ)
+    except (errors.SettingsError, errors.StoreRefused, errors.EngineDenied) as exc:
+        return _complain(exc, EX_CONFIG)
+    except errors.CeleryDockerError as exc:
+        return _complain(exc, EX_UNAVAILABLE)
+
+
+def configure_logging(level: str, environ: Mapping[str, str]) -> None:
+    """Send our log to the journal or stderr; other libraries never say more than INFO."""
+    root = logging.getLogger()
+    root.handlers[:] = [systemd.log_handler(environ)]
+    root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str, str]) -> int:
+    slots = chosen.slots(os.cpu_count() or 1)
+    records = store.connect(chosen.broker_url)
+    docker = engine.DockerEngine(chosen.docker_host, connections=slots + 8)
+    _await(records.check, environ)
+    log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
+    jobs = runner.Runner(
+        engine=docker,
+        records=records,
+        logs=logfiles.LogKeeper(Path(environ.get("STATE_DIRECTORY", STATE_DIR))),
+        rules=rules,
+        settings=chosen,
+        host=socket.gethostname(),
+    )
+    background = node.Node(jobs, records, docker, slots=slots, retention_s=chosen.retention_s, environ=environ)
+    background.start()
+    try:
+        return _consume(app.make(chosen, jobs), chosen, slots, background)
+    finally:
+        background.stop()
+
+
+def _consume(application: Celery, chosen: settings.Settings, slots: int, background: node.Node) -> int:
+    def ready(**_: object) -> None:
+        log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
+        background.serving()
+
+    def shutting_down(**_: object) -> None:
+        log.info("stopping: waiting for the running jobs")
+        background.stopping()
+
+    def keep_logging(**_: object) -> None:
+        """Being connected is what keeps Celery from configuring the logging again."""
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.setup_logging.connect(keep_logging, weak=False)
+    fixed = ["--concurrency", str(slots), "--loglevel", chosen.log_level, "--without-gossip", "--without-mingle"]
+    try:
+        application.worker_main(["--quiet", "worker", *fixed, *chosen.opts])
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 1
+    return 0
+
+
+def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:
+    """Repeat an action until it succeeds or the patience of a start is over; systemd is told what is waited for."""
+    deadline = time.monotonic() + _START_PATIENCE_S
+    while True:
+        try:
+            return action()
+        except (errors.StoreAway, errors.EngineAway) as exc:
+            if time.monotonic() > deadline:
+                raise
+            systemd.notify(environ, STATUS=f"Waiting: {exc}")
+            time.sleep(_START_PAUSE_S)
+
+
+def _read_policy(path: str) -> policy.Policy:
+    try:
+        return policy.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise errors.SettingsError(f"{settings.PREFIX}POLICY={path!r}: cannot be read: {exc}") from exc
+    except errors.PolicyError as exc:
+        raise errors.SettingsError(f"{path}: {exc}") from exc
+
+
+def _complain(exc: errors.CeleryDockerError, status: int) -> int:
+    print(f"celery-worker: {exc}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -19,6 +19,25 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 BROKER_SCHEMES = ("redis", "rediss")
 MAX_CONCURRENCY = 500
 
+_POOL = "jobs run in the worker's own pool of threads"
+_SLOTS = f"set {PREFIX}CONCURRENCY"
+_LEVEL = f"set {PREFIX}LOG_LEVEL"
+_SERVICE = "systemd runs the worker and keeps its log"
+# Options of the celery worker that something else decides here.
+_TAKEN_OPTIONS = {
+    "-P": _POOL,
+    "--pool": _POOL,
+    "-c": _SLOTS,
+    "--concurrency": _SLOTS,
+    "--autoscale": _SLOTS,
+    "-l": _LEVEL,
+    "--loglevel": _LEVEL,
+    "-f": _SERVICE,
+    "--logfile": _SERVICE,
+    "-D": _SERVICE,
+    "--detach": _SERVICE,
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,6 +103,17 @@ def describe(settings: Settings) -> list[tuple[str, str]]:
     return [(s.variable, _shown(getattr(settings, s.field))) for s in SETTINGS]
 
 
+def read_assignments(text: str) -> dict[str, str]:
+    """Return the KEY=value lines of an environment file as systemd reads it: comments and outer quotes are left out."""
+    pairs = (line.strip().partition("=") for line in text.splitlines() if not line.strip().startswith(("#", ";")))
+    return {key.strip(): _unquoted(value.strip()) for key, equals, value in pairs if equals}
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if quoted else value
+
+
 def masked(text: str) -> str:
     """Return the text with the password of a URL replaced by `***`; any other text comes back as it is."""
     scheme, separator, rest = text.partition("://")
@@ -118,9 +148,14 @@ def _log_level(text: str) -> str:
 
 def _options(text: str) -> tuple[str, ...]:
     try:
-        return tuple(shlex.split(text))
+        words = tuple(shlex.split(text))
     except ValueError as exc:
         raise ValueError(f"must be words as a shell splits them ({exc})") from exc
+    for word in words:
+        option = word.partition("=")[0] if word.startswith("--") else word[:2]
+        if option in _TAKEN_OPTIONS:
+            raise ValueError(f"must not have {option}: {_TAKEN_OPTIONS[option]}")
+    return words
 
 
 def _broker_url(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import click
 from celery import Celery, signals
 
 from celery_docker import app, engine, errors, logfiles, node, policy, runner, settings, store, systemd
@@ -96,6 +98,9 @@ def _consume(application: Celery, chosen: settings.Settings, slots: int, backgro
     fixed = ["--concurrency", str(slots), "--loglevel", chosen.log_level, "--without-gossip", "--without-mingle"]
     try:
         application.worker_main(["--quiet", "worker", *fixed, *chosen.opts])
+    except click.ClickException as exc:
+        words = shlex.join(chosen.opts)
+        raise errors.SettingsError(f"{settings.PREFIX}OPTS={words!r}: {exc.format_message()}") from exc
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
     return 0

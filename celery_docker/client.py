@@ -1,0 +1,36 @@
+"""Submitting jobs from Python: needs Redis, neither Celery nor Docker.
+
+Owns what a submitter does: the record is written before a worker can see the message, in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+
+from celery_docker import jobspec, message, store
+
+
+class Client:
+    """A submitter. `url` is the broker's, as in CELERY_DOCKER_BROKER_URL."""
+
+    def __init__(self, url: str) -> None:
+        self._store = store.connect(url)
+
+    def submit(self, spec: jobspec.JobSpec, *, queue: str = jobspec.DEFAULT_QUEUE) -> str:
+        """Queue a job and return its id.
+
+        Raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in.
+        """
+        job_id = str(uuid.uuid4())
+        kwargs = spec.to_kwargs()
+        envelope = message.task_message(
+            job_id, kwargs, queue=queue, tag=str(uuid.uuid4()), origin=f"{os.getpid()}@{socket.gethostname()}"
+        )
+        self._store.submit(job_id, queue=queue, envelope=envelope, spec=kwargs)
+        return job_id
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._store.close()

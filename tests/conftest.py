@@ -1,0 +1,49 @@
+"""Fixtures for every kind of test: the real servers, started once and only when a test asks for them.
+
+A missing server skips its tests on a laptop and fails them where CELERY_DOCKER_TEST_REQUIRE (a comma list, such as
+"redis,docker") names it, as CI and `make test` do: nothing is skipped there in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests import services
+
+REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
+
+
+def require(service: str, missing: str) -> None:
+    """Skip the test, or fail it where the service is required, if something is missing; empty: nothing is."""
+    if not missing:
+        return
+    required = [name.strip() for name in os.environ.get(REQUIRE_VARIABLE, "").split(",")]
+    if service in required:
+        pytest.fail(f"{service} is required by {REQUIRE_VARIABLE}: {missing}", pytrace=False)
+    pytest.skip(f"{service}: {missing}")
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd with busybox; at the end no container may be left in it, and nothing of it on the machine."""
+    require("docker", services.Dockerd.missing())
+    with services.Dockerd() as server:
+        server.import_busybox()
+        yield server
+        left = server.containers()
+    assert left == [], f"the tests left containers: {left}"
+    assert server.leftovers() == []
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[services.RedisServer]:
+    """A redis-server; at the end no key may be left in it."""
+    require("redis", services.RedisServer.missing())
+    with services.RedisServer() as server:
+        yield server
+        with server.client() as client:
+            left = client.keys()
+    assert left == [], f"the tests left keys: {left!r}"

@@ -1,0 +1,278 @@
+"""What every engine promises; the same tests on the fake and on real Docker, so that the fake may be trusted."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import pytest
+
+from celery_docker import container, errors, plan, policy
+from celery_docker.container import Frame, Status, Stream
+from celery_docker.engine import DockerEngine
+from celery_docker.jobspec import JobSpec
+from tests import fakes, services
+from tests.waiting import eventually
+
+_TIMEOUT_S = 30
+_UNKNOWN_IMAGE = "127.0.0.1:1/nothing:here"
+
+
+class World(Protocol):
+    """An engine, and containers of both kinds that do the same."""
+
+    @property
+    def engine(self) -> fakes.FakeEngine | DockerEngine: ...
+
+    def plan(self, script: fakes.Script) -> plan.ContainerPlan: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.engine = fakes.FakeEngine()
+        self._numbers = itertools.count()
+
+    def plan(self, script: fakes.Script) -> plan.ContainerPlan:
+        number = next(self._numbers)
+        self.engine.images[f"fake:{number}"] = script
+        return planned(JobSpec(f"fake:{number}"), f"contract-{number}")
+
+
+class RealWorld:
+    """Docker does what the script says by a shell's command line."""
+
+    def __init__(self, engine: DockerEngine) -> None:
+        self.engine = engine
+        self._numbers = itertools.count()
+
+    def plan(self, script: fakes.Script) -> plan.ContainerPlan:
+        made = planned(JobSpec("busybox", ("sh", "-c", shell(script))), f"contract-{next(self._numbers)}")
+        if script.cannot_start is not None:
+            # With Docker's init the start succeeds and the init fails; without it Docker itself refuses.
+            made.body["HostConfig"] |= {"Init": False}
+            made.body["Cmd"] = ["nope"] if script.cannot_start == 127 else ["/etc/passwd"]
+        return made
+
+
+def planned(spec: JobSpec, job_id: str) -> plan.ContainerPlan:
+    rules = policy.Policy(networks=("none",))
+    return plan.plan(spec, job_id=job_id, attempt=1, host="here", resolved=plan.Resolved(), rules=rules)
+
+
+def shell(script: fakes.Script) -> str:
+    target = {Stream.STDOUT: "", Stream.STDERR: " >&2"}
+    lines = [f"printf %s '{frame.payload.decode()}'{target[frame.stream]}" for frame in script.output]
+    lines += ["while :; do sleep 60; done"] if script.until_released else [f"exit {script.exit_code}"]
+    return "\n".join(lines)
+
+
+@pytest.fixture(params=["fake", "docker"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    dockerd: services.Dockerd = request.getfixturevalue("dockerd")
+    engine = DockerEngine(dockerd.url, connections=8)
+    yield RealWorld(engine)
+    engine.close()
+    dockerd.remove_containers()
+
+
+def joined(frames: list[Frame]) -> dict[Stream, bytes]:
+    """Return the whole of each stream: where Docker cuts it into frames is its own affair."""
+    return {stream: b"".join(f.payload for f in frames if f.stream is stream) for stream in Stream}
+
+
+def run(world: World, script: fakes.Script) -> tuple[str, list[Frame]]:
+    """Run a container to its end and return its id and what was attached to it."""
+    container_id = world.engine.create(world.plan(script))
+    with world.engine.attach(container_id) as stream:
+        world.engine.start(container_id)
+        frames = list(stream)
+    world.engine.wait(container_id)
+    return container_id, frames
+
+
+def found(world: World, name: str) -> container.Container:
+    seen = world.engine.inspect(name)
+    assert seen is not None
+    return seen
+
+
+def test_check_says_which_docker_it_is(world: World) -> None:
+    """The administrator sees the version in the worker's log."""
+    assert world.engine.check().startswith("Docker ")
+
+
+def test_nothing_is_found_under_an_unknown_name(world: World) -> None:
+    """None, not an error: it is the ordinary case of a new job."""
+    assert world.engine.inspect("run-nobody") is None
+
+
+def test_a_new_container_is_found_by_name_and_by_id(world: World) -> None:
+    """What was asked for is there, and what Docker cannot know yet is None."""
+    wanted = world.plan(fakes.says())
+    container_id = world.engine.create(wanted)
+    seen = found(world, wanted.name)
+    assert seen == world.engine.inspect(container_id)
+    assert (seen.container_id, seen.name, seen.status) == (container_id, wanted.name, Status.CREATED)
+    assert wanted.body["Labels"].items() <= seen.labels.items()
+    assert (seen.exit_code, seen.oom_killed, seen.error, seen.pid) == (None, None, None, None)
+    assert (seen.started_at, seen.finished_at) == (None, None)
+
+
+def test_a_name_is_given_only_once(world: World) -> None:
+    """That is what makes a second container for one job impossible."""
+    wanted = world.plan(fakes.says())
+    container_id = world.engine.create(wanted)
+    with pytest.raises(errors.NameTaken, match=wanted.name):
+        world.engine.create(wanted)
+    assert found(world, wanted.name).container_id == container_id
+
+
+def test_a_missing_image_is_told_apart(world: World) -> None:
+    """The runner pulls then, and only then."""
+    wanted = world.plan(fakes.says())
+    with pytest.raises(errors.ImageMissing, match=_UNKNOWN_IMAGE):
+        world.engine.create(replace(wanted, body=wanted.body | {"Image": _UNKNOWN_IMAGE}))
+    assert world.engine.inspect(wanted.name) is None
+
+
+def test_attached_before_the_start_nothing_is_lost(world: World) -> None:
+    """Both streams, apart, from the first byte to the last."""
+    _, frames = run(world, fakes.says(b"out\n", b"err\n"))
+    assert joined(frames) == {Stream.STDOUT: b"out\n", Stream.STDERR: b"err\n"}
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 3, 255])
+def test_the_exit_code_is_known_after_wait(world: World, exit_code: int) -> None:
+    """And with it that nobody ran out of memory, and when it began and ended."""
+    container_id, _ = run(world, fakes.says(exit_code=exit_code))
+    seen = found(world, container_id)
+    assert (seen.status, seen.exit_code, seen.oom_killed, seen.pid) == (Status.EXITED, exit_code, False, None)
+    assert seen.started_at is not None
+    assert seen.finished_at is not None
+    assert seen.started_at.tzinfo is not None
+
+
+def test_a_replay_equals_what_was_attached(world: World) -> None:
+    """A worker that comes later reads the same bytes of each stream."""
+    container_id, frames = run(world, fakes.says(b"one\ntwo", b"three"))
+    with world.engine.replay(container_id) as stream:
+        assert joined(list(stream)) == joined(frames) == {Stream.STDOUT: b"one\ntwo", Stream.STDERR: b"three"}
+
+
+def test_a_replay_follows_a_running_container(world: World) -> None:
+    """From the beginning, and on until the container ends. Docker logs whole lines, so that is what a replay gets."""
+    script = replace(fakes.says(b"begun\n"), until_released=True)
+    container_id = world.engine.create(world.plan(script))
+    world.engine.start(container_id)
+    with world.engine.replay(container_id) as stream:
+        frames = iter(stream)
+        assert next(frames) == Frame(Stream.STDOUT, b"begun\n")
+        world.engine.stop(container_id, grace_s=5)
+        assert list(frames) == []
+
+
+def test_a_second_start_is_fine(world: World) -> None:
+    """A start whose answer was lost can be repeated, while it runs."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    world.engine.start(container_id)
+    assert found(world, container_id).status is Status.RUNNING
+
+
+@pytest.mark.parametrize("exit_code", [126, 127])
+def test_a_command_that_cannot_be_started(world: World, exit_code: int) -> None:
+    """It is the request's fault, with the exit code that `docker run` has for it."""
+    container_id = world.engine.create(world.plan(fakes.Script(cannot_start=exit_code)))
+    with pytest.raises(errors.CannotStart, match="cannot be started") as raised:
+        world.engine.start(container_id)
+    assert raised.value.exit_code == exit_code
+    assert found(world, container_id).exit_code == exit_code
+
+
+def test_wait_returns_when_the_container_ends(world: World) -> None:
+    """Not before, and for every thread that waits."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    waiters = [threading.Thread(target=world.engine.wait, args=[container_id], daemon=True) for _ in range(3)]
+    for waiter in waiters:
+        waiter.start()
+    waiters[0].join(0.3)
+    assert all(waiter.is_alive() for waiter in waiters)
+    world.engine.stop(container_id, grace_s=5)
+    for waiter in waiters:
+        waiter.join(_TIMEOUT_S)
+    assert not any(waiter.is_alive() for waiter in waiters)
+
+
+def test_wait_for_a_container_that_is_gone(world: World) -> None:
+    """Somebody removed it: there is nothing to wait for."""
+    world.engine.wait("run-nobody")
+
+
+@pytest.mark.parametrize(("signal", "exit_code"), [(None, 143), ("SIGTERM", 143), ("SIGKILL", 137)])
+def test_stop_ends_a_running_container(world: World, signal: str | None, exit_code: int) -> None:
+    """By the stop signal, to which even a shell in a loop listens under an init; once is enough, twice is fine."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    eventually(lambda: found(world, container_id).pid, _TIMEOUT_S)
+    world.engine.stop(container_id, signal=signal, grace_s=5)
+    world.engine.stop(container_id, signal=signal, grace_s=5)
+    seen = found(world, container_id)
+    assert (seen.status, seen.exit_code) == (Status.EXITED, exit_code)
+
+
+def test_stop_of_a_container_that_is_gone(world: World) -> None:
+    """It does not run: that is all a stop promises."""
+    world.engine.stop("run-nobody", grace_s=0)
+
+
+def test_remove_takes_a_container_away_whatever_its_state(world: World) -> None:
+    """Created, running, ended; and again, since its first answer may have been lost."""
+    created = world.engine.create(world.plan(fakes.says()))
+    running = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(running)
+    ended, _ = run(world, fakes.says())
+    for container_id in (created, running, ended):
+        world.engine.remove(container_id)
+        world.engine.remove(container_id)
+        assert world.engine.inspect(container_id) is None
+
+
+def test_a_closed_stream_ends_its_reader(world: World) -> None:
+    """A worker that lets go of a container must not hang on its output, which goes on."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    stream = world.engine.attach(container_id)
+    world.engine.start(container_id)
+    reader = threading.Thread(target=lambda: list(stream), daemon=True)
+    reader.start()
+    stream.close()
+    stream.close()
+    reader.join(_TIMEOUT_S)
+    assert not reader.is_alive()
+    assert found(world, container_id).status is Status.RUNNING
+
+
+def test_an_image_that_came_from_no_registry_has_its_own_id(world: World) -> None:
+    """Something exact is known of every image."""
+    container_id = world.engine.create(world.plan(fakes.says()))
+    image_id = found(world, container_id).image_id
+    assert world.engine.digest(image_id) == image_id
+    assert image_id.startswith("sha256:")
+
+
+def test_usage_of_a_running_container(world: World) -> None:
+    """Some CPU, some memory while it runs; unknown, not zero, once it is over."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    usage = world.engine.usage(found(world, container_id))
+    assert usage.cpu_s is not None
+    assert 0 < usage.cpu_s < 60
+    assert usage.memory_peak_bytes is None or usage.memory_peak_bytes > 0
+    world.engine.stop(container_id, grace_s=5)
+    assert world.engine.usage(found(world, container_id)) == container.Usage()

@@ -1,0 +1,28 @@
+"""Fixtures of the integration tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import services
+from tests.conftest import require
+from tests.integration.registry import Registry
+
+
+@pytest.fixture
+def own_dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd for one test, which may restart, stop and kill it."""
+    require("docker", services.Dockerd.missing())
+    with services.Dockerd() as server:
+        server.import_busybox()
+        yield server
+    assert server.leftovers() == []
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """A registry on 127.0.0.1, which a test can make fail."""
+    with Registry() as server:
+        yield server

@@ -1,0 +1,469 @@
+"""What only a real Docker can show: lost answers, restarts, registries, the kernel's numbers, and the error texts."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import http.server
+import os
+import resource
+import socket
+import socketserver
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import container, enginefault, enginehttp, errors, plan, policy
+from celery_docker.container import Status, Stream
+from celery_docker.engine import DockerEngine
+from celery_docker.jobspec import JobSpec
+from tests import services
+from tests.conftest import require
+from tests.integration.registry import Registry
+from tests.waiting import eventually
+
+_TIMEOUT_S = 60
+
+
+@pytest.fixture
+def engine(dockerd: services.Dockerd) -> Iterator[DockerEngine]:
+    engine = DockerEngine(dockerd.url, connections=16)
+    yield engine
+    engine.close()
+    dockerd.remove_containers()
+
+
+def planned(
+    *command: str,
+    name: str = "one",
+    image: str = "busybox",
+    network: str = "none",
+    memory: int | None = None,
+    **paths: str,
+) -> plan.ContainerPlan:
+    """Return the plan of a job, as the worker makes it."""
+    rules = policy.Policy(networks=(network,), limits=policy.Limits(memory_bytes=memory))
+    spec = JobSpec(image, command or None)
+    return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=plan.Resolved(**paths), rules=rules)
+
+
+def run(engine: DockerEngine, wanted: plan.ContainerPlan) -> tuple[container.Container, bytes, bytes]:
+    """Run a container to its end; return it with its two streams."""
+    container_id = engine.create(wanted)
+    with engine.attach(container_id) as stream:
+        engine.start(container_id)
+        out, err = streams(stream)
+    engine.wait(container_id)
+    return found(engine, container_id), out, err
+
+
+def streams(frames: Any) -> tuple[bytes, bytes]:
+    parts: dict[Stream, list[bytes]] = {Stream.STDOUT: [], Stream.STDERR: []}
+    for frame in frames:
+        parts[frame.stream].append(frame.payload)
+    return b"".join(parts[Stream.STDOUT]), b"".join(parts[Stream.STDERR])
+
+
+def found(engine: DockerEngine, name: str) -> container.Container:
+    seen = engine.inspect(name)
+    assert seen is not None
+    return seen
+
+
+def started(engine: DockerEngine, wanted: plan.ContainerPlan) -> str:
+    container_id = engine.create(wanted)
+    engine.start(container_id)
+    return container_id
+
+
+def waiting(engine: DockerEngine, container_id: str) -> threading.Thread:
+    thread = threading.Thread(target=engine.wait, args=[container_id], daemon=True)
+    thread.start()
+    return thread
+
+
+class TestOutput:
+    def test_30_short_jobs_lose_nothing(self, engine: DockerEngine) -> None:
+        """Containers that are over before anybody could look are where output gets lost."""
+
+        def one(number: int) -> tuple[bytes, bytes]:
+            _, out, err = run(
+                engine, planned("sh", "-c", f"echo out {number}; echo err {number} >&2", name=str(number))
+            )
+            return out, err
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(one, range(30)))
+        assert results == [(b"out %d\n" % n, b"err %d\n" % n) for n in range(30)]
+
+    def test_large_output_in_constant_memory(self, engine: DockerEngine) -> None:
+        """64 MiB, counted and thrown away: the process hardly grows."""
+        container_id = engine.create(planned("head", "-c", str(64 * 2**20), "/dev/zero"))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with engine.attach(container_id) as stream:
+            engine.start(container_id)
+            sizes = [len(frame.payload) for frame in stream]
+        assert sum(sizes) == 64 * 2**20
+        assert max(sizes) <= 64 * 1024
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+
+    def test_the_daemons_log_options_cut_nothing(self) -> None:
+        """An administrator's rotation default would leave holes in what an adopted job has written."""
+        require("docker", services.Dockerd.missing())
+        options = ("--log-opt=max-size=1k", "--log-opt=max-file=2", "--log-opt=compress=true")
+        with services.Dockerd(*options) as server:
+            server.import_busybox()
+            engine = DockerEngine(server.url, connections=4)
+            seen, out, _ = run(engine, planned("seq", "20000"))
+            with engine.replay(seen.container_id) as stream:
+                replayed, _ = streams(stream)
+            cut = planned("seq", "20000", name="control")
+            del cut.body["HostConfig"]["LogConfig"]
+            control, _, _ = run(engine, cut)
+            with engine.replay(control.container_id) as stream:
+                assert len(streams(stream)[0]) < len(out), "the daemon's options did not bite: this test shows nothing"
+        assert out.count(b"\n") == 20000
+        assert replayed == out
+        assert server.leftovers() == []
+
+
+class TestRefusals:
+    def test_a_missing_bind_source(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+        """One line that names the path; Docker does not make it, as it does for volumes."""
+        with pytest.raises(errors.RequestError, match="/nowhere/at/all") as raised:
+            engine.create(planned("true", inputpath="/nowhere/at/all"))
+        assert "\n" not in str(raised.value)
+        assert not Path("/nowhere").exists()
+        assert dockerd.containers() == []
+
+    def test_no_command_and_an_image_that_has_none(self, engine: DockerEngine) -> None:
+        """Docker's own words are clear enough."""
+        with pytest.raises(errors.RequestError, match="No command specified"):
+            engine.create(planned())
+
+    @pytest.mark.parametrize(
+        ("command", "exit_code", "why"),
+        [("nope", 127, "not found in the image"), ("/etc/passwd", 126, "may not be executed"), ("/bin", 126, "")],
+    )
+    def test_a_command_that_init_cannot_start(
+        self, engine: DockerEngine, command: str, exit_code: int, why: str
+    ) -> None:
+        """With an init the start succeeds: its one line of output is recognised."""
+        seen, out, err = run(engine, planned(command, "x"))
+        refusal = enginefault.init_refused(seen.exit_code, err)
+        assert (seen.exit_code, out) == (exit_code, b"")
+        assert refusal is not None
+        assert refusal.exit_code == exit_code
+        assert f"command '{command}' cannot be started: " in str(refusal)
+        assert why in str(refusal)
+
+    def test_a_shell_that_finds_no_command_ran(self, engine: DockerEngine) -> None:
+        """127 too, but the container's own doing."""
+        seen, _, err = run(engine, planned("sh", "-c", "nope"))
+        assert seen.exit_code == 127
+        assert enginefault.init_refused(seen.exit_code, err) is None
+
+
+class TestEnds:
+    def test_out_of_memory(self, engine: DockerEngine) -> None:
+        """The kernel's verdict is on the container."""
+        seen, _, _ = run(engine, planned("tail", "/dev/zero", memory=16 * 2**20))
+        assert (seen.oom_killed, seen.exit_code) == (True, 137)
+
+    def test_a_stop_is_quick_with_init(self, engine: DockerEngine) -> None:
+        """Without one the whole grace would pass and the job would be killed."""
+        container_id = started(engine, planned("sleep", "1000"))
+        begun = time.monotonic()
+        engine.stop(container_id, grace_s=30)
+        assert time.monotonic() - begun < 5
+        assert found(engine, container_id).exit_code == 143
+
+    @pytest.mark.parametrize("signal", [None, "SIGINT", "NONSENSE"])
+    def test_a_stop_does_not_take_no_for_an_answer(self, engine: DockerEngine, signal: str | None) -> None:
+        """Signal, grace, KILL; a signal that does not exist is no excuse."""
+        container_id = engine.create(planned("sh", "-c", "trap '' TERM INT; echo ready; while :; do sleep 1; done"))
+        with engine.attach(container_id) as stream:
+            engine.start(container_id)
+            next(iter(stream))
+            begun = time.monotonic()
+            engine.stop(container_id, signal=signal, grace_s=1)
+        assert 1 <= time.monotonic() - begun < 10
+        assert found(engine, container_id).exit_code == 137
+
+    def test_usage_of_a_busy_container(self, engine: DockerEngine) -> None:
+        """CPU seconds grow, and the memory peak covers what was used."""
+        container_id = started(engine, planned("sh", "-c", "while :; do :; done"))
+
+        def busy() -> bool:
+            usage = engine.usage(found(engine, container_id))
+            return usage.cpu_s is not None and usage.cpu_s > 0.3
+
+        eventually(busy, _TIMEOUT_S)
+        peak = engine.usage(found(engine, container_id)).memory_peak_bytes
+        assert peak is None or 100_000 < peak < 2**28
+
+
+class TestRestarts:
+    def test_a_dockerd_that_takes_its_containers_along(self, own_dockerd: services.Dockerd) -> None:
+        """The wait outlasts the time without Docker, and sees the end."""
+        engine = DockerEngine(own_dockerd.url, connections=4)
+        container_id = engine.create(planned("sh", "-c", "echo begun; sleep 1000"))
+        stream = engine.attach(container_id)
+        engine.start(container_id)
+        waiter = waiting(engine, container_id)
+        own_dockerd.end()
+        assert streams(stream) == (b"begun\n", b"")
+        stream.close()
+        with pytest.raises(errors.EngineAway, match=r"start docker\.service"):
+            engine.inspect(container_id)
+        own_dockerd.start()
+        waiter.join(_TIMEOUT_S)
+        assert not waiter.is_alive()
+        assert found(engine, container_id).status is Status.EXITED
+        with engine.replay(container_id) as again:
+            assert streams(again) == (b"begun\n", b"")
+
+    def test_a_container_that_outlives_dockerd(self) -> None:
+        """With live-restore the container goes on: so does the wait, through a crash of dockerd."""
+        require("docker", services.Dockerd.missing())
+        with services.Dockerd("--live-restore=true") as server:
+            server.import_busybox()
+            engine = DockerEngine(server.url, connections=4)
+            container_id = started(engine, planned("sh", "-c", "while :; do sleep 1; done"))
+            waiter = waiting(engine, container_id)
+            server.kill()
+            server.start()
+            waiter.join(3)
+            assert waiter.is_alive()
+            assert found(engine, container_id).status is Status.RUNNING
+            engine.stop(container_id, grace_s=5)
+            waiter.join(_TIMEOUT_S)
+            assert not waiter.is_alive()
+        assert server.leftovers() == []
+
+    def test_a_docker_that_hangs(self, own_dockerd: services.Dockerd) -> None:
+        """A call ends in time and says so; afterwards the same engine works."""
+        engine = DockerEngine(own_dockerd.url, call_timeout_s=0.5, connections=4)
+        engine.check()
+        own_dockerd.pause()
+        try:
+            with pytest.raises(errors.EngineAway, match=r"did not answer in 0\.5 s"):
+                engine.inspect("x")
+            with pytest.raises(errors.EngineAway, match=r"did not answer in 0\.5 s"):
+                engine.attach("x")
+        finally:
+            own_dockerd.resume()
+        assert engine.inspect("x") is None
+
+
+class _Forgetful(enginehttp.Http):
+    """Does what it is asked, then loses the first answer about `path`."""
+
+    def __init__(self, path: str, lost: str) -> None:
+        super().__init__(path, keep=4)
+        self.lost = lost
+
+    def call(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> enginehttp.Answer:
+        answer = super().call(method, path, body=body, timeout_s=timeout_s)
+        if self.lost and self.lost in path:
+            self.lost = ""
+            raise TimeoutError("timed out")
+        return answer
+
+
+class TestLostAnswers:
+    def test_a_create_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+        """The container is found by its name: no second one, no error."""
+        engine._http = _Forgetful(str(dockerd.socket), "/containers/create")
+        container_id = engine.create(planned("true"))
+        assert found(engine, "run-one").container_id == container_id
+
+    def test_a_create_that_met_a_strangers_container(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+        """What is there under that name is not what was planned: nothing is claimed."""
+        other = planned("true")
+        other.body["Labels"] = {}
+        engine.create(other)
+        engine._http = _Forgetful(str(dockerd.socket), "/containers/create")
+        with pytest.raises(errors.EngineAway):
+            engine.create(planned("true"))
+
+    def test_a_start_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+        """It runs: that was all."""
+        container_id = engine.create(planned("sleep", "1000"))
+        engine._http = _Forgetful(str(dockerd.socket), "/start")
+        engine.start(container_id)
+        assert found(engine, container_id).status is Status.RUNNING
+
+
+class TestConnections:
+    def test_many_threads_share_few_connections(self, engine: DockerEngine) -> None:
+        """100 at once work, and afterwards only as many stay open as were asked for."""
+        before = len(os.listdir("/proc/self/fd"))
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            answers = list(pool.map(engine.inspect, ["run-nobody"] * 1000))
+        assert answers == [None] * 1000
+        assert len(os.listdir("/proc/self/fd")) - before <= 16
+
+    def test_streams_give_their_connections_back(self, engine: DockerEngine) -> None:
+        """A worker of weeks must not run out of file descriptors."""
+        container_id = engine.create(planned("true"))
+        engine.attach(container_id).close()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            engine.attach(container_id).close()
+            engine.replay(container_id).close()
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+class TestUnreachable:
+    def test_no_socket(self, tmp_path: Path) -> None:
+        """Docker is not installed or not started: the line says what to do."""
+        with pytest.raises(errors.EngineAway) as raised:
+            DockerEngine(f"unix://{tmp_path}/docker.sock", connections=1).check()
+        expected = f"cannot reach Docker at unix://{tmp_path}/docker.sock: no such file; "
+        assert str(raised.value) == expected + "install docker.io or start docker.service"
+
+    def test_a_socket_that_nobody_listens_on(self, tmp_path: Path) -> None:
+        """Left behind by a dockerd that died."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(f"{tmp_path}/docker.sock")
+        with pytest.raises(errors.EngineAway, match=r"connection refused; start docker\.service"):
+            DockerEngine(f"unix://{tmp_path}/docker.sock", connections=1).check()
+
+    def test_a_user_who_may_not(self, dockerd: services.Dockerd) -> None:
+        """The administrator is told the command that helps."""
+        program = (
+            "import os; from celery_docker import engine, errors\n"
+            f"asked = engine.DockerEngine({dockerd.url!r}, connections=1)\n"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            "try: asked.check()\n"
+            "except errors.EngineDenied as exc: print(exc)\n"
+        )
+        dockerd.folder.chmod(0o755)
+        group = Path(dockerd.socket).group()
+        assert not dockerd.socket.stat().st_mode & stat.S_IWOTH
+        command = [sys.executable, "-c", program]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout.strip()
+        assert said == (
+            f"the user nobody may not use the socket {dockerd.url}; add it to the group that owns it ('{group}'): "
+            f"usermod -aG {group} nobody, then restart"
+        )
+
+    def test_a_docker_that_is_too_old(self, tmp_path: Path) -> None:
+        """Its version and the one that is needed."""
+        refused = pytest.raises(
+            errors.HostError, match=r"speaks API 1\.40, 1\.41 is the least; install Docker Engine 20"
+        )
+        with _stub(f"{tmp_path}/docker.sock", b'{"ApiVersion": "1.40"}') as url, refused:
+            DockerEngine(url, connections=1).check()
+
+    def test_something_that_is_not_docker(self, tmp_path: Path) -> None:
+        """Any other server on that socket."""
+        refused = pytest.raises(errors.EngineAway, match="broke the connection")
+        with _stub(f"{tmp_path}/docker.sock", b"<html>hello</html>") as url, refused:
+            DockerEngine(url, connections=1).check()
+
+
+class _stub:
+    """A server on a socket that gives one answer to everything."""
+
+    def __init__(self, path: str, body: bytes) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def address_string(self) -> str:
+                return "local"
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = socketserver.ThreadingUnixStreamServer(path, Handler)
+        self._url = f"unix://{path}"
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self._url
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class TestPull:
+    def test_a_good_image(self, engine: DockerEngine, registry: Registry, dockerd: services.Dockerd) -> None:
+        """It runs afterwards, and its digest is the registry's."""
+        image = f"{registry.address}/group/good:1.0"
+        engine.pull(image)
+        try:
+            seen, out, _ = run(engine, planned("echo", "pulled", image=image))
+            assert out == b"pulled\n"
+            assert engine.digest(seen.image_id).startswith(f"{registry.address}/group/good@sha256:")
+        finally:
+            dockerd.remove_containers()
+            dockerd.request("DELETE", f"/images/{image}?force=1")
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [(404, "MANIFEST_UNKNOWN"), (404, "NAME_UNKNOWN"), (401, "UNAUTHORIZED"), (403, "DENIED")],
+    )
+    def test_the_requests_fault(self, engine: DockerEngine, registry: Registry, status: int, code: str) -> None:
+        """Trying again cannot help: the name, the tag or the access is wrong."""
+        registry.failures["/manifests/latest"] = (status, code)
+        image = f"{registry.address}/{code.lower()}:latest"
+        with pytest.raises(errors.RequestError, match=f"^image '{image}' cannot be pulled: ") as raised:
+            engine.pull(image)
+        assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [(429, "TOOMANYREQUESTS"), (500, "UNKNOWN"), (503, "UNAVAILABLE"), (502, "X")]
+    )
+    def test_the_registrys_trouble(self, engine: DockerEngine, registry: Registry, status: int, code: str) -> None:
+        """It passes: the job is tried again."""
+        registry.failures["/manifests/latest"] = (status, code)
+        with pytest.raises(errors.HostError, match="cannot be pulled now"):
+            engine.pull(f"{registry.address}/{code.lower()}:latest")
+
+    @pytest.mark.parametrize("status", [404, 500])
+    def test_an_error_inside_the_stream(self, engine: DockerEngine, registry: Registry, status: int) -> None:
+        """Docker said 200 before it failed: every line is read."""
+        registry.failures[registry.config_digest] = (status, "BLOB_UNKNOWN")
+        with pytest.raises(errors.HostError, match="cannot be pulled now"):
+            engine.pull(f"{registry.address}/broken:{status}")
+
+    def test_a_closed_port(self, engine: DockerEngine) -> None:
+        """The registry is down."""
+        image = f"127.0.0.1:{services.free_port()}/x:latest"
+        with pytest.raises(errors.HostError, match=r"connection refused.*; check registry and network"):
+            engine.pull(image)
+
+    def test_a_malformed_name(self, engine: DockerEngine) -> None:
+        """The spec refuses these first; should one get here, it is not tried again."""
+        with pytest.raises(errors.RequestError, match="invalid reference format"):
+            engine.pull("UPPER:latest")
+
+    def test_credentials_of_docker_login(
+        self, engine: DockerEngine, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What `docker login` left in the worker's home is what a private registry gets."""
+        with tempfile.TemporaryDirectory() as home:
+            login = base64.b64encode(b"user:pass").decode()
+            Path(home, "config.json").write_text(f'{{"auths": {{"{registry.address}": {{"auth": "{login}"}}}}}}')
+            monkeypatch.setenv("DOCKER_CONFIG", home)
+            registry.password = login
+            engine.pull(f"{registry.address}/private:latest")
+            monkeypatch.setenv("DOCKER_CONFIG", f"{home}/none")
+            with pytest.raises(errors.RequestError, match="no basic auth credentials") as raised:
+                engine.pull(f"{registry.address}/private:latest")
+        assert login not in str(raised.value)

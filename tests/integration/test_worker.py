@@ -1,0 +1,426 @@
+"""The worker as a whole: a real process between a real Redis and a real Docker, spoken to by a plain Celery client."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import celery.exceptions
+import pytest
+from celery import Celery, chain
+from celery.result import AsyncResult
+
+from celery_docker.client import Client
+from celery_docker.jobspec import JobSpec
+from tests import services
+from tests.integration.worker import ROOT, Worker
+from tests.waiting import eventually
+
+RESULT_S = 60
+# A container that goes on until its test says so.
+WAIT = "until [ -e /output/go ]; do sleep 0.05; done"
+
+
+class Plain:
+    """A submitter that has nothing but Celery and the broker's URL."""
+
+    def __init__(self, url: str) -> None:
+        self.app = Celery(broker=url, backend=url, set_as_current=False)
+
+    def send(self, *args: Any, **kwargs: Any) -> AsyncResult:
+        return self.app.send_task("tasks.run_docker", args=args, kwargs=kwargs)
+
+    def succeed(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        result: dict[str, Any] = self.send(*args, **kwargs).get(timeout=RESULT_S)
+        return result
+
+    def fail(self, *args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        """Return the line and the receipt of a job that must not succeed."""
+        result = self.send(*args, **kwargs)
+        error = result.get(timeout=RESULT_S, propagate=False)
+        assert result.state == "FAILURE"
+        return str(error), result.backend.get_task_meta(result.id)["receipt"]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that any user's container may write to, below a root that the policy allows."""
+    path = Path(tempfile.mkdtemp(prefix="cdt-job-", dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def clean_redis(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+    yield redis_server
+    with redis_server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture
+def worker(clean_redis: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as process:
+        yield process
+        eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+
+
+@pytest.fixture
+def plain(clean_redis: services.RedisServer) -> Iterator[Plain]:
+    submitter = Plain(clean_redis.url)
+    yield submitter
+    submitter.app.close()
+
+
+def queue_length(server: services.RedisServer) -> int:
+    with server.client() as client:
+        return int(client.llen("celery"))  # type: ignore[arg-type]  # the annotation allows for the async client
+
+
+def test_a_plain_client_gets_the_receipt(worker: Worker, plain: Plain) -> None:
+    """What a client has sent by name comes back as the receipt, `id` and `output` included."""
+    sent = plain.send("busybox", "echo hello")
+    receipt = sent.get(timeout=RESULT_S)
+    assert receipt["id"] == sent.id
+    assert receipt["output"] == "hello\n"
+    assert receipt["state"] == "succeeded"
+    assert receipt["exit_code"] == 0
+    assert receipt["image"] == "busybox"
+    assert receipt["image_digest"].startswith("sha256:")
+    assert receipt["stdout_bytes"] == 6
+    assert receipt["submitted_at"] is None, "nobody wrote down when the message was sent"
+    assert [entry["attempt"] for entry in receipt["attempts"]] == [1]
+
+
+def test_every_positional_argument_in_the_old_order(worker: Worker, plain: Plain, folder: Path) -> None:
+    source, target = folder / "in", folder / "out"
+    source.write_text("some input")
+    target.mkdir()
+    target.chmod(0o777)
+    plain.succeed(
+        "busybox",
+        ["sh", "-c", "md5sum /input > /output/output.txt; id -u; echo problem >&2"],
+        "nobody",
+        str(folder / "job.log"),
+        str(folder / "job.err"),
+        str(source),
+        str(target),
+    )
+    digest = hashlib.md5(b"some input", usedforsecurity=False).hexdigest()
+    assert (target / "output.txt").read_text().split() == [digest, "/input"]
+    assert (folder / "job.log").read_text() == f"{pwd.getpwnam('nobody').pw_uid}\n"
+    assert (folder / "job.err").read_text() == "problem\n"
+    assert (target / "output.txt").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+
+
+def test_the_input_cannot_be_written(worker: Worker, plain: Plain, folder: Path) -> None:
+    line, receipt = plain.fail("busybox", ["touch", "/input/x"], inputpath=str(folder), retries=0)
+    assert "Read-only file system" in line
+    assert receipt["exit_code"] == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_both_streams_go_to_one_file_in_a_folder_that_is_made(worker: Worker, plain: Plain, folder: Path) -> None:
+    log = folder / "new" / "folder" / "job.log"
+    plain.succeed(
+        "busybox", ["sh", "-c", "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three"], logoutfile=str(log)
+    )
+    assert log.read_text() == "one\ntwo\nthree\n"
+
+
+@pytest.fixture
+def file_for_folder() -> Iterator[None]:
+    """A file where a job wants a folder."""
+    Path("/tmp/cdt-file").touch()
+    yield
+    Path("/tmp/cdt-file").unlink()
+
+
+class _Registry(BaseHTTPRequestHandler):
+    """A registry that works and has no image."""
+
+    def do_GET(self) -> None:
+        body = (
+            b"{}" if self.path == "/v2/" else b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
+        )
+        self.send_response(200 if self.path == "/v2/" else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_unknown_image_is_not_retried(worker: Worker, plain: Plain, registry: str) -> None:
+    line, receipt = plain.fail(f"{registry}/nosuch", "true")
+    assert line.startswith("rejected: ")
+    assert f"{registry}/nosuch" in line
+    assert len(receipt["attempts"]) == 1
+
+
+BAD = {
+    "missing inputpath": ({"inputpath": "/tmp/cdt-not-there"}, "/tmp/cdt-not-there"),
+    "relative inputpath": ({"inputpath": "data"}, "'data' must be an absolute path"),
+    "equal paths": ({"inputpath": "/tmp", "outputpath": "/tmp/"}, "they must differ"),
+    "equal paths through a link": ({"inputpath": "/tmp", "outputpath": "/tmp/../tmp"}, "they must differ"),
+    "unknown user": ({"user": "nosuchuser"}, "'nosuchuser' is not known"),
+    "unwritable log folder": ({"logoutfile": "/tmp/cdt-file/x"}, "cannot write the log file '/tmp/cdt-file/x'"),
+    "malformed image name": ({"image": "Busy Box"}, "'Busy Box' is not an image name"),
+    "no command at all": ({"command": ""}, "command"),
+    "a NUL byte": ({"command": "echo a\0b"}, "must not contain a NUL byte"),
+    "an unknown keyword": ({"imagee": "x"}, "'imagee' is not an argument"),
+    "a wrong type": ({"command": 7}, "command: 7 must be a string"),
+    "a path that the policy refuses": ({"inputpath": "/etc"}, "rule mounts"),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), BAD.values(), ids=BAD)
+def test_bad_input_is_refused_in_one_line_and_not_retried(
+    worker: Worker, plain: Plain, file_for_folder: None, fields: dict[str, Any], expected: str
+) -> None:
+    line, receipt = plain.fail(**{"image": "busybox", "command": "true", **fields})
+    assert line.startswith("rejected: ")
+    assert expected in line
+    assert "\n" not in line
+    assert "Traceback" not in worker.log
+    assert len(receipt["attempts"]) == 1
+
+
+def test_a_command_that_the_image_does_not_have_is_not_retried(worker: Worker, plain: Plain) -> None:
+    line, receipt = plain.fail("busybox", "nosuchcommand")
+    assert receipt["exit_code"] == 127
+    assert "not found" in line
+    assert "nosuchcommand" in line
+    assert len(receipt["attempts"]) == 1
+
+
+def test_rubbish_in_the_queue_stops_nothing(worker: Worker, plain: Plain, clean_redis: services.RedisServer) -> None:
+    """Messages that are no task of ours are dropped and the next job runs."""
+    plain.app.send_task("tasks.other", args=[1])
+    plain.app.send_task("tasks.run_docker", task_id="../../etc/passwd", args=["busybox", "true"])
+    with clean_redis.client() as client:
+        client.lpush("celery", json.dumps({"body": "bm90IGpzb24=", "headers": {}, "properties": {"delivery_tag": "x"}}))
+    assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
+
+
+def test_a_failing_job_runs_four_times_and_then_fails_with_its_last_words(
+    worker: Worker, plain: Plain, folder: Path
+) -> None:
+    sent = plain.send(
+        "busybox", ["sh", "-c", "echo run >> /output/runs; echo last words >&2; exit 3"], outputpath=str(folder)
+    )
+    error = sent.get(timeout=RESULT_S, propagate=False)
+    assert (folder / "runs").read_text() == "run\n" * 4
+    assert sent.state == "FAILURE"
+    assert str(error).startswith("failed: exit code 3")
+    assert str(error).endswith("last words")
+    assert sent.traceback == "last words\n"
+    receipt = sent.backend.get_task_meta(sent.id)["receipt"]
+    assert [entry["exit_code"] for entry in receipt["attempts"]] == [3, 3, 3, 3]
+
+
+def test_a_job_can_say_after_which_exit_codes_it_is_retried(worker: Worker, plain: Plain, folder: Path) -> None:
+    plain.fail("busybox", ["sh", "-c", "echo run >> /output/runs; exit 4"], outputpath=str(folder), retry_on=[5])
+    assert (folder / "runs").read_text() == "run\n"
+
+
+def test_a_job_that_waits_for_its_retry_holds_no_slot(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+) -> None:
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="600", CELERY_DOCKER_CONCURRENCY="1"):
+        failing = plain.send("busybox", "false")
+        eventually(lambda: failing.state == "RETRY", 20, "the failing job to wait for its retry")
+        assert plain.succeed("busybox", "echo next")["output"] == "next\n"
+
+
+def test_queued_jobs_stay_in_redis_while_all_slots_are_busy(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+) -> None:
+    sent = [
+        plain.send("busybox", ["sh", "-c", WAIT.replace("output", "input")], inputpath=str(folder)) for _ in range(6)
+    ]
+    eventually(lambda: queue_length(clean_redis) == 4, 20, "two jobs in slots, four in the queue")
+    eventually(lambda: worker.status == "2 jobs running, 0 of 2 slots free", 10, "the status to say so")
+    (folder / "go").touch()
+    assert {result.get(timeout=RESULT_S)["state"] for result in sent} == {"succeeded"}
+
+
+def test_a_second_delivery_of_a_message_runs_nothing(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+) -> None:
+    """Delivered twice while it runs and once more after its end, the job has run once."""
+    with clean_redis.client() as client:
+        sent = plain.app.send_task(
+            "tasks.run_docker",
+            args=["busybox", ["sh", "-c", f"echo run >> /output/runs; {WAIT}"]],
+            kwargs={"outputpath": str(folder)},
+            queue="held",
+        )
+        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        client.lpush("celery", message)
+        eventually((folder / "runs").exists, 20, "the job to run")
+        client.lpush("celery", message)
+        client.lpush("celery", message)
+        eventually(lambda: worker.log.count("second delivery was dropped") == 2, 20, "the copies to be dropped")
+        (folder / "go").touch()
+        assert sent.get(timeout=RESULT_S)["state"] == "succeeded"
+        client.lpush("celery", message)
+        eventually(lambda: worker.log.count("second delivery was dropped") == 3, 20, "the late copy to be dropped")
+    assert (folder / "runs").read_text() == "run\n"
+
+
+def test_a_stop_waits_for_the_running_job(worker: Worker, plain: Plain, folder: Path) -> None:
+    sent = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}"], outputpath=str(folder))
+    eventually((folder / "on").exists, 20, "the job to run")
+    worker.terminate()
+    eventually(lambda: worker.status.startswith("Stopping: waiting for 1 running"), 10, "the status to say so")
+    assert worker.process is not None
+    assert worker.process.poll() is None
+    (folder / "go").touch()
+    assert worker.wait() == 0
+    assert sent.get(timeout=RESULT_S)["state"] == "succeeded"
+
+
+def test_after_a_kill_a_second_delivery_takes_over_the_container(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """The container outlives its worker; the next one adopts it and the log has every line once."""
+    wait = "until [ -e /output/$i ]; do sleep 0.05; done"
+    script = f"echo run >> /output/runs; for i in 1 2 3; do echo line $i; {wait}; done"
+    log = folder / "job.log"
+    with Worker(clean_redis.url, dockerd) as worker, clean_redis.client() as client:
+        sent = plain.app.send_task(
+            "tasks.run_docker",
+            args=["busybox", ["sh", "-c", script]],
+            kwargs={"outputpath": str(folder), "logoutfile": str(log)},
+            queue="held",
+        )
+        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        client.lpush("celery", message)
+        eventually(lambda: log.exists() and log.read_text() == "line 1\n", 20, "the first line")
+        worker.kill()
+        (folder / "1").touch()
+        worker.start()
+        client.lpush("celery", message)
+        eventually(lambda: "line 2\n" in log.read_text(), 20, "the second line")
+        (folder / "2").touch()
+        (folder / "3").touch()
+        receipt = sent.get(timeout=RESULT_S)
+    assert (folder / "runs").read_text() == "run\n"
+    assert log.read_text() == receipt["output"] == "line 1\nline 2\nline 3\n"
+    assert dockerd.containers() == []
+
+
+def test_what_ended_while_no_worker_ran_is_harvested(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    with Worker(clean_redis.url, dockerd) as worker, clean_redis.client() as client:
+        sent = plain.app.send_task(
+            "tasks.run_docker",
+            args=["busybox", ["sh", "-c", f"echo run >> /output/runs; {WAIT}; exit 7"]],
+            kwargs={"outputpath": str(folder), "retries": 0},
+            queue="held",
+        )
+        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        client.lpush("celery", message)
+        eventually((folder / "runs").exists, 20, "the job to run")
+        worker.kill()
+        (folder / "go").touch()
+        eventually(lambda: dockerd.request("GET", "/containers/json")[1].strip() == b"[]", 20, "the container to end")
+        worker.start()
+        client.lpush("celery", message)
+        error = sent.get(timeout=RESULT_S, propagate=False)
+    assert str(error).startswith("failed: exit code 7")
+    assert (folder / "runs").read_text() == "run\n"
+
+
+def test_a_gigabyte_of_output_passes_through_in_constant_memory(worker: Worker, plain: Plain, folder: Path) -> None:
+    log = folder / "job.log"
+    plain.succeed("busybox", "true")
+    before = worker.rss_bytes
+    size = 1_000_000_000
+    sent = plain.send("busybox", ["sh", "-c", f"yes 0123456789abcde | head -c {size}"], logoutfile=str(log))
+    peak = before
+    while peak := max(peak, worker.rss_bytes):
+        with contextlib.suppress(celery.exceptions.TimeoutError):
+            receipt = sent.get(timeout=1)
+            break
+    assert receipt["stdout_bytes"] == log.stat().st_size == size
+    assert receipt["output_truncated"] is True
+    assert len(json.dumps(receipt)) < 100 * 1024
+    assert peak - before < 32 * 2**20
+
+
+def test_a_chain_goes_on_after_a_job(worker: Worker, plain: Plain) -> None:
+    """Celery's canvas works with the task as with any other."""
+    first, second = (
+        plain.app.signature("tasks.run_docker", args=["busybox", f"echo {word}"], immutable=True) for word in ("a", "b")
+    )
+    assert chain(first, second, app=plain.app).apply_async().get(timeout=RESULT_S)["output"] == "b\n"
+
+
+def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
+    worker: Worker, clean_redis: services.RedisServer, plain: Plain, folder: Path
+) -> None:
+    log = folder / "job.log"
+    script = "import sys; from celery_docker.tasks_cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--out", str(log), "busybox", "--", "echo", "from the shell"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CELERY_DOCKER_BROKER_URL": clean_redis.url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    receipt = plain.app.AsyncResult(done.stdout.strip()).get(timeout=RESULT_S)
+    assert log.read_text() == "from the shell\n"
+    assert receipt["queue_s"] >= 0
+    assert receipt["submitted_at"] is not None
+
+
+@pytest.mark.parametrize("options", [{"requirepass": "s3cret"}, {}], ids=["password", "TLS"])
+def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[str, str]) -> None:
+    with services.RedisServer(options, tls=not options) as server, Worker(server.url, dockerd) as worker:
+        submitter = Client(server.url)
+        job_id = submitter.submit(JobSpec("busybox", ("echo", "in private")))
+        with server.client(decode_responses=True) as client:
+            eventually(
+                lambda: client.hget(f"celery-docker:job:{job_id}", "state") == "succeeded", 30, "the job to succeed"
+            )
+        submitter.close()
+        assert "s3cret" not in worker.log
+
+
+def test_a_wrong_password_stops_the_worker_for_good(dockerd: services.Dockerd) -> None:
+    with services.RedisServer({"requirepass": "right"}) as server:
+        worker = Worker(server.url.replace("right", "wrong"), dockerd)
+        worker.launch()
+        assert worker.wait() == 78
+        assert "refuses the login" in worker.log
+        assert "wrong@" not in worker.log
+        assert "Traceback" not in worker.log
+        worker.stop()

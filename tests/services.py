@@ -1,0 +1,378 @@
+"""Real servers for the tests: a dockerd and a redis-server of their own, which leave nothing behind.
+
+Each runs in a folder of its own, on a socket or port of its own, beside whatever else runs on the machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import redis
+
+from tests.waiting import eventually
+
+BUSYBOX = "busybox:latest"
+_START_S = 30
+_STOP_S = 60
+
+
+class _Service:
+    """A server process in a temporary folder."""
+
+    program = ""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="cdt-"))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        """Say what this machine lacks to run the service; empty if nothing."""
+        return "" if shutil.which(cls.program) else f"{cls.program} is not installed"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        # Should the tests be killed, the server ends too.
+        command = ["setpriv", "--pdeathsig", "TERM", self.program, *self._arguments()]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            eventually(self._answers, _START_S, f"{self.program} to answer")
+        except BaseException as exc:
+            exc.add_note(self.log[-2000:])
+            self.stop()
+            raise
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the process a signal and wait for its end; its data stay for another `start`."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.end()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop the process in its tracks: connections stay, no answer comes."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        state = Path(f"/proc/{self.process.pid}/stat")
+        eventually(lambda: ") T " in state.read_text(), _STOP_S, f"{self.program} to pause")
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the server and remove everything it made."""
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+    def _is_alive(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"{self.program} ended at its start")
+        return True
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("docker", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Dockerd(_Service):
+    """A dockerd with its own data, containerd, bridge and cgroup; it writes no firewall rules.
+
+    `options` are further arguments of dockerd, such as `--log-opt max-size=1k`.
+    """
+
+    program = "dockerd"
+
+    def __init__(self, *options: str) -> None:
+        super().__init__()
+        self.options = options
+        self.socket = self.folder / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self.name = self.folder.name.replace("_", "-")
+        self._bridge = f"cdt{abs(hash(self.name)) % 10**8:08d}"
+
+    @classmethod
+    def missing(cls) -> str:
+        if os.geteuid() != 0:
+            return "dockerd needs root"
+        lacking = [program for program in ("dockerd", "ip", "busybox") if not shutil.which(program)]
+        return f"{', '.join(lacking)}: not installed" if lacking else ""
+
+    def start(self) -> None:
+        if not Path("/sys/class/net", self._bridge).exists():
+            _run("ip", "link", "add", self._bridge, "type", "bridge")
+            _run("ip", "addr", "add", f"{_free_network()}.1/24", "dev", self._bridge)
+            _run("ip", "link", "set", self._bridge, "up")
+        super().start()
+
+    def kill(self) -> None:
+        super().kill()
+        # Its containerd dies with it, a moment later; the next dockerd would wait for the one in the pid file.
+        eventually(lambda: not self._helpers("containerd"), _STOP_S, "the end of containerd")
+        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+
+    def request(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60) -> tuple[int, bytes]:
+        """Return the status and body of one call, without docker-py."""
+        connection = _UnixConnection(str(self.socket), timeout_s)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def import_busybox(self, tag: str = BUSYBOX) -> None:
+        """Make an image of Debian's static busybox, with no command of its own."""
+        name, _, version = tag.rpartition(":")
+        query = urlencode({"fromSrc": "-", "repo": name, "tag": version})
+        status, answer = self.request("POST", f"/images/create?{query}", busybox_tar())
+        assert status == 200, answer
+        assert b'"error"' not in answer, answer
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers, running or not."""
+        _, body = self.request("GET", "/containers/json?all=1")
+        listed: list[dict[str, Any]] = json.loads(body)
+        return sorted(one["Names"][0].removeprefix("/") for one in listed)
+
+    def remove_containers(self) -> None:
+        for name in self.containers():
+            self.request("DELETE", f"/containers/{name}?force=1&v=1")
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            with suppress(OSError, http.client.HTTPException):
+                self.resume()
+                self.remove_containers()
+        self.end()
+        for pid in self._leftovers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not self._leftovers(), _STOP_S, "the end of dockerd's helpers")
+        for mount in self._mounts():
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+        for folder in self._cgroups():
+            _remove_cgroup(folder)
+        super().stop()
+
+    def leftovers(self) -> list[str]:
+        """Return what a stopped server left on the machine: processes, mounts, bridge, cgroups, files."""
+        found = [f"process {pid}" for pid in self._leftovers()] + self._mounts()
+        found += [str(folder) for folder in self._cgroups()]
+        places = (Path("/sys/class/net", self._bridge), self.folder)
+        return found + [str(place) for place in places if place.exists()]
+
+    def _arguments(self) -> list[str]:
+        return [
+            f"--data-root={self.folder}/data",
+            f"--exec-root={self.folder}/exec",
+            f"--pidfile={self.folder}/pid",
+            f"--host={self.url}",
+            f"--bridge={self._bridge}",
+            f"--cgroup-parent=/{self.name}",
+            "--iptables=false",
+            "--ip-masq=false",
+            "--ip-forward=false",
+            "--live-restore=false",
+            "--shutdown-timeout=5",
+            *self.options,
+        ]
+
+    def _answers(self) -> bool:
+        with suppress(OSError, http.client.HTTPException):
+            return self._is_alive() and self.request("GET", "/_ping", timeout_s=5)[0] == 200
+        return False
+
+    def _leftovers(self) -> list[int]:
+        """Return the processes that work for this dockerd and outlived it: containerd, its shims, containers."""
+        helpers = self._helpers("dockerd", "containerd", "containerd-shim-runc-v2")
+        return sorted({pid for place in self._cgroups() for pid in _processes_in(place)}.union(helpers))
+
+    def _helpers(self, *programs: str) -> list[int]:
+        pids = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                line = process.joinpath("cmdline").read_text(errors="replace")
+                if str(self.folder) in line and line.split("\0")[0].rpartition("/")[2] in programs:
+                    pids.append(int(process.name))
+        return pids
+
+    def _mounts(self) -> list[str]:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        points = [line.split()[1] for line in lines]
+        return sorted((point for point in points if point.startswith(str(self.folder))), reverse=True)
+
+    def _cgroups(self) -> list[Path]:
+        root = Path("/sys/fs/cgroup")
+        return [place for place in (*root.glob(f"*/{self.name}"), root / self.name) if place.exists()]
+
+
+class RedisServer(_Service):
+    """A redis-server on a free loopback port, empty and without persistence unless the options say otherwise.
+
+    `options` are those of redis.conf, such as `{"appendonly": "yes", "requirepass": "x"}`.
+    """
+
+    program = "redis-server"
+
+    def __init__(self, options: dict[str, str] | None = None, *, tls: bool = False) -> None:
+        super().__init__()
+        self.options = dict(options or {})
+        self.tls = tls
+        self.port = free_port()
+        self.ca_file = self.folder / "ca.pem"
+        if tls:
+            _make_certificate(self.folder, self.ca_file)
+
+    @property
+    def url(self) -> str:
+        """The address as a worker gets it, with the password and the certificate to trust."""
+        password = self.options.get("requirepass")
+        login = f":{password}@" if password else ""
+        if self.tls:
+            return f"rediss://{login}127.0.0.1:{self.port}/0?ssl_ca_certs={self.ca_file}"
+        return f"redis://{login}127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a client that answers or raises within five seconds."""
+        client: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5, **options)
+        return client
+
+    def _arguments(self) -> list[str]:
+        port = {"port": "0", "tls-port": str(self.port)} if self.tls else {"port": str(self.port)}
+        if self.tls:
+            key = {"tls-cert-file": str(self.ca_file), "tls-key-file": str(self.folder / "key.pem")}
+            port |= key | {"tls-ca-cert-file": str(self.ca_file), "tls-auth-clients": "no"}
+        settings = port | {"bind": "127.0.0.1", "save": "", "dir": str(self.folder), "appendonly": "no"} | self.options
+        return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+    def _answers(self) -> bool:
+        self._is_alive()
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def busybox_tar() -> bytes:
+    """Return a root file system with busybox, its links, two users and /tmp."""
+    program = shutil.which("busybox")
+    assert program is not None
+    applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True, timeout=10).stdout.split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
+            _add(tar, folder, mode, tarfile.DIRTYPE)
+        _add(tar, "bin/busybox", 0o755, content=Path(program).read_bytes())
+        for applet in applets:
+            if applet != "busybox":
+                _add(tar, f"bin/{applet}", 0o777, tarfile.SYMTYPE, target="busybox")
+        _add(tar, "etc/passwd", 0o644, content=b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
+        _add(tar, "etc/group", 0o644, content=b"root:x:0:\nnogroup:x:65534:\n")
+    return buffer.getvalue()
+
+
+def _add(
+    tar: tarfile.TarFile, name: str, mode: int, kind: bytes = tarfile.REGTYPE, *, content: bytes = b"", target: str = ""
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode, member.type, member.size, member.linkname = mode, kind, len(content), target
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _make_certificate(folder: Path, certificate: Path) -> None:
+    _run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+        *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/key.pem", "-out", str(certificate)),
+    )
+
+
+def _free_network() -> str:
+    """Return the first three numbers of a private network that this machine has no route to."""
+    taken = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=10).stdout
+    return next(net for number in range(255) if f"{(net := f'10.213.{number}')}." not in taken)
+
+
+def _processes_in(cgroup: Path) -> list[int]:
+    pids = []
+    for file in cgroup.rglob("cgroup.procs"):
+        with suppress(OSError):
+            pids += [int(line) for line in file.read_text().split()]
+    return pids
+
+
+def _remove_cgroup(folder: Path) -> None:
+    for inner, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            os.rmdir(inner)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=30)

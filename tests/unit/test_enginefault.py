@@ -1,0 +1,111 @@
+"""Whose fault it is when Docker refuses: the words of registries and dockerd, as they were seen."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from celery_docker import enginefault, errors
+
+_AT = "unix:///run/docker.sock"
+
+# status (None: inside the stream), Docker's text, the error it stands for
+PULLS = [
+    (404, "manifest for x:y not found: manifest unknown: manifest unknown", errors.RequestError),
+    (404, "pull access denied for x, repository does not exist or may require 'docker login'", errors.RequestError),
+    (500, "unauthorized: authentication required", errors.RequestError),
+    (500, 'Get "http://127.0.0.1:5000/v2/x/manifests/y": no basic auth credentials', errors.RequestError),
+    (500, "denied: requested access to the resource is denied", errors.RequestError),
+    (400, "invalid reference format: repository name must be lowercase", errors.RequestError),
+    (None, "no matching manifest for linux/arm64 in the manifest list entries", errors.RequestError),
+    (None, "name unknown: repository name not known to registry", errors.RequestError),
+    (500, 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', errors.HostError),
+    (500, 'Get "https://r.example/v2/": dial tcp: lookup r.example: no such host', errors.HostError),
+    (500, 'Get "https://r.example/v2/": net/http: request canceled while waiting for connection', errors.HostError),
+    (500, "toomanyrequests: you have reached your pull rate limit. unauthorized users may", errors.HostError),
+    (429, "unauthorized", errors.HostError),
+    (None, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", errors.HostError),
+    (None, "received unexpected HTTP status: 503 Service Unavailable", errors.HostError),
+    (None, "error pulling image configuration: blob unknown to registry", errors.HostError),
+    (None, "unexpected EOF", errors.HostError),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "kind"), PULLS)
+def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> None:
+    """What can never work is the request's fault; everything else passes."""
+    error = enginefault.pull_refused("x:y", status, text + "\n")
+    assert type(error) is kind
+    assert str(error).startswith(f"image 'x:y' cannot be pulled{' now' * (kind is errors.HostError)}: {text[:20]}")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, errors.ImageMissing), (409, errors.NameTaken), (400, errors.RequestError), (500, errors.HostError)],
+)
+def test_a_refused_create(status: int, kind: type[Exception]) -> None:
+    """Docker's status says what kind of refusal it is."""
+    assert type(enginefault.create_refused("run-x", "x:y", status, "why")) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "kind"),
+    [
+        (400, 127, errors.CannotStart),
+        (400, 126, errors.CannotStart),
+        (400, 128, errors.RequestError),
+        (400, None, errors.RequestError),
+        (500, 127, errors.HostError),
+        (409, None, errors.HostError),
+    ],
+)
+def test_a_refused_start(status: int, exit_code: int | None, kind: type[Exception]) -> None:
+    """The exit code that Docker wrote into the container tells a bad command from a bad request."""
+    assert type(enginefault.start_refused("nope", exit_code, status, "why")) is kind
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stderr", "expected"),
+    [
+        (127, b"[FATAL tini (7)] exec nope failed: No such file or directory\n", 127),
+        (126, b"[FATAL tini (12)] exec /etc/passwd failed: Permission denied\n", 126),
+        (1, b"[FATAL tini (6)] exec /bin/arm failed: Exec format error\n", 126),
+        (127, b"sh: nope: not found\n", None),
+        (127, b"begun\n[FATAL tini (7)] exec nope failed: No such file or directory\n", None),
+        (0, b"[FATAL tini (7)] exec nope failed: No such file or directory\n", None),
+        (127, b"", None),
+        (None, b"\xff", None),
+    ],
+)
+def test_what_init_says(exit_code: int | None, stderr: bytes, expected: int | None) -> None:
+    """Only a container whose whole error output is that one line never ran its command."""
+    refusal = enginefault.init_refused(exit_code, stderr)
+    assert (refusal.exit_code if refusal else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "words"),
+    [
+        (FileNotFoundError(errno.ENOENT, "x"), errors.EngineAway, "no such file; install docker.io or start docker"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), errors.EngineAway, "connection refused; start docker"),
+        (PermissionError(errno.EACCES, "x"), errors.EngineDenied, "usermod -aG docker "),
+        (TimeoutError("timed out"), errors.EngineAway, "did not answer in 7 s"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), errors.EngineAway, "broke the connection (ConnectionResetError)"),
+    ],
+)
+def test_no_answer(exc: OSError, kind: type[Exception], words: str) -> None:
+    """Each reason with what the administrator can do about it."""
+    error = enginefault.unreachable(exc, _AT, 7)
+    assert type(error) is kind
+    assert _AT in str(error)
+    assert words in str(error)
+
+
+def test_a_long_text_stays_a_line() -> None:
+    """Docker passes on whole pages of a proxy's HTML."""
+    line = enginefault.one_line("a \n\t b" * 1000)
+    assert len(line) == 500
+    assert line.startswith("a ba b")
+    assert line.endswith("...")

@@ -1,0 +1,368 @@
+"""The wire contract of the task: what may be asked for, and what is said about everything else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_docker import errors, jobspec
+from celery_docker.jobspec import JobSpec
+
+POSITIONAL = ("image", "command", "user", "logoutfile", "logerrfile", "inputpath", "outputpath")
+DIGEST = "sha256:" + "0f" * 32
+
+
+def refusal(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(errors.SpecError) as caught:
+        jobspec.parse(args, kwargs)
+    return str(caught.value)
+
+
+# What is accepted
+
+
+def test_all_seven_arguments_of_the_original_by_position() -> None:
+    spec = jobspec.parse(["busybox", "echo hi", "alice", "/log/out", "/log/err", "/in", "/out"], {})
+    assert spec == JobSpec(
+        image="busybox",
+        command=("echo", "hi"),
+        user="alice",
+        logoutfile="/log/out",
+        logerrfile="/log/err",
+        inputpath="/in",
+        outputpath="/out",
+    )
+
+
+def test_the_same_by_keyword() -> None:
+    values = ["busybox", "echo hi", "alice", "/log/out", "/log/err", "/in", "/out"]
+    assert jobspec.parse([], dict(zip(POSITIONAL, values, strict=True))) == jobspec.parse(values, {})
+
+
+def test_positions_first_then_keywords() -> None:
+    assert jobspec.parse(["busybox"], {"command": ["true"], "retries": 0}) == JobSpec(
+        image="busybox", command=("true",), retries=0
+    )
+
+
+def test_none_means_not_asked_for() -> None:
+    """A client that fills every argument sends nulls."""
+    assert jobspec.parse(["busybox", None, None], dict.fromkeys(POSITIONAL[3:])) == JobSpec(image="busybox")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        pytest.param("echo 'a  b' c", ("echo", "a  b", "c"), id="split as a shell splits"),
+        pytest.param(r"printf a\ b", ("printf", "a b"), id="backslash"),
+        pytest.param("echo $HOME | cat; #x", ("echo", "$HOME", "|", "cat;", "#x"), id="no shell behind it"),
+        pytest.param(["sh", "-c", "echo 'a  b' | wc"], ("sh", "-c", "echo 'a  b' | wc"), id="a list is left alone"),
+        pytest.param(["printf", ""], ("printf", ""), id="an empty word"),
+        pytest.param("echo ''", ("echo", ""), id="an empty quoted word"),
+        pytest.param("echo äöü 漢字", ("echo", "äöü", "漢字"), id="Unicode"),
+        pytest.param("", None, id="empty: the image's own"),
+        pytest.param("  \t\n", None, id="blank: the image's own"),
+        pytest.param([], None, id="empty list: the image's own"),
+        pytest.param(None, None, id="null: the image's own"),
+    ],
+)
+def test_command(command: Any, expected: tuple[str, ...] | None) -> None:
+    assert jobspec.parse(["busybox", command], {}).command == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("alice", "alice"),
+        ("www-data", "www-data"),
+        ("_apt", "_apt"),
+        ("alice.b", "alice.b"),
+        ("machine$", "machine$"),
+        ("1000", "1000"),
+        (1000, "1000"),
+        (0, "0"),
+        ("1000:100", "1000:100"),
+        ("alice:100", "alice:100"),
+        (2**31 - 1, "2147483647"),
+    ],
+)
+def test_user(user: str | int, expected: str) -> None:
+    assert jobspec.parse(["busybox"], {"user": user}).user == expected
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["", " ", "al ice", "alice;id", "-alice", ":100", "alice:", "alice:staff", "1:2:3", "alice\n", "ärger", "../x"],
+    ids=repr,
+)
+def test_user_that_is_none(user: str) -> None:
+    assert refusal("busybox", user=user) == f"user: {user!r} must be a user's name, a uid, or uid:gid"
+
+
+@pytest.mark.parametrize("user", [-1, 2**31, "2147483648", "1:2147483648"], ids=repr)
+def test_user_number_that_no_kernel_has(user: int | str) -> None:
+    assert refusal("busybox", user=user) == f"user: {user!r} must be a user's name, a uid, or uid:gid"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "busybox",
+        "busybox:1.36",
+        "busybox:latest-musl_x.Y",
+        "lab/tool",
+        "lab/sub/tool:1",
+        "a__b.c-d---e",
+        "localhost/tool",
+        "localhost:5000/tool",
+        "registry.example.org/lab/tool:2024-01",
+        "registry.example.org:5000/tool",
+        "Registry.Example.ORG/tool",
+        "127.0.0.1:5000/busybox",
+        f"busybox@{DIGEST}",
+        f"busybox:1.36@{DIGEST}",
+        f"r.example.org:5000/lab/tool@{DIGEST}",
+        "busybox:" + "t" * 128,
+        "a" * 255,
+    ],
+)
+def test_image(image: str) -> None:
+    assert jobspec.parse([image], {}).image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        " ",
+        "BusyBox",
+        "busybox ",
+        "busy box",
+        "busybox:",
+        "busybox:a b",
+        "busybox:.x",
+        "busybox:-x",
+        "busybox:" + "t" * 129,
+        "busybox:1:2",
+        "busybox@sha256:abc",
+        f"busybox@{DIGEST}0",
+        f"busybox@{DIGEST.upper()}",
+        "busybox@latest",
+        f"@{DIGEST}",
+        ":latest",
+        "/busybox",
+        "busybox/",
+        "a//b",
+        "-busybox",
+        "busybox-",
+        ".busybox",
+        "a..b",
+        "a___b",
+        "a_-b",
+        "https://registry/busybox",
+        "registry:port/busybox",
+        "busybox\n",
+        "busybox;id",
+        "--privileged",
+        "bücher",
+        "..",
+        "a" * 513,
+        "a-" * 255 + "!",
+        "a." * 200 + "a:a/",
+    ],
+    ids=lambda image: repr(image[:24]),
+)
+def test_image_that_is_none(image: str) -> None:
+    assert refusal(image).endswith("is not an image name; one looks like 'busybox' or 'registry:5000/group/name:tag'")
+
+
+@pytest.mark.parametrize(
+    ("given_path", "expected"),
+    [("/data", "/data"), ("/data/", "/data"), ("/data//", "/data"), ("/", "/"), ("//", "/"), ("/a b/ä", "/a b/ä")],
+)
+def test_path(given_path: str, expected: str) -> None:
+    assert jobspec.parse(["busybox"], {"inputpath": given_path}).inputpath == expected
+
+
+# What is refused, and in which words
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        # The image
+        ({}, "image: is missing; name the image to run, like 'busybox'"),
+        ({"image": None}, "image: is missing; name the image to run, like 'busybox'"),
+        ({"image": 7}, "image: 7 must be a string, not int"),
+        ({"image": ["busybox"]}, "image: ['busybox'] must be a string, not list"),
+        ({"image": "b\0x"}, r"image: 'b\x00x' must not contain a NUL byte"),
+        # The command
+        ({"image": "b", "command": 7}, "command: 7 must be a string, not int"),
+        ({"image": "b", "command": {"a": 1}}, "command: {'a': 1} must be a string, not dict"),
+        ({"image": "b", "command": ["echo", 7]}, "command: ['echo', 7] must be a string or a list of strings"),
+        ({"image": "b", "command": ["echo", None]}, "command: ['echo', None] must be a string or a list of strings"),
+        ({"image": "b", "command": "a\0b"}, r"command: 'a\x00b' must not contain a NUL byte"),
+        ({"image": "b", "command": ["a\0"]}, r"command: ['a\x00'] must not contain a NUL byte"),
+        ({"image": "b", "command": ["a\ud800"]}, r"command: ['a\ud800'] must be valid Unicode"),
+        (
+            {"image": "b", "command": "echo 'x"},
+            "command: \"echo 'x\" cannot be split into words (No closing quotation); close the quote or pass a list",
+        ),
+        (
+            {"image": "b", "command": "echo \\"},
+            r"command: 'echo \\' cannot be split into words (No escaped character); close the quote or pass a list",
+        ),
+        # The user; a bool is not a number
+        ({"image": "b", "user": True}, "user: True must be a string, not bool"),
+        ({"image": "b", "user": 1.5}, "user: 1.5 must be a string, not float"),
+        ({"image": "b", "user": "a\0"}, r"user: 'a\x00' must not contain a NUL byte"),
+        # The paths
+        ({"image": "b", "inputpath": "data"}, "inputpath: 'data' must be an absolute path on the worker's host"),
+        ({"image": "b", "inputpath": ""}, "inputpath: '' must be an absolute path on the worker's host"),
+        ({"image": "b", "outputpath": "./x"}, "outputpath: './x' must be an absolute path on the worker's host"),
+        ({"image": "b", "outputpath": "~/x"}, "outputpath: '~/x' must be an absolute path on the worker's host"),
+        ({"image": "b", "logoutfile": "x.log"}, "logoutfile: 'x.log' must be an absolute path on the worker's host"),
+        ({"image": "b", "logerrfile": 3}, "logerrfile: 3 must be a string, not int"),
+        ({"image": "b", "inputpath": "/a\0b"}, r"inputpath: '/a\x00b' must not contain a NUL byte"),
+        ({"image": "b", "inputpath": "/\udcff"}, r"inputpath: '/\udcff' must be valid Unicode"),
+        (
+            {"image": "b", "inputpath": "/d", "outputpath": "/d/"},
+            "outputpath: '/d' is the inputpath too; they must differ: /input is read-only",
+        ),
+        # Numbers
+        ({"image": "b", "retries": "3"}, "retries: '3' must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": 3.0}, "retries: 3.0 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": True}, "retries: True must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": -1}, "retries: -1 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": 1001}, "retries: 1001 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retry_on": 75}, "retry_on: 75 must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": "75"}, "retry_on: '75' must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [0]}, "retry_on: [0] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [256]}, "retry_on: [256] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [True]}, "retry_on: [True] must be a list of exit codes from 1 to 255"),
+        # What there is not
+        (
+            {"image": "b", "privileged": True},
+            "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
+            "outputpath, retries, retry_on",
+        ),
+    ],
+    ids=str,
+)
+def test_refusal(kwargs: dict[str, Any], expected: str) -> None:
+    assert refusal(**kwargs) == expected
+
+
+def test_too_many_positions() -> None:
+    assert refusal("busybox", *[None] * 7) == (
+        f"8 positional arguments are too many; they are {', '.join(POSITIONAL)}"
+    )
+
+
+def test_later_fields_are_keyword_only() -> None:
+    assert jobspec.parse(["busybox"], {"retries": 3}).retries == 3
+    assert "too many" in refusal("busybox", None, None, None, None, None, None, 3)
+
+
+def test_an_argument_given_twice() -> None:
+    assert refusal("busybox", image="alpine") == "image: was given twice, by position and by keyword"
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """Who submits by hand corrects a job once, not field by field."""
+    said = refusal("BusyBox", user="al ice", inputpath="data", extra=1)
+    assert all(word in said for word in ("image: 'BusyBox'", "user: 'al ice'", "inputpath: 'data'", "'extra'"))
+
+
+def test_a_long_value_is_shortened() -> None:
+    assert len(refusal("busybox", command="'" + "x" * 10_000)) < 300
+
+
+def test_a_newline_in_a_value_does_not_break_the_line() -> None:
+    assert refusal("a\nb").splitlines() == [refusal("a\nb")]
+
+
+# Properties
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["busybox", "/data", "a\0b"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+arguments = st.dictionaries(st.sampled_from([field.name for field in jobspec.FIELDS]) | st.text(), json_values, max_size=6)
+
+
+@given(st.lists(json_values, max_size=9), arguments)
+def test_rubbish_is_refused_in_one_line_or_understood(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Whatever JSON says, the answer is a spec or one clear line."""
+    try:
+        spec = jobspec.parse(args, kwargs)
+    except errors.SpecError as exc:
+        assert len(str(exc).splitlines()) == 1
+        assert str(exc).isprintable()
+    else:
+        json.dumps(spec.to_kwargs()).encode()
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [(None, {}), ([], None), ("busybox", {}), ({"image": "busybox"}, {}), (7, {}), ([], ["busybox"])],
+    ids=str,
+)
+def test_a_message_whose_arguments_are_not_even_a_list_and_a_table(args: Any, kwargs: Any) -> None:
+    """Anybody who reaches the queue can write such a message; the worker answers it like any other bad job."""
+    with pytest.raises(errors.SpecError):
+        jobspec.parse(args, kwargs)
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+paths = words.map(lambda word: ("/" + word).rstrip("/") or "/")
+specs = st.builds(
+    JobSpec,
+    image=st.sampled_from(["busybox", "r.example.org:5000/lab/tool:1", f"busybox@{DIGEST}"]),
+    command=st.none() | st.lists(words, min_size=1).map(tuple),
+    user=st.none() | st.sampled_from(["alice", "1000", "1000:100"]),
+    logoutfile=st.none() | paths,
+    logerrfile=st.none() | paths,
+    inputpath=st.none() | paths.map(lambda path: "/in" + path.rstrip("/")),
+    outputpath=st.none() | paths.map(lambda path: "/out" + path.rstrip("/")),
+    retries=st.none() | st.integers(0, 1000),
+    retry_on=st.none() | st.lists(st.integers(1, 255)).map(tuple),
+)
+
+
+@given(specs)
+def test_a_spec_survives_its_way_through_json(spec: JobSpec) -> None:
+    """What a submitter writes is what the worker reads."""
+    assert jobspec.parse([], json.loads(json.dumps(spec.to_kwargs()))) == spec
+
+
+def test_what_was_not_asked_for_is_not_sent() -> None:
+    """An older worker must not stumble over a field that nobody set."""
+    assert JobSpec(image="busybox", command=("true",)).to_kwargs() == {"image": "busybox", "command": ["true"]}
+
+
+def test_the_order_of_the_arguments_is_the_contract() -> None:
+    assert tuple(field.name for field in jobspec.FIELDS if field.positional) == POSITIONAL
+    assert jobspec.TASK_NAME == "tasks.run_docker"
+    assert jobspec.DEFAULT_QUEUE == "celery"
+
+
+# Job ids
+
+
+@pytest.mark.parametrize("job_id", ["0b9ef4ae-0d0c-4c4c-9a2e-6cf3b4c5d2f1", "a", "night.run_7", "7", "a" * 128])
+def test_a_job_id_that_can_be_a_container_name(job_id: str) -> None:
+    assert jobspec.check_job_id(job_id) == job_id
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "a b", "a/b", "../../etc", ".a", "-a", "_a", "a\n", "a\0", "ä", "a" * 129, "\ud800"], ids=repr
+)
+def test_a_job_id_that_cannot(job_id: str) -> None:
+    with pytest.raises(errors.SpecError, match=r"^id: .* must be letters, digits, '_', '\.' or '-', at most 128 of them$"):
+        jobspec.check_job_id(job_id)

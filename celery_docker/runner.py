@@ -221,6 +221,9 @@ class Runner:
                     # The start may have been heard all the same; only Docker knows.
                     if not self._has_run(container_id):
                         raise
+                log.info(
+                    "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
+                )
                 return self._follow(job, container_id, stream, files)
         except (errors.RequestError, errors.HostError):
             self._remove_quietly(container_id)

@@ -363,7 +363,7 @@ def test_a_gigabyte_of_output_passes_through_in_constant_memory(worker: Worker, 
     plain.succeed("busybox", "true")
     before = worker.rss_bytes
     size = 1_000_000_000
-    sent = plain.send("busybox", ["sh", "-c", f"yes 0123456789abcde | head -c {size}"], logoutfile=str(log))
+    sent = plain.send("busybox", ["sh", "-c", f"yes {'x' * 999} | head -c {size}"], logoutfile=str(log))
     peak = before
     while peak := max(peak, worker.rss_bytes):
         with contextlib.suppress(celery.exceptions.TimeoutError):

@@ -1,0 +1,658 @@
+"""What the job records promise: the same suite on the fake and on the store over a real Redis."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import celery
+import pytest
+import redis
+
+from celery_docker import errors, message, ports, store
+from celery_docker.lifecycle import State, Tally
+from celery_docker.node import Housekeeping
+from celery_docker.store import Claim, Verdict
+from tests import services
+from tests.fakes_records import FakeRecords
+
+HOST, OTHER = "node1", "node2"
+QUEUE = "celery"
+RECEIPT = {"id": "j1", "state": "succeeded", "output": "äöü\n", "exit_code": 0, "attempts": [{"attempt": 1}]}
+LATER = {"id": "j1", "state": "error", "output": "", "exit_code": None, "attempts": []}
+
+
+class Records(ports.Records, Housekeeping, Protocol):
+    """All that is asked of the records, by the runner, the node and the submitter."""
+
+    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool: ...
+    def record(self, job_id: str) -> dict[str, str]: ...
+
+
+class World(Protocol):
+    """The records under test, and a look at what they left behind."""
+
+    @property
+    def records(self) -> Records: ...
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]: ...
+    def owned(self, host: str) -> set[str]: ...
+    def waiting(self) -> dict[str, float]: ...
+    def indexed(self) -> set[str]: ...
+    def kept_for_s(self, job_id: str) -> int | None: ...
+    def lose(self, job_id: str) -> None: ...
+    def lose_everything(self) -> None: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.records = FakeRecords()
+
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self.records.queues.get(queue, [])]
+
+    def owned(self, host: str) -> set[str]:
+        return set(self.records.owned.get(host, set()))
+
+    def waiting(self) -> dict[str, float]:
+        return dict(self.records.delayed)
+
+    def indexed(self) -> set[str]:
+        return set(self.records.index)
+
+    def kept_for_s(self, job_id: str) -> int | None:
+        return self.records.expiry.get(job_id)
+
+    def lose(self, job_id: str) -> None:
+        del self.records.jobs[job_id]
+
+    def lose_everything(self) -> None:
+        for kept in (self.records.jobs, self.records.index, self.records.owned, self.records.delayed, self.records.queues):
+            kept.clear()
+
+
+class RedisWorld:
+    def __init__(self, server: services.RedisServer) -> None:
+        self.records = store.connect(server.url)
+        self._client: Any = server.client(decode_responses=True)
+
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self._client.lrange(queue, 0, -1)]
+
+    def owned(self, host: str) -> set[str]:
+        return set(self._client.smembers(store.host_key(host)))
+
+    def waiting(self) -> dict[str, float]:
+        return dict(self._client.zrange(store.DELAYED, 0, -1, withscores=True))
+
+    def indexed(self) -> set[str]:
+        return set(self._client.zrange(store.INDEX, 0, -1))
+
+    def kept_for_s(self, job_id: str) -> int | None:
+        seconds = int(self._client.ttl(store.job_key(job_id)))
+        return None if seconds < 0 else seconds
+
+    def lose(self, job_id: str) -> None:
+        self._client.delete(store.job_key(job_id))
+
+    def lose_everything(self) -> None:
+        self._client.flushdb()
+
+    def close(self) -> None:
+        self._client.flushdb()
+        self._client.close()
+        self.records.close()
+
+
+@pytest.fixture(params=["fake", "redis"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    real = RedisWorld(request.getfixturevalue("redis_server"))
+    yield real
+    real.close()
+
+
+@pytest.fixture
+def records(world: World) -> Records:
+    return world.records
+
+
+def envelope(tag: str = "t1") -> dict[str, Any]:
+    return message.task_message("j1", {"image": "busybox"}, queue=QUEUE, tag=tag, origin="1@here")
+
+
+def submit(records: Records, job_id: str = "j1") -> bool:
+    return records.submit(job_id, queue=QUEUE, envelope=envelope(), spec={"image": "busybox"})
+
+
+def claim(records: Records, host: str = HOST, job_id: str = "j1") -> Claim:
+    return records.claim(job_id, host=host, queue=QUEUE, envelope=envelope())
+
+
+def finish(records: Records, fence: int, host: str = HOST, receipt: Mapping[str, Any] = RECEIPT) -> None:
+    records.finish("j1", host=host, fence=fence, state=State(receipt["state"]), receipt=receipt)
+
+
+def requeue(records: Records, fence: int, host: str = HOST, due_at: float = 1000.0, exits: int = 1) -> None:
+    records.requeue(
+        "j1",
+        host=host,
+        fence=fence,
+        due_at=due_at,
+        queue=QUEUE,
+        envelope=envelope("t2"),
+        tally=Tally(exits, 2),
+        attempts=({"attempt": 1, "host": host},),
+    )
+
+
+def update(records: Records, fence: int, host: str = HOST) -> None:
+    records.update("j1", host=host, fence=fence, values={"state": "running", "container_id": "c" * 64, "pid": 7})
+
+
+# Submitting
+
+
+def test_a_submitted_job_has_a_record_and_a_message(world: World, records: Records) -> None:
+    before = time.time()
+    assert submit(records) is True
+    assert world.queued() == [envelope()]
+    assert world.indexed() == {"j1"}
+    record = records.record("j1")
+    assert record["state"] == "queued"
+    assert json.loads(record["message"]) == envelope()
+    assert json.loads(record["spec"]) == {"image": "busybox"}
+    assert before <= float(record["submitted_at"]) <= time.time()
+
+
+def test_the_same_id_is_not_submitted_twice(world: World, records: Records) -> None:
+    """A submitter who got no answer may ask again."""
+    submit(records)
+    assert submit(records) is False
+    assert len(world.queued()) == 1
+
+
+def test_an_id_that_is_running_or_over_is_not_submitted_again(world: World, records: Records) -> None:
+    submit(records)
+    fence = claim(records).fence
+    assert submit(records) is False
+    finish(records, fence)
+    assert submit(records) is False
+    assert records.record("j1")["state"] == "succeeded"
+    assert len(world.queued()) == 1
+
+
+def test_an_unknown_job_has_an_empty_record(records: Records) -> None:
+    assert records.record("nobody") == {}
+
+
+# Claiming
+
+
+def test_a_queued_job_is_run_by_who_claims_it(world: World, records: Records) -> None:
+    submit(records)
+    got = claim(records)
+    assert (got.verdict, got.fence, got.attempt, got.tally) == (Verdict.RUN, 1, 1, Tally())
+    assert got.submitted_at == float(records.record("j1")["submitted_at"])
+    assert (got.attempts, got.receipt) == ((), None)
+    assert records.record("j1")["state"] == "starting"
+    assert records.record("j1")["owner"] == HOST
+    assert world.owned(HOST) == {"j1"}
+
+
+def test_a_job_of_a_plain_celery_client_gets_its_record_at_the_claim(world: World, records: Records) -> None:
+    got = claim(records)
+    assert (got.verdict, got.fence, got.attempt) == (Verdict.RUN, 1, 1)
+    assert got.submitted_at is None, "nobody wrote down when"
+    assert json.loads(records.record("j1")["message"]) == envelope()
+    assert records.record("j1")["queue"] == QUEUE
+    assert world.indexed() == {"j1"}
+    assert world.owned(HOST) == {"j1"}
+
+
+def test_a_second_delivery_to_the_owner_is_adopted_under_the_same_fence(records: Records) -> None:
+    """Also what a claim gets whose first answer was lost."""
+    first = claim(records)
+    second = claim(records)
+    assert (second.verdict, second.fence, second.attempt) == (Verdict.ADOPT, first.fence, first.attempt)
+    update(records, first.fence)
+    assert claim(records).verdict is Verdict.ADOPT
+
+
+def test_a_second_delivery_to_another_host_is_dropped(world: World, records: Records) -> None:
+    first = claim(records)
+    assert claim(records, OTHER).verdict is Verdict.DROP
+    assert world.owned(OTHER) == set()
+    assert records.record("j1")["owner"] == HOST
+    update(records, first.fence)
+    assert claim(records, OTHER).verdict is Verdict.DROP
+
+
+def test_a_job_that_ended_and_is_not_settled_is_reported_by_its_owner(records: Records) -> None:
+    """The host died between the record and Celery's result."""
+    finish(records, claim(records).fence)
+    got = claim(records)
+    assert got.verdict is Verdict.REPORT
+    assert got.receipt == RECEIPT
+    assert claim(records, OTHER).verdict is Verdict.DROP
+
+
+def test_a_settled_job_is_dropped_by_everybody(records: Records) -> None:
+    finish(records, claim(records).fence)
+    records.settle("j1", host=HOST, retention_s=3600)
+    assert claim(records).verdict is Verdict.DROP
+    assert claim(records, OTHER).verdict is Verdict.DROP
+    assert records.record("j1")["state"] == "succeeded"
+
+
+def test_while_a_job_waits_for_its_retry_every_copy_is_dropped(records: Records) -> None:
+    requeue(records, claim(records).fence)
+    assert claim(records).verdict is Verdict.DROP
+    assert claim(records, OTHER).verdict is Verdict.DROP
+    assert records.record("j1")["state"] == "queued"
+
+
+def test_fence_and_attempt_grow_with_each_run(records: Records) -> None:
+    submit(records)
+    for number, host in enumerate([HOST, OTHER, HOST], start=1):
+        got = claim(records, host)
+        assert (got.verdict, got.fence, got.attempt) == (Verdict.RUN, number, number)
+        requeue(records, got.fence, host, exits=number)
+        assert records.publish_due(1000.0) == 1
+
+
+def test_a_claim_brings_what_earlier_attempts_left(records: Records) -> None:
+    submit(records)
+    requeue(records, claim(records).fence)
+    records.publish_due(1000.0)
+    got = claim(records, OTHER)
+    assert got.tally == Tally(exits=1, host_faults=2)
+    assert got.attempts == ({"attempt": 1, "host": HOST},)
+    assert got.submitted_at is not None
+
+
+def test_of_many_that_claim_at_once_one_runs(world: World, records: Records) -> None:
+    """Twenty slots on four hosts get copies of one message."""
+    submit(records)
+    barrier = threading.Barrier(20)
+
+    def race(number: int) -> tuple[str, Verdict]:
+        host = f"node{number % 4}"
+        barrier.wait(10)
+        return host, claim(records, host).verdict
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(race, range(20)))
+    verdicts = Counter(verdict for _, verdict in answers)
+    assert verdicts == {Verdict.RUN: 1, Verdict.ADOPT: 4, Verdict.DROP: 15}
+    (winner,) = [host for host, verdict in answers if verdict is Verdict.RUN]
+    assert {host for host, verdict in answers if verdict is Verdict.ADOPT} == {winner}
+    assert world.owned(winner) == {"j1"}
+    assert records.record("j1")["fence"] == "1"
+
+
+# Owner and stranger
+
+
+def test_the_owner_adds_to_the_record(records: Records) -> None:
+    fence = claim(records).fence
+    update(records, fence)
+    update(records, fence)
+    record = records.record("j1")
+    assert (record["state"], record["container_id"], record["pid"]) == ("running", "c" * 64, "7")
+
+
+STATEMENTS: dict[str, Callable[..., None]] = {"update": update, "finish": finish, "requeue": requeue}
+
+
+@pytest.mark.parametrize("say", STATEMENTS.values(), ids=STATEMENTS)
+@pytest.mark.parametrize(
+    ("host", "late_by"), [(OTHER, 0), (HOST, 1), (HOST, -1), (OTHER, 1)], ids=["host", "old", "future", "both"]
+)
+def test_a_stranger_is_fenced(world: World, records: Records, say: Callable[..., None], host: str, late_by: int) -> None:
+    """Another host, or this one with an old claim: what it says does not count, and changes nothing."""
+    fence = claim(records).fence
+    before = records.record("j1")
+    with pytest.raises(errors.Fenced, match="j1"):
+        say(records, fence - late_by, host)
+    assert records.record("j1") == before
+    assert world.waiting() == {}
+    assert world.owned(HOST) == {"j1"}
+
+
+@pytest.mark.parametrize("say", STATEMENTS.values(), ids=STATEMENTS)
+def test_the_earlier_owner_is_fenced_once_somebody_else_runs_the_job(records: Records, say: Callable[..., None]) -> None:
+    """A host that comes back finds that its job went on without it."""
+    requeue(records, claim(records).fence)
+    records.publish_due(1000.0)
+    second = claim(records, OTHER)
+    requeue(records, second.fence, OTHER)
+    records.publish_due(1000.0)
+    claim(records, OTHER)
+    with pytest.raises(errors.Fenced):
+        say(records, 1)
+    assert records.record("j1")["owner"] == OTHER
+
+
+@pytest.mark.parametrize("say", [update, requeue], ids=["update", "requeue"])
+def test_after_the_end_nothing_changes_any_more(world: World, records: Records, say: Callable[..., None]) -> None:
+    fence = claim(records).fence
+    finish(records, fence)
+    before = records.record("j1")
+    with pytest.raises(errors.Fenced):
+        say(records, fence)
+    assert records.record("j1") == before
+    assert world.waiting() == {}
+
+
+# The end
+
+
+def test_finish_writes_state_and_receipt(world: World, records: Records) -> None:
+    finish(records, claim(records).fence)
+    record = records.record("j1")
+    assert record["state"] == "succeeded"
+    assert json.loads(record["receipt"]) == RECEIPT
+    assert world.owned(HOST) == {"j1"}, "until the result is stored and the container is gone"
+    assert world.kept_for_s("j1") is None
+
+
+def test_finish_said_twice_is_the_same_as_once_and_the_first_counts(records: Records) -> None:
+    fence = claim(records).fence
+    finish(records, fence)
+    finish(records, fence, receipt=LATER)
+    record = records.record("j1")
+    assert record["state"] == "succeeded"
+    assert json.loads(record["receipt"]) == RECEIPT
+
+
+def test_settle_lets_go_and_the_record_ages(world: World, records: Records) -> None:
+    finish(records, claim(records).fence)
+    for _ in range(2):
+        records.settle("j1", host=HOST, retention_s=3600)
+        assert world.owned(HOST) == set()
+        kept_for_s = world.kept_for_s("j1")
+        assert kept_for_s is not None
+        assert 3590 <= kept_for_s <= 3600
+
+
+def test_settle_of_an_unknown_job_does_nothing(world: World, records: Records) -> None:
+    records.settle("j1", host=HOST, retention_s=3600)
+    assert records.record("j1") == {}
+    assert world.indexed() == set()
+
+
+# Retries
+
+
+def test_requeue_gives_the_job_back(world: World, records: Records) -> None:
+    requeue(records, claim(records).fence, due_at=1234.5)
+    record = records.record("j1")
+    assert record["state"] == "queued"
+    assert (record["exits"], record["host_faults"]) == ("1", "2")
+    assert world.waiting() == {"j1": 1234.5}
+    assert world.owned(HOST) == set()
+    assert world.queued() == []
+
+
+def test_requeue_said_twice_is_the_same_as_once(world: World, records: Records) -> None:
+    fence = claim(records).fence
+    requeue(records, fence)
+    requeue(records, fence, due_at=5000.0, exits=7)
+    assert world.waiting() == {"j1": 1000.0}
+    assert records.record("j1")["exits"] == "1"
+
+
+def test_requeue_repeated_after_its_message_was_published_does_not_delay_it_again(world: World, records: Records) -> None:
+    """The first answer was lost, and the repetition came late: the retry may be running already."""
+    fence = claim(records).fence
+    requeue(records, fence)
+    records.publish_due(1000.0)
+    requeue(records, fence)
+    assert world.waiting() == {}
+    got = claim(records, OTHER)
+    assert got.verdict is Verdict.RUN
+    requeue(records, fence)
+    assert records.record("j1")["owner"] == OTHER
+    assert world.waiting() == {}
+
+
+@pytest.mark.parametrize(("now", "published"), [(999.9, 0), (1000.0, 1), (1000.1, 1)])
+def test_a_delayed_job_is_published_when_it_is_due(world: World, records: Records, now: float, published: int) -> None:
+    requeue(records, claim(records).fence, due_at=1000.0)
+    assert records.publish_due(now) == published
+    assert world.queued() == [envelope("t2")] * published
+    assert ("j1" in world.waiting()) is not bool(published)
+
+
+def test_publishing_twice_publishes_once(world: World, records: Records) -> None:
+    """Every worker does it, all the time."""
+    requeue(records, claim(records).fence)
+    assert [records.publish_due(2000.0) for _ in range(3)] == [1, 0, 0]
+    assert len(world.queued()) == 1
+
+
+def test_workers_that_publish_at_once_publish_once(world: World, records: Records) -> None:
+    requeue(records, claim(records).fence)
+    barrier = threading.Barrier(8)
+
+    def race(_number: int) -> int:
+        barrier.wait(10)
+        return records.publish_due(2000.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(race, range(8))) == 1
+    assert len(world.queued()) == 1
+
+
+def test_the_message_goes_back_to_the_queue_it_came_from(world: World, records: Records) -> None:
+    key = message.queue_key("night", 6)
+    got = records.claim("j1", host=HOST, queue=key, envelope=envelope())
+    records.requeue(
+        "j1",
+        host=HOST,
+        fence=got.fence,
+        due_at=0.0,
+        queue=key,
+        envelope=envelope("t2"),
+        tally=Tally(),
+        attempts=(),
+    )
+    records.publish_due(1.0)
+    assert world.queued(key) == [envelope("t2")]
+    assert world.queued() == []
+
+
+# What Redis has lost
+
+
+def test_a_running_job_whose_record_was_lost_goes_on(records: Records, world: World) -> None:
+    fence = claim(records).fence
+    world.lose("j1")
+    update(records, fence)
+    assert records.record("j1")["state"] == "running"
+    finish(records, fence)
+    assert json.loads(records.record("j1")["receipt"]) == RECEIPT
+    records.settle("j1", host=HOST, retention_s=60)
+    assert world.kept_for_s("j1") is not None
+    assert claim(records).verdict is Verdict.DROP
+
+
+def test_a_job_whose_record_was_lost_ends(records: Records, world: World) -> None:
+    fence = claim(records).fence
+    world.lose("j1")
+    finish(records, fence)
+    assert records.record("j1")["state"] == "succeeded"
+    assert claim(records, OTHER).verdict is Verdict.DROP
+
+
+def test_a_job_whose_record_was_lost_is_tried_again(records: Records, world: World) -> None:
+    fence = claim(records).fence
+    world.lose("j1")
+    requeue(records, fence)
+    assert records.publish_due(1000.0) == 1
+    assert world.queued() == [envelope("t2")]
+    got = claim(records, OTHER)
+    assert (got.verdict, got.tally) == (Verdict.RUN, Tally(1, 2))
+    assert got.fence > fence, "the old owner must not be taken for the new one"
+    assert got.attempt == 2, "a first attempt would empty the log files, and harvest the container of the real one"
+
+
+@pytest.mark.parametrize("say", [update, finish], ids=["update", "finish"])
+def test_a_redis_that_lost_everything_learns_again_whose_job_it_is(
+    world: World, records: Records, say: Callable[..., None]
+) -> None:
+    """A restart without persistence; the job runs on, and its host must find it again after a crash."""
+    fence = claim(records).fence
+    world.lose_everything()
+    say(records, fence)
+    assert world.owned(HOST) == {"j1"}
+    assert world.indexed() == {"j1"}
+    assert claim(records).verdict in (Verdict.ADOPT, Verdict.REPORT)
+
+
+def test_a_delayed_job_whose_record_was_lost_publishes_nothing(records: Records, world: World) -> None:
+    requeue(records, claim(records).fence)
+    world.lose("j1")
+    assert records.publish_due(1000.0) == 0
+    assert world.queued() == []
+    assert world.waiting() == {}
+
+
+# The index
+
+
+def test_index_entries_are_dropped_once_their_records_have_expired(records: Records, world: World) -> None:
+    for job_id in ("j1", "j2"):
+        submit(records, job_id)
+    world.lose("j1")
+    assert records.forget_expired(time.time() - 60) == 0, "too young to look at"
+    assert records.forget_expired(time.time() + 60) == 1
+    assert world.indexed() == {"j2"}
+    assert records.forget_expired(time.time() + 60) == 0
+
+
+# Only the real store: what can go wrong with a server
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[services.RedisServer]:
+    """A server that the test may stop, with a password."""
+    request.getfixturevalue("redis_server")
+    with services.RedisServer({"requirepass": "geheim"}) as server:
+        yield server
+
+
+def opened(url: str) -> store.Store:
+    return store.connect(url)
+
+
+def test_check_is_content_with_a_server_that_lets_us_in(own_server: services.RedisServer) -> None:
+    records = opened(own_server.url)
+    records.check()
+    assert submit(records) is True
+    records.close()
+
+
+def test_a_server_that_is_gone_is_away_and_may_come_back(own_server: services.RedisServer) -> None:
+    records = opened(own_server.url)
+    submit(records)
+    own_server.end()
+    for call in (records.check, lambda: claim(records), lambda: records.publish_due(0.0), lambda: records.record("j1")):
+        with pytest.raises(errors.StoreAway) as caught:
+            call()
+        assert str(caught.value).startswith(f"cannot reach Redis at redis://:***@127.0.0.1:{own_server.port}/0: ")
+        assert len(str(caught.value).splitlines()) == 1
+    own_server.start()
+    assert claim(records).verdict is Verdict.RUN
+    records.close()
+
+
+@pytest.mark.parametrize("login", [":falsch-geheim@", "", "user:falsch-geheim@"], ids=["wrong", "none", "unknown user"])
+def test_a_server_that_does_not_let_us_in_refuses(own_server: services.RedisServer, login: str) -> None:
+    """Not the same as away: nothing but another password will help."""
+    records = opened(f"redis://{login}127.0.0.1:{own_server.port}/0")
+    for call in (records.check, lambda: claim(records), lambda: submit(records)):
+        with pytest.raises(errors.StoreRefused) as caught:
+            call()
+        said = str(caught.value)
+        assert f"127.0.0.1:{own_server.port}/0 refuses" in said
+        assert "check the user and password in the URL" in said
+        assert "geheim" not in said
+        assert len(said.splitlines()) == 1
+    records.close()
+
+
+def test_a_user_without_permission_is_refused(own_server: services.RedisServer) -> None:
+    with own_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "guest", "on", ">geheim2", "~*", "+ping")
+    records = opened(f"redis://guest:geheim2@127.0.0.1:{own_server.port}/0")
+    with pytest.raises(errors.StoreRefused) as caught:
+        claim(records)
+    assert "geheim2" not in str(caught.value)
+    records.close()
+
+
+def test_a_server_without_room_is_away(own_server: services.RedisServer) -> None:
+    """It may have room again later; nothing is lost until then."""
+    records = opened(own_server.url)
+    with own_server.client() as admin:
+        admin.config_set("maxmemory", "1")
+        with pytest.raises(errors.StoreAway):
+            submit(records)
+        admin.config_set("maxmemory", "0")
+    assert submit(records) is True
+    records.close()
+
+
+def test_a_restarted_server_has_forgotten_the_scripts_and_gets_them_again(own_server: services.RedisServer) -> None:
+    records = opened(own_server.url)
+    submit(records)
+    own_server.restart()
+    assert claim(records).verdict is Verdict.RUN
+    records.close()
+
+
+def test_an_option_that_no_client_knows_is_refused(own_server: services.RedisServer) -> None:
+    with pytest.raises(errors.StoreRefused) as caught:
+        opened(f"{own_server.url}?colour=green").check()
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_message_of_a_real_celery_client_is_what_we_write_ourselves(redis_server: services.RedisServer) -> None:
+    """`send_task` of the installed Celery into a real Redis, against our own message for the same job."""
+    job_id = str(uuid.uuid4())
+    kwargs = {"image": "busybox", "command": ["echo", "äöü"]}
+    app = celery.Celery(broker=redis_server.url, set_as_current=False)
+    with redis_server.client(decode_responses=True) as client:
+        try:
+            app.send_task("tasks.run_docker", kwargs=kwargs, task_id=job_id)
+            theirs = json.loads(_pop(client, "celery"))
+        finally:
+            app.close()
+            client.flushdb()
+    ours = message.task_message(job_id, kwargs, queue="celery", tag="t1", origin="1@here")
+    assert ours.keys() == theirs.keys()
+    assert ours["headers"].keys() == theirs["headers"].keys()
+    differing = {name for name, value in theirs["headers"].items() if ours["headers"][name] != value}
+    assert differing <= {"origin", "argsrepr", "kwargsrepr"}
+    assert ours["properties"].keys() == theirs["properties"].keys()
+    differing = {name for name, value in theirs["properties"].items() if ours["properties"][name] != value}
+    assert differing <= {"delivery_tag", "reply_to", "delivery_info"}
+    assert ours["properties"]["delivery_info"]["routing_key"] == theirs["properties"]["delivery_info"]["routing_key"]
+    assert json.loads(base64.b64decode(ours["body"])) == json.loads(base64.b64decode(theirs["body"]))
+    assert {ours["content-type"], ours["content-encoding"]} == {theirs["content-type"], theirs["content-encoding"]}
+
+
+def _pop(client: redis.Redis, queue: str) -> str:
+    popped: Any = client.rpop(queue)
+    assert popped is not None
+    return str(popped)

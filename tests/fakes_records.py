@@ -1,0 +1,182 @@
+"""The job records in memory, for tests of what stands on them.
+
+It may be trusted because `tests/contract` holds it to the same promises as the real store. Records are hashes of
+strings, as Redis has them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery_docker import errors, lifecycle
+from celery_docker.store import Claim, Verdict
+
+
+@dataclass
+class FakeRecords:
+    """Redis in memory.
+
+    `failures` are raised by the next calls of a method, in order; `calls` lists the names of the methods called.
+    `queues` holds the published envelopes of each list, newest first, `delayed` the jobs that wait and until when,
+    `owned` each host's jobs, `expiry` the seconds that a finished job's record is kept.
+    """
+
+    clock: Callable[[], float] = time.time
+    failures: dict[str, list[Exception]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    jobs: dict[str, dict[str, str]] = field(default_factory=dict)
+    index: dict[str, float] = field(default_factory=dict)
+    owned: dict[str, set[str]] = field(default_factory=dict)
+    delayed: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, list[str]] = field(default_factory=dict)
+    expiry: dict[str, int] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+        with self._call("submit"):
+            if job_id in self.jobs:
+                return False
+            now = self.clock()
+            self.jobs[job_id] = {
+                "state": "queued",
+                "fence": "0",
+                "attempt": "0",
+                "submitted_at": repr(now),
+                "queue": queue,
+                "message": json.dumps(envelope),
+                "spec": json.dumps(spec),
+            }
+            self.index[job_id] = now
+            self._push(queue, json.dumps(envelope))
+            return True
+
+    def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim:
+        with self._call("claim"):
+            if job_id not in self.jobs:
+                self.jobs[job_id] = {"state": "queued", "queue": queue, "message": json.dumps(envelope)}
+                self.index[job_id] = self.clock()
+            job = self.jobs[job_id]
+            if job["state"] != "queued":
+                if job["owner"] != host or job_id not in self.owned.get(host, set()):
+                    return self._answer(Verdict.DROP, job)
+                return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
+            if job_id in self.delayed:
+                return self._answer(Verdict.DROP, job)
+            job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
+            job["fence"] = str(int(job.get("fence", 0)) + 1)
+            job["attempt"] = str(int(job.get("attempt", 0)) + 1)
+            self.owned.setdefault(host, set()).add(job_id)
+            return self._answer(Verdict.RUN, job)
+
+    def update(self, job_id: str, *, host: str, fence: int, values: Mapping[str, str | int | float]) -> None:
+        with self._call("update"):
+            job = self._owned_by(job_id, host, fence)
+            if "receipt" in job:
+                raise self._fenced(job_id)
+            job |= {name: str(value) for name, value in values.items()}
+
+    def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+        with self._call("finish"):
+            job = self._owned_by(job_id, host, fence)
+            if "receipt" not in job:
+                job |= {"state": state.value, "receipt": json.dumps(receipt)}
+
+    def requeue(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        due_at: float,
+        queue: str,
+        envelope: Mapping[str, Any],
+        tally: lifecycle.Tally,
+        attempts: tuple[Mapping[str, Any], ...],
+    ) -> None:
+        with self._call("requeue"):
+            if self.jobs.get(job_id, {}).get("released") == str(fence):
+                return
+            job = self._owned_by(job_id, host, fence)
+            if "receipt" in job:
+                raise self._fenced(job_id)
+            job |= {
+                "state": "queued",
+                "owner": "",
+                "released": str(fence),
+                "queue": queue,
+                "message": json.dumps(envelope),
+                "exits": str(tally.exits),
+                "host_faults": str(tally.host_faults),
+                "attempts": json.dumps(attempts),
+            }
+            self.owned.get(host, set()).discard(job_id)
+            self.delayed[job_id] = due_at
+
+    def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
+        with self._call("settle"):
+            self.owned.get(host, set()).discard(job_id)
+            if "receipt" in self.jobs.get(job_id, {}):
+                self.expiry[job_id] = retention_s
+
+    def publish_due(self, now: float, limit: int = 1000) -> int:
+        with self._call("publish_due"):
+            due = sorted((at, job_id) for job_id, at in self.delayed.items() if at <= now)[:limit]
+            return sum(self._publish(job_id) for _, job_id in due)
+
+    def forget_expired(self, before: float, limit: int = 1000) -> int:
+        with self._call("forget_expired"):
+            old = sorted((at, job_id) for job_id, at in self.index.items() if at <= before)[:limit]
+            gone = [job_id for _, job_id in old if job_id not in self.jobs]
+            for job_id in gone:
+                del self.index[job_id]
+            return len(gone)
+
+    def record(self, job_id: str) -> dict[str, str]:
+        with self._call("record"):
+            return dict(self.jobs.get(job_id, {}))
+
+    def _call(self, method: str) -> threading.RLock:
+        """Take note of a call, raise the failure that is due, and return the lock that makes the call one step."""
+        with self._lock:
+            self.calls.append(method)
+            waiting = self.failures.get(method)
+            if waiting:
+                raise waiting.pop(0)
+        return self._lock
+
+    def _owned_by(self, job_id: str, host: str, fence: int) -> dict[str, str]:
+        """Return the job's record, begun again if Redis has lost it."""
+        job = self.jobs.setdefault(job_id, {"owner": host, "fence": str(fence)})
+        if (job.get("owner"), job.get("fence")) != (host, str(fence)):
+            raise self._fenced(job_id)
+        return job
+
+    def _fenced(self, job_id: str) -> errors.Fenced:
+        return errors.Fenced(f"job {job_id} belongs to another host now")
+
+    def _publish(self, job_id: str) -> int:
+        del self.delayed[job_id]
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued":
+            return 0
+        self._push(job["queue"], job["message"])
+        return 1
+
+    def _push(self, queue: str, envelope: str) -> None:
+        self.queues.setdefault(queue, []).insert(0, envelope)
+
+    def _answer(self, verdict: Verdict, job: Mapping[str, str]) -> Claim:
+        return Claim(
+            verdict=verdict,
+            fence=int(job.get("fence", 0)),
+            attempt=int(job.get("attempt", 0)),
+            tally=lifecycle.Tally(int(job.get("exits", 0)), int(job.get("host_faults", 0))),
+            submitted_at=float(job["submitted_at"]) if "submitted_at" in job else None,
+            attempts=tuple(json.loads(job.get("attempts", "[]"))),
+            receipt=json.loads(job["receipt"]) if "receipt" in job else None,
+        )

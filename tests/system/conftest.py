@@ -1,0 +1,45 @@
+"""A booted Debian with the package installed, and a plain Celery client in a venv of its own inside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require
+
+from . import machine
+from .installed import Installed
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The package under test, as CELERY_DOCKER_TEST_DEB names it."""
+    path = os.environ.get("CELERY_DOCKER_TEST_DEB", "")
+    require("machine", "" if path else "CELERY_DOCKER_TEST_DEB names no package; run `make system`")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def plain_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site-packages of a venv that holds celery[redis] and nothing else."""
+    target = tmp_path_factory.mktemp("plain")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), "celery[redis]"]
+    subprocess.run(command, check=True, timeout=300)
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(package: Path, plain_client: Path) -> Iterator[Installed]:
+    """A machine on which `apt install ./celery-docker_*.deb` was all that was done to get the worker."""
+    with machine.Machine.boot("package", machine.ready_image()) as booted:
+        machine.import_busybox(booted)
+        debian = Installed(booted)
+        debian.add_plain_client(plain_client)
+        debian.install(package)
+        yield debian
+    assert machine.leftovers() == []

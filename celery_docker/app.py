@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -13,6 +14,7 @@ from celery_docker.runner import Runner
 from celery_docker.tasks import RunDocker
 
 _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
 def make(chosen: settings.Settings, runner: Runner) -> Celery:
@@ -25,14 +27,14 @@ def make(chosen: settings.Settings, runner: Runner) -> Celery:
     return app
 
 
-def _split_tls(url: str) -> tuple[str, dict[str, str] | None]:
+def _split_tls(url: str) -> tuple[str, dict[str, Any] | None]:
     """Return the URL without its TLS options, and those for Celery; a server is verified unless the URL says no."""
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return url, None
     query = {name: values[-1] for name, values in parse_qs(parts.query).items() if name in _TLS_OPTIONS}
-    verify = query.pop("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-    return urlunsplit(parts._replace(query="")), {"ssl_cert_reqs": f"CERT_{verify.upper()}", **query}
+    verify = query.pop("ssl_cert_reqs", "required")
+    return urlunsplit(parts._replace(query="")), {**query, "ssl_cert_reqs": _VERIFICATION[verify]}
 
 
 _BASE: dict[str, Any] = {

@@ -57,8 +57,8 @@ class Node:
         self._retention_s = retention_s
         self._environ = environ
         self._stopped = Event()
-        self._serving = False
-        self._stopping = False
+        self._phase: dict[str, int] = {}
+        self._told = ""
         self._containers: dict[str, Container] = {}
 
     def start(self) -> None:
@@ -69,17 +69,17 @@ class Node:
         self._every(_STATUS_EVERY_S, self._report)
         watchdog_s = systemd.watchdog_interval_s(self._environ)
         if watchdog_s is not None:
-            self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1))
+            self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1, **self._phase))
 
     def serving(self) -> None:
         """Say that the worker consumes now."""
-        self._serving = True
-        systemd.notify(self._environ, READY=1, STATUS=self._status())
+        self._phase = {"READY": 1}
+        self._report()
 
     def stopping(self) -> None:
         """Say that the worker takes no more jobs."""
-        self._stopping = True
-        systemd.notify(self._environ, STOPPING=1, STATUS=self._status())
+        self._phase = {"STOPPING": 1}
+        self._report()
 
     def stop(self) -> None:
         """End every thread at its next turn."""
@@ -99,12 +99,14 @@ class Node:
             self._stopped.wait(interval_s)
 
     def _report(self) -> None:
-        if self._serving:
-            systemd.notify(self._environ, STATUS=self._status())
+        """Tell systemd what has changed; what it could not be told now is told at the next turn."""
+        status = self._status()
+        if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
+            self._told = status
 
     def _status(self) -> str:
         running = len(self._runner.jobs())
-        if self._stopping:
+        if "STOPPING" in self._phase:
             return f"Stopping: waiting for {running} running jobs, taking no more"
         return f"{running} jobs running, {max(self._slots - running, 0)} of {self._slots} slots free"
 

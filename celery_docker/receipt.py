@@ -33,7 +33,8 @@ class Attempt:
     def run_s(self) -> float | None:
         if self.started_at is None or self.finished_at is None:
             return None
-        return round((self.finished_at - self.started_at).total_seconds(), 3)
+        # Docker reads the clock for each in another place; a job of no length can come out below zero.
+        return max(0.0, round((self.finished_at - self.started_at).total_seconds(), 3))
 
     def entry(self, outcome: lifecycle.Outcome) -> dict[str, Any]:
         """Return the line about this attempt in a receipt's `attempts`."""

@@ -10,12 +10,13 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from celery_docker import errors
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+TLS_VERIFICATIONS = ("required", "optional", "none")
 BROKER_SCHEMES = ("redis", "rediss")
 MAX_CONCURRENCY = 500
 
@@ -165,6 +166,9 @@ def _broker_url(text: str) -> str:
         raise ValueError(example)
     if parts.path.strip("/") and not parts.path.strip("/").isdigit():
         raise ValueError(f"the database after the host must be a number; the URL {example}")
+    verification = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1]
+    if verification not in TLS_VERIFICATIONS:
+        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(TLS_VERIFICATIONS)}")
     return text
 
 

@@ -165,7 +165,8 @@ class Store:
                 f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
             ) from exc
         except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
-            raise errors.StoreAway(f"cannot reach Redis at {where}: {exc}; start it there, or correct the URL") from exc
+            why = str(exc).rstrip(".")
+            raise errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL") from exc
         except redis.RedisError as exc:
             raise _of_response(exc, where) from exc
 

@@ -17,16 +17,24 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 _DEBUG = 7
 # A datagram to the journal must fit into the socket's buffer; the longest line that is worth reading is far below.
 _LONGEST_MESSAGE = 16 * 1024
+_JOURNAL_PATIENCE_S = 1.0
 
 
-def notify(environ: Mapping[str, str], **variables: str | int) -> None:
-    """Send assignments such as READY=1 or STATUS=... to the service manager, if there is one."""
+def notify(environ: Mapping[str, str], **variables: str | int) -> bool:
+    """Send assignments such as READY=1 or STATUS=... to the service manager; False if it could not be told now.
+
+    Never waits: a service manager that is busy must not hold up a job, or the end of the worker.
+    """
     address = environ.get("NOTIFY_SOCKET")
     if not address:
-        return
+        return False
     text = "\n".join(f"{name}={value}" for name, value in variables.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
+        try:
+            sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            return False
+    return True
 
 
 def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
@@ -50,6 +58,7 @@ class JournalHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(_JOURNAL_PATIENCE_S)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record; a journal that does not listen loses it, which must not stop a job."""

@@ -114,6 +114,7 @@ class FakeRecords:
                 "host_faults": str(tally.host_faults),
                 "attempts": json.dumps(attempts),
             }
+            job.setdefault("attempt", str(len(attempts)))
             self.owned.get(host, set()).discard(job_id)
             self.delayed[job_id] = due_at
 
@@ -151,7 +152,11 @@ class FakeRecords:
 
     def _owned_by(self, job_id: str, host: str, fence: int) -> dict[str, str]:
         """Return the job's record, begun again if Redis has lost it."""
-        job = self.jobs.setdefault(job_id, {"owner": host, "fence": str(fence)})
+        if job_id not in self.jobs:
+            self.jobs[job_id] = {"owner": host, "fence": str(fence)}
+            self.owned.setdefault(host, set()).add(job_id)
+            self.index.setdefault(job_id, self.clock())
+        job = self.jobs[job_id]
         if (job.get("owner"), job.get("fence")) != (host, str(fence)):
             raise self._fenced(job_id)
         return job

@@ -25,8 +25,14 @@ from tests.fakes_records import FakeRecords
 
 HOST, OTHER = "node1", "node2"
 QUEUE = "celery"
-RECEIPT = {"id": "j1", "state": "succeeded", "output": "äöü\n", "exit_code": 0, "attempts": [{"attempt": 1}]}
-LATER = {"id": "j1", "state": "error", "output": "", "exit_code": None, "attempts": []}
+RECEIPT: dict[str, Any] = {
+    "id": "j1",
+    "state": "succeeded",
+    "output": "äöü\n",
+    "exit_code": 0,
+    "attempts": [{"attempt": 1}],
+}
+LATER: dict[str, Any] = {"id": "j1", "state": "error", "output": "", "exit_code": None, "attempts": []}
 
 
 class Records(ports.Records, Housekeeping, Protocol):
@@ -73,8 +79,11 @@ class FakeWorld:
         del self.records.jobs[job_id]
 
     def lose_everything(self) -> None:
-        for kept in (self.records.jobs, self.records.index, self.records.owned, self.records.delayed, self.records.queues):
-            kept.clear()
+        self.records.jobs.clear()
+        self.records.index.clear()
+        self.records.owned.clear()
+        self.records.delayed.clear()
+        self.records.queues.clear()
 
 
 class RedisWorld:
@@ -317,7 +326,9 @@ STATEMENTS: dict[str, Callable[..., None]] = {"update": update, "finish": finish
 @pytest.mark.parametrize(
     ("host", "late_by"), [(OTHER, 0), (HOST, 1), (HOST, -1), (OTHER, 1)], ids=["host", "old", "future", "both"]
 )
-def test_a_stranger_is_fenced(world: World, records: Records, say: Callable[..., None], host: str, late_by: int) -> None:
+def test_a_stranger_is_fenced(
+    world: World, records: Records, say: Callable[..., None], host: str, late_by: int
+) -> None:
     """Another host, or this one with an old claim: what it says does not count, and changes nothing."""
     fence = claim(records).fence
     before = records.record("j1")
@@ -329,7 +340,9 @@ def test_a_stranger_is_fenced(world: World, records: Records, say: Callable[...,
 
 
 @pytest.mark.parametrize("say", STATEMENTS.values(), ids=STATEMENTS)
-def test_the_earlier_owner_is_fenced_once_somebody_else_runs_the_job(records: Records, say: Callable[..., None]) -> None:
+def test_the_earlier_owner_is_fenced_once_somebody_else_runs_the_job(
+    records: Records, say: Callable[..., None]
+) -> None:
     """A host that comes back finds that its job went on without it."""
     requeue(records, claim(records).fence)
     records.publish_due(1000.0)
@@ -411,7 +424,9 @@ def test_requeue_said_twice_is_the_same_as_once(world: World, records: Records) 
     assert records.record("j1")["exits"] == "1"
 
 
-def test_requeue_repeated_after_its_message_was_published_does_not_delay_it_again(world: World, records: Records) -> None:
+def test_requeue_repeated_after_its_message_was_published_does_not_delay_it_again(
+    world: World, records: Records
+) -> None:
     """The first answer was lost, and the repetition came late: the retry may be running already."""
     fence = claim(records).fence
     requeue(records, fence)

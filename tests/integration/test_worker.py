@@ -86,7 +86,7 @@ def plain(clean_redis: services.RedisServer) -> Iterator[Plain]:
 
 def queue_length(server: services.RedisServer) -> int:
     with server.client() as client:
-        return int(client.llen("celery"))  # type: ignore[arg-type]  # the annotation allows for the async client
+        return int(client.llen("celery"))
 
 
 def test_a_plain_client_gets_the_receipt(worker: Worker, plain: Plain) -> None:
@@ -280,7 +280,7 @@ def test_a_second_delivery_of_a_message_runs_nothing(
             kwargs={"outputpath": str(folder)},
             queue="held",
         )
-        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        message = client.lrange("held", 0, 0)[0]
         client.lpush("celery", message)
         eventually((folder / "runs").exists, 20, "the job to run")
         client.lpush("celery", message)
@@ -319,7 +319,7 @@ def test_after_a_kill_a_second_delivery_takes_over_the_container(
             kwargs={"outputpath": str(folder), "logoutfile": str(log)},
             queue="held",
         )
-        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        message = client.lrange("held", 0, 0)[0]
         client.lpush("celery", message)
         eventually(lambda: log.exists() and log.read_text() == "line 1\n", 20, "the first line")
         worker.kill()
@@ -345,7 +345,7 @@ def test_what_ended_while_no_worker_ran_is_harvested(
             kwargs={"outputpath": str(folder), "retries": 0},
             queue="held",
         )
-        message = client.lrange("held", 0, 0)[0]  # type: ignore[index]  # the annotation allows for the async client
+        message = client.lrange("held", 0, 0)[0]
         client.lpush("celery", message)
         eventually((folder / "runs").exists, 20, "the job to run")
         worker.kill()

@@ -55,7 +55,7 @@ class Worker:
         self._said.clear()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "celery_docker.worker"],
+                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],
                 env={**self.environ, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

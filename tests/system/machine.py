@@ -102,9 +102,7 @@ def ready_image(release: str = "bookworm") -> Path:
     return base_image(release, packages=(*READY, *own_cli), variant="ready")
 
 
-def base_image(
-    release: str = "bookworm", *, packages: Sequence[str], variant: str = "custom"
-) -> Path:
+def base_image(release: str = "bookworm", *, packages: Sequence[str], variant: str = "custom") -> Path:
     """Return a root tree, built from the network unless it is cached; it must not be written to.
 
     A new one replaces the older ones of its release and variant.
@@ -154,9 +152,7 @@ class Machine:
         self._while_it_exists = ExitStack()
 
     @classmethod
-    def boot(
-        cls, name: str, image: Path, *, private_network: bool = True, nat: bool = False
-    ) -> Machine:
+    def boot(cls, name: str, image: Path, *, private_network: bool = True, nat: bool = False) -> Machine:
         """Boot a new machine and wait until its systemd is up.
 
         Its network is a loopback and nothing else; with `nat`, also a way out through slirp4netns;

@@ -92,9 +92,9 @@ def test_files_go_in_and_out(debian: machine.Machine, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("pushed")
     debian.push(tmp_path / "folder", "/srv/a/folder")
-    debian.write("/tmp/secret", "written", mode=0o600)  # noqa: S108
+    debian.write("/tmp/secret", "written", mode=0o600)
     assert debian.run("cat", "/srv/a/folder/file").stdout == "pushed"
-    assert debian.run("stat", "-c", "%a %U", "/tmp/secret").stdout == "600 root\n"  # noqa: S108
+    assert debian.run("stat", "-c", "%a %U", "/tmp/secret").stdout == "600 root\n"
 
 
 def test_power_off_ends_every_process_and_keeps_the_disk(debian: machine.Machine) -> None:

@@ -154,7 +154,8 @@ def test_a_bad_setting_is_named_and_the_worker_stays_down(
 
 def _goes_down(installed: Installed, settings: dict[str, str], expected: str) -> None:
     installed.debian.run("journalctl", "--rotate", "--vacuum-time=1s")
-    installed.debian.shell(f"printf '%s\\n' \"$@\" >{SETTINGS}", *(f"CELERY_DOCKER_{k}={v}" for k, v in settings.items()))
+    lines = [f"CELERY_DOCKER_{name}={value}\n" for name, value in settings.items()]
+    installed.debian.shell(f"cat >{SETTINGS}", input="".join(lines))
     installed.debian.run("systemctl", "restart", "--no-block", "celery-worker")
     eventually(lambda: installed.show("ActiveState") == "failed", 40, "the worker to stay down")
     assert installed.show("ExecMainStatus") == "78"
@@ -168,7 +169,8 @@ def _goes_down(installed: Installed, settings: dict[str, str], expected: str) ->
 def test_a_wrong_redis_password_is_named_and_not_shown(installed: Installed) -> None:
     installed.debian.run("redis-cli", "config", "set", "requirepass", "right")
     try:
-        _goes_down(installed, {"BROKER_URL": "redis://:s3cret@127.0.0.1/0"}, "Redis at redis://:***@127.0.0.1/0 refuses")
+        url = "redis://:s3cret@127.0.0.1/0"
+        _goes_down(installed, {"BROKER_URL": url}, "Redis at redis://:***@127.0.0.1/0 refuses")
     finally:
         installed.debian.run("redis-cli", "-a", "right", "config", "set", "requirepass", "")
 

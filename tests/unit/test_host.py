@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,10 @@ def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
 )
 def test_a_path_that_is_not_there(data: Path, field: str, name: str, why: str) -> None:
     path = f"{data}/{name}"
-    assert refusal(JobSpec("busybox", **{field: path})) == f"{field}: {path!r} on host {os.uname().nodename}: {why}"
+    assert (
+        refusal(JobSpec("busybox", **dict[str, Any]({field: path})))
+        == f"{field}: {path!r} on host {os.uname().nodename}: {why}"
+    )
 
 
 def test_a_path_that_the_worker_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,7 +210,7 @@ def test_path(given_path: str, expected: str) -> None:
         ({"image": "b", "command": ["a\ud800"]}, r"command: ['a\ud800'] must be valid Unicode"),
         (
             {"image": "b", "command": "echo 'x"},
-            "command: \"echo 'x\" cannot be split into words (No closing quotation); close the quote or pass a list",
+            'command: "echo \'x" cannot be split into words (No closing quotation); close the quote or pass a list',
         ),
         (
             {"image": "b", "command": "echo \\"},
@@ -258,9 +258,7 @@ def test_refusal(kwargs: dict[str, Any], expected: str) -> None:
 
 
 def test_too_many_positions() -> None:
-    assert refusal("busybox", *[None] * 7) == (
-        f"8 positional arguments are too many; they are {', '.join(POSITIONAL)}"
-    )
+    assert refusal("busybox", *[None] * 7) == (f"8 positional arguments are too many; they are {', '.join(POSITIONAL)}")
 
 
 def test_later_fields_are_keyword_only() -> None:
@@ -293,19 +291,23 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
-arguments = st.dictionaries(st.sampled_from([field.name for field in jobspec.FIELDS]) | st.text(), json_values, max_size=6)
+arguments = st.dictionaries(
+    st.sampled_from([field.name for field in jobspec.FIELDS]) | st.text(), json_values, max_size=6
+)
 
 
 @given(st.lists(json_values, max_size=9), arguments)
 def test_rubbish_is_refused_in_one_line_or_understood(args: list[Any], kwargs: dict[str, Any]) -> None:
     """Whatever JSON says, the answer is a spec or one clear line."""
+    said = ""
     try:
         spec = jobspec.parse(args, kwargs)
     except errors.SpecError as exc:
-        assert len(str(exc).splitlines()) == 1
-        assert str(exc).isprintable()
+        said = str(exc)
     else:
-        json.dumps(spec.to_kwargs()).encode()
+        said = json.dumps(spec.to_kwargs())
+    assert said
+    assert said.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -364,5 +366,7 @@ def test_a_job_id_that_can_be_a_container_name(job_id: str) -> None:
     "job_id", ["", "a b", "a/b", "../../etc", ".a", "-a", "_a", "a\n", "a\0", "ä", "a" * 129, "\ud800"], ids=repr
 )
 def test_a_job_id_that_cannot(job_id: str) -> None:
-    with pytest.raises(errors.SpecError, match=r"^id: .* must be letters, digits, '_', '\.' or '-', at most 128 of them$"):
+    with pytest.raises(
+        errors.SpecError, match=r"^id: .* must be letters, digits, '_', '\.' or '-', at most 128 of them$"
+    ):
         jobspec.check_job_id(job_id)

@@ -160,7 +160,18 @@ def test_exit_sentence(exit_code: int, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("exit_code", "expected"),
-    [(None, None), (0, None), (9, None), (128, None), (129, 1), (137, 9), (143, 15), (160, None), (170, None), (255, None)],
+    [
+        (None, None),
+        (0, None),
+        (9, None),
+        (128, None),
+        (129, 1),
+        (137, 9),
+        (143, 15),
+        (160, None),
+        (170, None),
+        (255, None),
+    ],
 )
 def test_signal_of(exit_code: int | None, expected: int | None) -> None:
     assert lifecycle.signal_of(exit_code) == expected

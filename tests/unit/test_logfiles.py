@@ -202,7 +202,9 @@ def each_once(mixed: bytes, stdout: bytes, stderr: bytes) -> bool:
     capitals = bytes(byte for byte in mixed if 65 <= byte <= 90)
     small = bytes(byte for byte in mixed if 97 <= byte <= 122)
     return (
-        capitals == stderr.replace(b" ", b"") and small == stdout.replace(b" ", b"") and len(mixed) == len(stdout + stderr)
+        capitals == stderr.replace(b" ", b"")
+        and small == stdout.replace(b" ", b"")
+        and len(mixed) == len(stdout + stderr)
     )
 
 
@@ -351,7 +353,7 @@ def test_a_full_disk_is_a_log_error(keeper: LogKeeper, out: str, monkeypatch: py
     with keeper.open(JOB, 1, out, None) as files:
         files.write(Frame(OUT, b"x"))
         monkeypatch.setattr(os, call, fail_with(errno.ENOSPC))
-        with pytest.raises(errors.LogError, match="^cannot write the log: No space left on device$"):
+        with pytest.raises(errors.LogError, match=r"^cannot write the log: No space left on device$"):
             files.write(Frame(OUT, b"y"))
 
 

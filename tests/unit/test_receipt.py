@@ -182,9 +182,7 @@ def test_sentence() -> None:
 
 def test_complaint_carries_the_last_line_of_output() -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n\n"))
-    assert receipt.complaint(told) == (
-        "failed: exit code 3 (host node1, attempt 1); last line of output: no such file"
-    )
+    assert receipt.complaint(told) == ("failed: exit code 3 (host node1, attempt 1); last line of output: no such file")
 
 
 def test_complaint_of_a_silent_job() -> None:
@@ -192,7 +190,9 @@ def test_complaint_of_a_silent_job() -> None:
     assert receipt.complaint(told) == receipt.sentence(told)
 
 
-@pytest.mark.parametrize("text", [b"a\nb\r\nc\rd", b"\x1b[31mred\x1b[0m\n", b"\xff\x00\x85", "a\u2028b\u2029c".encode()])
+@pytest.mark.parametrize(
+    "text", [b"a\nb\r\nc\rd", b"\x1b[31mred\x1b[0m\n", b"\xff\x00\x85", "a\u2028b\u2029c".encode()]
+)
 def test_the_one_line_forms_are_one_line(text: bytes) -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(text))
     assert len(receipt.complaint(told).splitlines()) == 1

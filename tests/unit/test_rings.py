@@ -142,7 +142,9 @@ def test_an_adapter_imports_no_other_adapter(module: str) -> None:
 @pytest.mark.parametrize("module", LISTED)
 def test_a_library_is_imported_only_by_its_owner(module: str) -> None:
     foreign = {
-        one.library for one in _imports(_tree(module)) if one.ours is None and one.library not in sys.stdlib_module_names
+        one.library
+        for one in _imports(_tree(module))
+        if one.ours is None and one.library not in sys.stdlib_module_names
     }
     unknown = foreign - LIBRARIES.keys()
     assert not unknown, f"{module} imports {unknown}: name its one importer in LIBRARIES"

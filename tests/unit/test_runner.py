@@ -171,16 +171,16 @@ def test_streams_are_attached_before_the_start(bench: Bench) -> None:
 
 
 def test_the_record_says_running_before_the_container_runs(bench: Bench) -> None:
-    job = bench.claimed()
-    started: list[str] = []
+    states: list[str] = []
+    original = bench.engine.start
 
-    def start(_container_id: str) -> None:
-        started.append(bench.records.jobs[JOB]["state"])
+    def start(container_id: str) -> None:
+        states.append(bench.records.jobs[JOB]["state"])
+        original(container_id)
 
-    bench.engine.start, original = start, bench.engine.start  # type: ignore[method-assign]
-    bench.engine.start = lambda container_id: (start(container_id), original(container_id))[1]  # type: ignore[method-assign]
-    bench.runner.run(job, bench.announced)
-    assert started == ["running"]
+    bench.engine.start = start  # type: ignore[method-assign]
+    bench.run()
+    assert states == ["running"]
 
 
 def test_record_then_result_then_container(bench: Bench) -> None:
@@ -554,10 +554,27 @@ def test_a_container_whose_record_was_lost_is_adopted_by_its_name(tmp_path: Path
     assert bench.engine.calls.count("start") == 1
 
 
+def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_path: Path) -> None:
+    """Redis was emptied after the claim; what the runner said since then is enough for the next process."""
+    bench = make_bench(tmp_path.resolve(), LONG)
+    job = bench.claimed()
+    for kept in (bench.records.jobs, bench.records.index, bench.records.owned):
+        kept.clear()
+    first = Background(lambda: bench.runner.run(job, bench.announced))
+    eventually(lambda: _status(bench) is Status.RUNNING)
+    next_process = replace(bench.runner, _in_hand={}, _lock=threading.Lock())
+    adopted = next_process.claim(bench.delivery())
+    assert adopted is not None, "nobody looks after the container any more"
+    assert adopted.attempt.number == 1, "under another number its running container would be replaced"
+    bench.engine.release(NAME)
+    assert first.answer().state is State.SUCCEEDED
+
+
 def test_somebody_elses_container_of_that_name_is_left_alone(bench: Bench) -> None:
     """A submitter chooses the id of a job; he must not choose which container of the host dies."""
     bench.engine.images["busybox:latest"] = LONG
     theirs = bench.container(attempt=None, job=None)
+    bench.engine.images["busybox:latest"] = OK
     end = bench.ended()
     assert end.state is not State.SUCCEEDED
     assert NAME in end.sentence
@@ -811,7 +828,10 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert plan.body["User"] == "0:0"
     assert plan.body["Cmd"] == ["id", "-u"]
     assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}
-    assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [f"{bench.folder}/in", f"{bench.folder}/out"]
+    assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
+        f"{bench.folder}/in",
+        f"{bench.folder}/out",
+    ]
 
 
 def test_slots_do_not_disturb_each_other(tmp_path: Path) -> None:

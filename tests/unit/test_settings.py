@@ -51,7 +51,11 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("broker_url", "redis://:pass@10.0.0.1:6380/3", "redis://:pass@10.0.0.1:6380/3"),
         ("broker_url", "redis://user:p%40ss@h/0", "redis://user:p%40ss@h/0"),
         ("broker_url", "redis://[::1]:6379/0", "redis://[::1]:6379/0"),
-        ("broker_url", "rediss://:x@h:6379/0?ssl_ca_certs=/etc/ca.pem", "rediss://:x@h:6379/0?ssl_ca_certs=/etc/ca.pem"),
+        (
+            "broker_url",
+            "rediss://:x@h:6379/0?ssl_ca_certs=/etc/ca.pem",
+            "rediss://:x@h:6379/0?ssl_ca_certs=/etc/ca.pem",
+        ),
         ("log_level", "info", "INFO"),
         ("log_level", "WARNING", "WARNING"),
         ("concurrency", "0", 0),
@@ -236,7 +240,7 @@ F=a=b
 #G=off
 no assignment
 H="
-"""  # noqa: W291
+"""
     assert settings.read_assignments(text) == {
         "A": "1",
         "B": "two words",

@@ -126,7 +126,9 @@ def test_levels_are_syslog_priorities(level: int, priority: bytes) -> None:
     assert fields(systemd.entry(record("x", level), "x"))["PRIORITY"] == priority
 
 
-@pytest.mark.parametrize("text", ["one\ntwo", "\n", "PRIORITY=0\nMESSAGE=forged", "ends with one\n", "äöü=漢字"], ids=repr)
+@pytest.mark.parametrize(
+    "text", ["one\ntwo", "\n", "PRIORITY=0\nMESSAGE=forged", "ends with one\n", "äöü=漢字"], ids=repr
+)
 def test_a_newline_stays_inside_its_field(text: str) -> None:
     """Nobody forges a field through a message."""
     found = fields(systemd.entry(record("x"), text))

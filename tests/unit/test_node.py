@@ -1,0 +1,177 @@
+"""What a worker does besides running jobs: its status line, and the measuring of running containers."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from celery_docker import container, errors, node, systemd
+from celery_docker.container import Container, Status, Usage
+from celery_docker.receipt import Attempt
+from tests.fakes import FakeEngine
+from tests.fakes_records import FakeRecords
+from tests.waiting import eventually
+
+
+@dataclasses.dataclass
+class Running:
+    """As much of a job as the node looks at."""
+
+    attempt: Attempt
+    job_id: str = "j1"
+
+
+class Jobs:
+    """As much of a runner as the node looks at."""
+
+    def __init__(self, count: int) -> None:
+        now = datetime.now(UTC)
+        self.list = [Running(Attempt(1, "node1", now, container_id=f"c{number}")) for number in range(count)]
+
+    def jobs(self) -> list[Running]:
+        return self.list
+
+
+class Docker:
+    """Answers with containers that have used what `used` says, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.status = Status.RUNNING
+        self.used = Usage(1.0, 100)
+        self.asked: list[str] = []
+
+    def inspect(self, name: str) -> Container | None:
+        self.asked.append(name)
+        return Container(name, f"run-{name}", self.status, {}, "sha256:0", pid=1)
+
+    def usage(self, c: Container) -> Usage:
+        return self.used
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
+    """What systemd was told."""
+    told: list[dict[str, str | int]] = []
+    monkeypatch.setattr(systemd, "notify", lambda _environ, **variables: told.append(variables))
+    return told
+
+
+def made(jobs: int = 0, slots: int = 4, **changed: Any) -> node.Node:
+    arguments: dict[str, Any] = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), **changed}
+    environ = arguments.pop("environ", {})
+    parts = (arguments["runner"], arguments["records"], arguments["observer"])
+    return node.Node(*parts, slots=slots, retention_s=3600, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "slots", "status"),
+    [
+        (0, 4, "0 jobs running, 4 of 4 slots free"),
+        (3, 4, "3 jobs running, 1 of 4 slots free"),
+        # After a restart with fewer slots all jobs are supervised all the same.
+        (5, 4, "5 jobs running, 0 of 4 slots free"),
+    ],
+)
+def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int, slots: int, status: str) -> None:
+    made(jobs, slots).serving()
+    assert said == [{"READY": 1, "STATUS": status}]
+
+
+def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]]) -> None:
+    made(2).stopping()
+    assert said == [{"STOPPING": 1, "STATUS": "Stopping: waiting for 2 running jobs, taking no more"}]
+
+
+def test_running_containers_are_measured(said: list[dict[str, str | int]]) -> None:
+    jobs = Jobs(1)
+    made(runner=jobs)._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_what_was_measured_is_not_forgotten_when_the_kernel_says_nothing_more(
+    said: list[dict[str, str | int]],
+) -> None:
+    """The container ended between two looks; its last figures are the best there are."""
+    jobs, docker = Jobs(1), Docker()
+    sampler = made(runner=jobs, observer=docker)
+    sampler._sample()
+    docker.used = Usage(None, None)
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_docker_is_asked_once_for_each_container() -> None:
+    docker = Docker()
+    sampler = made(2, observer=docker)
+    for _ in range(5):
+        sampler._sample()
+    assert docker.asked == ["c0", "c1"]
+
+
+def test_a_container_that_does_not_run_yet_is_asked_for_again() -> None:
+    jobs, docker = Jobs(1), Docker()
+    docker.status = Status.CREATED
+    sampler = made(runner=jobs, observer=docker)
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage()
+    docker.status = Status.RUNNING
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_a_job_without_a_container_yet_is_not_asked_for() -> None:
+    jobs, docker = Jobs(1), Docker()
+    jobs.list[0].attempt.container_id = None
+    made(runner=jobs, observer=docker)._sample()
+    assert docker.asked == []
+
+
+def test_containers_of_jobs_that_are_over_are_forgotten() -> None:
+    """A worker lives for months."""
+    jobs = Jobs(1)
+    sampler = made(runner=jobs)
+    sampler._sample()
+    jobs.list.clear()
+    sampler._sample()
+    assert sampler._containers == {}
+
+
+def test_the_threads_go_on_after_a_failure(said: list[dict[str, str | int]]) -> None:
+    """Redis is away, and even a mistake of ours happens: the next turn comes all the same."""
+    records = FakeRecords(failures={"publish_due": [errors.StoreAway(), RuntimeError("a bug")]})
+    sampler = made(records=records)
+    turns: list[int] = []
+    done = threading.Event()
+
+    def action() -> None:
+        turns.append(1)
+        if len(turns) == 4:
+            done.set()
+            sampler.stop()
+        records.publish_due(0.0)
+
+    sampler._every(0.001, action)
+    assert done.wait(10)
+
+
+def test_start_runs_every_duty_and_stop_ends_them(said: list[dict[str, str | int]]) -> None:
+    records, docker = FakeRecords(), FakeEngine()
+    before = threading.active_count()
+    worker = made(records=records, observer=docker, environ={"WATCHDOG_USEC": "30000"})
+    worker.start()
+    worker.serving()
+    eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
+    eventually(lambda: {"WATCHDOG": 1} in said)
+    worker.stop()
+    eventually(lambda: threading.active_count() == before)
+
+
+def test_a_container_is_looked_up_by_its_id() -> None:
+    """The name may be somebody else's by now."""
+    docker = Docker()
+    made(1, observer=docker)._sample()
+    assert container.name_of("j1") not in docker.asked

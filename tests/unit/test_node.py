@@ -56,7 +56,12 @@ class Docker:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
     """What systemd was told."""
     told: list[dict[str, str | int]] = []
-    monkeypatch.setattr(systemd, "notify", lambda _environ, **variables: told.append(variables))
+
+    def notify(_environ: object, **variables: str | int) -> bool:
+        told.append(variables)
+        return True
+
+    monkeypatch.setattr(systemd, "notify", notify)
     return told
 
 
@@ -84,6 +89,34 @@ def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int,
 def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]]) -> None:
     made(2).stopping()
     assert said == [{"STOPPING": 1, "STATUS": "Stopping: waiting for 2 running jobs, taking no more"}]
+
+
+def test_systemd_is_told_what_has_changed_and_only_that(said: list[dict[str, str | int]]) -> None:
+    jobs = Jobs(1)
+    worker = made(runner=jobs)
+    worker._report()
+    assert said == [], "nothing before it serves"
+    worker.serving()
+    worker._report()
+    jobs.list.clear()
+    worker._report()
+    assert [one["STATUS"] for one in said] == ["1 jobs running, 3 of 4 slots free", "0 jobs running, 4 of 4 slots free"]
+
+
+def test_what_systemd_could_not_be_told_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY=1 must not get lost: without it systemd ends the worker."""
+    told: list[dict[str, str | int]] = []
+
+    def busy_once(_environ: object, **variables: str | int) -> bool:
+        told.append(variables)
+        return len(told) > 1
+
+    monkeypatch.setattr(systemd, "notify", busy_once)
+    worker = made()
+    worker.serving()
+    worker._report()
+    worker._report()
+    assert told == [{"READY": 1, "STATUS": "0 jobs running, 4 of 4 slots free"}] * 2
 
 
 def test_running_containers_are_measured(said: list[dict[str, str | int]]) -> None:
@@ -165,7 +198,7 @@ def test_start_runs_every_duty_and_stop_ends_them(said: list[dict[str, str | int
     worker.start()
     worker.serving()
     eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
-    eventually(lambda: {"WATCHDOG": 1} in said)
+    eventually(lambda: any("WATCHDOG" in one for one in said))
     worker.stop()
     eventually(lambda: threading.active_count() == before)
 

@@ -51,7 +51,8 @@ def fields(entry: bytes) -> dict[str, bytes]:
 
 
 def test_notify_sends_assignments(manager: socket.socket) -> None:
-    systemd.notify({"NOTIFY_SOCKET": manager.getsockname()}, READY=1, STATUS="0 jobs running, 4 of 4 slots free")
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    assert systemd.notify(environ, READY=1, STATUS="0 jobs running, 4 of 4 slots free") is True
     assert manager.recv(4096) == b"READY=1\nSTATUS=0 jobs running, 4 of 4 slots free"
 
 
@@ -67,12 +68,18 @@ def test_notify_knows_abstract_sockets() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}], ids=["unset", "empty"])
 def test_notify_does_nothing_outside_systemd(environ: dict[str, str]) -> None:
-    systemd.notify(environ, READY=1)
+    assert systemd.notify(environ, READY=1) is False
 
 
 def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
     """A status line is not worth a worker's life."""
-    systemd.notify({"NOTIFY_SOCKET": str(tmp_path / "gone")}, STATUS="x")
+    assert systemd.notify({"NOTIFY_SOCKET": str(tmp_path / "gone")}, STATUS="x") is False
+
+
+def test_a_manager_that_is_busy_holds_nobody_up(manager: socket.socket) -> None:
+    """Its socket is full: the answer is no, at once."""
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    assert any(not systemd.notify(environ, STATUS="x" * 1000) for _ in range(10_000))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from .installed import Installed
 def package() -> Path:
     """The package under test, as CELERY_DOCKER_TEST_DEB names it."""
     path = os.environ.get("CELERY_DOCKER_TEST_DEB", "")
-    require("machine", "" if path else "CELERY_DOCKER_TEST_DEB names no package; run `make system`")
+    require("machine", machine.missing() or ("" if path else "CELERY_DOCKER_TEST_DEB is not set; run `make system`"))
     return Path(path)
 
 

@@ -85,6 +85,14 @@ tar -C "$root" -c . | docker import --change 'CMD ["sh"]' - "$1"
 """
 
 
+def missing() -> str:
+    """Say what this computer lacks to boot a machine; empty if nothing."""
+    if os.geteuid() != 0:
+        return "booting a machine needs root"
+    lacking = [name for name in ("mmdebstrap", "systemd-nspawn", "slirp4netns") if not shutil.which(name)]
+    return f"{', '.join(lacking)}: not installed" if lacking else ""
+
+
 def cache_folder() -> Path:
     """Return the folder of images and disks; it may not lie on an overlayfs, as in a container."""
     name = os.environ.get("CELERY_DOCKER_TEST_CACHE") or "/var/cache/celery-docker-test"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import require
 
 from . import machine
 
@@ -28,6 +29,7 @@ with machine.Machine.boot("doomed", machine.ready_image()) as doomed:
 
 @pytest.fixture(scope="module")
 def debian() -> Iterator[machine.Machine]:
+    require("machine", machine.missing())
     with machine.Machine.boot("selftest", machine.ready_image()) as booted:
         machine.import_busybox(booted)
         yield booted
@@ -134,7 +136,6 @@ def test_a_boot_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not [what for what in machine.leftovers() if "-broken-" in what]
 
 
-@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
 def test_nat_is_a_way_out_of_a_private_network() -> None:
     """Its ports and its Docker bridge stay the machine's own."""
     with machine.Machine.boot("nat", machine.ready_image(), nat=True) as natted:

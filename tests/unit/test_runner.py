@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from celery_docker import errors, logfiles, message, runner, settings, store
+from celery_docker import errors, logfiles, message, settings, store
 from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
 from celery_docker.lifecycle import State, Tally
 from celery_docker.plan import ContainerPlan
 from celery_docker.policy import Policy
-from celery_docker.runner import Delivery, Ended, Job, LetGo
+from celery_docker.runner import Delivery, Ended, Job, LetGo, Runner
 from celery_docker.store import Verdict
 from tests.fakes import FakeEngine, Script, says
 from tests.fakes_records import FakeRecords
@@ -52,7 +52,7 @@ class Bench:
     folder: Path
     engine: FakeEngine
     records: FakeRecords
-    runner: runner.Runner
+    runner: Runner
     keeper: logfiles.LogKeeper
     announced: Announcements = field(default_factory=Announcements)
     sleeps: list[float] = field(default_factory=list)
@@ -89,6 +89,11 @@ class Bench:
             assert self.records.publish_due(LATE) == 1
         return end
 
+    def next_process(self) -> Runner:
+        """Return the runner of a worker that was started anew on this host."""
+        old = self.runner
+        return Runner(old.engine, old.records, old.logs, old.rules, old.settings, old.host, old.sleep)
+
     def container(self, attempt: str | None = "1", *, started: bool = True, job: str | None = JOB) -> str:
         """Make the container that an earlier process, or somebody else, left behind; return its id."""
         labels = {LABEL_HOST: HOST, LABEL_ATTEMPT: attempt, LABEL_JOB: job}
@@ -107,7 +112,7 @@ class Bench:
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
     keeper, sleeps = logfiles.LogKeeper(folder / "state"), list[float]()
-    made = runner.Runner(
+    made = Runner(
         engine=engine,
         records=records,
         logs=keeper,
@@ -562,8 +567,7 @@ def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_p
         kept.clear()
     first = Background(lambda: bench.runner.run(job, bench.announced))
     eventually(lambda: _status(bench) is Status.RUNNING)
-    next_process = replace(bench.runner, _in_hand={}, _lock=threading.Lock())
-    adopted = next_process.claim(bench.delivery())
+    adopted = bench.next_process().claim(bench.delivery())
     assert adopted is not None, "nobody looks after the container any more"
     assert adopted.attempt.number == 1, "under another number its running container would be replaced"
     bench.engine.release(NAME)

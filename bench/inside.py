@@ -1,0 +1,238 @@
+"""Measures the worker of the machine that it runs in, with the packaged interpreter; prints JSON.
+
+Runs as root, alone: needs nothing but the installed package. Product and baseline take turns, so that what else the
+computer does falls on both. The baseline is Docker alone: the same container body (`plan`), the same calls in the same
+order (create, attach, start, read to the end, wait, inspect; remove) from as many threads as there are slots. A clock
+stops when the end of the last job is known: at its Celery result, or at its inspect. Both remove afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import redis
+from celery import Celery
+
+from celery_docker import engine, jobspec, plan, policy, store
+
+URL = "redis://127.0.0.1:6379/0"
+POLICY = Path("/etc/celery-docker/policy.toml")
+TRUE = "true"
+NAP_S = 1.3
+PATIENCE_S = 300
+_OURS = ("info", "monitor", "scard")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Worker:
+    """The process under test, as the kernel sees it."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc", str(pid))
+
+    @property
+    def cpu_s(self) -> float:
+        """What all its threads have used so far, of user and system time."""
+        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    @property
+    def rss_mib(self) -> float:
+        status = (self._folder / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
+
+
+class Product:
+    """Jobs through the queue, by a plain Celery client."""
+
+    def __init__(self) -> None:
+        self._app = Celery(broker=URL, backend=URL)
+        self.redis: Any = redis.Redis.from_url(URL, decode_responses=True)
+
+    def run(self, jobs: int, command: str) -> float:
+        """Submit jobs at once; return the seconds from the first submission to the last result."""
+        begin = time.perf_counter()
+        sent = [self._app.send_task(jobspec.TASK_NAME, ("busybox", command)) for _ in range(jobs)]
+        for result in sent:
+            result.get(timeout=PATIENCE_S)
+        return time.perf_counter() - begin
+
+    def settle(self) -> None:
+        """Wait until the worker has removed its containers and let go of its jobs."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.redis.scard(store.host_key(socket.gethostname())):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the worker does not settle its jobs")
+            time.sleep(0.05)
+
+    def commands(self) -> Counter[str]:
+        """Return how often Redis has run each command, those inside of scripts included."""
+        stats = self.redis.info("commandstats")
+        return Counter({name.removeprefix("cmdstat_"): value["calls"] for name, value in stats.items()})
+
+
+class Baseline:
+    """Containers by Docker alone."""
+
+    def __init__(self, threads: int) -> None:
+        self._docker = engine.DockerEngine("unix:///var/run/docker.sock", connections=threads + 1)
+        self._rules = policy.parse(POLICY.read_text())
+        self._pool = ThreadPoolExecutor(threads)
+        self.run(threads, TRUE)
+
+    def run(self, containers: int, command: str) -> float:
+        """Run containers at once; return the seconds until the end of the last one is known."""
+        begin = time.perf_counter()
+        return max(self._pool.map(self._one, [command] * containers)) - begin
+
+    def _one(self, command: str) -> float:
+        container_id = self._docker.create(self._plan(command))
+        try:
+            with self._docker.attach(container_id) as stream:
+                self._docker.start(container_id)
+                for _ in stream:
+                    pass
+                self._docker.wait(container_id)
+                self._docker.inspect(container_id)
+            return time.perf_counter()
+        finally:
+            self._docker.remove(container_id)
+
+    def _plan(self, command: str) -> plan.ContainerPlan:
+        spec = jobspec.parse(("busybox", command), {})
+        return plan.plan(
+            spec, job_id=str(uuid.uuid4()), attempt=1, host="bench", resolved=plan.Resolved(), rules=self._rules
+        )
+
+
+def measure_jobs(worker: Worker, slots: int, jobs: int, rounds: int, singles: int) -> dict[str, Any]:
+    """Measure what a job costs: time, CPU, memory, Redis."""
+    rss_at_start = worker.rss_mib
+    product, baseline = Product(), Baseline(slots)
+    product.run(slots, TRUE)
+    product.settle()
+    rows = [_round(worker, product, baseline, jobs) for _ in range(rounds)]
+    idle = _idle(worker, product, statistics.median(row["busy_s"] for row in rows))
+    pairs = [_single(product, baseline) for _ in range(singles)]
+    return {
+        "jobs": jobs,
+        "rounds": rows,
+        "idle": idle,
+        "singles": pairs,
+        "sent": _sent(product, jobs),
+        "rss_mib": {"start": rss_at_start, "end": worker.rss_mib},
+    }
+
+
+def measure_slots(slots: int, jobs: int, rounds: int) -> dict[str, Any]:
+    """Measure whether a free slot waits for its next job: jobs that all last the same."""
+    product, baseline = Product(), Baseline(slots)
+    command = f"sleep {NAP_S}"
+    rows = []
+    for _ in range(rounds):
+        rows.append({"product_s": product.run(jobs, command)})
+        product.settle()
+        rows[-1]["baseline_s"] = baseline.run(jobs, command)
+    return {"jobs": jobs, "slots": slots, "nap_s": NAP_S, "rounds": rows}
+
+
+def _round(worker: Worker, product: Product, baseline: Baseline, jobs: int) -> dict[str, Any]:
+    commands, cpu_s, begin = product.commands(), worker.cpu_s, time.perf_counter()
+    product_s = product.run(jobs, TRUE)
+    product.settle()
+    return {
+        "product_s": product_s,
+        "busy_s": time.perf_counter() - begin,
+        "cpu_s": worker.cpu_s - cpu_s,
+        "commands": _more(product.commands(), commands),
+        "baseline_s": baseline.run(jobs, TRUE),
+    }
+
+
+def _idle(worker: Worker, product: Product, length_s: float) -> dict[str, Any]:
+    commands, cpu_s = product.commands(), worker.cpu_s
+    time.sleep(length_s)
+    return {
+        "length_s": length_s,
+        "cpu_s": worker.cpu_s - cpu_s,
+        "commands": _more(product.commands(), commands),
+    }
+
+
+def _single(product: Product, baseline: Baseline) -> dict[str, float]:
+    product_s = product.run(1, TRUE)
+    product.settle()
+    return {"product_s": product_s, "baseline_s": baseline.run(1, TRUE)}
+
+
+def _sent(product: Product, jobs: int) -> dict[str, dict[str, int]]:
+    """Count by command what each side sends, and what scripts do by themselves."""
+    with _monitor() as seen:
+        product.run(jobs, TRUE)
+        product.settle()
+    mine = _own_ports()
+    sides: dict[str, Counter[str]] = {"client": Counter(), "worker": Counter(), "script": Counter()}
+    for event in seen:
+        side = "client" if event["client_port"] in mine else "worker"
+        side = "script" if event["client_type"] == "lua" else side
+        sides[side][event["command"].split(" ", 1)[0].lower()] += 1
+    return {side: dict(_without_ours(counts)) for side, counts in sides.items()}
+
+
+@contextmanager
+def _monitor() -> Iterator[list[dict[str, str]]]:
+    """Collect every command that Redis runs, up to an ECHO of our own."""
+    seen: list[dict[str, str]] = []
+    end = str(uuid.uuid4())
+    # A connection for each: MONITOR keeps its own.
+    listening, asking = (redis.Redis.from_url(URL) for _ in range(2))
+    with listening.monitor() as monitor:
+        events = itertools.takewhile(lambda event: end not in event["command"], monitor.listen())
+        listener = Thread(target=lambda: seen.extend(events))
+        listener.start()
+        yield seen
+        asking.echo(end)
+        listener.join()
+
+
+def _own_ports() -> set[str]:
+    """Return the local ports of this process' TCP connections."""
+    sockets = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return {str(int(row[1].partition(":")[2], 16)) for row in rows if f"socket:[{row[9]}]" in sockets}
+
+
+def _more(after: Counter[str], before: Counter[str]) -> dict[str, int]:
+    return dict(_without_ours(after - before))
+
+
+def _without_ours(counts: Counter[str]) -> Counter[str]:
+    """Leave out what only the measurement itself asks."""
+    return Counter({name: count for name, count in counts.items() if name not in _OURS})
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run one measurement: `jobs PID` or `slots`."""
+    measurements: dict[str, Callable[[], dict[str, Any]]] = {
+        "jobs": lambda: measure_jobs(Worker(int(argv[1])), slots=4, jobs=40, rounds=3, singles=15),
+        "slots": lambda: measure_slots(slots=2, jobs=16, rounds=3),
+    }
+    print(json.dumps(measurements[argv[0]]()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

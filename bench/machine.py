@@ -1,0 +1,191 @@
+"""`make bench`: boots a Debian, installs the package, and prints what a job costs there, each beside its baseline.
+
+Imports nothing of celery_docker: the figures are those of the package that CELERY_DOCKER_TEST_DEB names, by default the
+newest in build/. Needs root and what the system tests need; leaves nothing behind. `--verbose` adds each Redis command,
+`--json` prints what was measured instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.system import machine
+from tests.system.installed import Installed
+
+SLOTS = 4
+IDEAL_SLACK_S = 1.1
+Row = tuple[str, str, str]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print; return the exit status."""
+    options = _options(argv)
+    print(f"measuring {options.package.name} in a booted Debian; this takes some minutes", file=sys.stderr)
+    with machine.Machine.boot("bench", machine.ready_image()) as debian:
+        jobs, slots = _measure(debian, options.package)
+        debian.poweroff()
+    if options.json:
+        print(json.dumps({"jobs": jobs, "slots": slots}))
+    else:
+        report = _Report(jobs, slots)
+        print(_aligned([*report.jobs(), *report.slots()]))
+        if options.verbose:
+            print(_aligned(report.commands()))
+        print(report.summary())
+    return 0
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.machine", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print all that was measured, in seconds and MiB")
+    parser.add_argument("--verbose", action="store_true", help="print the Redis commands one by one")
+    options = parser.parse_args(argv)
+    named = os.environ.get("CELERY_DOCKER_TEST_DEB")
+    built = sorted(Path("build").glob("*.deb"), key=lambda deb: deb.stat().st_mtime)
+    if not named and not built:
+        parser.error("there is no package in build/: run `make deb`, or name one in CELERY_DOCKER_TEST_DEB")
+    options.package = Path(named) if named else built[-1]
+    return options
+
+
+def _measure(debian: machine.Machine, package: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    machine.import_busybox(debian)
+    installed = Installed(debian)
+    installed.install(package)
+    debian.push(Path(__file__).with_name("inside.py"), "/root/inside.py")
+    return _inside(installed, "jobs", SLOTS), _inside(installed, "slots", 2)
+
+
+def _inside(installed: Installed, measurement: str, slots: int) -> dict[str, Any]:
+    installed.configure(CONCURRENCY=slots, LOG_LEVEL="INFO")
+    installed.wait_until_ready()
+    argv = ("/opt/celery/venv/bin/python", "/root/inside.py", measurement, installed.show("MainPID"))
+    found: dict[str, Any] = json.loads(installed.debian.run(*argv, timeout_s=1800).stdout)
+    return found
+
+
+class _Report:
+    """What was measured, in words: medians, with the extremes of all rounds behind them."""
+
+    def __init__(self, jobs: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+        self._jobs = jobs
+        self._slots = slots
+
+    def jobs(self) -> list[Row]:
+        """Return the figures of short jobs."""
+        count, rss = self._jobs["jobs"], self._jobs["rss_mib"]
+        return [
+            (
+                f"{count} jobs of busybox true",
+                f"{self._rate('product_s')} /s",
+                f"Docker alone {self._rate('baseline_s')} /s",
+            ),
+            ("  of Docker alone", _spread(self._ratios(), "{:.3f}"), "each round by itself"),
+            ("added to a single job", f"{self._added_ms():.1f} ms", self._single_words()),
+            ("worker CPU per job", _spread(self._cpu_ms(), "{:.1f}", " ms"), f"idle {self._idle_cpu_ms():.2f} ms/s"),
+            ("Redis commands per job", f"{self._commands():.1f}", self._command_words()),
+            ("worker RSS", f"{rss['end']:.0f} MiB", f"at start {rss['start']:.0f} MiB"),
+        ]
+
+    def slots(self) -> list[Row]:
+        """Return the figures of jobs that all last the same."""
+        slots = self._slots
+        count, ideal_s = slots["jobs"], slots["jobs"] / slots["slots"] * slots["nap_s"]
+        return [
+            (
+                f"{count} jobs of {slots['nap_s']} s on {slots['slots']} slots",
+                f"{self._nap_s('product_s'):.2f} s",
+                f"Docker alone {self._nap_s('baseline_s'):.2f} s, ideal {ideal_s:.1f} s",
+            ),
+            (
+                "  beside ideal + Docker",
+                f"{self._wait_ms():+.0f} ms/job",
+                f"limit {ideal_s + IDEAL_SLACK_S + self._docker_s():.2f} s: 11.5 s + {self._docker_s():.2f} s of Docker's own",
+            ),
+        ]
+
+    def commands(self) -> list[Row]:
+        """Return the Redis commands, the most frequent first."""
+        sent = [(count, name, side) for side, counts in self._jobs["sent"].items() for name, count in counts.items()]
+        return [(f"  {side}", f"{count / self._jobs['jobs']:.2f}", name) for count, name, side in sorted(sent)[::-1]]
+
+    def summary(self) -> str:
+        """Return everything in one line."""
+        return (
+            f"{statistics.median(self._ratios()):.2f} of the API ({self._rate('product_s')} jobs/s beside "
+            f"{self._rate('baseline_s')}), {self._added_ms():.0f} ms, {statistics.median(self._cpu_ms()):.0f} ms CPU, "
+            f"{self._commands():.0f} Redis commands, {self._jobs['rss_mib']['end']:.0f} MiB; "
+            f"{self._slots['jobs']} jobs of {self._slots['nap_s']} s on {self._slots['slots']} slots: "
+            f"{self._nap_s('product_s'):.1f} s, Docker alone {self._nap_s('baseline_s'):.1f} s"
+        )
+
+    def _rate(self, which: str) -> str:
+        return f"{self._jobs['jobs'] / _median(self._jobs['rounds'], which):.2f}"
+
+    def _ratios(self) -> list[float]:
+        return [row["baseline_s"] / row["product_s"] for row in self._jobs["rounds"]]
+
+    def _added_ms(self) -> float:
+        singles = self._jobs["singles"]
+        return (_median(singles, "product_s") - _median(singles, "baseline_s")) * 1e3
+
+    def _single_words(self) -> str:
+        singles = self._jobs["singles"]
+        product_ms, baseline_ms = (_median(singles, which) * 1e3 for which in ("product_s", "baseline_s"))
+        return f"{product_ms:.0f} beside {baseline_ms:.0f} ms, medians of {len(singles)}"
+
+    def _cpu_ms(self) -> list[float]:
+        return [row["cpu_s"] / self._jobs["jobs"] * 1e3 for row in self._jobs["rounds"]]
+
+    def _idle_cpu_ms(self) -> float:
+        return float(self._jobs["idle"]["cpu_s"] / self._jobs["idle"]["length_s"] * 1e3)
+
+    def _commands(self) -> float:
+        """Return what a job adds to INFO commandstats: the client's, the worker's, and those inside of scripts."""
+        busy = statistics.median(sum(row["commands"].values()) for row in self._jobs["rounds"])
+        return float(busy - sum(self._jobs["idle"]["commands"].values())) / self._jobs["jobs"]
+
+    def _command_words(self) -> str:
+        sent = {side: sum(counts.values()) / self._jobs["jobs"] for side, counts in self._jobs["sent"].items()}
+        idle = sum(self._jobs["idle"]["commands"].values()) / self._jobs["idle"]["length_s"]
+        return (
+            f"idle {idle:.1f}/s is left out; with idle: worker {sent['worker']:.1f}, its scripts {sent['script']:.1f}, "
+            f"client {sent['client']:.1f}"
+        )
+
+    def _nap_s(self, which: str) -> float:
+        return _median(self._slots["rounds"], which)
+
+    def _docker_s(self) -> float:
+        """Return Docker's own cost of these containers: what it takes beyond their sleep."""
+        return self._nap_s("baseline_s") - self._slots["jobs"] / self._slots["slots"] * self._slots["nap_s"]
+
+    def _wait_ms(self) -> float:
+        """Return how much longer than with Docker alone a slot takes for each of its jobs."""
+        more_s = self._nap_s("product_s") - self._nap_s("baseline_s")
+        return more_s / (self._slots["jobs"] / self._slots["slots"]) * 1e3
+
+
+def _median(rows: Iterable[Mapping[str, float]], which: str) -> float:
+    return statistics.median(row[which] for row in rows)
+
+
+def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
+    show: Callable[[float], str] = form.format
+    return f"{show(statistics.median(values))}{unit} ({show(min(values))} to {show(max(values))})"
+
+
+def _aligned(rows: Sequence[Row]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {beside}".rstrip() for name, value, beside in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

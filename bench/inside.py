@@ -27,9 +27,12 @@ from typing import Any
 import redis
 from celery import Celery
 
-from celery_docker import engine, jobspec, plan, policy, store
+from celery_docker import enginehttp, jobspec, plan, policy, store
 
 URL = "redis://127.0.0.1:6379/0"
+SOCKET = "/var/run/docker.sock"
+API = "/v1.41/containers"
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 POLICY = Path("/etc/celery-docker/policy.toml")
 TRUE = "true"
 NAP_S = 1.3
@@ -86,10 +89,10 @@ class Product:
 
 
 class Baseline:
-    """Containers by Docker alone."""
+    """Containers by Docker alone, in plain HTTP."""
 
     def __init__(self, threads: int) -> None:
-        self._docker = engine.DockerEngine("unix:///var/run/docker.sock", connections=threads + 1)
+        self._http = enginehttp.Http(SOCKET, keep=threads)
         self._rules = policy.parse(POLICY.read_text())
         self._pool = ThreadPoolExecutor(threads)
         self.run(threads, TRUE)
@@ -100,17 +103,26 @@ class Baseline:
         return max(self._pool.map(self._one, [command] * containers)) - begin
 
     def _one(self, command: str) -> float:
-        container_id = self._docker.create(self._plan(command))
-        try:
-            with self._docker.attach(container_id) as stream:
-                self._docker.start(container_id)
-                for _ in stream:
-                    pass
-                self._docker.wait(container_id)
-                self._docker.inspect(container_id)
-            return time.perf_counter()
-        finally:
-            self._docker.remove(container_id)
+        wanted = self._plan(command)
+        container_id = json.loads(self._call("POST", f"create?name={wanted.name}", wanted.body))["Id"]
+        output = self._http.open(
+            "POST", f"{API}/{container_id}/attach?stdout=1&stderr=1&stream=1", headers=UPGRADE, timeout_s=PATIENCE_S
+        )
+        self._call("POST", f"{container_id}/start")
+        while output.response.fp.read1(65536):
+            pass
+        self._call("POST", f"{container_id}/wait?condition=not-running")
+        json.loads(self._call("GET", f"{container_id}/json"))
+        ended_at = time.perf_counter()
+        output.close()
+        self._call("DELETE", f"{container_id}?v=1&force=1")
+        return ended_at
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        answer = self._http.call(method, f"{API}/{path}", body=body, timeout_s=PATIENCE_S)
+        if not answer.ok:
+            raise OSError(f"Docker refuses {method} {path}: {answer.text}")
+        return answer.body
 
     def _plan(self, command: str) -> plan.ContainerPlan:
         spec = jobspec.parse(("busybox", command), {})
@@ -179,18 +191,20 @@ def _single(product: Product, baseline: Baseline) -> dict[str, float]:
     return {"product_s": product_s, "baseline_s": baseline.run(1, TRUE)}
 
 
-def _sent(product: Product, jobs: int) -> dict[str, dict[str, int]]:
+def _sent(product: Product, jobs: int) -> dict[str, Any]:
     """Count by command what each side sends, and what scripts do by themselves."""
+    begin = time.perf_counter()
     with _monitor() as seen:
         product.run(jobs, TRUE)
         product.settle()
+    busy_s = time.perf_counter() - begin
     mine = _own_ports()
     sides: dict[str, Counter[str]] = {"client": Counter(), "worker": Counter(), "script": Counter()}
     for event in seen:
         side = "client" if event["client_port"] in mine else "worker"
         side = "script" if event["client_type"] == "lua" else side
         sides[side][event["command"].split(" ", 1)[0].lower()] += 1
-    return {side: dict(_without_ours(counts)) for side, counts in sides.items()}
+    return {"busy_s": busy_s, **{side: dict(_without_ours(counts)) for side, counts in sides.items()}}
 
 
 @contextmanager
@@ -199,7 +213,8 @@ def _monitor() -> Iterator[list[dict[str, str]]]:
     seen: list[dict[str, str]] = []
     end = str(uuid.uuid4())
     # A connection for each: MONITOR keeps its own.
-    listening, asking = (redis.Redis.from_url(URL) for _ in range(2))
+    listening: Any = redis.Redis.from_url(URL)
+    asking: Any = redis.Redis.from_url(URL)
     with listening.monitor() as monitor:
         events = itertools.takewhile(lambda event: end not in event["command"], monitor.listen())
         listener = Thread(target=lambda: seen.extend(events))

@@ -32,6 +32,9 @@ class Status(StrEnum):
     DEAD = "dead"
 
 
+ALIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
 @dataclass(frozen=True)
 class Container:
     """One container as `docker inspect` shows it; what Docker does not know yet is None.
@@ -94,7 +97,7 @@ def next_step(found: Container | None, attempt: int) -> Step:
         return Step.CREATE
     if found.labels.get(LABEL_ATTEMPT) != str(attempt):
         return Step.REPLACE
-    if found.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING):
+    if found.status in ALIVE:
         return Step.ADOPT
     if found.status is Status.EXITED:
         return Step.HARVEST

@@ -15,7 +15,6 @@ import contextlib
 import functools
 import http.client
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -28,7 +27,6 @@ from celery_docker.plan import ContainerPlan
 _LEAST_API = (1, 41)
 _PULL_SILENCE_S = 600
 _MAX_PAUSE_S = 5.0
-_RUNNING = (container.Status.RUNNING, container.Status.PAUSED, container.Status.RESTARTING)
 
 
 class DockerEngine:
@@ -123,13 +121,16 @@ class DockerEngine:
             exit_code = details.get("State", {}).get("ExitCode")
             raise enginefault.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
 
-    def wait(self, container_id: str) -> None:
-        """Return as soon as the container is not running any more, or is gone; however long Docker is away."""
-        for pause_s in _pauses():
-            with contextlib.suppress(errors.HostError):
-                if self._waited(container_id, math.inf) or self._has_ended(container_id):
-                    return
-            time.sleep(pause_s)
+    def ended(self, container_id: str, *, within_s: float) -> bool:
+        """Wait until the container is not running any more, or is gone.
+
+        False if it still runs after `within_s`, or if Docker was away in the meantime: then nothing is known, and its
+        streams may have been cut.
+        """
+        try:
+            return self._waited(container_id, within_s) or self.inspect(container_id) is None
+        except errors.HostError:
+            return False
 
     def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
         """Stop a container: its signal, the grace, then KILL; again until Docker says that it does not run.
@@ -183,7 +184,7 @@ class DockerEngine:
 
     def _has_ended(self, container_id: str) -> bool:
         found = self.inspect(container_id)
-        return found is None or found.status not in _RUNNING
+        return found is None or found.status not in container.ALIVE
 
     def _details(self, name: str) -> dict[str, Any] | None:
         answer = self._call("GET", f"/containers/{quote(name, safe='')}/json")
@@ -223,6 +224,8 @@ class DockerEngine:
         if opened.response.status >= 400:
             with contextlib.closing(opened), self._reaching():
                 answer = enginehttp.Answer(opened.response.status, opened.response.read())
+            if answer.status == 404:
+                raise errors.ContainerGone
             raise enginefault.refused("the output cannot be read", answer.status, answer.text)
         opened.connection.sock.settimeout(None)
         return opened
@@ -301,7 +304,7 @@ def _log_stream(opened: enginehttp.Opened, read1: Callable[[int], bytes]) -> log
 def _container(details: Mapping[str, Any]) -> container.Container:
     state = details["State"]
     status = container.Status(state["Status"])
-    ended = status not in _RUNNING and (_moment(state["FinishedAt"]) is not None or bool(state["Error"]))
+    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or bool(state["Error"]))
     return container.Container(
         container_id=details["Id"],
         name=details["Name"].removeprefix("/"),

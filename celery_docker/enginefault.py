@@ -65,19 +65,6 @@ def start_refused(command: str, exit_code: int | None, status: int | None, text:
     return refused("the container cannot be started", status, text)
 
 
-def init_refused(exit_code: int | None, stderr: bytes) -> errors.CannotStart | None:
-    """Return what Docker's init says about a command that it could not start, None where the command ran.
-
-    With an init the start succeeds, and the container's whole error output is this one line. Only that is taken for
-    it: a shell that does not find a command exits with 127 too.
-    """
-    match = _INIT_FAILURE.fullmatch(stderr.strip().decode(errors="replace"))
-    if match is None or exit_code not in (1, 126, 127):
-        return None
-    why = CANNOT_START.get(exit_code, match["reason"].lower())
-    return errors.CannotStart(f"command {match['command']!r} cannot be started: {why}", max(exit_code, 126))
-
-
 def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a failed pull stands for; `status` None: it failed inside the stream."""
     words = text.lower()

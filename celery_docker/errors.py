@@ -62,6 +62,10 @@ class NameTaken(CeleryDockerError):
     """a container of that name exists already; look at it instead of making another"""
 
 
+class ContainerGone(CeleryDockerError):
+    """its container was removed by somebody else, so its end is unknown"""
+
+
 class StoreAway(CeleryDockerError):
     """Redis does not answer; the same call may succeed later"""
 

@@ -65,6 +65,8 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
 
     Raises `SpecError` with one line that names each bad field, its value and what is allowed.
     """
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+        raise errors.SpecError("a job's arguments must be a list and a table of keywords")
     given, problems = _bind(args, kwargs)
     values: dict[str, Any] = {}
     for field in FIELDS:

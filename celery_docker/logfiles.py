@@ -8,6 +8,8 @@ piece belongs to; whatever the file holds beyond those counts is of that stream.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import struct
@@ -21,6 +23,10 @@ from celery_docker.container import Frame, Stream
 
 _NOTE = struct.Struct("<6Q")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+# No space, no handles, a file server that is away: another try may well succeed.
+_HOST_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 @dataclass
@@ -111,9 +117,9 @@ class LogKeeper:
 
         `err` None sends both streams to `out`. Raises `RequestError` if a file cannot be opened.
         """
-        files = self._files(out, err, fresh=attempt == 1)
-        note = _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files))
         note_fd = self._note(job_id, os.O_CREAT | os.O_TRUNC)
+        files = self._files(out, err, note_fd, fresh=attempt == 1)
+        note = _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files))
         os.pwrite(note_fd, note.pack(), 0)
         return LogFiles(*files, note, note_fd)
 
@@ -128,7 +134,7 @@ class LogKeeper:
         if len(known) != _NOTE.size or _NOTE.unpack(known)[0] != attempt:
             os.close(note_fd)
             return self.open(job_id, attempt, out, err)
-        files = LogFiles(*self._files(out, err, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
+        files = LogFiles(*self._files(out, err, note_fd, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
         files._catch_up()
         return files
 
@@ -136,14 +142,16 @@ class LogKeeper:
         """Drop the note of a job that has ended."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def _files(self, out: str | None, err: str | None, *, fresh: bool) -> tuple[int | None, int | None]:
-        out_file = _open(out, fresh=fresh)
-        try:
-            return out_file, _open(err, fresh=fresh) if err != out else None
-        except errors.RequestError:
+    def _files(self, out: str | None, err: str | None, note: int, *, fresh: bool) -> tuple[int | None, int | None]:
+        """Open both files; if that fails, nothing stays open, not even the note."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, note)
+            out_file = _open(out, fresh=fresh)
             if out_file is not None:
-                os.close(out_file)
-            raise
+                undo.callback(os.close, out_file)
+            err_file = _open(err, fresh=fresh) if err != out else None
+            undo.pop_all()
+        return out_file, err_file
 
     def _note(self, job_id: str, flags: int) -> int:
         try:
@@ -163,6 +171,8 @@ def _open(path: str | None, *, fresh: bool) -> int | None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return _regular(os.open(path, _FLAGS | (os.O_TRUNC if fresh else 0), 0o644))
     except OSError as exc:
+        if exc.errno in _HOST_TROUBLE:
+            raise errors.HostError(f"cannot open the log file {path!r} now: {exc.strerror}") from exc
         raise errors.RequestError(
             f"cannot write the log file {path!r}: {exc.strerror}; its folder must be writable for the worker's user"
         ) from exc

@@ -46,9 +46,16 @@ def redelivery(envelope: Mapping[str, Any], tag: str) -> dict[str, Any]:
     return {**envelope, "headers": headers, "properties": properties}
 
 
-def queue_key(queue: str, priority: int | None) -> str:
-    """Return the Redis list that kombu reads messages of this priority from (0 is first, 9 is last)."""
-    step = max(s for s in _PRIORITY_STEPS if s <= min(max(priority or 0, 0), 9))
+def queue_key(queue: str, priority: object) -> str:
+    """Return the Redis list that kombu reads messages of this priority from (0 is first, 9 is last).
+
+    What is no number counts as 0, as it does for kombu.
+    """
+    try:
+        number = min(max(int(priority), 0), 9)  # type: ignore[call-overload]  # whatever a message says
+    except (TypeError, ValueError):
+        number = 0
+    step = max(s for s in _PRIORITY_STEPS if s <= number)
     return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
 
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from celery_docker import container, errors, systemd
 from celery_docker.container import Container, Usage
-from celery_docker.runner import Job, Runner
+from celery_docker.job import Job
+from celery_docker.runner import Runner
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ that an administrator would have to change. Allow-lists only; what no rule can a
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def _user(policy: Policy, request: Request) -> list[str]:
     rule = f"rule users = {list(policy.users)}"
     if request.user is None:
         return [f"user: a job has to name its user on this host; {rule}"]
-    if request.user in policy.users or request.uid in policy.users:
+    if request.user in policy.users or (request.uid in policy.users and ":" not in request.user):
         return []
     return [f"user: {request.user!r} is not allowed on this host; {rule}"]
 
@@ -184,7 +185,7 @@ def _pids(value: object) -> int:
 
 def _memory(value: object) -> int | None:
     try:
-        size = parse_size(str(value)) if value not in ("", 0) else None
+        size = parse_size(str(value)) if value != "" and (isinstance(value, bool) or value != 0) else None
     except ValueError as exc:
         raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
     if size is not None and size < 6 * 2**20:
@@ -193,6 +194,6 @@ def _memory(value: object) -> int | None:
 
 
 def _cpus(value: object) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise errors.PolicyError(f"limits.cpus = {value!r} must be a number of CPUs, or 0 for no limit")
     return float(value) or None

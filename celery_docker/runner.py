@@ -11,46 +11,21 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Lock
-from typing import Any, TypeVar
+from threading import Condition
+from typing import Any
 
-from celery_docker import (
-    container,
-    errors,
-    host,
-    jobspec,
-    lifecycle,
-    message,
-    output,
-    plan,
-    policy,
-    receipt,
-    settings,
-)
-from celery_docker.container import Container, Step
-from celery_docker.lifecycle import Cause, Outcome
-from celery_docker.ports import Announcer, Engine, LogFile, Logs, LogStream, Records
-from celery_docker.store import Claim, Verdict
+from celery_docker import errors, jobspec, lifecycle, message, receipt, settings
+from celery_docker.attempt import Attempts
+from celery_docker.job import Delivery, Job
+from celery_docker.lifecycle import Outcome
+from celery_docker.patience import Patience
+from celery_docker.ports import Announcer, Records
+from celery_docker.store import Verdict
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-_PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_STOP_GRACE_S = 10
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A message as it was taken from a queue."""
-
-    job_id: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    queue: str
-    envelope: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,54 +45,45 @@ class LetGo:
 
 
 @dataclass
-class Job:
-    """A job in a slot: what came, what the claim said, and what is known of its current attempt."""
-
-    delivery: Delivery
-    claim: Claim
-    attempt: receipt.Attempt
-    tail: output.Tail = field(default_factory=output.Tail)
-
-    @property
-    def job_id(self) -> str:
-        return self.delivery.job_id
-
-
-@dataclass
 class Runner:
     """Runs jobs on one host. Thread-safe: each slot is a thread that calls `claim`, `run` and `done` for one job."""
 
-    engine: Engine
+    attempts: Attempts
     records: Records
-    logs: Logs
-    rules: policy.Policy
     settings: settings.Settings
     host: str
-    sleep: Callable[[float], None] = time.sleep
+    patience: Patience
     _in_hand: dict[str, Job | None] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
+    _leaving: set[str] = field(default_factory=set)
+    _changed: Condition = field(default_factory=Condition)
 
     def claim(self, delivery: Delivery) -> Job | None:
         """Take the job of a message if it is this host's to take; None means: drop the message.
 
         Never raises: while Redis is away it waits.
         """
-        with self._lock:
+        with self._changed:
+            # A job that was given back may come again before its slot is free: that is no second delivery.
+            self._changed.wait_for(lambda: delivery.job_id not in self._leaving)
             if delivery.job_id in self._in_hand:
                 log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
                 return None
             self._in_hand[delivery.job_id] = None
-        claim = self._until_stored(
-            lambda: self.records.claim(
-                delivery.job_id, host=self.host, queue=delivery.queue, envelope=delivery.envelope
+        try:
+            claim = self.patience.until_stored(
+                lambda: self.records.claim(
+                    delivery.job_id, host=self.host, queue=delivery.queue, envelope=delivery.envelope
+                )
             )
-        )
+        except BaseException:
+            self._forget(delivery.job_id)
+            raise
         if claim.verdict is Verdict.DROP:
             log.info("a second delivery was dropped: the record says so", extra={"job": delivery.job_id})
             self._forget(delivery.job_id)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
-        with self._lock:
+        with self._changed:
             self._in_hand[delivery.job_id] = job
         return job
 
@@ -127,19 +93,21 @@ class Runner:
             job.attempt.container_id = job.claim.receipt["container_id"]
             return _ended(job.claim.receipt)
         try:
-            spec, outcome = self._attempt(job, announcer)
+            spec, outcome = self.attempts.run(job, announcer)
             return self._conclude(job, spec, outcome, announcer)
         except errors.Fenced as exc:
             log.warning("%s; its container here is stopped", exc, extra={"job": job.job_id})
-            self._discard(job)
+            with self._changed:
+                self._leaving.add(job.job_id)
+            self.attempts.discard(job)
             return LetGo(str(exc))
 
     def done(self, job: Job, *, settled: bool) -> None:
         """Leave the slot; `settled` says that the job has ended and that Celery's result is stored."""
         try:
             if settled:
-                self._discard(job)
-                self._until_stored(
+                self.attempts.discard(job)
+                self.patience.until_stored(
                     lambda: self.records.settle(job.job_id, host=self.host, retention_s=self.settings.retention_s)
                 )
         finally:
@@ -147,121 +115,8 @@ class Runner:
 
     def jobs(self) -> list[Job]:
         """Return the jobs that hold a slot now."""
-        with self._lock:
+        with self._changed:
             return [job for job in self._in_hand.values() if job is not None]
-
-    # One attempt
-
-    def _attempt(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
-        spec = None
-        try:
-            spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
-            jobspec.check_job_id(job.job_id)
-            if job.claim.verdict is Verdict.ADOPT:
-                found = self._until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
-                return spec, self._continue(job, spec, found, announcer)
-            return spec, self._begin(job, spec, announcer)
-        except errors.CannotStart as exc:
-            return spec, Outcome(Cause.REQUEST, str(exc), exit_code=exc.exit_code)
-        except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
-            return spec, Outcome(Cause.REQUEST, str(exc))
-        except errors.HostError as exc:
-            return spec, Outcome(Cause.HOST, str(exc))
-
-    def _continue(self, job: Job, spec: jobspec.JobSpec, found: Container | None, announcer: Announcer) -> Outcome:
-        step = container.next_step(found, job.attempt.number)
-        if found is None or step is Step.CREATE:
-            return self._begin(job, spec, announcer)
-        if step is Step.REPLACE:
-            self.engine.remove(found.container_id)
-            return self._begin(job, spec, announcer)
-        log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
-        with (
-            self.logs.resume(job.job_id, job.attempt.number, *host.log_paths(spec)) as files,
-            self.engine.replay(found.container_id) as stream,
-        ):
-            self._announce(job, found.container_id, announcer)
-            return self._follow(job, found.container_id, stream, files)
-
-    def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
-        resolved, request = host.resolve(spec, self.settings.docker_host)
-        refused = policy.violations(self.rules, request)
-        if refused:
-            raise errors.PolicyError("; ".join(refused))
-        wanted = plan.plan(
-            spec, job_id=job.job_id, attempt=job.attempt.number, host=self.host, resolved=resolved, rules=self.rules
-        )
-        with self.logs.open(job.job_id, job.attempt.number, resolved.logoutfile, resolved.logerrfile) as files:
-            try:
-                container_id = self._create(job, wanted)
-            except errors.NameTaken:
-                found = self._until_answered(lambda: self.engine.inspect(wanted.name))
-                return self._continue(job, spec, found, announcer)
-            return self._start(job, container_id, files, announcer)
-
-    def _create(self, job: Job, wanted: plan.ContainerPlan) -> str:
-        try:
-            return self.engine.create(wanted)
-        except errors.ImageMissing:
-            log.info("pulling %s", wanted.image, extra={"job": job.job_id})
-            began = time.monotonic()
-            self.engine.pull(wanted.image)
-            job.attempt.pull_s = round(time.monotonic() - began, 3)
-            return self.engine.create(wanted)
-
-    def _start(self, job: Job, container_id: str, files: LogFile, announcer: Announcer) -> Outcome:
-        """Start a container that was made for this attempt; it is removed again if it never ran."""
-        job.attempt.container_id = container_id
-        try:
-            with self.engine.attach(container_id) as stream:
-                self._announce(job, container_id, announcer)
-                try:
-                    self.engine.start(container_id)
-                except errors.EngineAway:
-                    # The start may have been heard all the same; only Docker knows.
-                    if not self._has_run(container_id):
-                        raise
-                log.info(
-                    "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
-                )
-                return self._follow(job, container_id, stream, files)
-        except (errors.RequestError, errors.HostError):
-            self._remove_quietly(container_id)
-            raise
-
-    def _has_run(self, container_id: str) -> bool:
-        found = self._until_answered(lambda: self.engine.inspect(container_id))
-        return found is not None and found.status is not container.Status.CREATED
-
-    def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
-        job.attempt.container_id = container_id
-        values: dict[str, str | int | float] = {"state": lifecycle.State.RUNNING.value, "container_id": container_id}
-        self._until_stored(
-            lambda: self.records.update(job.job_id, host=self.host, fence=job.claim.fence, values=values)
-        )
-        announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
-
-    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile) -> Outcome:
-        try:
-            for frame in stream:
-                job.tail.add(frame)
-                files.write(frame)
-        except errors.LogError as exc:
-            log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
-            self._until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
-            return Outcome(Cause.ERROR, str(exc))
-        self.engine.wait(container_id)
-        return self._harvest(job, container_id)
-
-    def _harvest(self, job: Job, container_id: str) -> Outcome:
-        ended = self._until_answered(lambda: self.engine.inspect(container_id))
-        if ended is None or ended.exit_code is None:
-            return Outcome(Cause.ERROR, "its container was removed by somebody else, so its end is unknown")
-        job.attempt.image_digest = self._until_answered(lambda: self.engine.digest(ended.image_id))
-        job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        return lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self.rules.limits.memory_bytes)
-
-    # What follows an attempt
 
     def _conclude(
         self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, announcer: Announcer
@@ -276,7 +131,9 @@ class Runner:
         due_at = time.time() + decision.delay_s
         # Before the record: afterwards another host may already have more to tell.
         announcer.retrying(sentence)
-        self._until_stored(
+        with self._changed:
+            self._leaving.add(job.job_id)
+        self.patience.until_stored(
             lambda: self.records.requeue(
                 job.job_id,
                 host=self.host,
@@ -288,7 +145,7 @@ class Runner:
                 attempts=(*job.claim.attempts, job.attempt.entry(outcome)),
             )
         )
-        self._discard(job)
+        self.attempts.discard(job)
         return LetGo(sentence)
 
     def _finish(self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, state: lifecycle.State) -> Ended:
@@ -302,7 +159,7 @@ class Runner:
             submitted_at=job.claim.submitted_at,
             tail=job.tail,
         ).to_dict()
-        self._until_stored(
+        self.patience.until_stored(
             lambda: self.records.finish(job.job_id, host=self.host, fence=job.claim.fence, state=state, receipt=built)
         )
         return _ended(built)
@@ -315,50 +172,15 @@ class Runner:
             retry_on=spec.retry_on if spec else None,
         )
 
-    def _discard(self, job: Job) -> None:
-        """Remove what this host still has of an attempt that has been reported."""
-        if job.attempt.container_id is not None:
-            self._remove_quietly(job.attempt.container_id)
-        self.logs.forget(job.job_id)
-
-    def _remove_quietly(self, container_id: str) -> None:
-        try:
-            self.engine.remove(container_id)
-        except errors.HostError as exc:
-            log.warning("container %s is left behind: %s", container_id[:12], exc)
-
-    # Patience
-
-    def _until_stored(self, action: Callable[[], T]) -> T:
-        return self._until(action, (errors.StoreAway, errors.StoreRefused))
-
-    def _until_answered(self, action: Callable[[], T]) -> T:
-        return self._until(action, (errors.HostError,))
-
-    def _until(self, action: Callable[[], T], passing: tuple[type[errors.CeleryDockerError], ...]) -> T:
-        """Repeat an action until it goes through; what has happened must be said, however long it takes."""
-        for delay_s in _delays():
-            try:
-                return action()
-            except passing as exc:
-                if delay_s == _PATIENCE_S[-1]:
-                    log.warning("%s; trying again", exc)
-                self.sleep(delay_s)
-        raise AssertionError("the delays have no end")
-
     def _forget(self, job_id: str) -> None:
-        with self._lock:
+        with self._changed:
             self._in_hand.pop(job_id, None)
+            self._leaving.discard(job_id)
+            self._changed.notify_all()
 
 
 def _ended(told: Mapping[str, Any]) -> Ended:
     return Ended(lifecycle.State(told["state"]), receipt.sentence(told), told)
-
-
-def _delays() -> Iterator[float]:
-    yield from _PATIENCE_S
-    while True:
-        yield _PATIENCE_S[-1]
 
 
 def _now() -> datetime:

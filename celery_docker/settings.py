@@ -6,6 +6,7 @@ mapping comes in as an argument. An empty value counts as unset.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -117,13 +118,8 @@ def _unquoted(value: str) -> str:
 
 def masked(text: str) -> str:
     """Return the text with the password of a URL replaced by `***`; any other text comes back as it is."""
-    scheme, separator, rest = text.partition("://")
-    authority, slash, path = rest.partition("/")
-    credentials, at, host = authority.rpartition("@")
-    if not (separator and at):
-        return text
-    user = credentials.partition(":")[0] if ":" in credentials else ""
-    return f"{scheme}://{user}:***@{host}{slash}{path}"
+    text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda found: f"//{found[1] or ''}:***@", text)
+    return re.sub(r"([?&]password=)[^\s&]*", r"\1***", text)
 
 
 def _shown(value: object) -> str:

@@ -2,8 +2,8 @@
 
 The only importer of `redis`. One function per transition, each a Lua script, so that a transition happens whole or not
 at all and only by the owner. Invariant: a job is in the set of exactly the host that owns it, from its claim until its
-result is stored and its container is gone. Nothing here retries: a call raises `StoreAway` and can be repeated, because
-every script may be said twice.
+result is stored and its container is gone. Nothing here waits for a Redis that is away: a call raises `StoreAway` and
+can be repeated, because every script may be said twice.
 """
 
 from __future__ import annotations
@@ -85,18 +85,21 @@ class Store:
         return bool(self._call("submit", keys, [job_id, time.time(), queue, _dump(envelope), _dump(spec)]))
 
     def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim:
-        """Decide in Redis whose job this is, and take it if it is free. Saying it twice gives the same answer."""
+        """Decide in Redis whose job this is, and take it if it is free; what was taken already is to be adopted."""
         keys = [job_key(job_id), INDEX, host_key(host), DELAYED]
         return _claim(self._call("claim", keys, [job_id, host, time.time(), queue, _dump(envelope)]))
 
     def update(self, job_id: str, *, host: str, fence: int, values: Mapping[str, str | int | float]) -> None:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
         pairs = [part for pair in values.items() for part in pair]
-        self._owned(self._call("update", [job_key(job_id)], [host, fence, *pairs]), job_id)
+        keys = [job_key(job_id), INDEX, host_key(host)]
+        self._owned(self._call("update", keys, [host, fence, job_id, time.time(), *pairs]), job_id)
 
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended. Raises `Fenced` if it is not this host's."""
-        self._owned(self._call("finish", [job_key(job_id)], [host, fence, state.value, _dump(receipt)]), job_id)
+        keys = [job_key(job_id), INDEX, host_key(host)]
+        args = [host, fence, job_id, time.time(), state.value, _dump(receipt)]
+        self._owned(self._call("finish", keys, args), job_id)
 
     def requeue(
         self,
@@ -113,6 +116,7 @@ class Store:
         """Give a job back to its queue, not before `due_at`. Raises `Fenced` if it is not this host's."""
         keys = [job_key(job_id), host_key(host), DELAYED]
         args = [host, fence, job_id, due_at, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
+        args.append(len(attempts))
         self._owned(self._call("requeue", keys, args), job_id)
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
@@ -167,6 +171,8 @@ class Store:
         except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
             why = str(exc).rstrip(".")
             raise errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL") from exc
+        except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
+            raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
         except redis.RedisError as exc:
             raise _of_response(exc, where) from exc
 

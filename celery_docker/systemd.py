@@ -64,7 +64,7 @@ class JournalHandler(logging.Handler):
         """Send a record; a journal that does not listen loses it, which must not stop a job."""
         try:
             self._socket.sendto(entry(record, self.format(record)), _JOURNAL)
-        except OSError:
+        except Exception:  # noqa: BLE001  # as every handler of the standard library does
             self.handleError(record)
 
 

@@ -20,8 +20,9 @@ from kombu.asynchronous import get_event_loop
 
 from celery_docker import errors, jobspec, message
 from celery_docker import receipt as receipts
+from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import State
-from celery_docker.runner import Delivery, Ended, Job, Runner
+from celery_docker.runner import Ended, Runner
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Claim the job, then acknowledge its message."""
-        self.request_dict["job"] = self.task.runner.claim(self._delivery())
+        if _is_storable(self.id):
+            self.request_dict["job"] = self.task.runner.claim(self._delivery())
+        else:
+            log.error("a message with the id %r was dropped: it is not valid Unicode", self.id)
         super().on_accepted(pid, time_accepted)
 
     def _delivery(self) -> Delivery:
@@ -133,6 +137,10 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
 
 
 _SHOWN_OUTPUT = 4096
+
+
+def _is_storable(job_id: str) -> bool:
+    return all(not "\ud800" <= character <= "\udfff" for character in job_id)
 
 
 def _wake(_future: object) -> None:

@@ -26,7 +26,7 @@ else from /etc/default/celery-worker.
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Submit the job that the arguments describe; return the exit status."""
-    words = _parser().parse_args(argv)
+    words = _parse(sys.argv[1:] if argv is None else argv)
     try:
         chosen, hint = _settings(os.environ if environ is None else environ)
         if words.verbose:
@@ -37,6 +37,14 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except errors.CeleryDockerError as exc:
         return _complain(exc, 1)
     return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Everything behind the first -- is the command, word for word; argparse would drop a second one."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    words = _parser().parse_args(argv[:at])
+    words.args += argv[at + 1 :]
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +87,9 @@ def _settings(environ: Mapping[str, str]) -> tuple[settings.Settings, str]:
     except OSError:
         hint = f"; you may not read {DEFAULTS_FILE}: ask for membership in group celery, or set "
         return settings.parse(environ), hint + settings.PREFIX + "BROKER_URL"
-    return settings.parse({**settings.read_assignments(text), **environ}), ""
+    return settings.parse(
+        {**settings.read_assignments(text), **{name: value for name, value in environ.items() if value}}
+    ), ""
 
 
 def _submit(chosen: settings.Settings, spec: jobspec.JobSpec, hint: str) -> str:

@@ -19,7 +19,20 @@ from typing import TypeVar
 import click
 from celery import Celery, signals
 
-from celery_docker import app, engine, errors, logfiles, node, policy, runner, settings, store, systemd
+from celery_docker import (
+    app,
+    attempt,
+    engine,
+    errors,
+    logfiles,
+    node,
+    patience,
+    policy,
+    runner,
+    settings,
+    store,
+    systemd,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,14 +77,17 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     docker = engine.DockerEngine(chosen.docker_host, connections=slots + 8)
     _await(records.check, environ)
     log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
-    jobs = runner.Runner(
+    host = socket.gethostname()
+    attempts = attempt.Attempts(
         engine=docker,
         records=records,
         logs=logfiles.LogKeeper(Path(environ.get("STATE_DIRECTORY", STATE_DIR))),
         rules=rules,
-        settings=chosen,
-        host=socket.gethostname(),
+        docker_host=chosen.docker_host,
+        host=host,
+        patience=patience.Patience(),
     )
+    jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
     background = node.Node(jobs, records, docker, slots=slots, retention_s=chosen.retention_s, environ=environ)
     background.start()
     try:

@@ -87,6 +87,7 @@ class FakeEngine:
         self._containers: dict[str, _Made] = {}
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
+        self._broken = False
 
     def check(self) -> str:
         self._called("check")
@@ -154,10 +155,12 @@ class FakeEngine:
             if not made.script.until_released:
                 self._end(made, made.script.exit_code)
 
-    def wait(self, container_id: str) -> None:
-        self._called("wait")
+    def ended(self, container_id: str, *, within_s: float) -> bool:
+        self._called("ended")
         with self._changed:
-            self._changed.wait_for(lambda: not self._runs(container_id))
+            self._changed.wait_for(lambda: self._broken or not self._runs(container_id), within_s)
+            broken, self._broken = self._broken, False
+            return not broken and not self._runs(container_id)
 
     def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
         self._called("stop")
@@ -198,8 +201,10 @@ class FakeEngine:
     def break_streams(self, name: str) -> None:
         """Cut every stream of a container, as a restart of Docker does; the container goes on."""
         with self._changed:
+            self._broken = True
             for stream in self._known(name).streams:
                 stream.close()
+            self._changed.notify_all()
 
     def names(self) -> list[str]:
         """Return the names of all containers."""

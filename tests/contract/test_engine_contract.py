@@ -92,7 +92,7 @@ def run(world: World, script: fakes.Script) -> tuple[str, list[Frame]]:
     with world.engine.attach(container_id) as stream:
         world.engine.start(container_id)
         frames = list(stream)
-    world.engine.wait(container_id)
+    assert world.engine.ended(container_id, within_s=_TIMEOUT_S)
     return container_id, frames
 
 
@@ -199,7 +199,10 @@ def test_wait_returns_when_the_container_ends(world: World) -> None:
     """Not before, and for every thread that waits."""
     container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
     world.engine.start(container_id)
-    waiters = [threading.Thread(target=world.engine.wait, args=[container_id], daemon=True) for _ in range(3)]
+    waiters = [
+        threading.Thread(target=world.engine.ended, args=[container_id], kwargs={"within_s": _TIMEOUT_S}, daemon=True)
+        for _ in range(3)
+    ]
     for waiter in waiters:
         waiter.start()
     waiters[0].join(0.3)
@@ -212,7 +215,14 @@ def test_wait_returns_when_the_container_ends(world: World) -> None:
 
 def test_wait_for_a_container_that_is_gone(world: World) -> None:
     """Somebody removed it: there is nothing to wait for."""
-    world.engine.wait("run-nobody")
+    assert world.engine.ended("run-nobody", within_s=_TIMEOUT_S)
+
+
+def test_a_container_that_runs_on_has_not_ended(world: World) -> None:
+    """The wait is bounded."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    assert not world.engine.ended(container_id, within_s=0.2)
 
 
 @pytest.mark.parametrize(("signal", "exit_code"), [(None, 143), ("SIGTERM", 143), ("SIGKILL", 137)])

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from celery_docker import container, enginefault, enginehttp, errors, plan, policy
+from celery_docker import container, enginehttp, errors, plan, policy
 from celery_docker.container import Status, Stream
 from celery_docker.engine import DockerEngine
 from celery_docker.jobspec import JobSpec
@@ -61,7 +61,7 @@ def run(engine: DockerEngine, wanted: plan.ContainerPlan) -> tuple[container.Con
     with engine.attach(container_id) as stream:
         engine.start(container_id)
         out, err = streams(stream)
-    engine.wait(container_id)
+    assert engine.ended(container_id, within_s=60)
     return found(engine, container_id), out, err
 
 
@@ -85,7 +85,7 @@ def started(engine: DockerEngine, wanted: plan.ContainerPlan) -> str:
 
 
 def waiting(engine: DockerEngine, container_id: str) -> threading.Thread:
-    thread = threading.Thread(target=engine.wait, args=[container_id], daemon=True)
+    thread = threading.Thread(target=engine.ended, args=[container_id], kwargs={"within_s": 60}, daemon=True)
     thread.start()
     return thread
 
@@ -149,27 +149,12 @@ class TestRefusals:
         with pytest.raises(errors.RequestError, match="No command specified"):
             engine.create(planned())
 
-    @pytest.mark.parametrize(
-        ("command", "exit_code", "why"),
-        [("nope", 127, "not found in the image"), ("/etc/passwd", 126, "may not be executed"), ("/bin", 126, "")],
-    )
-    def test_a_command_that_init_cannot_start(
-        self, engine: DockerEngine, command: str, exit_code: int, why: str
-    ) -> None:
-        """With an init the start succeeds: its one line of output is recognised."""
+    @pytest.mark.parametrize(("command", "exit_code"), [("nope", 127), ("/etc/passwd", 126), ("/bin", 126)])
+    def test_a_command_that_init_cannot_start(self, engine: DockerEngine, command: str, exit_code: int) -> None:
+        """With an init the start succeeds; the exit code is the one of a command that cannot be run."""
         seen, out, err = run(engine, planned(command, "x"))
-        refusal = enginefault.init_refused(seen.exit_code, err)
         assert (seen.exit_code, out) == (exit_code, b"")
-        assert refusal is not None
-        assert refusal.exit_code == exit_code
-        assert f"command '{command}' cannot be started: " in str(refusal)
-        assert why in str(refusal)
-
-    def test_a_shell_that_finds_no_command_ran(self, engine: DockerEngine) -> None:
-        """127 too, but the container's own doing."""
-        seen, _, err = run(engine, planned("sh", "-c", "nope"))
-        assert seen.exit_code == 127
-        assert enginefault.init_refused(seen.exit_code, err) is None
+        assert command.encode() in err
 
 
 class TestEnds:

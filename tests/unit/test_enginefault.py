@@ -67,25 +67,6 @@ def test_a_refused_start(status: int, exit_code: int | None, kind: type[Exceptio
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "stderr", "expected"),
-    [
-        (127, b"[FATAL tini (7)] exec nope failed: No such file or directory\n", 127),
-        (126, b"[FATAL tini (12)] exec /etc/passwd failed: Permission denied\n", 126),
-        (1, b"[FATAL tini (6)] exec /bin/arm failed: Exec format error\n", 126),
-        (127, b"sh: nope: not found\n", None),
-        (127, b"begun\n[FATAL tini (7)] exec nope failed: No such file or directory\n", None),
-        (0, b"[FATAL tini (7)] exec nope failed: No such file or directory\n", None),
-        (127, b"", None),
-        (None, b"\xff", None),
-    ],
-)
-def test_what_init_says(exit_code: int | None, stderr: bytes, expected: int | None) -> None:
-    """Only a container whose whole error output is that one line never ran its command."""
-    refusal = enginefault.init_refused(exit_code, stderr)
-    assert (refusal.exit_code if refusal else None) == expected
-
-
-@pytest.mark.parametrize(
     ("exc", "kind", "words"),
     [
         (FileNotFoundError(errno.ENOENT, "x"), errors.EngineAway, "no such file; install docker.io or start docker"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from celery_docker import output
 from celery_docker.container import Frame, Stream
-from celery_docker.output import TAIL_BYTES, Tail
+from celery_docker.output import JSON_BYTES, TAIL_BYTES, Tail
 
 
 def tail_of(*payloads: bytes) -> Tail:
@@ -61,7 +62,7 @@ def test_a_character_that_was_cut_in_two_is_left_out(shift: int) -> None:
     shown = tail_of(text.encode()).text()
     assert "\ufffd" not in shown
     assert text.endswith(shown)
-    assert len(shown.encode()) > TAIL_BYTES - 4
+    assert JSON_BYTES * 0.8 < len(json.dumps(shown)) <= JSON_BYTES
 
 
 def test_bytes_that_are_no_text_become_marks() -> None:
@@ -69,7 +70,10 @@ def test_bytes_that_are_no_text_become_marks() -> None:
 
 
 def test_binary_output_is_cut_too() -> None:
-    assert tail_of(b"\x80" * (3 * TAIL_BYTES)).text() == "\ufffd" * TAIL_BYTES
+    tail = tail_of(b"\x80" * TAIL_BYTES)
+    assert set(tail.text()) == {"\ufffd"}
+    assert JSON_BYTES * 0.8 < len(json.dumps(tail.text())) <= JSON_BYTES
+    assert tail.truncated, "JSON writes six bytes for each, and the result must stay below 100 KiB"
 
 
 def test_a_character_split_between_two_pieces_is_whole_again() -> None:

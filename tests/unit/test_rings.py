@@ -38,7 +38,7 @@ ADAPTERS = {
     "logfiles",
     "host",
 }
-SHELL = {"ports", "runner", "node", "tasks", "app", "worker", "client", "tasks_cli"}
+SHELL = {"ports", "job", "patience", "attempt", "runner", "node", "tasks", "app", "worker", "client", "tasks_cli"}
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 
 # An adapter knows the core and nothing else of ours; this one is an adapter in several files.

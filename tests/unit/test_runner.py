@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 import pytest
 
 from celery_docker import errors, logfiles, message, settings, store
+from celery_docker.attempt import Attempts
 from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
+from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import State, Tally
+from celery_docker.patience import Patience
 from celery_docker.plan import ContainerPlan
 from celery_docker.policy import Policy
-from celery_docker.runner import Delivery, Ended, Job, LetGo, Runner
+from celery_docker.runner import Ended, LetGo, Runner
 from celery_docker.store import Verdict
 from tests.fakes import FakeEngine, Script, says
 from tests.fakes_records import FakeRecords
@@ -92,7 +95,7 @@ class Bench:
     def next_process(self) -> Runner:
         """Return the runner of a worker that was started anew on this host."""
         old = self.runner
-        return Runner(old.engine, old.records, old.logs, old.rules, old.settings, old.host, old.sleep)
+        return Runner(old.attempts, old.records, old.settings, old.host, old.patience)
 
     def container(self, attempt: str | None = "1", *, started: bool = True, job: str | None = JOB) -> str:
         """Make the container that an earlier process, or somebody else, left behind; return its id."""
@@ -112,15 +115,17 @@ class Bench:
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
     keeper, sleeps = logfiles.LogKeeper(folder / "state"), list[float]()
-    made = Runner(
+    chosen = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
+    attempts = Attempts(
         engine=engine,
         records=records,
         logs=keeper,
         rules=Policy(mounts=(str(folder),)),
-        settings=settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()}),
+        docker_host=chosen.docker_host,
         host=HOST,
-        sleep=sleeps.append,
+        patience=Patience(sleeps.append),
     )
+    made = Runner(attempts, records, chosen, HOST, attempts.patience)
     return Bench(folder, engine, records, made, keeper, sleeps=sleeps)
 
 
@@ -431,7 +436,7 @@ def test_a_request_that_cannot_be_met_is_rejected_at_once(bench: Bench, kwargs: 
 
 
 def test_policy_is_asked_before_the_pull(bench: Bench) -> None:
-    bench.runner.rules = Policy(images=("busybox",))
+    bench.runner.attempts.rules = Policy(images=("busybox",))
     bench.engine.registry = {"evil:latest": OK}
     assert bench.ended(image="evil", logoutfile=None).state is State.REJECTED
     assert bench.engine.calls == []
@@ -451,7 +456,8 @@ def test_a_log_that_cannot_be_written_is_rejected_before_anything_runs(bench: Be
     end = bench.ended(logoutfile=str(bench.folder))
     assert end.state is State.REJECTED
     assert "cannot write the log file" in end.sentence
-    assert bench.engine.calls == []
+    assert "start" not in bench.engine.calls
+    assert bench.nothing_is_left()
 
 
 @pytest.mark.parametrize("job_id", ["../x", "a b", "a" * 300, "a\0b"], ids=lambda job_id: repr(job_id[:8]))
@@ -754,7 +760,7 @@ def test_a_stream_that_breaks_is_taken_up_again(tmp_path: Path, said: bytes) -> 
     eventually(lambda: _status(bench) is Status.RUNNING)
     eventually(lambda: bench.log.exists() and bench.log.read_bytes() == said)
     bench.engine.break_streams(NAME)
-    eventually(lambda: {"wait", "replay"} & set(bench.engine.calls))
+    eventually(lambda: {"ended", "replay"} & set(bench.engine.calls))
     bench.engine.say(NAME, Frame(Stream.STDOUT, b"after the break\n"))
     bench.engine.release(NAME)
     end = running.answer()
@@ -789,7 +795,7 @@ class FullDiskKeeper:
 def test_a_job_whose_log_cannot_be_written_is_stopped(tmp_path: Path) -> None:
     """A disk that is full ends the job with that reason, not with a hole in its log."""
     bench = make_bench(tmp_path, LONG)
-    bench.runner.logs = FullDiskKeeper()
+    bench.runner.attempts.logs = FullDiskKeeper()
     job = bench.claimed()
     end = bench.runner.run(job, bench.announced)
     assert isinstance(end, Ended)
@@ -804,7 +810,7 @@ def test_a_job_whose_log_cannot_be_written_is_stopped(tmp_path: Path) -> None:
 def test_what_is_known_of_a_job_whose_log_broke_is_told(tmp_path: Path) -> None:
     """It did run: since when, until when and what it printed last are no secret."""
     bench = make_bench(tmp_path, LONG)
-    bench.runner.logs = FullDiskKeeper()
+    bench.runner.attempts.logs = FullDiskKeeper()
     told = bench.ended().receipt
     assert told["started_at"] is not None
     assert told["finished_at"] is not None

@@ -1,0 +1,192 @@
+"""One attempt at a job: find or make its container, follow it to its end, and say what it came to.
+
+Owns what is done about containers. Invariants: a container that may have started is never given up, whatever Docker
+answers or does not answer; one that never ran is removed again; Docker's name decides that there is only one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
+from celery_docker.container import Container, Frame, Step
+from celery_docker.job import Job
+from celery_docker.lifecycle import Cause, Outcome
+from celery_docker.patience import Patience
+from celery_docker.ports import Announcer, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.store import Verdict
+
+log = logging.getLogger(__name__)
+
+_STOP_GRACE_S = 10
+# Docker takes a moment from the end of a container's streams to its end.
+_LINGER_S = 60
+
+
+@dataclass
+class Attempts:
+    """Makes attempts on one host, from any thread."""
+
+    engine: Engine
+    records: Records
+    logs: Logs
+    rules: policy.Policy
+    docker_host: str
+    host: str
+    patience: Patience
+
+    def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
+        """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
+
+        Raises `Fenced` if the job has another owner meanwhile, and nothing else.
+        """
+        spec = None
+        try:
+            jobspec.check_job_id(job.job_id)
+            spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            if job.claim.verdict is Verdict.ADOPT:
+                found = self.patience.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
+                return spec, self._continue(job, spec, found, announcer)
+            return spec, self._begin(job, spec, announcer)
+        except errors.CannotStart as exc:
+            return spec, Outcome(Cause.REQUEST, str(exc), exit_code=exc.exit_code)
+        except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
+            return spec, Outcome(Cause.REQUEST, str(exc))
+        except errors.HostError as exc:
+            return spec, Outcome(Cause.HOST, str(exc))
+        except errors.ContainerGone as exc:
+            return spec, Outcome(Cause.ERROR, str(exc))
+        except errors.Fenced:
+            raise
+        except Exception as exc:
+            log.exception("a mistake of ours", extra={"job": job.job_id})
+            return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
+
+    def discard(self, job: Job) -> None:
+        """Remove what this host still has of an attempt that has been reported."""
+        container_id = job.attempt.container_id
+        if container_id is not None:
+            self.patience.until_answered(lambda: self.engine.remove(container_id))
+        with contextlib.suppress(errors.SpecError):
+            self.logs.forget(jobspec.check_job_id(job.job_id))
+
+    def _continue(self, job: Job, spec: jobspec.JobSpec, found: Container | None, announcer: Announcer) -> Outcome:
+        if found is not None and found.labels.get(container.LABEL_JOB) != job.job_id:
+            raise errors.RequestError(f"a container named {found.name} exists that is not this job's; remove it")
+        step = container.next_step(found, job.attempt.number)
+        if found is None or step is Step.CREATE:
+            return self._begin(job, spec, announcer)
+        if step is Step.REPLACE:
+            self.engine.remove(found.container_id)
+            return self._begin(job, spec, announcer)
+        log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
+        job.attempt.container_id = found.container_id
+        with (
+            self.patience.until_answered(
+                lambda: self.logs.resume(job.job_id, job.attempt.number, *host.log_paths(spec))
+            ) as files,
+            self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
+        ):
+            self._announce(job, found.container_id, announcer)
+            return self._follow(job, found.container_id, stream, files)
+
+    def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
+        resolved, request = host.resolve(spec, self.docker_host)
+        refused = policy.violations(self.rules, request)
+        if refused:
+            raise errors.PolicyError("; ".join(refused))
+        wanted = plan.plan(
+            spec, job_id=job.job_id, attempt=job.attempt.number, host=self.host, resolved=resolved, rules=self.rules
+        )
+        try:
+            container_id = self._create(job, wanted)
+        except errors.NameTaken:
+            found = self.patience.until_answered(lambda: self.engine.inspect(wanted.name))
+            return self._continue(job, spec, found, announcer)
+        return self._start(job, container_id, resolved, announcer)
+
+    def _create(self, job: Job, wanted: plan.ContainerPlan) -> str:
+        try:
+            return self.engine.create(wanted)
+        except errors.ImageMissing:
+            log.info("pulling %s", wanted.image, extra={"job": job.job_id})
+            began = time.monotonic()
+            self.engine.pull(wanted.image)
+            job.attempt.pull_s = round(time.monotonic() - began, 3)
+            return self.engine.create(wanted)
+
+    def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
+        """Start a container that was made for this attempt; it is removed again if it never ran."""
+        job.attempt.container_id = container_id
+        try:
+            with (
+                self.logs.open(job.job_id, job.attempt.number, resolved.logoutfile, resolved.logerrfile) as files,
+                self.engine.attach(container_id) as stream,
+            ):
+                self._announce(job, container_id, announcer)
+                try:
+                    self.engine.start(container_id)
+                except errors.EngineAway:
+                    # The start may have been heard all the same; only Docker knows.
+                    if not self._has_run(container_id):
+                        raise
+                log.info(
+                    "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
+                )
+                return self._follow(job, container_id, stream, files)
+        except (errors.RequestError, errors.HostError):
+            self._remove_quietly(container_id)
+            raise
+
+    def _remove_quietly(self, container_id: str) -> None:
+        try:
+            self.engine.remove(container_id)
+        except errors.HostError as exc:
+            log.warning("container %s is left behind: %s", container_id[:12], exc)
+
+    def _has_run(self, container_id: str) -> bool:
+        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        return found is not None and found.status is not container.Status.CREATED
+
+    def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
+        job.attempt.container_id = container_id
+        values: dict[str, str | int | float] = {
+            "state": lifecycle.State.RUNNING.value,
+            "container_id": container_id,
+            "attempt": job.attempt.number,
+        }
+        self.patience.until_stored(
+            lambda: self.records.update(job.job_id, host=self.host, fence=job.claim.fence, values=values)
+        )
+        announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
+
+    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile) -> Outcome:
+        try:
+            self._read(job, stream, files)
+            while not self.engine.ended(container_id, within_s=_LINGER_S):
+                # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
+                # complete: go on from the byte we have.
+                with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
+                    self._read(job, output.after(again, job.tail.byte_counts), files)
+        except errors.LogError as exc:
+            log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
+            return replace(self._harvest(job, container_id), cause=Cause.ERROR, reason=str(exc))
+        return self._harvest(job, container_id)
+
+    def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
+        for frame in stream:
+            job.tail.add(frame)
+            files.write(frame)
+
+    def _harvest(self, job: Job, container_id: str) -> Outcome:
+        ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        if ended is None or ended.exit_code is None:
+            raise errors.ContainerGone
+        job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
+        job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
+        return lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self.rules.limits.memory_bytes)

@@ -1,0 +1,47 @@
+"""Repeating what has to be said until it has been said, however long Redis or Docker are away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from celery_docker import errors
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Tries again after growing delays. `sleep` takes seconds."""
+
+    sleep: Callable[[float], None] = time.sleep
+
+    def until_stored(self, action: Callable[[], T]) -> T:
+        """Return what the action returns, as soon as Redis takes it."""
+        return self._until(action, (errors.StoreAway, errors.StoreRefused))
+
+    def until_answered(self, action: Callable[[], T]) -> T:
+        """Return what the action returns, as soon as Docker answers it."""
+        return self._until(action, (errors.HostError,))
+
+    def _until(self, action: Callable[[], T], passing: tuple[type[errors.CeleryDockerError], ...]) -> T:
+        for delay_s in _delays():
+            try:
+                return action()
+            except passing as exc:
+                if delay_s == _DELAYS_S[-1]:
+                    log.warning("%s; trying again", exc)
+                self.sleep(delay_s)
+        raise AssertionError("the delays have no end")
+
+
+def _delays() -> Iterator[float]:
+    yield from _DELAYS_S
+    while True:
+        yield _DELAYS_S[-1]

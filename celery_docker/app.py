@@ -11,7 +11,7 @@ from celery import Celery
 
 from celery_docker import jobspec, settings, store
 from celery_docker.runner import Runner
-from celery_docker.tasks import RunDocker
+from celery_docker.tasks import Recovery, RunDocker
 
 _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
@@ -24,6 +24,7 @@ def make(chosen: settings.Settings, runner: Runner) -> Celery:
     app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.register_task(RunDocker(runner))
+    app.steps["consumer"].add(Recovery)
     return app
 
 

@@ -160,7 +160,14 @@ class Attempts:
             "attempt": job.attempt.number,
         }
         self.patience.until_stored(
-            lambda: self.records.update(job.job_id, host=self.host, fence=job.claim.fence, values=values)
+            lambda: self.records.update(
+                job.job_id,
+                host=self.host,
+                fence=job.claim.fence,
+                queue=job.delivery.queue,
+                envelope=job.delivery.envelope,
+                values=values,
+            )
         )
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
 

@@ -38,7 +38,17 @@ class Records(Protocol):
     """What is asked of the job records."""
 
     def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim: ...
-    def update(self, job_id: str, *, host: str, fence: int, values: Mapping[str, str | int | float]) -> None: ...
+    def owned(self, host: str) -> Mapping[str, Mapping[str, Any] | None]: ...
+    def update(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        queue: str,
+        envelope: Mapping[str, Any],
+        values: Mapping[str, str | int | float],
+    ) -> None: ...
     def finish(
         self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]
     ) -> None: ...

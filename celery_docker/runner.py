@@ -113,6 +113,14 @@ class Runner:
         finally:
             self._forget(job.job_id)
 
+    def left_behind(self) -> list[Mapping[str, Any]]:
+        """Return a message for each job that an earlier process of this host had in hand."""
+        owned = self.patience.until_stored(lambda: self.records.owned(self.host))
+        return [
+            message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
+            for job_id, envelope in owned.items()
+        ]
+
     def jobs(self) -> list[Job]:
         """Return the jobs that hold a slot now."""
         with self._changed:
@@ -140,7 +148,7 @@ class Runner:
                 fence=job.claim.fence,
                 due_at=due_at,
                 queue=job.delivery.queue,
-                envelope=message.redelivery(job.delivery.envelope, str(uuid.uuid4())),
+                envelope=message.redelivery(job.delivery.envelope, _new_tag()),
                 tally=decision.tally,
                 attempts=(*job.claim.attempts, job.attempt.entry(outcome)),
             )
@@ -181,6 +189,10 @@ class Runner:
 
 def _ended(told: Mapping[str, Any]) -> Ended:
     return Ended(lifecycle.State(told["state"]), receipt.sentence(told), told)
+
+
+def _new_tag() -> str:
+    return str(uuid.uuid4())
 
 
 def _now() -> datetime:

@@ -89,11 +89,21 @@ class Store:
         keys = [job_key(job_id), INDEX, host_key(host), DELAYED]
         return _claim(self._call("claim", keys, [job_id, host, time.time(), queue, _dump(envelope)]))
 
-    def update(self, job_id: str, *, host: str, fence: int, values: Mapping[str, str | int | float]) -> None:
+    def update(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        queue: str,
+        envelope: Mapping[str, Any],
+        values: Mapping[str, str | int | float],
+    ) -> None:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
         pairs = [part for pair in values.items() for part in pair]
         keys = [job_key(job_id), INDEX, host_key(host)]
-        self._owned(self._call("update", keys, [host, fence, job_id, time.time(), *pairs]), job_id)
+        args = [host, fence, job_id, time.time(), queue, _dump(envelope), *pairs]
+        self._owned(self._call("update", keys, args), job_id)
 
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended. Raises `Fenced` if it is not this host's."""
@@ -137,6 +147,16 @@ class Store:
             if gone:
                 self.client.zrem(INDEX, *gone)
         return len(gone)
+
+    def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
+        """Return the jobs that a host owns and their messages; None where Redis has lost it."""
+        with self._translated():
+            job_ids = sorted(self.client.smembers(host_key(host)))
+            with self.client.pipeline(transaction=False) as pipeline:
+                for job_id in job_ids:
+                    pipeline.hget(job_key(job_id), "message")
+                texts = pipeline.execute()
+        return {job_id: json.loads(text) if text else None for job_id, text in zip(job_ids, texts, strict=True)}
 
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; empty if there is none."""

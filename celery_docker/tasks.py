@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from celery import Task, states
+from celery import Task, bootsteps, states
 from celery.backends.redis import RedisBackend
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import Ignore
+from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 from kombu.asynchronous import get_event_loop
 
@@ -95,6 +97,32 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             self.runner.done(job, settled=True)
 
 
+class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Takes over what an earlier process of this host had in hand, once, before the first message is taken.
+
+    Each job's message goes through the worker as if it had just come, so that an adopted job is like any other. All of
+    them are supervised at once, even if there are fewer slots now; nothing new starts until a slot is really free.
+    """
+
+    requires = (Tasks,)
+
+    def __init__(self, consumer: Any, **_options: Any) -> None:
+        self._done = False
+
+    def start(self, consumer: Any) -> None:
+        """Deliver the messages of the jobs left behind."""
+        if self._done:
+            return
+        self._done = True
+        channel = consumer.task_consumer.channel
+        deliver = consumer.create_task_handler()
+        left = consumer.app.tasks[RunDocker.name].runner.left_behind()
+        if left:
+            log.info("taking over %d jobs", len(left))
+        for envelope in left:
+            deliver(channel.Message(envelope, channel=channel))
+
+
 class _Announcer:
     """Tells the result backend about a job that has not ended; repeated by Celery until Redis has it."""
 
@@ -129,6 +157,11 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
 class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
     """Celery's thread pool; it wakes the event loop when a slot is free, which otherwise idles up to a second."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Threads are made when they are needed: more of them than slots only while jobs are taken over.
+        self.executor = ThreadPoolExecutor(max_workers=_MOST_THREADS)
+
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run a request in a slot."""
         result = super().on_apply(*args, **kwargs)
@@ -137,6 +170,7 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
 
 
 _SHOWN_OUTPUT = 4096
+_MOST_THREADS = 1000
 
 
 def _is_storable(job_id: str) -> bool:

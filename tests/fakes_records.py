@@ -31,7 +31,7 @@ class FakeRecords:
     calls: list[str] = field(default_factory=list)
     jobs: dict[str, dict[str, str]] = field(default_factory=dict)
     index: dict[str, float] = field(default_factory=dict)
-    owned: dict[str, set[str]] = field(default_factory=dict)
+    in_hand: dict[str, set[str]] = field(default_factory=dict)
     delayed: dict[str, float] = field(default_factory=dict)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class FakeRecords:
                 self.index[job_id] = self.clock()
             job = self.jobs[job_id]
             if job["state"] != "queued":
-                if job["owner"] != host or job_id not in self.owned.get(host, set()):
+                if job["owner"] != host or job_id not in self.in_hand.get(host, set()):
                     return self._answer(Verdict.DROP, job)
                 return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
             if job_id in self.delayed:
@@ -70,12 +70,29 @@ class FakeRecords:
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
             job["fence"] = str(int(job.get("fence", 0)) + 1)
             job["attempt"] = str(int(job.get("attempt", 0)) + 1)
-            self.owned.setdefault(host, set()).add(job_id)
+            self.in_hand.setdefault(host, set()).add(job_id)
             return self._answer(Verdict.RUN, job)
 
-    def update(self, job_id: str, *, host: str, fence: int, values: Mapping[str, str | int | float]) -> None:
+    def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
+        with self._call("owned"):
+            texts = {job_id: self.jobs.get(job_id, {}).get("message") for job_id in sorted(self.in_hand.get(host, ()))}
+            return {job_id: json.loads(text) if text else None for job_id, text in texts.items()}
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        queue: str,
+        envelope: Mapping[str, Any],
+        values: Mapping[str, str | int | float],
+    ) -> None:
         with self._call("update"):
+            was_lost = job_id not in self.jobs
             job = self._owned_by(job_id, host, fence)
+            if was_lost:
+                job |= {"queue": queue, "message": json.dumps(envelope)}
             if "receipt" in job:
                 raise self._fenced(job_id)
             job |= {name: str(value) for name, value in values.items()}
@@ -115,12 +132,12 @@ class FakeRecords:
                 "attempts": json.dumps(attempts),
             }
             job.setdefault("attempt", str(len(attempts)))
-            self.owned.get(host, set()).discard(job_id)
+            self.in_hand.get(host, set()).discard(job_id)
             self.delayed[job_id] = due_at
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         with self._call("settle"):
-            self.owned.get(host, set()).discard(job_id)
+            self.in_hand.get(host, set()).discard(job_id)
             if "receipt" in self.jobs.get(job_id, {}):
                 self.expiry[job_id] = retention_s
 
@@ -154,7 +171,7 @@ class FakeRecords:
         """Return the job's record, begun again if Redis has lost it."""
         if job_id not in self.jobs:
             self.jobs[job_id] = {"owner": host, "fence": str(fence)}
-            self.owned.setdefault(host, set()).add(job_id)
+            self.in_hand.setdefault(host, set()).add(job_id)
             self.index.setdefault(job_id, self.clock())
         job = self.jobs[job_id]
         if (job.get("owner"), job.get("fence")) != (host, str(fence)):

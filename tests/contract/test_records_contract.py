@@ -64,7 +64,7 @@ class FakeWorld:
         return [json.loads(text) for text in self.records.queues.get(queue, [])]
 
     def owned(self, host: str) -> set[str]:
-        return set(self.records.owned.get(host, set()))
+        return set(self.records.in_hand.get(host, set()))
 
     def waiting(self) -> dict[str, float]:
         return dict(self.records.delayed)
@@ -81,7 +81,7 @@ class FakeWorld:
     def lose_everything(self) -> None:
         self.records.jobs.clear()
         self.records.index.clear()
-        self.records.owned.clear()
+        self.records.in_hand.clear()
         self.records.delayed.clear()
         self.records.queues.clear()
 
@@ -164,7 +164,8 @@ def requeue(records: Records, fence: int, host: str = HOST, due_at: float = 1000
 
 
 def update(records: Records, fence: int, host: str = HOST) -> None:
-    records.update("j1", host=host, fence=fence, values={"state": "running", "container_id": "c" * 64, "pid": 7})
+    values: dict[str, str | int | float] = {"state": "running", "container_id": "c" * 64, "pid": 7}
+    records.update("j1", host=host, fence=fence, queue=QUEUE, envelope=envelope(), values=values)
 
 
 # Submitting
@@ -494,6 +495,7 @@ def test_a_running_job_whose_record_was_lost_goes_on(records: Records, world: Wo
     world.lose("j1")
     update(records, fence)
     assert records.record("j1")["state"] == "running"
+    assert records.owned(HOST) == {"j1": envelope()}, "a next process can take it over"
     finish(records, fence)
     assert json.loads(records.record("j1")["receipt"]) == RECEIPT
     records.settle("j1", host=HOST, retention_s=60)

@@ -305,27 +305,19 @@ def test_a_stop_waits_for_the_running_job(worker: Worker, plain: Plain, folder: 
     assert sent.get(timeout=RESULT_S)["state"] == "succeeded"
 
 
-def test_after_a_kill_a_second_delivery_takes_over_the_container(
+def test_after_a_kill_the_next_worker_takes_over_the_container(
     clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """The container outlives its worker; the next one adopts it and the log has every line once."""
     wait = "until [ -e /output/$i ]; do sleep 0.05; done"
     script = f"echo run >> /output/runs; for i in 1 2 3; do echo line $i; {wait}; done"
     log = folder / "job.log"
-    with Worker(clean_redis.url, dockerd) as worker, clean_redis.client() as client:
-        sent = plain.app.send_task(
-            "tasks.run_docker",
-            args=["busybox", ["sh", "-c", script]],
-            kwargs={"outputpath": str(folder), "logoutfile": str(log)},
-            queue="held",
-        )
-        message = client.lrange("held", 0, 0)[0]
-        client.lpush("celery", message)
+    with Worker(clean_redis.url, dockerd) as worker:
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), logoutfile=str(log))
         eventually(lambda: log.exists() and log.read_text() == "line 1\n", 20, "the first line")
         worker.kill()
         (folder / "1").touch()
         worker.start()
-        client.lpush("celery", message)
         eventually(lambda: "line 2\n" in log.read_text(), 20, "the second line")
         (folder / "2").touch()
         (folder / "3").touch()
@@ -338,24 +330,35 @@ def test_after_a_kill_a_second_delivery_takes_over_the_container(
 def test_what_ended_while_no_worker_ran_is_harvested(
     clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
 ) -> None:
-    with Worker(clean_redis.url, dockerd) as worker, clean_redis.client() as client:
-        sent = plain.app.send_task(
-            "tasks.run_docker",
-            args=["busybox", ["sh", "-c", f"echo run >> /output/runs; {WAIT}; exit 7"]],
-            kwargs={"outputpath": str(folder), "retries": 0},
-            queue="held",
-        )
-        message = client.lrange("held", 0, 0)[0]
-        client.lpush("celery", message)
+    with Worker(clean_redis.url, dockerd) as worker:
+        script = f"echo run >> /output/runs; {WAIT}; exit 7"
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0)
         eventually((folder / "runs").exists, 20, "the job to run")
         worker.kill()
         (folder / "go").touch()
         eventually(lambda: dockerd.request("GET", "/containers/json")[1].strip() == b"[]", 20, "the container to end")
         worker.start()
-        client.lpush("celery", message)
         error = sent.get(timeout=RESULT_S, propagate=False)
     assert str(error).startswith("failed: exit code 7")
     assert (folder / "runs").read_text() == "run\n"
+
+
+def test_more_jobs_than_slots_are_all_taken_over_before_anything_new_starts(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """The administrator has lowered the concurrency: every container goes on, and the queue waits."""
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_CONCURRENCY="3") as worker:
+        script = f"echo run >> /output/runs; {WAIT}"
+        sent = [plain.send("busybox", ["sh", "-c", script], outputpath=str(folder)) for _ in range(4)]
+        runs = folder / "runs"
+        eventually(lambda: runs.exists() and runs.read_text() == "run\n" * 3, 20, "three jobs to run")
+        worker.kill()
+        worker.start({"CELERY_DOCKER_CONCURRENCY": "1"})
+        eventually(lambda: worker.status == "3 jobs running, 0 of 1 slots free", 20, "three jobs to be taken over")
+        assert queue_length(clean_redis) == 1
+        (folder / "go").touch()
+        assert {result.get(timeout=RESULT_S)["state"] for result in sent} == {"succeeded"}
+    assert runs.read_text() == "run\n" * 4
 
 
 def test_a_gigabyte_of_output_passes_through_in_constant_memory(worker: Worker, plain: Plain, folder: Path) -> None:

@@ -109,7 +109,7 @@ class Bench:
     def nothing_is_left(self) -> bool:
         """Say whether the job is over for this host: no container, no note, no slot."""
         notes = list(self.keeper.state_dir.glob("*")) if self.keeper.state_dir.exists() else []
-        return not (self.engine.names() or notes or self.runner.jobs() or self.records.owned.get(HOST))
+        return not (self.engine.names() or notes or self.runner.jobs() or self.records.in_hand.get(HOST))
 
 
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
@@ -569,7 +569,7 @@ def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_p
     """Redis was emptied after the claim; what the runner said since then is enough for the next process."""
     bench = make_bench(tmp_path.resolve(), LONG)
     job = bench.claimed()
-    for kept in (bench.records.jobs, bench.records.index, bench.records.owned):
+    for kept in (bench.records.jobs, bench.records.index, bench.records.in_hand):
         kept.clear()
     first = Background(lambda: bench.runner.run(job, bench.announced))
     eventually(lambda: _status(bench) is Status.RUNNING)

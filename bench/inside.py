@@ -243,7 +243,7 @@ def _without_ours(counts: Counter[str]) -> Counter[str]:
 def main(argv: Sequence[str]) -> None:
     """Run one measurement: `jobs PID` or `slots`."""
     measurements: dict[str, Callable[[], dict[str, Any]]] = {
-        "jobs": lambda: measure_jobs(Worker(int(argv[1])), slots=4, jobs=40, rounds=3, singles=15),
+        "jobs": lambda: measure_jobs(Worker(int(argv[1])), slots=4, jobs=40, rounds=3, singles=30),
         "slots": lambda: measure_slots(slots=2, jobs=16, rounds=3),
     }
     print(json.dumps(measurements[argv[0]]()))

@@ -52,6 +52,7 @@ _BASE: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_channel_error_retry": True,
+    "worker_enable_prefetch_count_reduction": False,
     "broker_transport_options": {
         "socket_timeout": store.CALL_TIMEOUT_S,
         "socket_connect_timeout": store.CONNECT_TIMEOUT_S,

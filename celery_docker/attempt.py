@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
 from celery_docker.container import Container, Frame, Step
-from celery_docker.job import Job
+from celery_docker.job import Job, Order
 from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
 from celery_docker.ports import Announcer, Engine, LogFile, Logs, LogStream, Records
@@ -25,6 +25,13 @@ log = logging.getLogger(__name__)
 _STOP_GRACE_S = 10
 # Docker takes a moment from the end of a container's streams to its end.
 _LINGER_S = 60
+
+
+class _Ordered(Exception):
+    """The job is to end before it has begun."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
 
 
 @dataclass
@@ -60,11 +67,19 @@ class Attempts:
             return spec, Outcome(Cause.HOST, str(exc))
         except errors.ContainerGone as exc:
             return spec, Outcome(Cause.ERROR, str(exc))
+        except _Ordered as exc:
+            return spec, Outcome(exc.order.cause, exc.order.reason)
         except errors.Fenced:
             raise
         except Exception as exc:
             log.exception("a mistake of ours", extra={"job": job.job_id})
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
+
+    def stop(self, job: Job) -> None:
+        """Stop the container of a job that is to end, if it has one by now."""
+        container_id = job.attempt.container_id
+        if container_id is not None:
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
 
     def discard(self, job: Job) -> None:
         """Remove what this host still has of an attempt that has been reported."""
@@ -92,7 +107,7 @@ class Attempts:
             self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
         ):
             self._announce(job, found.container_id, announcer)
-            return self._follow(job, found.container_id, stream, files)
+            return self._follow(job, found.container_id, stream, files, watched=step is Step.ADOPT)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = host.resolve(spec, self.docker_host)
@@ -102,6 +117,7 @@ class Attempts:
         wanted = plan.plan(
             spec, job_id=job.job_id, attempt=job.attempt.number, host=self.host, resolved=resolved, rules=self.rules
         )
+        _heed(job)
         try:
             container_id = self._create(job, wanted)
         except errors.NameTaken:
@@ -128,17 +144,14 @@ class Attempts:
                 self.engine.attach(container_id) as stream,
             ):
                 self._announce(job, container_id, announcer)
-                try:
-                    self.engine.start(container_id)
-                except errors.EngineAway:
-                    # The start may have been heard all the same; only Docker knows.
-                    if not self._has_run(container_id):
-                        raise
+                with job.lock:
+                    _heed(job)
+                    self._start_once(container_id)
                 log.info(
                     "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
                 )
-                return self._follow(job, container_id, stream, files)
-        except (errors.RequestError, errors.HostError):
+                return self._follow(job, container_id, stream, files, watched=True)
+        except (errors.RequestError, errors.HostError, _Ordered):
             self._remove_quietly(container_id)
             raise
 
@@ -147,6 +160,14 @@ class Attempts:
             self.engine.remove(container_id)
         except errors.HostError as exc:
             log.warning("container %s is left behind: %s", container_id[:12], exc)
+
+    def _start_once(self, container_id: str) -> None:
+        try:
+            self.engine.start(container_id)
+        except errors.EngineAway:
+            # The start may have been heard all the same; only Docker knows.
+            if not self._has_run(container_id):
+                raise
 
     def _has_run(self, container_id: str) -> bool:
         found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
@@ -171,29 +192,42 @@ class Attempts:
         )
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
 
-    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile) -> Outcome:
+    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool) -> Outcome:
         try:
             self._read(job, stream, files)
             while not self.engine.ended(container_id, within_s=_LINGER_S):
                 # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
                 # complete: go on from the byte we have.
+                watched = False
                 with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
                     self._read(job, output.after(again, job.tail.byte_counts), files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
-            return replace(self._harvest(job, container_id), cause=Cause.ERROR, reason=str(exc))
-        return self._harvest(job, container_id)
+            return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
+        return self._harvest(job, container_id, watched)
 
     def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
         for frame in stream:
             job.tail.add(frame)
             files.write(frame)
 
-    def _harvest(self, job: Job, container_id: str) -> Outcome:
+    def _harvest(self, job: Job, container_id: str, watched: bool) -> Outcome:
         ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))
         if ended is None or ended.exit_code is None:
             raise errors.ContainerGone
         job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        return lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self.rules.limits.memory_bytes)
+        memory = self.rules.limits.memory_bytes
+        if ended.exit_code in lifecycle.RESTART_EXITS:
+            # A Docker that goes down stops its containers first, and answers about them to the last.
+            watched = watched and self.engine.is_up()
+        outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, memory, watched=watched)
+        if job.order is None or (ended.finished_at and ended.finished_at < job.order.given_at):
+            return outcome
+        return replace(outcome, cause=job.order.cause, reason=job.order.reason)
+
+
+def _heed(job: Job) -> None:
+    if job.order is not None:
+        raise _Ordered(job.order)

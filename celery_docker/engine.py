@@ -27,6 +27,7 @@ from celery_docker.plan import ContainerPlan
 _LEAST_API = (1, 41)
 _PULL_SILENCE_S = 600
 _MAX_PAUSE_S = 5.0
+_PING_S = 10.0
 
 
 class DockerEngine:
@@ -49,6 +50,14 @@ class DockerEngine:
             raise enginefault.refused(f"Docker at {self._base_url} does not work", version.status, version.text)
         with self._reaching():
             return f"Docker {version.json()['Version']} (API {version.json()['ApiVersion']})"
+
+    def is_up(self) -> bool:
+        """Return whether Docker takes new connections: one that goes down answers the old ones only."""
+        try:
+            fresh = enginehttp.Http(self._base_url.removeprefix("unix://"), keep=0)
+            return fresh.call("GET", "/_ping", timeout_s=_PING_S).ok
+        except (OSError, http.client.HTTPException):
+            return False
 
     def inspect(self, name: str) -> container.Container | None:
         """Return the container of that name or id, None if there is none."""

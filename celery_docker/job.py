@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from celery_docker import output, receipt
+from celery_docker.lifecycle import Cause
 from celery_docker.store import Claim
 
 
@@ -21,6 +24,15 @@ class Delivery:
     envelope: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Order:
+    """Why and when we decided to end a job ourselves."""
+
+    cause: Cause
+    reason: str
+    given_at: datetime
+
+
 @dataclass
 class Job:
     """A job in a slot: what came, what the claim said, and what is known of its current attempt."""
@@ -29,6 +41,9 @@ class Job:
     claim: Claim
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
+    order: Order | None = None
+    # Held while the order is given, and while the container is started unless there is one.
+    lock: Lock = field(default_factory=Lock)
 
     @property
     def job_id(self) -> str:

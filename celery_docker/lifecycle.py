@@ -38,6 +38,10 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     HOST = "host"
     REQUEST = "request"
+    # Ended by us, on somebody's order.
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
     # Another attempt would mend nothing, or could run the job a second time.
     ERROR = "error"
 
@@ -93,7 +97,16 @@ MAX_HOST_FAULTS = 10
 MAX_HOST_DELAY_S = 600
 # What shells and `docker run` say where a command cannot be executed or found: another try finds it no better.
 _HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
+RESTART_EXITS = (137, 143, 255)
 _SIGNAL_BASE = 128
+
+
+_FINAL = {
+    Cause.REQUEST: State.REJECTED,
+    Cause.ERROR: State.ERROR,
+    Cause.CANCELLED: State.CANCELLED,
+    Cause.TIMEOUT: State.TIMED_OUT,
+}
 
 
 def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
@@ -104,10 +117,10 @@ def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry
     """
     if outcome.succeeded:
         return Finish(State.SUCCEEDED)
-    if outcome.cause is Cause.REQUEST:
-        return Finish(State.REJECTED)
-    if outcome.cause is Cause.ERROR:
-        return Finish(State.ERROR)
+    if outcome.cause in _FINAL:
+        return Finish(_FINAL[outcome.cause])
+    if outcome.cause is Cause.INTERRUPTED:
+        return Retry(delay_s=0, tally=tally)
     if outcome.cause is Cause.HOST:
         return _after_host_fault(tally, budget)
     return _after_exit(outcome, tally, budget, draw)
@@ -137,8 +150,15 @@ def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
     )
 
 
-def outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None) -> Outcome:
-    """Return what a container's own end means. `memory_limit` in bytes, None without a limit."""
+def outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None, *, watched: bool) -> Outcome:
+    """Return what a container's end means. `memory_limit` in bytes, None without a limit.
+
+    `watched` says that Docker answered all the time. Where it did not, the exit codes that a restart of Docker or of
+    the host leaves behind (moby writes 255 for a container that it finds dead) are the host's doing, not the job's.
+    """
+    if not watched and not oom_killed and exit_code in RESTART_EXITS:
+        reason = f"Docker or the host went down under it (exit code {exit_code})"
+        return Outcome(Cause.HOST, reason, exit_code, oom_killed)
     if oom_killed and exit_code != 0:
         limit = f"limit {memory_limit} bytes" if memory_limit else "the host had no memory left"
         return Outcome(Cause.OUT_OF_MEMORY, f"out of memory: {limit}", exit_code, oom_killed)

@@ -22,6 +22,7 @@ _PUBLISH_EVERY_S = 1.0
 _SAMPLE_EVERY_S = 2.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
+_EXTENSION_US = 30_000_000
 
 
 class Housekeeping(Protocol):
@@ -81,6 +82,10 @@ class Node:
         """Say that the worker takes no more jobs."""
         self._phase = {"STOPPING": 1}
         self._report()
+
+    def extend_stop(self) -> None:
+        """Ask systemd for more time than the unit's TimeoutStopSec, which it may not have in mind."""
+        systemd.notify(self._environ, EXTEND_TIMEOUT_USEC=_EXTENSION_US)
 
     def stop(self) -> None:
         """End every thread at its next turn."""

@@ -19,8 +19,8 @@ from typing import Any
 
 from celery_docker import errors, jobspec, lifecycle, message, receipt, settings
 from celery_docker.attempt import Attempts
-from celery_docker.job import Delivery, Job
-from celery_docker.lifecycle import Outcome
+from celery_docker.job import Delivery, Job, Order
+from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
 from celery_docker.ports import Announcer, Records
 from celery_docker.store import Verdict
@@ -120,6 +120,21 @@ class Runner:
             message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
             for job_id, envelope in owned.items()
         ]
+
+    def end(self, job: Job, cause: Cause, reason: str) -> None:
+        """End a job that holds a slot, for a reason that is not its own; the first order counts.
+
+        Returns when its container does not run any more. The slot then says what became of the job.
+        """
+        with job.lock:
+            job.order = job.order or Order(cause, reason, _now())
+        self.attempts.stop(job)
+
+    @property
+    def is_claiming(self) -> bool:
+        """True while it is open whether a message becomes a job of this host."""
+        with self._changed:
+            return any(job is None for job in self._in_hand.values())
 
     def jobs(self) -> list[Job]:
         """Return the jobs that hold a slot now."""

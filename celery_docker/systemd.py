@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Mapping
 
 _JOURNAL = "/run/systemd/journal/socket"
@@ -41,6 +42,17 @@ def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
     """Return how often to send WATCHDOG=1, in seconds: a third of what systemd allows; None without a watchdog."""
     allowed_us = environ.get("WATCHDOG_USEC", "")
     return int(allowed_us) / 3e6 if allowed_us.isdigit() else None
+
+
+def host_is_going_down() -> bool:
+    """True while systemd stops everything for a shutdown or reboot."""
+    try:
+        done = subprocess.run(
+            ["/usr/bin/systemctl", "is-system-running"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == "stopping"
 
 
 def log_handler(environ: Mapping[str, str]) -> logging.Handler:

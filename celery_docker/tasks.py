@@ -18,7 +18,6 @@ from celery.concurrency.thread import TaskPool
 from celery.exceptions import Ignore
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
-from kombu.asynchronous import get_event_loop
 
 from celery_docker import errors, jobspec, message
 from celery_docker import receipt as receipts
@@ -67,6 +66,8 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
     # The arguments are checked by `jobspec`, which can say what is wrong with them.
     typing = False
     throws = (errors.JobFailed,)
+    # Celery makes this text of every result, for a log line of its own that is switched off.
+    resultrepr_maxsize = 64
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -161,12 +162,21 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
         super().__init__(*args, **kwargs)
         # Threads are made when they are needed: more of them than slots only while jobs are taken over.
         self.executor = ThreadPoolExecutor(max_workers=_MOST_THREADS)
+        self._loop: Any = None
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Remember the loop. (kombu's own `get_event_loop` forgets it at the first reconnect.)"""
+        self._loop = loop
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run a request in a slot."""
         result = super().on_apply(*args, **kwargs)
-        result.f.add_done_callback(_wake)
+        result.f.add_done_callback(self._wake)
         return result
+
+    def _wake(self, _future: object) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(_nothing)
 
 
 _SHOWN_OUTPUT = 4096
@@ -175,12 +185,6 @@ _MOST_THREADS = 1000
 
 def _is_storable(job_id: str) -> bool:
     return all(not "\ud800" <= character <= "\udfff" for character in job_id)
-
-
-def _wake(_future: object) -> None:
-    loop = get_event_loop()
-    if loop is not None:
-        loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
 
 
 def _nothing() -> None: ...

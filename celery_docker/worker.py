@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -22,6 +23,7 @@ from celery import Celery, signals
 from celery_docker import (
     app,
     attempt,
+    drain,
     engine,
     errors,
     logfiles,
@@ -91,25 +93,30 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     background = node.Node(jobs, records, docker, slots=slots, retention_s=chosen.retention_s, environ=environ)
     background.start()
     try:
-        return _consume(app.make(chosen, jobs), chosen, slots, background)
+        return _consume(app.make(chosen, jobs), chosen, slots, jobs, background)
     finally:
         background.stop()
 
 
-def _consume(application: Celery, chosen: settings.Settings, slots: int, background: node.Node) -> int:
-    def ready(**_: object) -> None:
-        log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
-        background.serving()
+def _stop_patience_s(chosen: settings.Settings) -> float:
+    """A host that goes down does not wait for its jobs; they run again, here or elsewhere."""
+    return 0 if systemd.host_is_going_down() else chosen.systemd_timeout
 
-    def shutting_down(**_: object) -> None:
-        log.info("stopping: waiting for the running jobs")
-        background.stopping()
+
+def _consume(
+    application: Celery, chosen: settings.Settings, slots: int, jobs: runner.Runner, background: node.Node
+) -> int:
+    def ready(sender: object, **_: object) -> None:
+        log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
+        leaving = drain.Drain(jobs, background, sender, lambda: _stop_patience_s(chosen))
+        signal.signal(signal.SIGTERM, lambda *_: leaving.give(drain.Order.STOP))
+        signal.signal(signal.SIGHUP, lambda *_: leaving.give(drain.Order.HAND_OVER))
+        background.serving()
 
     def keep_logging(**_: object) -> None:
         """Being connected is what keeps Celery from configuring the logging again."""
 
     signals.worker_ready.connect(ready, weak=False)
-    signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.setup_logging.connect(keep_logging, weak=False)
     fixed = ["--concurrency", str(slots), "--loglevel", chosen.log_level, "--without-gossip", "--without-mingle"]
     try:

@@ -88,10 +88,15 @@ class FakeEngine:
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
         self._broken = False
+        self.going_down = False
 
     def check(self) -> str:
         self._called("check")
         return "Docker 0 (API 1.41)"
+
+    def is_up(self) -> bool:
+        self._called("is_up")
+        return not self.going_down
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")

@@ -305,6 +305,49 @@ def test_a_stop_waits_for_the_running_job(worker: Worker, plain: Plain, folder: 
     assert sent.get(timeout=RESULT_S)["state"] == "succeeded"
 
 
+def test_a_job_that_outlasts_the_stop_is_queued_again_with_its_retries_untouched(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
+        script = f"echo run >> /output/runs; {WAIT}"
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0)
+        eventually((folder / "runs").exists, 20, "the job to run")
+        worker.terminate()
+        assert worker.wait() == 0
+        assert dockerd.containers() == []
+        assert sent.state == "RETRY"
+        (folder / "go").touch()
+        worker.start()
+        receipt = sent.get(timeout=RESULT_S)
+    assert [entry["exit_code"] for entry in receipt["attempts"]] == [143, 0]
+    assert "was stopped" in receipt["attempts"][0]["reason"]
+    assert (folder / "runs").read_text() == "run\n" * 2
+
+
+def test_a_handover_lets_the_container_run_on(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """SIGHUP, which is what `systemctl reload` sends: the worker goes at once, the job does not notice."""
+    log = folder / "job.log"
+    script = "echo run >> /output/runs; i=0; until [ -e /output/go ]; do i=$((i+1)); echo line $i; sleep 0.02; done"
+    with Worker(clean_redis.url, dockerd) as worker:
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), logoutfile=str(log))
+        eventually(log.exists, 20, "the log")
+        for _ in range(3):
+            seen = log.stat().st_size
+            eventually(lambda seen=seen: log.stat().st_size > seen, 20, "more lines")  # type: ignore[misc]
+            worker.hand_over()
+            assert worker.wait() == 0
+            worker.start()
+        (folder / "go").touch()
+        receipt = sent.get(timeout=RESULT_S)
+    assert (folder / "runs").read_text() == "run\n"
+    lines = log.read_text().splitlines()
+    assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+    assert receipt["stdout_bytes"] == log.stat().st_size
+    assert len(receipt["attempts"]) == 1
+
+
 def test_after_a_kill_the_next_worker_takes_over_the_container(
     clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
 ) -> None:
@@ -359,6 +402,23 @@ def test_more_jobs_than_slots_are_all_taken_over_before_anything_new_starts(
         (folder / "go").touch()
         assert {result.get(timeout=RESULT_S)["state"] for result in sent} == {"succeeded"}
     assert runs.read_text() == "run\n" * 4
+
+
+def test_a_restart_of_docker_is_not_the_jobs_fault(
+    clean_redis: services.RedisServer, plain: Plain, folder: Path
+) -> None:
+    """Docker takes the container along; the job runs again without a retry of its own."""
+    with services.Dockerd() as own, Worker(clean_redis.url, own, CELERY_DOCKER_RETRY_DELAY="0"):
+        own.import_busybox()
+        script = f"echo run >> /output/runs; {WAIT}"
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0)
+        eventually((folder / "runs").exists, 20, "the job to run")
+        own.restart()
+        (folder / "go").touch()
+        receipt = sent.get(timeout=RESULT_S)
+        assert "went down under it" in receipt["attempts"][0]["reason"]
+        assert (folder / "runs").read_text() == "run\n" * 2
+        eventually(lambda: own.containers() == [], 20, "no container left")
 
 
 def test_a_gigabyte_of_output_passes_through_in_constant_memory(worker: Worker, plain: Plain, folder: Path) -> None:

@@ -90,6 +90,10 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
+    def hand_over(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()

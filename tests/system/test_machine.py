@@ -19,6 +19,7 @@ _DETACHED = ("docker", "run", "--detach", "--init", "--network", "none")
 
 _A_RUN_THAT_WAITS = """\
 import importlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 machine = importlib.import_module(sys.argv[1])
 with machine.Machine.boot("doomed", machine.ready_image()) as doomed:
     doomed.run("docker", "info")

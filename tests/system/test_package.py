@@ -193,10 +193,68 @@ def test_without_docker_the_worker_waits_and_says_what_for(installed: Installed)
     installed.wait_until_ready()
 
 
-def test_an_upgrade_returns_at_once_and_keeps_the_settings(worker: Installed) -> None:
+STEADY = "echo run >> /output/runs; i=0; until [ -e /output/go ]; do i=$((i+1)); echo line $i; sleep 0.05; done"
+
+
+def _steady_job(worker: Installed, shared: str) -> str:
+    sent = worker.send(
+        image="busybox", command=["sh", "-c", STEADY], outputpath=shared, logoutfile=f"{shared}/job.log", retries=0
+    )
+    eventually(worker.debian.path(f"{shared}/runs").exists, 30, "the job to run")
+    return sent
+
+
+def _ends_well_after_one_run(worker: Installed, shared: str, sent: str) -> None:
+    worker.debian.run("touch", f"{shared}/go")
+    state, receipt = worker.result(sent)
+    assert state == "SUCCESS", receipt
+    assert worker.debian.read(f"{shared}/runs") == "run\n"
+    lines = worker.debian.read(f"{shared}/job.log").splitlines()
+    assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+
+
+def _reload(worker: Installed) -> None:
+    before = worker.show("MainPID")
+    worker.debian.run("systemctl", "reload", "celery-worker")
+    eventually(lambda: worker.show("MainPID") not in (before, "0"), 30, "another process")
+    worker.wait_until_ready()
+
+
+def test_ten_reloads_under_a_running_job(worker: Installed, shared: str) -> None:
+    """One container from start to end, and its log is complete."""
+    sent = _steady_job(worker, shared)
+    for _ in range(10):
+        _reload(worker)
+        eventually(lambda: worker.status == "1 jobs running, 3 of 4 slots free", 30, "the job to be taken over")
+    _ends_well_after_one_run(worker, shared, sent)
+
+
+def test_an_upgrade_with_a_running_job(worker: Installed, shared: str) -> None:
+    """apt returns although the job runs on, the new process takes it over, and the settings are kept."""
+    sent = _steady_job(worker, shared)
+    before = worker.show("MainPID")
     worker.debian.shell("apt-get install --yes --reinstall /root/celery-docker_*.deb", timeout_s=120)
+    eventually(lambda: worker.show("MainPID") not in (before, "0"), 30, "another process")
     worker.wait_until_ready()
     assert "CONCURRENCY=4" in worker.debian.read(SETTINGS)
+    _ends_well_after_one_run(worker, shared, sent)
+
+
+def test_a_reboot_queues_the_running_job_again(worker: Installed, shared: str) -> None:
+    """Nobody waits two hours: the container is stopped and the job runs again, its retries untouched."""
+    worker.debian.run("redis-cli", "config", "set", "appendonly", "yes")
+    worker.debian.run("redis-cli", "config", "rewrite")
+    sent = worker.send(
+        image="busybox", command=["sh", "-c", f"echo run >> /output/runs; {WAIT}"], outputpath=shared, retries=0
+    )
+    eventually(worker.debian.path(f"{shared}/runs").exists, 30, "the job to run")
+    worker.debian.reboot()
+    worker.wait_until_ready()
+    worker.debian.run("touch", f"{shared}/go")
+    state, receipt = worker.result(sent)
+    assert state == "SUCCESS", receipt
+    assert "was stopped" in receipt["attempts"][0]["reason"]
+    assert worker.debian.read(f"{shared}/runs") == "run\n" * 2
 
 
 def test_a_purge_leaves_only_the_user_and_the_groups(worker: Installed, shared: str) -> None:

@@ -123,7 +123,38 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
     ],
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None, expected: Outcome) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, memory_limit) == expected
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, memory_limit, watched=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "oom_killed", "watched", "cause"),
+    [
+        (255, False, False, Cause.HOST),  # moby's mark on a container that it found dead
+        (137, False, False, Cause.HOST),  # killed with Docker
+        (143, False, False, Cause.HOST),  # stopped with Docker
+        (137, True, False, Cause.OUT_OF_MEMORY),  # the kernel's verdict stands
+        (1, False, False, Cause.EXIT),  # the job's own, whoever watched
+        (0, False, False, Cause.EXIT),
+        (255, False, True, Cause.EXIT),  # ssh, among others, says 255
+        (137, False, True, Cause.EXIT),  # it was killed by somebody who meant it
+    ],
+)
+def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
+    exit_code: int, oom_killed: bool, watched: bool, cause: Cause
+) -> None:
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched).cause is cause
+
+
+@pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])
+def test_what_follows_an_order_of_ours(cause: Cause) -> None:
+    """An interrupted job is queued at once with its retries untouched; the other orders end it."""
+    tally = Tally(exits=2, host_faults=1)
+    decision = lifecycle.decide(Outcome(cause, "so be it", 143), tally, Budget(0, 10), 3.0)
+    if cause is Cause.INTERRUPTED:
+        assert decision == Retry(0, tally)
+    else:
+        assert isinstance(decision, Finish)
+        assert decision.state is {Cause.CANCELLED: State.CANCELLED, Cause.TIMEOUT: State.TIMED_OUT}[cause]
 
 
 @pytest.mark.parametrize(

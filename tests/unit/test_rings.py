@@ -38,7 +38,20 @@ ADAPTERS = {
     "logfiles",
     "host",
 }
-SHELL = {"ports", "job", "patience", "attempt", "runner", "node", "tasks", "app", "worker", "client", "tasks_cli"}
+SHELL = {
+    "ports",
+    "job",
+    "patience",
+    "attempt",
+    "runner",
+    "node",
+    "tasks",
+    "app",
+    "worker",
+    "client",
+    "tasks_cli",
+    "drain",
+}
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 
 # An adapter knows the core and nothing else of ours; this one is an adapter in several files.
@@ -48,7 +61,7 @@ PARTS = {"engine": {"enginefault", "enginehttp", "cgroup", "logstream"}}
 LIBRARIES = {
     "docker": {"engine"},
     "redis": {"store"},
-    "celery": {"tasks", "app", "worker"},
+    "celery": {"tasks", "app", "worker", "drain"},
     "kombu": {"tasks", "app", "worker"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.
     "click": {"worker"},

@@ -391,6 +391,15 @@ def test_an_engine_that_is_away_after_the_end_is_asked_until_it_answers(bench: B
     assert bench.sleeps == [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 0.1]
 
 
+def test_a_container_that_docker_takes_along_is_no_failure_of_the_job(tmp_path: Path) -> None:
+    """A Docker that goes down stops its containers and answers about them to the last."""
+    bench = make_bench(tmp_path, Script(exit_code=143))
+    bench.engine.going_down = True
+    end = bench.run(retries=0)
+    assert isinstance(end, LetGo)
+    assert "went down under it" in end.sentence
+
+
 def test_a_container_is_removed_even_if_docker_is_away_at_first(bench: Bench) -> None:
     """Nobody would ever look for it again: its job is over."""
     bench.engine.failures["remove"] = [errors.EngineAway()]

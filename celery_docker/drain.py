@@ -1,0 +1,111 @@
+"""How a worker leaves: it takes no more jobs, then either waits for the running ones or hands them over.
+
+Runs in a thread of its own: Celery's own warm shutdown would wait without limit, with its event loop standing still.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any
+
+from celery.worker import state
+
+from celery_docker import lifecycle
+from celery_docker.node import Node
+from celery_docker.runner import Runner
+
+log = logging.getLogger(__name__)
+
+# A pop that Redis has been asked for answers within its own second; after the cancel its message goes back.
+_POP_S = 1.5
+_CLAIM_PATIENCE_S = 10.0
+_TURN_S = 0.2
+_LOOP_PATIENCE_S = 10.0
+# What a container gets between the stop signal and KILL, and what the slots get to say what became of it.
+STOP_GRACE_S = 10
+_LAST_WORDS_S = 30.0
+
+
+class Order(StrEnum):
+    """What the worker was told."""
+
+    STOP = "stop"
+    HAND_OVER = "hand over"
+
+
+class Drain:
+    """Carries out one order, the first; `give` may be called from a signal handler.
+
+    `deadline_s` says how long a stop may wait for running jobs, asked when it begins.
+    """
+
+    def __init__(self, runner: Runner, background: Node, consumer: Any, deadline_s: Callable[[], float]) -> None:
+        self._runner = runner
+        self._background = background
+        self._consumer = consumer
+        self._deadline_s = deadline_s
+        self._orders: SimpleQueue[Order] = SimpleQueue()
+        Thread(target=self._run, daemon=True, name="drain").start()
+
+    def give(self, order: Order) -> None:
+        """Order the worker to leave."""
+        self._orders.put(order)
+
+    def _run(self) -> None:
+        order = self._orders.get()
+        self._background.stopping()
+        self._take_no_more()
+        if order is Order.HAND_OVER:
+            log.info("handing over %d running jobs to the next process", len(self._runner.jobs()))
+            os._exit(0)
+        self._finish_jobs()
+        self._leave()
+
+    def _take_no_more(self) -> None:
+        cancelled = Event()
+
+        def cancel() -> None:
+            for queue in list(self._consumer.app.amqp.queues.consume_from):
+                self._consumer.cancel_task_queue(queue)
+            cancelled.set()
+
+        self._consumer.hub.call_soon(cancel)
+        cancelled.wait(_LOOP_PATIENCE_S)
+        time.sleep(_POP_S)
+        self._wait(_CLAIM_PATIENCE_S, lambda: not self._runner.is_claiming)
+
+    def _finish_jobs(self) -> None:
+        patience_s = self._deadline_s()
+        log.info("stopping: waiting up to %d s for %d running jobs", patience_s, len(self._runner.jobs()))
+        if self._wait(patience_s, lambda: not self._runner.jobs()):
+            return
+        for job in self._runner.jobs():
+            log.warning("still running at the end of the stop: its container is stopped", extra={"job": job.job_id})
+            reason = f"the worker on host {self._runner.host} was stopped"
+            Thread(target=self._runner.end, args=(job, lifecycle.Cause.INTERRUPTED, reason), daemon=True).start()
+        self._wait(_LAST_WORDS_S + STOP_GRACE_S, lambda: not self._runner.jobs())
+
+    def _leave(self) -> None:
+        """End through Celery if its loop still turns; whatever is unfinished is found by the next process."""
+
+        def stop() -> None:
+            state.should_stop = 0
+
+        self._consumer.hub.call_soon(stop)
+        time.sleep(_LOOP_PATIENCE_S)
+        os._exit(0)
+
+    def _wait(self, patience_s: float, condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self._background.extend_stop()
+            time.sleep(_TURN_S)
+        return True

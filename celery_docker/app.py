@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
+from celery.worker.control import Panel
 
 from celery_docker import jobspec, settings, store
 from celery_docker.runner import Runner
-from celery_docker.tasks import Recovery, RunDocker
+from celery_docker.tasks import Recovery, RunDocker, revoke_command
 
 _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
@@ -25,6 +26,7 @@ def make(chosen: settings.Settings, runner: Runner) -> Celery:
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.register_task(RunDocker(runner))
     app.steps["consumer"].add(Recovery)
+    Panel.data["revoke"] = revoke_command(runner.cancel)
     return app
 
 

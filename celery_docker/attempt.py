@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
 from celery_docker.container import Container, Frame, Step
@@ -54,7 +55,9 @@ class Attempts:
         spec = None
         try:
             jobspec.check_job_id(job.job_id)
-            spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            if job.claim.verdict is Verdict.RUN:
+                _heed(job)
+            spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             if job.claim.verdict is Verdict.ADOPT:
                 found = self.patience.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
                 return spec, self._continue(job, spec, found, announcer)
@@ -79,7 +82,7 @@ class Attempts:
         """Stop the container of a job that is to end, if it has one by now."""
         container_id = job.attempt.container_id
         if container_id is not None:
-            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
     def discard(self, job: Job) -> None:
         """Remove what this host still has of an attempt that has been reported."""
@@ -100,6 +103,10 @@ class Attempts:
             return self._begin(job, spec, announcer)
         log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
         job.attempt.container_id = found.container_id
+        if job.order is not None:
+            self.stop(job)
+        if found.started_at is not None:
+            _bound(job, ran_s=(datetime.now(UTC) - found.started_at).total_seconds())
         with (
             self.patience.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *host.log_paths(spec))
@@ -131,8 +138,9 @@ class Attempts:
         except errors.ImageMissing:
             log.info("pulling %s", wanted.image, extra={"job": job.job_id})
             began = time.monotonic()
-            self.engine.pull(wanted.image)
+            self.engine.pull(wanted.image, needed=lambda: job.order is None)
             job.attempt.pull_s = round(time.monotonic() - began, 3)
+            _heed(job)
             return self.engine.create(wanted)
 
     def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
@@ -147,6 +155,7 @@ class Attempts:
                 with job.lock:
                     _heed(job)
                     self._start_once(container_id)
+                _bound(job, ran_s=0)
                 log.info(
                     "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
                 )
@@ -203,7 +212,7 @@ class Attempts:
                     self._read(job, output.after(again, job.tail.byte_counts), files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
-            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=_STOP_GRACE_S))
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
         return self._harvest(job, container_id, watched)
 
@@ -226,6 +235,17 @@ class Attempts:
         if job.order is None or (ended.finished_at and ended.finished_at < job.order.given_at):
             return outcome
         return replace(outcome, cause=job.order.cause, reason=job.order.reason)
+
+
+def grace_s(job: Job) -> int:
+    """Return how many seconds a job's container has between its stop signal and KILL."""
+    asked = job.spec.stop_grace if job.spec else None
+    return _STOP_GRACE_S if asked is None else asked
+
+
+def _bound(job: Job, *, ran_s: float) -> None:
+    if job.spec is not None and job.spec.timeout is not None:
+        job.deadline_s = time.monotonic() + job.spec.timeout - ran_s
 
 
 def _heed(job: Job) -> None:

@@ -31,6 +31,17 @@ class Client:
         self._store.submit(job_id, queue=queue, envelope=envelope, spec=kwargs)
         return job_id
 
+    def cancel(self, job_id: str, *, reason: str = "") -> str:
+        """End a job wherever it is: queued, waiting for a retry or running; return the state it was in.
+
+        The mark is in Redis when this returns; the job is cancelled once its container is gone. One that has ended
+        stays as it is. `unknown` means that there is no record: nothing will run under this id.
+
+        Raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in.
+        """
+        jobspec.check_job_id(job_id)
+        return self._store.cancel(job_id, reason=reason or f"cancelled from host {socket.gethostname()}")
+
     def close(self) -> None:
         """Close the connections."""
         self._store.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 from celery.worker import state
 
-from celery_docker import lifecycle
+from celery_docker import attempt, lifecycle
 from celery_docker.node import Node
 from celery_docker.runner import Runner
 
@@ -27,8 +27,7 @@ _POP_S = 1.5
 _CLAIM_PATIENCE_S = 10.0
 _TURN_S = 0.2
 _LOOP_PATIENCE_S = 10.0
-# What a container gets between the stop signal and KILL, and what the slots get to say what became of it.
-STOP_GRACE_S = 10
+# What the slots get, after the grace of their containers, to say what became of them.
 _LAST_WORDS_S = 30.0
 
 
@@ -85,11 +84,13 @@ class Drain:
         log.info("stopping: waiting up to %d s for %d running jobs", patience_s, len(self._runner.jobs()))
         if self._wait(patience_s, lambda: not self._runner.jobs()):
             return
-        for job in self._runner.jobs():
+        left = self._runner.jobs()
+        for job in left:
             log.warning("still running at the end of the stop: its container is stopped", extra={"job": job.job_id})
             reason = f"the worker on host {self._runner.host} was stopped"
             Thread(target=self._runner.end, args=(job, lifecycle.Cause.INTERRUPTED, reason), daemon=True).start()
-        self._wait(_LAST_WORDS_S + STOP_GRACE_S, lambda: not self._runner.jobs())
+        grace_s = max((attempt.grace_s(job) for job in left), default=0)
+        self._wait(_LAST_WORDS_S + grace_s, lambda: not self._runner.jobs())
 
     def _leave(self) -> None:
         """End through Celery if its loop still turns; whatever is unfinished is found by the next process."""

@@ -81,8 +81,11 @@ class DockerEngine:
             return found.container_id
         raise enginefault.create_refused(plan.name, plan.image, answer.status, answer.text)
 
-    def pull(self, image: str) -> None:
-        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later."""
+    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
+        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
+
+        Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
+        """
         name, tag, credentials = _pull_arguments(image)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
         opened = self._open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
@@ -92,6 +95,8 @@ class DockerEngine:
                 raise enginefault.pull_refused(image, answer.status, answer.text)
             for line in opened.response:
                 _check_progress(image, line)
+                if not needed():
+                    return
         # A stream that was cut between two lines looks like a good end.
         if self._call("GET", f"/images/{quote(image)}/json").status == 404:
             raise enginefault.pull_refused(image, None, "the pull ended without it")

@@ -8,7 +8,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
-from celery_docker import output, receipt
+from celery_docker import jobspec, output, receipt
 from celery_docker.lifecycle import Cause
 from celery_docker.store import Claim
 
@@ -41,7 +41,10 @@ class Job:
     claim: Claim
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
+    spec: jobspec.JobSpec | None = None
     order: Order | None = None
+    # On the monotonic clock, so that nobody who sets the other one ends a job.
+    deadline_s: float | None = None
     # Held while the order is given, and while the container is started unless there is one.
     lock: Lock = field(default_factory=Lock)
 

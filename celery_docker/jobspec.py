@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -34,7 +35,8 @@ class JobSpec:
     """What to run, as submitted. `None` means: not asked for.
 
     `command` is the argument vector. `retries` overrides the worker's setting for container failures;
-    `retry_on` limits those retries to the given exit codes.
+    `retry_on` limits those retries to the given exit codes. `timeout` bounds each run, in seconds. `stop_signal` is
+    what the container gets when it is to end, and `stop_grace` how many seconds it then has before KILL.
     """
 
     image: str
@@ -46,6 +48,9 @@ class JobSpec:
     outputpath: str | None = None
     retries: int | None = None
     retry_on: tuple[int, ...] | None = None
+    timeout: int | None = None
+    stop_signal: str | None = None
+    stop_grace: int | None = None
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""
@@ -175,10 +180,21 @@ def _path(value: Any) -> str:
     return text if text == "/" else text.rstrip("/") or "/"
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 1000:
-        raise ValueError("must be a whole number from 0 to 1000")
-    return value
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def parse_number(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return parse_number
+
+
+def _signal(value: Any) -> str:
+    name = _text(value).upper()
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in signal.Signals.__members__:
+        raise ValueError("must be the name of a signal, like 'SIGINT'")
+    return name
 
 
 def _exit_codes(value: Any) -> tuple[int, ...]:
@@ -199,6 +215,9 @@ FIELDS = (
     _Field("logerrfile", _path, positional=True),
     _Field("inputpath", _path, positional=True),
     _Field("outputpath", _path, positional=True),
-    _Field("retries", _count),
+    _Field("retries", _number(0, 1000)),
     _Field("retry_on", _exit_codes),
+    _Field("timeout", _number(1, 31_536_000)),
+    _Field("stop_signal", _signal),
+    _Field("stop_grace", _number(0, 300)),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery_docker import jobspec
@@ -44,6 +44,15 @@ def redelivery(envelope: Mapping[str, Any], tag: str) -> dict[str, Any]:
     headers = {**envelope["headers"], "eta": None}
     properties = {**envelope["properties"], "delivery_tag": tag}
     return {**envelope, "headers": headers, "properties": properties}
+
+
+def arguments(envelope: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the positional and keyword arguments in an envelope; none where they cannot be read."""
+    try:
+        args, kwargs, _canvas = json.loads(base64.b64decode(envelope["body"]))
+    except (KeyError, TypeError, ValueError):
+        return (), {}
+    return args, kwargs
 
 
 def queue_key(queue: str, priority: object) -> str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import Protocol
 
-from celery_docker import container, errors, systemd
+from celery_docker import container, errors, message, systemd
 from celery_docker.container import Container, Usage
-from celery_docker.job import Job
+from celery_docker.job import Delivery, Job
+from celery_docker.lifecycle import Cause, State
 from celery_docker.runner import Runner
+from celery_docker.store import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ _PUBLISH_EVERY_S = 1.0
 _SAMPLE_EVERY_S = 2.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
+_OBEY_EVERY_S = 1.0
 _EXTENSION_US = 30_000_000
 
 
@@ -30,6 +33,7 @@ class Housekeeping(Protocol):
 
     def publish_due(self, now: float) -> int: ...
     def forget_expired(self, before: float) -> int: ...
+    def cancelling(self) -> Sequence[Cancelled]: ...
 
 
 class Observer(Protocol):
@@ -51,6 +55,7 @@ class Node:
         slots: int,
         retention_s: int,
         environ: Mapping[str, str],
+        cancel_queued: Callable[[Delivery], None],
     ) -> None:
         self._runner = runner
         self._records = records
@@ -58,6 +63,7 @@ class Node:
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
+        self._cancel_queued = cancel_queued
         self._stopped = Event()
         self._phase: dict[str, int] = {}
         self._told = ""
@@ -69,6 +75,8 @@ class Node:
         self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(time.time() - self._retention_s))
         self._every(_SAMPLE_EVERY_S, self._sample)
         self._every(_STATUS_EVERY_S, self._report)
+        self._every(_OBEY_EVERY_S, self._obey)
+        self._every(_OBEY_EVERY_S, self._time_out)
         watchdog_s = systemd.watchdog_interval_s(self._environ)
         if watchdog_s is not None:
             self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1, **self._phase))
@@ -110,6 +118,22 @@ class Node:
         if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
             self._told = status
 
+    def _obey(self) -> None:
+        """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
+        for cancelled in self._records.cancelling():
+            job = self._runner.find(cancelled.job_id)
+            if job is not None and job.order is None:
+                Thread(target=self._runner.end, args=(job, Cause.CANCELLED, cancelled.reason), daemon=True).start()
+            elif job is None and cancelled.state == State.QUEUED and self._phase == {"READY": 1}:
+                self._cancel_queued(_delivery(cancelled))
+
+    def _time_out(self) -> None:
+        """End the jobs that have run for longer than they asked for."""
+        for job in self._runner.jobs():
+            if job.order is None and job.deadline_s is not None and time.monotonic() > job.deadline_s:
+                reason = f"ran longer than its timeout of {job.spec.timeout if job.spec else 0} s"
+                Thread(target=self._runner.end, args=(job, Cause.TIMEOUT, reason), daemon=True).start()
+
     def _status(self) -> str:
         running = len(self._runner.jobs())
         if "STOPPING" in self._phase:
@@ -135,6 +159,12 @@ class Node:
                 return None
             self._containers[container_id] = found
         return self._containers[container_id]
+
+
+def _delivery(cancelled: Cancelled) -> Delivery:
+    envelope = cancelled.envelope or message.task_message(cancelled.job_id, {}, queue="", tag="", origin="")
+    args, kwargs = message.arguments(envelope)
+    return Delivery(cancelled.job_id, args, kwargs, cancelled.queue, envelope)
 
 
 def _latest(before: Usage, now: Usage) -> Usage:

@@ -57,6 +57,8 @@ def plan(
     }
     if spec.command is not None:
         body["Cmd"] = list(spec.command)
+    if spec.stop_signal is not None:
+        body["StopSignal"] = spec.stop_signal
     if resolved.user is not None:
         body["User"] = resolved.user
     return ContainerPlan(name=container.name_of(job_id), body=body)

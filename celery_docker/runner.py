@@ -83,6 +83,8 @@ class Runner:
             self._forget(delivery.job_id)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
+        if claim.cancel_reason is not None:
+            job.order = Order(Cause.CANCELLED, claim.cancel_reason, _now())
         with self._changed:
             self._in_hand[delivery.job_id] = job
         return job
@@ -129,6 +131,15 @@ class Runner:
         with job.lock:
             job.order = job.order or Order(cause, reason, _now())
         self.attempts.stop(job)
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
+        self.patience.until_stored(lambda: self.records.cancel(job_id, reason=reason))
+
+    def find(self, job_id: str) -> Job | None:
+        """Return the job if it holds a slot here."""
+        with self._changed:
+            return self._in_hand.get(job_id)
 
     @property
     def is_claiming(self) -> bool:

@@ -27,6 +27,7 @@ from celery_docker import errors, lifecycle, settings
 PREFIX = "celery-docker:"
 INDEX = PREFIX + "jobs"
 DELAYED = PREFIX + "delayed"
+CANCELLING = PREFIX + "cancelling"
 # The longest a call may take before Redis counts as away; the default of the library is to wait for ever.
 CALL_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
@@ -63,6 +64,18 @@ class Claim:
     submitted_at: float | None = None
     attempts: tuple[Mapping[str, Any], ...] = ()
     receipt: Mapping[str, Any] | None = None
+    cancel_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A job that is to end and has not; `envelope` is None where only its id is known."""
+
+    job_id: str
+    state: str
+    reason: str
+    queue: str
+    envelope: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ class Store:
 
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended. Raises `Fenced` if it is not this host's."""
-        keys = [job_key(job_id), INDEX, host_key(host)]
+        keys = [job_key(job_id), INDEX, host_key(host), CANCELLING]
         args = [host, fence, job_id, time.time(), state.value, _dump(receipt)]
         self._owned(self._call("finish", keys, args), job_id)
 
@@ -128,6 +141,25 @@ class Store:
         args = [host, fence, job_id, due_at, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
         args.append(len(attempts))
         self._owned(self._call("requeue", keys, args), job_id)
+
+    def cancel(self, job_id: str, *, reason: str) -> str:
+        """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
+        keys = [job_key(job_id), INDEX, DELAYED, CANCELLING]
+        return str(self._call("cancel", keys, [job_id, time.time(), reason]))
+
+    def cancelling(self) -> list[Cancelled]:
+        """Return the jobs that are to end and have not ended."""
+        fields = ("state", "cancel_reason", "queue", "message")
+        with self._translated():
+            job_ids = sorted(self.client.smembers(CANCELLING))
+            with self.client.pipeline(transaction=False) as pipeline:
+                for job_id in job_ids:
+                    pipeline.hmget(job_key(job_id), fields)
+                rows = pipeline.execute() if job_ids else []
+        return [
+            Cancelled(job_id, state or "", reason or "", queue or "", json.loads(text) if text else None)
+            for job_id, (state, reason, queue, text) in zip(job_ids, rows, strict=True)
+        ]
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         """Let go of a job whose result is stored and whose container is gone."""
@@ -227,7 +259,7 @@ def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:
 
 
 def _claim(row: list[str]) -> Claim:
-    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt = row
+    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason = row
     return Claim(
         verdict=Verdict(verdict),
         fence=int(fence or 0),
@@ -236,6 +268,7 @@ def _claim(row: list[str]) -> Claim:
         submitted_at=float(submitted_at) if submitted_at else None,
         attempts=tuple(json.loads(attempts)) if attempts else (),
         receipt=json.loads(receipt) if receipt else None,
+        cancel_reason=cancel_reason or None,
     )
 
 

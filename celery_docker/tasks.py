@@ -8,8 +8,9 @@ its slot. Nothing is decided here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
 from celery import Task, bootsteps, states
@@ -86,10 +87,25 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             self.runner.done(job, settled=False)
             raise Ignore
         log.info("%s", end.sentence, extra={"job": job.job_id})
+        if end.state is State.CANCELLED:
+            self.backend.mark_as_revoked(job.job_id, end.sentence, request=self.request)
+            self.runner.done(job, settled=True)
+            raise Ignore
         if end.state is not State.SUCCEEDED:
             self.request.receipt = end.receipt
             raise errors.JobFailed(receipts.complaint(end.receipt))
         return dict(end.receipt)
+
+    def cancel_queued(self, delivery: Delivery) -> None:
+        """End a cancelled job that no slot has taken; its message, if there is one, will find it ended."""
+        job = self.runner.claim(delivery)
+        if job is None:
+            return
+        end = self.runner.run(job, _Silence())
+        if isinstance(end, Ended):
+            log.info("%s", end.sentence, extra={"job": job.job_id})
+            self.backend.mark_as_revoked(job.job_id, end.sentence)
+        self.runner.done(job, settled=isinstance(end, Ended))
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Let go of the job: its result is stored."""
@@ -138,6 +154,13 @@ class _Announcer:
         self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
 
 
+class _Silence:
+    """For a job that never begins."""
+
+    def started(self, meta: Mapping[str, Any]) -> None: ...
+    def retrying(self, reason: str) -> None: ...
+
+
 class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
     """Celery's Redis backend; a failed job's meta holds its receipt and the end of its output, not our call stack."""
 
@@ -181,6 +204,21 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
 
 _SHOWN_OUTPUT = 4096
 _MOST_THREADS = 1000
+
+
+def revoke_command(cancel: Callable[[str, str], object]) -> Callable[..., dict[str, str]]:
+    """Return what answers `app.control.revoke` from any Celery client: the same as a cancel, terminate or not.
+
+    Runs in the event loop, so that Redis is asked in a thread. Every worker hears it; saying it often is harmless.
+    """
+
+    def revoke(state: Any, task_id: Any, **_options: Any) -> dict[str, str]:
+        job_ids = [str(job_id) for job_id in ([task_id] if isinstance(task_id, str) else task_id or ())]
+        for job_id in job_ids:
+            Thread(target=cancel, args=(job_id, "revoked by a Celery client"), daemon=True).start()
+        return {"ok": f"cancelling {', '.join(job_ids)}"}
+
+    return revoke
 
 
 def _is_storable(job_id: str) -> bool:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celery_docker import errors, jobspec, settings
+
+if TYPE_CHECKING:
+    from celery_docker.client import Client
 
 DEFAULTS_FILE = "/etc/default/celery-worker"
 
 _EPILOG = """example:
   tasks.py --inputpath /data/in.txt --outputpath /data/out --out /data/job.log \\
       busybox -- sh -c 'md5sum /input > /output/output.txt && echo Done'
+
+  tasks.py --cancel ID
 
 The paths are paths on the worker's host. The broker is CELERY_DOCKER_BROKER_URL from the environment,
 else from /etc/default/celery-worker.
@@ -31,7 +38,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         chosen, hint = _settings(os.environ if environ is None else environ)
         if words.verbose:
             _show(chosen)
-        print(_submit(chosen, _spec(words), hint))
+        if words.cancel is not None:
+            print(f"{words.cancel} was {_cancel(chosen, words.cancel, hint)}", file=sys.stderr)
+        else:
+            print(_submit(chosen, _spec(words), hint))
     except errors.SpecError as exc:
         return _complain(exc, 2)
     except errors.CeleryDockerError as exc:
@@ -42,8 +52,11 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Everything behind the first -- is the command, word for word; argparse would drop a second one."""
     at = argv.index("--") if "--" in argv else len(argv)
-    words = _parser().parse_args(argv[:at])
+    parser = _parser()
+    words = parser.parse_args(argv[:at])
     words.args += argv[at + 1 :]
+    if (words.image is None) == (words.cancel is None):
+        parser.error("give the IMAGE to run, or --cancel ID")
     return words
 
 
@@ -60,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="LOG", help="file for the output; without --err for both streams")
     parser.add_argument("--err", metavar="LOG", help="file for the standard error stream")
     parser.add_argument("--user", metavar="USER", help="run as this user of the worker's host: name, uid or uid:gid")
-    parser.add_argument("image", metavar="IMAGE", help="the image to run")
+    parser.add_argument("--cancel", metavar="ID", help="end this job, queued or running; queue none")
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="the image to run")
     parser.add_argument("args", metavar="ARGS", nargs="*", help="the command; put -- before it")
     return parser
 
@@ -93,12 +107,21 @@ def _settings(environ: Mapping[str, str]) -> tuple[settings.Settings, str]:
 
 
 def _submit(chosen: settings.Settings, spec: jobspec.JobSpec, hint: str) -> str:
+    return _with_client(chosen, hint, lambda client: client.submit(spec))
+
+
+def _cancel(chosen: settings.Settings, job_id: str, hint: str) -> str:
+    user = pwd.getpwuid(os.getuid()).pw_name
+    return _with_client(chosen, hint, lambda client: client.cancel(job_id, reason=f"cancelled by {user}"))
+
+
+def _with_client(chosen: settings.Settings, hint: str, action: Callable[[Client], str]) -> str:
     # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
     from celery_docker import client
 
     submitter = client.Client(chosen.broker_url)
     try:
-        return submitter.submit(spec)
+        return action(submitter)
     except (errors.StoreAway, errors.StoreRefused) as exc:
         raise type(exc)(f"{exc}{hint}") from exc
     finally:

@@ -26,6 +26,7 @@ from celery_docker import (
     drain,
     engine,
     errors,
+    jobspec,
     logfiles,
     node,
     patience,
@@ -90,10 +91,19 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         patience=patience.Patience(),
     )
     jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
-    background = node.Node(jobs, records, docker, slots=slots, retention_s=chosen.retention_s, environ=environ)
+    application = app.make(chosen, jobs)
+    background = node.Node(
+        jobs,
+        records,
+        docker,
+        slots=slots,
+        retention_s=chosen.retention_s,
+        environ=environ,
+        cancel_queued=application.tasks[jobspec.TASK_NAME].cancel_queued,
+    )
     background.start()
     try:
-        return _consume(app.make(chosen, jobs), chosen, slots, jobs, background)
+        return _consume(application, chosen, slots, jobs, background)
     finally:
         background.stop()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -118,7 +118,7 @@ class FakeEngine:
             self._containers[container_id] = _Made(state, self.images[plan.image])
             return container_id
 
-    def pull(self, image: str) -> None:
+    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
         self._called("pull")
         with self._changed:
             if image not in self.registry:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors, lifecycle
-from celery_docker.store import Claim, Verdict
+from celery_docker.store import Cancelled, Claim, Verdict
 
 
 @dataclass
@@ -33,6 +33,7 @@ class FakeRecords:
     index: dict[str, float] = field(default_factory=dict)
     in_hand: dict[str, set[str]] = field(default_factory=dict)
     delayed: dict[str, float] = field(default_factory=dict)
+    marked: set[str] = field(default_factory=set)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -65,7 +66,9 @@ class FakeRecords:
                 if job["owner"] != host or job_id not in self.in_hand.get(host, set()):
                     return self._answer(Verdict.DROP, job)
                 return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
-            if job_id in self.delayed:
+            if "cancelled_at" in job:
+                self.delayed.pop(job_id, None)
+            elif job_id in self.delayed:
                 return self._answer(Verdict.DROP, job)
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
             job["fence"] = str(int(job.get("fence", 0)) + 1)
@@ -100,8 +103,32 @@ class FakeRecords:
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         with self._call("finish"):
             job = self._owned_by(job_id, host, fence)
+            self.marked.discard(job_id)
             if "receipt" not in job:
                 job |= {"state": state.value, "receipt": json.dumps(receipt)}
+
+    def cancel(self, job_id: str, *, reason: str) -> str:
+        with self._call("cancel"):
+            known = job_id in self.jobs
+            job = self.jobs.setdefault(job_id, {"state": "queued"})
+            if "receipt" in job:
+                return job["state"]
+            if not known:
+                self.index[job_id] = self.clock()
+            job.setdefault("cancelled_at", repr(self.clock()))
+            job.setdefault("cancel_reason", reason)
+            self.delayed.pop(job_id, None)
+            self.marked.add(job_id)
+            return job["state"] if known else "unknown"
+
+    def cancelling(self) -> list[Cancelled]:
+        with self._call("cancelling"):
+            return [self._cancelled(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
+
+    def _cancelled(self, job_id: str, job: dict[str, str]) -> Cancelled:
+        text = job.get("message")
+        envelope = json.loads(text) if text else None
+        return Cancelled(job_id, job.get("state", ""), job.get("cancel_reason", ""), job.get("queue", ""), envelope)
 
     def requeue(
         self,
@@ -201,4 +228,5 @@ class FakeRecords:
             submitted_at=float(job["submitted_at"]) if "submitted_at" in job else None,
             attempts=tuple(json.loads(job.get("attempts", "[]"))),
             receipt=json.loads(job["receipt"]) if "receipt" in job else None,
+            cancel_reason=job.get("cancel_reason"),
         )

@@ -1,10 +1,12 @@
 -- A message has reached a free slot of a host: whose job is it?
 -- KEYS: job, index, the host's jobs, delayed.  ARGV: job id, host, now, queue list, envelope.
--- Returns {verdict, fence, attempt, exits, host faults, submitted_at, attempts, receipt}; an unknown one is ''.
+-- Returns {verdict, fence, attempt, exits, host faults, submitted_at, attempts, receipt, cancel reason};
+-- an unknown one is ''.
 local function answer(verdict)
-  local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts', 'receipt')
+  local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts', 'receipt',
+    'cancel_reason')
   local row = {verdict}
-  for i = 1, 7 do
+  for i = 1, 8 do
     row[i + 1] = job[i] or ''
   end
   return row
@@ -28,8 +30,10 @@ if state ~= 'queued' then
   return answer('adopt')
 end
 
--- It waits for its retry: this is a second copy of the message, the one that counts comes later.
-if redis.call('ZSCORE', KEYS[4], ARGV[1]) then
+if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 1 then
+  redis.call('ZREM', KEYS[4], ARGV[1])
+elseif redis.call('ZSCORE', KEYS[4], ARGV[1]) then
+  -- It waits for its retry: this is a second copy of the message, the one that counts comes later.
   return answer('drop')
 end
 redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', ARGV[3])

@@ -40,6 +40,7 @@ class Records(ports.Records, Housekeeping, Protocol):
 
     def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool: ...
     def record(self, job_id: str) -> dict[str, str]: ...
+    def cancelling(self) -> list[store.Cancelled]: ...
 
 
 class World(Protocol):
@@ -673,3 +674,61 @@ def _pop(client: redis.Redis, queue: str) -> str:
     popped: Any = client.rpop(queue)
     assert popped is not None
     return str(popped)
+
+
+# Cancelling
+
+
+def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records, world: World) -> None:
+    submit(records)
+    assert records.cancel("j1", reason="not wanted") == "queued"
+    (cancelled,) = records.cancelling()
+    assert (cancelled.job_id, cancelled.state, cancelled.reason) == ("j1", "queued", "not wanted")
+    assert cancelled.envelope == envelope()
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    finish(records, answer.fence)
+    assert records.cancelling() == []
+
+
+def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world: World) -> None:
+    """It is not published any more, and a claim does not wait for its time."""
+    requeue(records, claim(records).fence, due_at=time.time() + 3600)
+    assert records.cancel("j1", reason="not wanted") == "queued"
+    assert world.waiting() == {}
+    assert claim(records).cancel_reason == "not wanted"
+
+
+def test_a_job_that_is_given_back_although_it_was_cancelled_does_not_wait(records: Records, world: World) -> None:
+    """The mark came while its owner was about to try it again."""
+    fence = claim(records).fence
+    records.cancel("j1", reason="not wanted")
+    requeue(records, fence, due_at=time.time() + 3600)
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    assert world.waiting() == {}
+
+
+def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: World) -> None:
+    update(records, claim(records).fence)
+    assert records.cancel("j1", reason="first") == "running"
+    assert records.cancel("j1", reason="second") == "running"
+    (cancelled,) = records.cancelling()
+    assert (cancelled.state, cancelled.reason) == ("running", "first")
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.ADOPT, "first")
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
+    finish(records, claim(records).fence)
+    assert records.cancel("j1", reason="too late") == "succeeded"
+    assert records.cancelling() == []
+
+
+def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, world: World) -> None:
+    """A plain client wrote no record; when the message comes, the mark is there."""
+    assert records.cancel("j1", reason="not wanted") == "unknown"
+    assert world.indexed() == {"j1"}
+    (cancelled,) = records.cancelling()
+    assert (cancelled.state, cancelled.envelope) == ("queued", None)
+    assert claim(records).cancel_reason == "not wanted"

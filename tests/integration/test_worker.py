@@ -421,6 +421,111 @@ def test_a_restart_of_docker_is_not_the_jobs_fault(
         eventually(lambda: own.containers() == [], 20, "no container left")
 
 
+def cancel(server: services.RedisServer, job_id: str) -> str:
+    client = Client(server.url)
+    try:
+        return client.cancel(job_id)
+    finally:
+        client.close()
+
+
+def is_revoked(sent: AsyncResult) -> bool:
+    return bool(eventually(lambda: sent.state == "REVOKED", 30, f"REVOKED; the state is {sent.state}"))
+
+
+def test_cancel_of_a_running_job(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer, dockerd: services.Dockerd, folder: Path
+) -> None:
+    """REVOKED comes when the container does not run any more, and nothing runs again."""
+    sent = plain.send("busybox", ["sh", "-c", f"echo run >> /output/runs; {WAIT}"], outputpath=str(folder))
+    eventually((folder / "runs").exists, 20, "the job to run")
+    assert cancel(clean_redis, sent.id) == "running"
+    assert is_revoked(sent)
+    assert dockerd.request("GET", "/containers/json")[1].strip() == b"[]"
+    assert (folder / "runs").read_text() == "run\n"
+
+
+def test_cancel_of_a_job_in_the_queue_needs_no_slot(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+) -> None:
+    """All slots are busy, and stay so; the message runs nothing when its turn comes."""
+    busy = [plain.send("busybox", ["sh", "-c", WAIT], outputpath=str(folder)) for _ in range(2)]
+    eventually(lambda: worker.status.startswith("2 jobs running"), 20, "both slots to be busy")
+    sent = plain.send("busybox", ["sh", "-c", "echo run >> /output/runs"], outputpath=str(folder))
+    assert cancel(clean_redis, sent.id) == "unknown", "a plain client writes no record"
+    assert is_revoked(sent)
+    assert [job.state for job in busy] == ["STARTED", "STARTED"]
+    (folder / "go").touch()
+    assert {job.get(timeout=RESULT_S)["state"] for job in busy} == {"succeeded"}
+    eventually(lambda: queue_length(clean_redis) == 0, 20, "the message to be taken")
+    plain.succeed("busybox", "true")
+    assert not (folder / "runs").exists()
+
+
+def test_cancel_of_a_job_that_waits_for_its_retry(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+) -> None:
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="600"):
+        sent = plain.send("busybox", "false")
+        eventually(lambda: sent.state == "RETRY", 20, "the job to wait for its retry")
+        assert cancel(clean_redis, sent.id) == "queued"
+        assert is_revoked(sent)
+
+
+def test_cancel_while_the_owner_is_down(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """The mark waits for it, and the container ends as soon as it is back."""
+    with Worker(clean_redis.url, dockerd) as worker:
+        sent = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}"], outputpath=str(folder))
+        eventually((folder / "on").exists, 20, "the job to run")
+        worker.kill()
+        assert cancel(clean_redis, sent.id) == "running"
+        worker.start()
+        assert is_revoked(sent)
+        eventually(lambda: dockerd.containers() == [], 20, "no container left")
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+def test_a_revoke_from_any_celery_client_is_a_cancel(
+    worker: Worker, plain: Plain, folder: Path, terminate: bool
+) -> None:
+    sent = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}"], outputpath=str(folder))
+    eventually((folder / "on").exists, 20, "the job to run")
+    plain.app.control.revoke(sent.id, terminate=terminate)
+    assert is_revoked(sent)
+
+
+def test_cancel_of_a_job_that_has_ended_changes_nothing(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+) -> None:
+    sent = plain.send("busybox", "true")
+    sent.get(timeout=RESULT_S)
+    assert cancel(clean_redis, sent.id) == "succeeded"
+    assert sent.state == "SUCCESS"
+
+
+def test_a_job_that_outlasts_its_timeout_is_ended(worker: Worker, plain: Plain, folder: Path) -> None:
+    """By its own stop signal, with time for last words; it is not retried."""
+    script = f"trap 'echo last words; exit 9' USR1; touch /output/on; {WAIT}"
+    line, receipt = plain.fail(
+        "busybox", ["sh", "-c", script], outputpath=str(folder), timeout=1, stop_signal="USR1", stop_grace=20
+    )
+    assert line.startswith("timed_out: ran longer than its timeout of 1 s")
+    assert receipt["exit_code"] == 9
+    assert receipt["output"] == "last words\n"
+    assert len(receipt["attempts"]) == 1
+
+
+def test_a_container_that_ignores_its_stop_signal_is_killed_after_the_grace(
+    worker: Worker, plain: Plain, folder: Path
+) -> None:
+    script = f"trap '' TERM; {WAIT}"
+    line, receipt = plain.fail("busybox", ["sh", "-c", script], outputpath=str(folder), timeout=1, stop_grace=1)
+    assert line.startswith("timed_out: ")
+    assert receipt["signal"] == 9
+
+
 def test_a_gigabyte_of_output_passes_through_in_constant_memory(worker: Worker, plain: Plain, folder: Path) -> None:
     log = folder / "job.log"
     plain.succeed("busybox", "true")

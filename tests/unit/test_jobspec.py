@@ -244,11 +244,16 @@ def test_path(given_path: str, expected: str) -> None:
         ({"image": "b", "retry_on": [0]}, "retry_on: [0] must be a list of exit codes from 1 to 255"),
         ({"image": "b", "retry_on": [256]}, "retry_on: [256] must be a list of exit codes from 1 to 255"),
         ({"image": "b", "retry_on": [True]}, "retry_on: [True] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "timeout": 0}, "timeout: 0 must be a whole number from 1 to 31536000"),
+        ({"image": "b", "timeout": True}, "timeout: True must be a whole number from 1 to 31536000"),
+        ({"image": "b", "stop_grace": 301}, "stop_grace: 301 must be a whole number from 0 to 300"),
+        ({"image": "b", "stop_signal": "NOPE"}, "stop_signal: 'NOPE' must be the name of a signal, like 'SIGINT'"),
+        ({"image": "b", "stop_signal": 2}, "stop_signal: 2 must be a string, not int"),
         # What there is not
         (
             {"image": "b", "privileged": True},
             "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
-            "outputpath, retries, retry_on",
+            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace",
         ),
     ],
     ids=str,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celery_docker import errors, jobspec, settings
+from celery_docker import errors, jobspec, lifecycle, settings
 
 if TYPE_CHECKING:
     from celery_docker.client import Client
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         if words.verbose:
             _show(chosen)
         if words.cancel is not None:
-            print(f"{words.cancel} was {_cancel(chosen, words.cancel, hint)}", file=sys.stderr)
+            print(f"{words.cancel}: {_told(_cancel(chosen, words.cancel, hint))}", file=sys.stderr)
         else:
             print(_submit(chosen, _spec(words), hint))
     except errors.SpecError as exc:
@@ -113,6 +113,14 @@ def _submit(chosen: settings.Settings, spec: jobspec.JobSpec, hint: str) -> str:
 def _cancel(chosen: settings.Settings, job_id: str, hint: str) -> str:
     user = pwd.getpwuid(os.getuid()).pw_name
     return _with_client(chosen, hint, lambda client: client.cancel(job_id, reason=f"cancelled by {user}"))
+
+
+def _told(state: str) -> str:
+    if state == "unknown":
+        return "there is no record of this job; nothing will run under this id"
+    if lifecycle.State(state).is_final:
+        return f"has ended already: {state}"
+    return f"was {state}, is being cancelled"
 
 
 def _with_client(chosen: settings.Settings, hint: str, action: Callable[[Client], str]) -> str:

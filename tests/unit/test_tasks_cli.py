@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from celery_docker import client, errors, tasks_cli
 from celery_docker.jobspec import JobSpec
@@ -196,3 +197,27 @@ def test_help_and_mistakes_do_not_wait_for_libraries() -> None:
     code = "import sys; from celery_docker import tasks_cli; print({'celery', 'docker', 'redis'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("unknown", "j1: there is no record of this job; nothing will run under this id\n"),
+        ("running", "j1: was running, is being cancelled\n"),
+        ("succeeded", "j1: has ended already: succeeded\n"),
+    ],
+)
+def test_what_a_cancel_says(
+    mocker: MockerFixture, capsys: pytest.CaptureFixture[str], state: str, expected: str
+) -> None:
+    """Nothing goes to stdout, which is for ids."""
+    mocker.patch("celery_docker.client.Client").return_value.cancel.return_value = state
+    assert tasks_cli.main(["--cancel", "j1"], {}) == 0
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_a_job_or_a_cancel_but_not_both(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        tasks_cli.main(["--cancel", "j1", "busybox"], {})
+    assert raised.value.code == 2
+    assert "IMAGE" in capsys.readouterr().err

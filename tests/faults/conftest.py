@@ -1,0 +1,52 @@
+"""Fixtures of the fault tests: servers of their own for each test, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests import services
+from tests.conftest import require
+from tests.faults.ledger import Row, table
+
+_ROWS = pytest.StashKey[list[Row]]()
+
+
+@pytest.fixture
+def own_dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd for one test, which may restart, stop and kill it."""
+    require("docker", services.Dockerd.missing())
+    with services.Dockerd() as server:
+        server.import_busybox()
+        yield server
+    assert server.leftovers() == []
+
+
+@pytest.fixture
+def own_redis() -> Iterator[services.RedisServer]:
+    """A redis-server with an append-only file, for one test."""
+    require("redis", services.RedisServer.missing())
+    with services.RedisServer({"appendonly": "yes"}) as server:
+        yield server
+
+
+@pytest.fixture
+def conclude(request: pytest.FixtureRequest) -> Callable[[Row], None]:
+    """Put a row into the table, and fail unless nothing was lost, doubled or left."""
+
+    def conclude(row: Row) -> None:
+        request.config.stash.setdefault(_ROWS, []).append(row)
+        found = "\n".join(row.findings)
+        assert (row.lost, row.doubled, row.orphans) == (0, 0, 0), f"{row.cells()}\n{found}"
+        assert row.keys == (), found
+
+    return conclude
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash.get(_ROWS, [])
+    if rows:
+        terminalreporter.section("faults")
+        for line in table(rows):
+            terminalreporter.write_line(line)

@@ -19,6 +19,7 @@ from typing import Any
 
 import celery.exceptions
 import pytest
+import redis
 from celery import Celery, chain
 from celery.result import AsyncResult
 
@@ -581,6 +582,30 @@ def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[s
             )
         submitter.close()
         assert "s3cret" not in worker.log
+
+
+def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) -> None:
+    """For this package's client and for a plain one; it can neither flush nor read what is not the queue's."""
+    (line,) = (text for text in (ROOT / "README.md").read_text().splitlines() if text.startswith("ACL SETUSER"))
+    with services.RedisServer() as server, Worker(server.url, dockerd):
+        with server.client() as client:
+            client.execute_command(*line.split())
+            client.set("private", "x")
+        url = server.url.replace("redis://", "redis://submitter:PASSWORD@")
+        submitter = Client(url)
+        assert submitter.cancel(submitter.submit(JobSpec("busybox", ("sleep", "100")))) in (
+            "queued",
+            "starting",
+            "running",
+        )
+        submitter.close()
+        plain = Plain(url)
+        assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"
+        plain.app.close()
+        with redis.Redis.from_url(url) as limited:
+            for command in (("FLUSHALL",), ("GET", "private"), ("KEYS", "*"), ("CONFIG", "GET", "*")):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    limited.execute_command(*command)
 
 
 def test_a_wrong_password_stops_the_worker_for_good(dockerd: services.Dockerd) -> None:

@@ -53,6 +53,9 @@ contract: packages $(PYTHON)  ## the fakes and the real adapters, by the same te
 integration: packages $(PYTHON)  ## the worker on a real Redis and a real Docker
 	$(REQUIRE) $(PYTEST) tests/integration
 
+faults: packages $(PYTHON)  ## kill, restart and hang everything under load, in full
+	$(REQUIRE) CELERY_DOCKER_FAULTS=full $(PYTEST) tests/faults
+
 system: packages $(PYTHON) deb  ## the package in booted Debian machines
 	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) $(PYTEST) tests/system
 
@@ -91,4 +94,4 @@ $(DEB): $(SOURCES)
 	mv $(BUILD)/package/*.deb $(BUILD)/
 	rm -rf $(BUILD)/package/source
 
-.PHONY: help demo deb test lint unit contract integration system bench lock packages clean
+.PHONY: help demo deb test lint unit contract integration faults system bench lock packages clean

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
 from celery.worker.control import Panel
+from kombu.transport.redis import Channel
 
 from celery_docker import jobspec, settings, store
 from celery_docker.runner import Runner
@@ -21,6 +22,9 @@ _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "
 def make(chosen: settings.Settings, runner: Runner) -> Celery:
     """Return the application that runs jobs through `runner`. Nothing is connected yet."""
     url, tls = _split_tls(chosen.broker_url)
+    # kombu puts unacknowledged messages back when a channel closes, and fails where its connection is gone already,
+    # which ends the worker. Ours are unacknowledged for milliseconds; what a crash leaves comes back by the timeout below.
+    Channel.do_restore = False
     app = Celery("celery_docker", set_as_current=False)
     app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
@@ -56,6 +60,8 @@ _BASE: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "worker_enable_prefetch_count_reduction": False,
     "broker_transport_options": {
+        # After how many seconds a message comes back whose worker died between taking and claiming it.
+        "visibility_timeout": 120,
         "socket_timeout": store.CALL_TIMEOUT_S,
         "socket_connect_timeout": store.CONNECT_TIMEOUT_S,
         "socket_keepalive": True,

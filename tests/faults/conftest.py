@@ -8,7 +8,7 @@ import pytest
 
 from tests import services
 from tests.conftest import require
-from tests.faults.ledger import Row, table
+from tests.faults.ledger import SEED, Row, table
 
 _ROWS = pytest.StashKey[list[Row]]()
 
@@ -48,5 +48,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash.get(_ROWS, [])
     if rows:
         terminalreporter.section("faults")
+        terminalreporter.write_line(f"seed {SEED}")
         for line in table(rows):
             terminalreporter.write_line(line)

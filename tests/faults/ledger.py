@@ -1,6 +1,6 @@
 """Counts runs, not results: every job writes `start` and `end` to a file of its own, whoever started it.
 
-After a fault the files say what ran, Redis says what was told, Docker says what is left; a `Row` is the sum of the three.
+After a fault the files say what ran, Redis what was told, Docker what is left; a `Row` is the sum of the three.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.integration.worker import Worker
 from tests.waiting import eventually
 
 FULL = os.environ.get("CELERY_DOCKER_FAULTS") == "full"
+SEED = int(os.environ.get("CELERY_DOCKER_FAULTS_SEED") or random.SystemRandom().randrange(2**32))
 SETTLE_S = 600 if FULL else 90
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 # Lists, sets and hashes in which nothing may be left once every job has ended.
@@ -66,7 +67,7 @@ HEADINGS = ("fault", "jobs", "lost", "doubled", "orphans", "keys left", "seconds
 
 @dataclass(frozen=True)
 class Entry:
-    """A job as it was submitted: the name of its file and whether it has to have run."""
+    """A job as it was submitted, and the file that its runs write to."""
 
     job_id: str
     file: Path
@@ -89,25 +90,26 @@ class Ledger:
         self._client = Client(redis.url)
         self.plain = Celery(broker=redis.url, backend=redis.url, set_as_current=False)
         self._records = redis.client(decode_responses=True)
-        print(f"seed {seed}")
 
-    def submit(self, count: int, least_s: float = 0.0, most_s: float = 2.0, **options: Any) -> list[Entry]:
+    def submit(
+        self, count: int, least_s: float = 0.0, most_s: float = 2.0, queue: str = "celery", **options: Any
+    ) -> None:
         """Queue jobs of random length."""
-        added = [self._submit_one(self.random.uniform(least_s, most_s), options) for _ in range(count)]
-        return added
+        for _ in range(count):
+            self._submit_one(self.random.uniform(least_s, most_s), queue, options)
 
-    def _submit_one(self, length_s: float, options: dict[str, Any]) -> Entry:
+    def _submit_one(self, length_s: float, queue: str, options: dict[str, Any]) -> None:
         name = uuid.UUID(int=self.random.getrandbits(128)).hex
         script = f"echo start >> /output/{name}; sleep {length_s:.2f}; echo end >> /output/{name}"
         command = ("sh", "-c", script)
         if len(self.entries) % 2:
-            job_id = self._client.submit(JobSpec("busybox", command, outputpath=str(self.folder), **options))
+            job_id = self._client.submit(
+                JobSpec("busybox", command, outputpath=str(self.folder), **options), queue=queue
+            )
         else:
             kwargs = {"command": command, "outputpath": str(self.folder), **options}
-            job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs).id
-        entry = Entry(job_id, self.folder / name)
-        self.entries.append(entry)
-        return entry
+            job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs, queue=queue).id
+        self.entries.append(Entry(job_id, self.folder / name))
 
     def pause(self, least_s: float, most_s: float) -> None:
         """Let a random time pass: the moment of the next fault."""
@@ -115,6 +117,9 @@ class Ledger:
 
     def running(self) -> int:
         return sum(entry.lines() == ["start"] for entry in self.entries)
+
+    def started(self) -> int:
+        return sum(entry.file.exists() for entry in self.entries)
 
     def ended(self) -> int:
         """Return how many results are stored."""
@@ -129,25 +134,27 @@ class Ledger:
         return meta
 
     def record(self, entry: Entry) -> dict[str, str]:
-        record: dict[str, str] = self._records.hgetall(f"celery-docker:job:{entry.job_id}")
-        return record
+        record: Any = self._records.hgetall(f"celery-docker:job:{entry.job_id}")
+        return dict(record)
 
     def receipt(self, entry: Entry) -> dict[str, Any]:
         receipt: dict[str, Any] = json.loads(self.record(entry).get("receipt", "{}"))
         return receipt
 
-    def recover(self, before: int) -> None:
-        """Wait until one more result than `before` is stored; the time counts as that of the recovery."""
+    def recover(self) -> None:
+        """Wait until one more job has started and one more result is stored; count the time."""
         began = time.monotonic()
-        goal = min(before + 1, len(self.entries))
+        ended, started = (min(count + 1, len(self.entries)) for count in (self.ended(), self.started()))
         with suppress(AssertionError):
-            eventually(lambda: self.ended() >= goal, SETTLE_S, "another result")
+            eventually(
+                lambda: self.ended() >= ended and self.started() >= started, SETTLE_S, "another start and result"
+            )
         self.recovered_s.append(time.monotonic() - began)
 
-    def settle(self, fault: str, worker: Worker, due: Sequence[str] = ()) -> Row:
+    def settle(self, fault: str, worker: Worker, due: Sequence[str] = (), within_s: float = SETTLE_S) -> Row:
         """Wait for the end of everything and return the row; `due`: reasons for which a job has to run again."""
         with suppress(AssertionError):
-            eventually(lambda: self.ended() == len(self.entries), SETTLE_S, "the end of all jobs")
+            eventually(lambda: self.ended() == len(self.entries), within_s, "the end of all jobs")
         with suppress(AssertionError):
             eventually(lambda: not self._keys() and not self.dockerd.containers(), 20, "nothing left")
         lost = [entry for entry in self.entries if self._is_lost(entry)]
@@ -205,6 +212,3 @@ def table(rows: Sequence[Row]) -> list[str]:
     """Return the rows as lines of a table in Markdown."""
     cells = [HEADINGS, tuple("---" for _ in HEADINGS), *(row.cells() for row in rows)]
     return [f"| {' | '.join(line)} |" for line in cells]
-
-
-Check = Callable[[Row], None]

@@ -7,8 +7,6 @@ CELERY_DOCKER_FAULTS_SEED repeats it.
 from __future__ import annotations
 
 import json
-import os
-import random
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +14,12 @@ from threading import Thread
 
 import pytest
 
+from celery_docker.client import Client
 from tests import services
-from tests.faults.ledger import FULL, Ledger, Row
+from tests.faults.ledger import FULL, SEED, Ledger, Row
 from tests.integration.worker import Worker
 from tests.waiting import eventually
 
-SEED = int(os.environ.get("CELERY_DOCKER_FAULTS_SEED") or random.SystemRandom().randrange(2**32))
 DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
 STOPPED = ("was stopped",)
 Conclude = Callable[[Row], None]
@@ -66,9 +64,8 @@ def test_kill_of_the_worker_at_random_moments(
             for _ in range(kills):
                 ledger.pause(0.2, 3.0)
                 worker.kill()
-                before = ledger.ended()
                 worker.start()
-                ledger.recover(before)
+                ledger.recover()
         conclude(ledger.settle(f"worker kill -9, {kills} times", worker))
 
 
@@ -81,9 +78,8 @@ def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.Redi
                 ledger.pause(0.2, 2.0)
                 worker.hand_over()
                 assert worker.wait() == 0
-                before = ledger.ended()
                 worker.start()
-                ledger.recover(before)
+                ledger.recover()
         conclude(ledger.settle(f"handover (SIGHUP), {times} times", worker))
 
 
@@ -97,10 +93,9 @@ def test_stop_with_jobs_that_outlast_the_deadline(
             under_load(ledger)
             worker.terminate()
             assert worker.wait() == 0
-            before = ledger.ended()
             assert dockerd.containers() == []
             worker.start()
-            ledger.recover(before)
+            ledger.recover()
         row = ledger.settle("stop with a deadline of 1 s", worker, due=STOPPED)
         for entry in ledger.entries:
             reasons = [one["reason"] for one in ledger.receipt(entry)["attempts"][:-1]]
@@ -116,7 +111,7 @@ def test_restart_of_redis(dockerd: services.Dockerd, own_redis: services.RedisSe
         for _ in range(times):
             ledger.pause(0.5, 2.0)
             own_redis.restart()
-            ledger.recover(ledger.ended())
+            ledger.recover()
         conclude(ledger.settle(f"Redis restart (AOF), {times} times", worker))
 
 
@@ -130,7 +125,7 @@ def test_redis_drops_every_connection(
             ledger.pause(0.1, 1.5)
             client.execute_command("CLIENT", "KILL", "TYPE", "normal")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        ledger.recover(ledger.ended())
+        ledger.recover()
         conclude(ledger.settle(f"Redis: CLIENT KILL of everything, {times} times", worker))
 
 
@@ -140,11 +135,10 @@ def test_redis_hangs(dockerd: services.Dockerd, own_redis: services.RedisServer,
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
         ledger.submit(30 if FULL else 16)
         under_load(ledger)
-        before = ledger.ended()
         own_redis.pause()
         ledger.pause(seconds, seconds)
         own_redis.resume()
-        ledger.recover(before)
+        ledger.recover()
         conclude(ledger.settle(f"Redis: SIGSTOP for {seconds} s", worker))
 
 
@@ -157,7 +151,7 @@ def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.Re
             under_load(ledger)
             ledger.pause(0, 1)
             own_dockerd.restart()
-            ledger.recover(ledger.ended())
+            ledger.recover()
         conclude(ledger.settle(f"dockerd restart, {times} times", worker, due=DOCKER_WENT_DOWN))
 
 
@@ -175,7 +169,7 @@ def test_restart_of_docker_with_live_restore(own_redis: services.RedisServer, co
             under_load(ledger)
             ledger.pause(0, 1)
             own.restart()
-            ledger.recover(ledger.ended())
+            ledger.recover()
         conclude(ledger.settle(f"dockerd restart with live-restore, {times} times", worker))
 
 
@@ -184,11 +178,10 @@ def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisSe
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, worker):
         ledger.submit(30 if FULL else 14, retries=0)
         under_load(ledger)
-        before = ledger.ended()
         own_dockerd.pause()
         ledger.pause(seconds, seconds)
         own_dockerd.resume()
-        ledger.recover(before)
+        ledger.recover()
         conclude(ledger.settle(f"dockerd: SIGSTOP for {seconds} s", worker))
 
 
@@ -196,7 +189,7 @@ def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisSe
 def test_a_message_delivered_three_times(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, tags: str
 ) -> None:
-    """To one worker, concurrently: two on one host would share the host's name. Several hosts have tests of their own."""
+    """To one worker, concurrently: two on one host would share the host's name."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker), own_redis.client(decode_responses=True) as client:
         worker.kill()
         ledger.submit(30 if FULL else 10)
@@ -206,7 +199,7 @@ def test_a_message_delivered_three_times(
         client.lpush("celery", *copies[::2])
         client.rpush("celery", *copies[1::2])
         worker.start()
-        ledger.recover(0)
+        ledger.recover()
         conclude(ledger.settle(f"each message three times, {tags}", worker))
 
 
@@ -221,8 +214,6 @@ def test_cancel_in_random_states(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """Twenty of thirty jobs, by our client and by `revoke`: none goes on running, each ends as REVOKED or SUCCESS."""
-    from celery_docker.client import Client
-
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
         client = Client(own_redis.url)
         ledger.submit(30, 0, 2)
@@ -242,7 +233,7 @@ def test_cancel_in_random_states(
             )
             if status == "REVOKED":
                 assert f"run-{entry.job_id}" not in running(dockerd)
-        ledger.recover(0)
+        ledger.recover()
         row = ledger.settle("cancel of 20 of 30 jobs, by client and revoke", worker)
         revoked = [entry for entry in ledger.entries if ledger.status(entry) == "REVOKED"]
         assert revoked

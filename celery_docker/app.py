@@ -23,7 +23,7 @@ def make(chosen: settings.Settings, runner: Runner) -> Celery:
     """Return the application that runs jobs through `runner`. Nothing is connected yet."""
     url, tls = _split_tls(chosen.broker_url)
     # kombu puts unacknowledged messages back when a channel closes, and fails where its connection is gone already,
-    # which ends the worker. Ours are unacknowledged for milliseconds; what a crash leaves comes back by the timeout below.
+    # which ends the worker. Ours are unacknowledged for milliseconds; the timeout below brings back what a crash left.
     Channel.do_restore = False
     app = Celery("celery_docker", set_as_current=False)
     app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")

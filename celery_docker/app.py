@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
 from celery.worker.control import Panel
-from kombu.transport.redis import Channel
 
 from celery_docker import jobspec, settings, store
 from celery_docker.runner import Runner
@@ -22,9 +21,6 @@ _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "
 def make(chosen: settings.Settings, runner: Runner) -> Celery:
     """Return the application that runs jobs through `runner`. Nothing is connected yet."""
     url, tls = _split_tls(chosen.broker_url)
-    # kombu puts unacknowledged messages back when a channel closes, and fails where its connection is gone already,
-    # which ends the worker. Ours are unacknowledged for milliseconds; the timeout below brings back what a crash left.
-    Channel.do_restore = False
     app = Celery("celery_docker", set_as_current=False)
     app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)

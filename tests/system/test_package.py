@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,19 @@ def test_tasks_py_submits_and_prints_the_id(worker: Installed, shared: str) -> N
     assert debian.read(f"{shared}/job.log") == "Done\n"
     expected = debian.run("md5sum", "/home/alice/input.txt").stdout.split()[0]
     assert debian.read(f"{shared}/output.txt").split() == [expected, "/input"]
+
+
+def test_the_readmes_example_works_as_it_is_printed(worker: Installed) -> None:
+    """Typed line by line by an ordinary user, after the installation."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.partition("```console\n")[2].partition("```")[0].replace("\\\n", "")
+    commands = [line.removeprefix("$ ") for line in block.splitlines() if "apt install" not in line]
+    assert len(commands) == 2
+    worker.debian.run("useradd", "--groups", "celery", "bob")
+    shown = [worker.debian.run("sh", "-c", command, user="bob").stdout for command in commands]
+    assert worker.result(shown[-1].strip())[0] == "SUCCESS"
+    assert worker.debian.read("/var/log/celery/job.log").splitlines()[-1] == "Done"
+    assert worker.debian.read("/tmp/job/out/output.txt") == "b1946ac92492d2347c6235b4d2611184  /input\n"
 
 
 def test_each_event_is_one_line_of_the_journal_with_the_job_as_a_field(worker: Installed) -> None:

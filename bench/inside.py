@@ -27,7 +27,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from celery_docker import enginehttp, jobspec, plan, policy, store
+from celery_docker import enginehttp, jobspec, keys, plan, policy
 
 URL = "redis://127.0.0.1:6379/0"
 SOCKET = "/var/run/docker.sock"
@@ -77,7 +77,7 @@ class Product:
     def settle(self) -> None:
         """Wait until the worker has removed its containers and let go of its jobs."""
         deadline = time.monotonic() + PATIENCE_S
-        while self.redis.scard(store.host_key(socket.gethostname())):
+        while self.redis.scard(keys.host_jobs(socket.gethostname())):
             if time.monotonic() > deadline:
                 raise TimeoutError("the worker does not settle its jobs")
             time.sleep(0.05)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from celery import Celery
 from celery.worker.control import Panel
 
-from celery_docker import jobspec, settings, store
+from celery_docker import jobspec, redislink, settings
 from celery_docker.runner import Runner
 from celery_docker.tasks import Recovery, RunDocker, revoke_command
 
@@ -58,19 +58,19 @@ _BASE: dict[str, Any] = {
     "broker_transport_options": {
         # After how many seconds a message comes back whose worker died between taking and claiming it.
         "visibility_timeout": 120,
-        "socket_timeout": store.CALL_TIMEOUT_S,
-        "socket_connect_timeout": store.CONNECT_TIMEOUT_S,
+        "socket_timeout": redislink.CALL_TIMEOUT_S,
+        "socket_connect_timeout": redislink.CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
-        "health_check_interval": store.HEALTH_CHECK_S,
+        "health_check_interval": redislink.HEALTH_CHECK_S,
         "retry_on_timeout": False,
     },
     # A result that could not be stored is stored later, not dropped.
     "result_backend_always_retry": True,
     "result_backend_max_retries": math.inf,
-    "redis_socket_timeout": store.CALL_TIMEOUT_S,
-    "redis_socket_connect_timeout": store.CONNECT_TIMEOUT_S,
+    "redis_socket_timeout": redislink.CALL_TIMEOUT_S,
+    "redis_socket_connect_timeout": redislink.CONNECT_TIMEOUT_S,
     "redis_socket_keepalive": True,
-    "redis_backend_health_check_interval": store.HEALTH_CHECK_S,
+    "redis_backend_health_check_interval": redislink.HEALTH_CHECK_S,
     # One backend for all slots instead of one connection pool each; storing is all that slots do with it.
     "result_backend_thread_safe": True,
     # The worker configures its own logging.

@@ -16,7 +16,7 @@ import celery
 import pytest
 import redis
 
-from celery_docker import errors, message, ports, store
+from celery_docker import errors, keys, message, ports, store
 from celery_docker.lifecycle import State, Tally
 from celery_docker.node import Housekeeping
 from celery_docker.store import Claim, Verdict
@@ -96,20 +96,20 @@ class RedisWorld:
         return [json.loads(text) for text in self._client.lrange(queue, 0, -1)]
 
     def owned(self, host: str) -> set[str]:
-        return set(self._client.smembers(store.host_key(host)))
+        return set(self._client.smembers(keys.host_jobs(host)))
 
     def waiting(self) -> dict[str, float]:
-        return dict(self._client.zrange(store.DELAYED, 0, -1, withscores=True))
+        return dict(self._client.zrange(keys.DELAYED, 0, -1, withscores=True))
 
     def indexed(self) -> set[str]:
-        return set(self._client.zrange(store.INDEX, 0, -1))
+        return set(self._client.zrange(keys.INDEX, 0, -1))
 
     def kept_for_s(self, job_id: str) -> int | None:
-        seconds = int(self._client.ttl(store.job_key(job_id)))
+        seconds = int(self._client.ttl(keys.job(job_id)))
         return None if seconds < 0 else seconds
 
     def lose(self, job_id: str) -> None:
-        self._client.delete(store.job_key(job_id))
+        self._client.delete(keys.job(job_id))
 
     def lose_everything(self) -> None:
         self._client.flushdb()

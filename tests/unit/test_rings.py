@@ -17,6 +17,7 @@ FOLDER = Path(celery_docker.__file__).parent
 
 CORE = {
     "errors",
+    "keys",
     "container",
     "jobspec",
     "policy",
@@ -34,6 +35,7 @@ ADAPTERS = {
     "cgroup",
     "logstream",
     "store",
+    "redislink",
     "systemd",
     "logfiles",
     "host",
@@ -45,6 +47,7 @@ SHELL = {
     "attempt",
     "runner",
     "node",
+    "gate",
     "tasks",
     "app",
     "worker",
@@ -54,13 +57,13 @@ SHELL = {
 }
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 
-# An adapter knows the core and nothing else of ours; this one is an adapter in several files.
-PARTS = {"engine": {"enginefault", "enginehttp", "cgroup", "logstream"}}
+# An adapter knows the core and nothing else of ours; these are adapters in several files.
+PARTS = {"engine": {"enginefault", "enginehttp", "cgroup", "logstream"}, "store": {"redislink"}, "hosts": {"redislink"}}
 
 # Who may import which library that is not ours.
 LIBRARIES = {
     "docker": {"engine"},
-    "redis": {"store"},
+    "redis": {"redislink"},
     "celery": {"tasks", "app", "worker", "drain"},
     "kombu": {"tasks", "app", "worker"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from celery_docker import errors, logfiles, message, settings, store
+from celery_docker import errors, keys, logfiles, message, settings
 from celery_docker.attempt import Attempts
 from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
 from celery_docker.job import Delivery, Job
@@ -871,5 +871,5 @@ def test_slots_do_not_disturb_each_other(tmp_path: Path) -> None:
 
 def test_the_keys_of_the_store_are_the_contract() -> None:
     """Other versions of the worker share the same Redis."""
-    assert store.job_key("j1") == "celery-docker:job:j1"
-    assert store.host_key("node1") == "celery-docker:host:node1:jobs"
+    assert keys.job("j1") == "celery-docker:job:j1"
+    assert keys.host_jobs("node1") == "celery-docker:host:node1:jobs"

@@ -11,6 +11,7 @@ from celery import Celery
 from celery.worker.control import Panel
 
 from celery_docker import jobspec, redislink, settings
+from celery_docker.gate import Gate
 from celery_docker.runner import Runner
 from celery_docker.tasks import Recovery, RunDocker, revoke_command
 
@@ -18,11 +19,13 @@ _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
-def make(chosen: settings.Settings, runner: Runner) -> Celery:
-    """Return the application that runs jobs through `runner`. Nothing is connected yet."""
+def make(chosen: settings.Settings, runner: Runner, gate: Gate) -> Celery:
+    """Return the application that takes jobs while the gate is open and runs them. Nothing is connected yet."""
     url, tls = _split_tls(chosen.broker_url)
     app = Celery("celery_docker", set_as_current=False)
-    app.conf.update(_BASE, broker_url=url, result_backend=f"celery_docker.tasks:Results+{url}")
+    options = {**_TRANSPORT, "host": runner.host, "gate": gate}
+    app.conf.update(_BASE, broker_url=url, broker_transport_options=options)
+    app.conf.update(result_backend=f"celery_docker.tasks:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.register_task(RunDocker(runner))
     app.steps["consumer"].add(Recovery)
@@ -40,6 +43,14 @@ def _split_tls(url: str) -> tuple[str, dict[str, Any] | None]:
     return urlunsplit(parts._replace(query="")), {**query, "ssl_cert_reqs": _VERIFICATION[verify]}
 
 
+_TRANSPORT: dict[str, Any] = {
+    "socket_timeout": redislink.CALL_TIMEOUT_S,
+    "socket_connect_timeout": redislink.CONNECT_TIMEOUT_S,
+    "socket_keepalive": True,
+    "health_check_interval": redislink.HEALTH_CHECK_S,
+    "retry_on_timeout": False,
+}
+
 _BASE: dict[str, Any] = {
     "task_default_queue": jobspec.DEFAULT_QUEUE,
     # A pickle is a program; nothing but JSON is read or written.
@@ -55,15 +66,8 @@ _BASE: dict[str, Any] = {
     "broker_connection_max_retries": None,
     "broker_channel_error_retry": True,
     "worker_enable_prefetch_count_reduction": False,
-    "broker_transport_options": {
-        # After how many seconds a message comes back whose worker died between taking and claiming it.
-        "visibility_timeout": 120,
-        "socket_timeout": redislink.CALL_TIMEOUT_S,
-        "socket_connect_timeout": redislink.CONNECT_TIMEOUT_S,
-        "socket_keepalive": True,
-        "health_check_interval": redislink.HEALTH_CHECK_S,
-        "retry_on_timeout": False,
-    },
+    # No message is ever nowhere.
+    "broker_transport": "celery_docker.transport:Transport",
     # A result that could not be stored is stored later, not dropped.
     "result_backend_always_retry": True,
     "result_backend_max_retries": math.inf,

@@ -18,17 +18,32 @@ class Client:
     def __init__(self, url: str) -> None:
         self._store = store.connect(url)
 
-    def submit(self, spec: jobspec.JobSpec, *, queue: str = jobspec.DEFAULT_QUEUE) -> str:
-        """Queue a job and return its id.
+    def submit(
+        self,
+        spec: jobspec.JobSpec,
+        *,
+        queue: str = jobspec.DEFAULT_QUEUE,
+        priority: int = 0,
+        expires_s: float | None = None,
+    ) -> str:
+        """Queue a job and return its id; priority 0 is served first, 9 last.
+
+        A job that no host could start within `expires_s` seconds ends as `expired`.
 
         Raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in.
         """
         job_id = str(uuid.uuid4())
         kwargs = spec.to_kwargs()
         envelope = message.task_message(
-            job_id, kwargs, queue=queue, tag=str(uuid.uuid4()), origin=f"{os.getpid()}@{socket.gethostname()}"
+            job_id,
+            kwargs,
+            queue=queue,
+            tag=str(uuid.uuid4()),
+            origin=f"{os.getpid()}@{socket.gethostname()}",
+            priority=priority,
         )
-        self._store.submit(job_id, queue=queue, envelope=envelope, spec=kwargs)
+        target = message.queue_key(queue, priority)
+        self._store.submit(job_id, queue=target, envelope=envelope, spec=kwargs, expires_s=expires_s)
         return job_id
 
     def cancel(self, job_id: str, *, reason: str = "") -> str:

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from celery.worker import state
 
 from celery_docker import attempt, lifecycle
+from celery_docker.gate import Gate
 from celery_docker.node import Node
 from celery_docker.runner import Runner
 
 log = logging.getLogger(__name__)
 
-# A pop that Redis has been asked for answers within its own second; after the cancel its message goes back.
+# What Redis has been asked for before, it answers within a second; it is a job of this host then like any other.
 _POP_S = 1.5
 _CLAIM_PATIENCE_S = 10.0
 _TURN_S = 0.2
@@ -44,10 +45,13 @@ class Drain:
     `deadline_s` says how long a stop may wait for running jobs, asked when it begins.
     """
 
-    def __init__(self, runner: Runner, background: Node, consumer: Any, deadline_s: Callable[[], float]) -> None:
+    def __init__(
+        self, runner: Runner, background: Node, consumer: Any, gate: Gate, deadline_s: Callable[[], float]
+    ) -> None:
         self._runner = runner
         self._background = background
         self._consumer = consumer
+        self._gate = gate
         self._deadline_s = deadline_s
         self._orders: SimpleQueue[Order] = SimpleQueue()
         Thread(target=self._run, daemon=True, name="drain").start()
@@ -67,15 +71,7 @@ class Drain:
         self._leave()
 
     def _take_no_more(self) -> None:
-        cancelled = Event()
-
-        def cancel() -> None:
-            for queue in list(self._consumer.app.amqp.queues.consume_from):
-                self._consumer.cancel_task_queue(queue)
-            cancelled.set()
-
-        self._consumer.hub.call_soon(cancel)
-        cancelled.wait(_LOOP_PATIENCE_S)
+        self._gate.close("drain", "it is leaving")
         time.sleep(_POP_S)
         self._wait(_CLAIM_PATIENCE_S, lambda: not self._runner.is_claiming)
 

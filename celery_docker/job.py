@@ -10,18 +10,20 @@ from typing import Any
 
 from celery_docker import jobspec, output, receipt
 from celery_docker.lifecycle import Cause
-from celery_docker.store import Claim
+from celery_docker.store import ANY_TIME, Claim, Taken, Term
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message as it was taken from a queue."""
+    """A message as it was taken from a queue, where it lies until it is claimed, and when it may run."""
 
     job_id: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     queue: str
     envelope: Mapping[str, Any]
+    taken: Taken | None = None
+    term: Term = ANY_TIME
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Cause(StrEnum):
     # Ended by us, on somebody's order.
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
     TIMEOUT = "timeout"
     # Another attempt would mend nothing, or could run the job a second time.
     ERROR = "error"
@@ -105,6 +106,7 @@ _FINAL = {
     Cause.REQUEST: State.REJECTED,
     Cause.ERROR: State.ERROR,
     Cause.CANCELLED: State.CANCELLED,
+    Cause.EXPIRED: State.EXPIRED,
     Cause.TIMEOUT: State.TIMED_OUT,
 }
 

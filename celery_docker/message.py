@@ -19,7 +19,9 @@ _PRIORITY_STEPS = (0, 3, 6, 9)
 _NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def task_message(job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str, origin: str) -> dict[str, Any]:
+def task_message(
+    job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str, origin: str, priority: int = 0
+) -> dict[str, Any]:
     """Return the envelope of a new job. `tag` is unique per delivery, `origin` says who sent it."""
     body = json.dumps([[], dict(kwargs), _NO_CANVAS])
     return {
@@ -32,7 +34,7 @@ def task_message(job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str
             "reply_to": "",
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": 0,
+            "priority": priority,
             "body_encoding": "base64",
             "delivery_tag": tag,
         },

@@ -16,12 +16,13 @@ from celery_docker.container import Container, Usage
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import Cause, State
 from celery_docker.runner import Runner
-from celery_docker.store import Cancelled
+from celery_docker.upkeep import Cancelled
 
 log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S = 1.0
 _SAMPLE_EVERY_S = 2.0
+_REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _OBEY_EVERY_S = 1.0
@@ -31,7 +32,10 @@ _EXTENSION_US = 30_000_000
 class Housekeeping(Protocol):
     """What is asked of the job records."""
 
+    def now(self) -> float: ...
     def publish_due(self, now: float) -> int: ...
+    def expire_due(self, now: float) -> int: ...
+    def republish(self, before: float) -> int: ...
     def forget_expired(self, before: float) -> int: ...
     def cancelling(self) -> Sequence[Cancelled]: ...
 
@@ -55,7 +59,7 @@ class Node:
         slots: int,
         retention_s: int,
         environ: Mapping[str, str],
-        cancel_queued: Callable[[Delivery], None],
+        conclude: Callable[[Delivery], None],
     ) -> None:
         self._runner = runner
         self._records = records
@@ -63,7 +67,7 @@ class Node:
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
-        self._cancel_queued = cancel_queued
+        self._conclude = conclude
         self._stopped = Event()
         self._phase: dict[str, int] = {}
         self._told = ""
@@ -71,8 +75,9 @@ class Node:
 
     def start(self) -> None:
         """Start every thread."""
-        self._every(_PUBLISH_EVERY_S, lambda: self._records.publish_due(time.time()))
-        self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(time.time() - self._retention_s))
+        self._every(_PUBLISH_EVERY_S, self._publish)
+        self._every(_REPAIR_EVERY_S, lambda: self._records.republish(self._records.now() - _REPAIR_EVERY_S))
+        self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(self._records.now() - self._retention_s))
         self._every(_SAMPLE_EVERY_S, self._sample)
         self._every(_STATUS_EVERY_S, self._report)
         self._every(_OBEY_EVERY_S, self._obey)
@@ -112,6 +117,11 @@ class Node:
                 log.error("background work failed: %r", exc)
             self._stopped.wait(interval_s)
 
+    def _publish(self) -> None:
+        now = self._records.now()
+        self._records.publish_due(now)
+        self._records.expire_due(now)
+
     def _report(self) -> None:
         """Tell systemd what has changed; what it could not be told now is told at the next turn."""
         status = self._status()
@@ -123,9 +133,10 @@ class Node:
         for cancelled in self._records.cancelling():
             job = self._runner.find(cancelled.job_id)
             if job is not None and job.order is None:
-                Thread(target=self._runner.end, args=(job, Cause.CANCELLED, cancelled.reason), daemon=True).start()
+                order = (job, Cause(cancelled.cause), cancelled.reason)
+                Thread(target=self._runner.end, args=order, daemon=True).start()
             elif job is None and cancelled.state == State.QUEUED and self._phase == {"READY": 1}:
-                self._cancel_queued(_delivery(cancelled))
+                self._conclude(_delivery(cancelled))
 
     def _time_out(self) -> None:
         """End the jobs that have run for longer than they asked for."""

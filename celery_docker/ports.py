@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from celery_docker import lifecycle, plan
 from celery_docker.container import Container, Frame, Usage
-from celery_docker.store import Claim
+from celery_docker.store import ANY_TIME, Claim, Taken, Term
 
 
 class LogStream(Protocol):
@@ -38,7 +38,16 @@ class Engine(Protocol):
 class Records(Protocol):
     """What is asked of the job records."""
 
-    def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim: ...
+    def claim(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        queue: str,
+        envelope: Mapping[str, Any],
+        taken: Taken | None = None,
+        term: Term = ANY_TIME,
+    ) -> Claim: ...
     def owned(self, host: str) -> Mapping[str, Mapping[str, Any] | None]: ...
     def update(
         self,
@@ -59,7 +68,7 @@ class Records(Protocol):
         *,
         host: str,
         fence: int,
-        due_at: float,
+        delay_s: float,
         queue: str,
         envelope: Mapping[str, Any],
         tally: lifecycle.Tally,

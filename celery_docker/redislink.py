@@ -100,6 +100,7 @@ def source(name: str) -> str:
 
 def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:
     text = str(exc)
-    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+    # The last is what a script says that may not do what it does.
+    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "The user executing the script")):
         return errors.StoreRefused(f"Redis at {where} refuses: {text}; check the user and password in the URL")
     return errors.StoreAway(f"Redis at {where} cannot do it now: {text}")

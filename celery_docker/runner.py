@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,7 +71,12 @@ class Runner:
         try:
             claim = self.patience.until_stored(
                 lambda: self.records.claim(
-                    delivery.job_id, host=self.host, queue=delivery.queue, envelope=delivery.envelope
+                    delivery.job_id,
+                    host=self.host,
+                    queue=delivery.queue,
+                    envelope=delivery.envelope,
+                    taken=delivery.taken,
+                    term=delivery.term,
                 )
             )
         except BaseException:
@@ -84,7 +88,7 @@ class Runner:
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
         if claim.cancel_reason is not None:
-            job.order = Order(Cause.CANCELLED, claim.cancel_reason, _now())
+            job.order = Order(claim.cancel_cause, claim.cancel_reason, _now())
         with self._changed:
             self._in_hand[delivery.job_id] = job
         return job
@@ -162,7 +166,6 @@ class Runner:
 
     def _retry(self, job: Job, outcome: Outcome, decision: lifecycle.Retry, announcer: Announcer) -> LetGo:
         sentence = f"attempt {job.attempt.number}: {outcome.reason}; again in {decision.delay_s} s"
-        due_at = time.time() + decision.delay_s
         # Before the record: afterwards another host may already have more to tell.
         announcer.retrying(sentence)
         with self._changed:
@@ -172,7 +175,7 @@ class Runner:
                 job.job_id,
                 host=self.host,
                 fence=job.claim.fence,
-                due_at=due_at,
+                delay_s=decision.delay_s,
                 queue=job.delivery.queue,
                 envelope=message.redelivery(job.delivery.envelope, _new_tag()),
                 tally=decision.tally,

@@ -9,11 +9,10 @@ every script may be said twice.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery_docker import errors, keys, lifecycle, redislink
 
@@ -39,22 +38,30 @@ class Claim:
     attempts: tuple[Mapping[str, Any], ...] = ()
     receipt: Mapping[str, Any] | None = None
     cancel_reason: str | None = None
+    cancel_cause: lifecycle.Cause = lifecycle.Cause.CANCELLED
+
+
+class Taken(NamedTuple):
+    """A message of this host that nobody has claimed yet: the list it came from, and its bytes."""
+
+    source: str
+    text: bytes
 
 
 @dataclass(frozen=True)
-class Cancelled:
-    """A job that is to end and has not; `envelope` is None where only its id is known."""
+class Term:
+    """When a message may be run, in seconds since the epoch; None: any time."""
 
-    job_id: str
-    state: str
-    reason: str
-    queue: str
-    envelope: Mapping[str, Any] | None
+    not_before: float | None = None
+    not_after: float | None = None
+
+
+ANY_TIME = Term()
 
 
 @dataclass(frozen=True)
 class Store:
-    """The records, seen by one host. Times are seconds since the epoch, by the caller's clock."""
+    """The records. Every time in them is by Redis' own clock, in seconds since the epoch: those of hosts differ."""
 
     link: redislink.Link
 
@@ -62,15 +69,41 @@ class Store:
         """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
         self.link.check()
 
-    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
-        """Write a new job's record and publish its message, in one step; False if the id is known already."""
-        touched = [keys.job(job_id), keys.INDEX]
-        return bool(self.link.call("submit", touched, [job_id, time.time(), queue, _dump(envelope), _dump(spec)]))
+    def submit(
+        self,
+        job_id: str,
+        *,
+        queue: str,
+        envelope: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        expires_s: float | None = None,
+    ) -> bool:
+        """Write a new job's record and publish its message, in one step; False if the id is known already.
 
-    def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim:
-        """Decide in Redis whose job this is, and take it if it is free; what was taken already is to be adopted."""
-        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED]
-        return _claim(self.link.call("claim", touched, [job_id, host, time.time(), queue, _dump(envelope)]))
+        `queue` is the Redis list; a job that has not started after `expires_s` seconds will not.
+        """
+        touched = [keys.job(job_id), keys.INDEX, keys.WAITING, keys.EXPIRING]
+        args = [job_id, queue, _dump(envelope), _dump(spec), "" if expires_s is None else expires_s]
+        return bool(self.link.call("submit", touched, args))
+
+    def claim(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        queue: str,
+        envelope: Mapping[str, Any],
+        taken: Taken | None = None,
+        term: Term = ANY_TIME,
+    ) -> Claim:
+        """Decide in Redis whose job this is, and take it if it is free; what was taken already is to be adopted.
+
+        In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says.
+        """
+        source, text = taken or ("", "")
+        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
+        args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
+        return _claim(self.link.call("claim", [*touched, keys.taken(host, source)], args))
 
     def update(
         self,
@@ -85,13 +118,13 @@ class Store:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
         pairs = [part for pair in values.items() for part in pair]
         touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host)]
-        args = [host, fence, job_id, time.time(), queue, _dump(envelope), *pairs]
+        args = [host, fence, job_id, queue, _dump(envelope), *pairs]
         self._owned(self.link.call("update", touched, args), job_id)
 
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended. Raises `Fenced` if it is not this host's."""
         touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.CANCELLING]
-        args = [host, fence, job_id, time.time(), state.value, _dump(receipt)]
+        args = [host, fence, job_id, state.value, _dump(receipt)]
         self._owned(self.link.call("finish", touched, args), job_id)
 
     def requeue(
@@ -100,55 +133,26 @@ class Store:
         *,
         host: str,
         fence: int,
-        due_at: float,
+        delay_s: float,
         queue: str,
         envelope: Mapping[str, Any],
         tally: lifecycle.Tally,
         attempts: tuple[Mapping[str, Any], ...],
     ) -> None:
-        """Give a job back to its queue, not before `due_at`. Raises `Fenced` if it is not this host's."""
+        """Give a job back to its queue, to be tried again after `delay_s`. Raises `Fenced` if it is not this host's."""
         touched = [keys.job(job_id), keys.host_jobs(host), keys.DELAYED]
-        args = [host, fence, job_id, due_at, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
+        args = [host, fence, job_id, delay_s, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
         args.append(len(attempts))
         self._owned(self.link.call("requeue", touched, args), job_id)
 
     def cancel(self, job_id: str, *, reason: str) -> str:
         """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
         touched = [keys.job(job_id), keys.INDEX, keys.DELAYED, keys.CANCELLING]
-        return str(self.link.call("cancel", touched, [job_id, time.time(), reason]))
-
-    def cancelling(self) -> list[Cancelled]:
-        """Return the jobs that are to end and have not ended."""
-        fields = ("state", "cancel_reason", "queue", "message")
-        with self.link.translated():
-            job_ids = sorted(self.link.client.smembers(keys.CANCELLING))
-            with self.link.client.pipeline(transaction=False) as pipeline:
-                for job_id in job_ids:
-                    pipeline.hmget(keys.job(job_id), fields)
-                rows = pipeline.execute() if job_ids else []
-        return [
-            Cancelled(job_id, state or "", reason or "", queue or "", json.loads(text) if text else None)
-            for job_id, (state, reason, queue, text) in zip(job_ids, rows, strict=True)
-        ]
+        return str(self.link.call("cancel", touched, [job_id, reason]))
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         """Let go of a job whose result is stored and whose container is gone."""
         self.link.call("settle", [keys.job(job_id), keys.host_jobs(host)], [job_id, retention_s])
-
-    def publish_due(self, now: float, limit: int = 1000) -> int:
-        """Put the messages of delayed jobs that are due back into their queues; return how many."""
-        with self.link.translated():
-            due = self.link.client.zrange(keys.DELAYED, "-inf", now, byscore=True, offset=0, num=limit)
-        return sum(int(self.link.call("publish", [keys.job(job_id), keys.DELAYED], [job_id])) for job_id in due)
-
-    def forget_expired(self, before: float, limit: int = 1000) -> int:
-        """Drop index entries older than `before` whose records have expired; return how many."""
-        with self.link.translated():
-            old = self.link.client.zrange(keys.INDEX, "-inf", before, byscore=True, offset=0, num=limit)
-            gone = [job_id for job_id in old if not self.link.client.exists(keys.job(job_id))]
-            if gone:
-                self.link.client.zrem(keys.INDEX, *gone)
-        return len(gone)
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
@@ -184,7 +188,7 @@ def connect(url: str, *, connections: int | None = None) -> Store:
 
 
 def _claim(row: list[str]) -> Claim:
-    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason = row
+    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason, cancel_cause = row
     return Claim(
         verdict=Verdict(verdict),
         fence=int(fence or 0),
@@ -194,7 +198,12 @@ def _claim(row: list[str]) -> Claim:
         attempts=tuple(json.loads(attempts)) if attempts else (),
         receipt=json.loads(receipt) if receipt else None,
         cancel_reason=cancel_reason or None,
+        cancel_cause=lifecycle.Cause(cancel_cause or lifecycle.Cause.CANCELLED),
     )
+
+
+def _or_blank(value: float | None) -> float | str:
+    return "" if value is None else value
 
 
 def _dump(value: Any) -> str:

@@ -10,21 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from threading import Thread
 from typing import Any
 
 from celery import Task, bootsteps, states
+from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import Ignore
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
-from celery_docker import errors, jobspec, message
+from celery_docker import errors, jobspec, message, transport
 from celery_docker import receipt as receipts
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import State
 from celery_docker.runner import Ended, Runner
+from celery_docker.store import Term
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +35,20 @@ log = logging.getLogger(__name__)
 class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
     """A delivered message, claimed when a slot accepts it: Celery's documented hook for custom requests."""
 
+    @property
+    def eta(self) -> None:
+        """Nothing for Celery: it would keep the message in memory. `_term` has it."""
+
+    @property
+    def expires(self) -> None:
+        """Nothing for Celery, which would not tell the record. `_term` has it."""
+
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Claim the job, then acknowledge its message."""
         if _is_storable(self.id):
-            self.request_dict["job"] = self.task.runner.claim(self._delivery())
+            job = self.request_dict["job"] = self.task.runner.claim(self._delivery())
+            if job is not None:
+                transport.claimed(self.message)
         else:
             log.error("a message with the id %r was dropped: it is not valid Unicode", self.id)
         super().on_accepted(pid, time_accepted)
@@ -48,6 +61,8 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
             kwargs=self.kwargs,
             queue=message.queue_key(self._queue(), self.delivery_info["priority"]),
             envelope=envelope,
+            taken=transport.taken_of(self.message),
+            term=Term(_epoch(self._eta), _epoch(self._expires)),
         )
 
     def _queue(self) -> str:
@@ -96,16 +111,26 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise errors.JobFailed(receipts.complaint(end.receipt))
         return dict(end.receipt)
 
-    def cancel_queued(self, delivery: Delivery) -> None:
-        """End a cancelled job that no slot has taken; its message, if there is one, will find it ended."""
+    def conclude(self, delivery: Delivery) -> None:
+        """Bring a job to its end that needs no slot for it: one that is not to run, or has ended and was not told."""
         job = self.runner.claim(delivery)
         if job is None:
             return
         end = self.runner.run(job, _Silence())
         if isinstance(end, Ended):
             log.info("%s", end.sentence, extra={"job": job.job_id})
-            self.backend.mark_as_revoked(job.job_id, end.sentence)
+            self._tell(end, job.job_id)
         self.runner.done(job, settled=isinstance(end, Ended))
+
+    def _tell(self, end: Ended, job_id: str) -> None:
+        request = Context(id=job_id, receipt=end.receipt)
+        if end.state is State.CANCELLED:
+            self.backend.mark_as_revoked(job_id, end.sentence, request=request)
+        elif end.state is State.SUCCEEDED:
+            self.backend.mark_as_done(job_id, dict(end.receipt), request=request)
+        else:
+            failure = errors.JobFailed(receipts.complaint(end.receipt))
+            self.backend.mark_as_failure(job_id, failure, request=request)
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Let go of the job: its result is stored."""
@@ -219,6 +244,10 @@ def revoke_command(cancel: Callable[[str, str], object]) -> Callable[..., dict[s
         return {"ok": f"cancelling {', '.join(job_ids)}"}
 
     return revoke
+
+
+def _epoch(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment is not None else None
 
 
 def _is_storable(job_id: str) -> bool:

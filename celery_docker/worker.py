@@ -35,7 +35,9 @@ from celery_docker import (
     settings,
     store,
     systemd,
+    upkeep,
 )
+from celery_docker.gate import Gate
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,19 +93,20 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         patience=patience.Patience(),
     )
     jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
-    application = app.make(chosen, jobs)
+    gate = Gate()
+    application = app.make(chosen, jobs, gate)
     background = node.Node(
         jobs,
-        records,
+        upkeep.Upkeep(records.link),
         docker,
         slots=slots,
         retention_s=chosen.retention_s,
         environ=environ,
-        cancel_queued=application.tasks[jobspec.TASK_NAME].cancel_queued,
+        conclude=application.tasks[jobspec.TASK_NAME].conclude,
     )
     background.start()
     try:
-        return _consume(application, chosen, slots, jobs, background)
+        return _consume(application, chosen, slots, jobs, background, gate)
     finally:
         background.stop()
 
@@ -114,11 +117,11 @@ def _stop_patience_s(chosen: settings.Settings) -> float:
 
 
 def _consume(
-    application: Celery, chosen: settings.Settings, slots: int, jobs: runner.Runner, background: node.Node
+    application: Celery, chosen: settings.Settings, slots: int, jobs: runner.Runner, background: node.Node, gate: Gate
 ) -> int:
     def ready(sender: object, **_: object) -> None:
         log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
-        leaving = drain.Drain(jobs, background, sender, lambda: _stop_patience_s(chosen))
+        leaving = drain.Drain(jobs, background, sender, gate, lambda: _stop_patience_s(chosen))
         signal.signal(signal.SIGTERM, lambda *_: leaving.give(drain.Order.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.give(drain.Order.HAND_OVER))
         background.serving()

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors, lifecycle
-from celery_docker.store import Cancelled, Claim, Verdict
+from celery_docker.store import ANY_TIME, Claim, Taken, Term, Verdict
+from celery_docker.upkeep import Cancelled
 
 
 @dataclass
@@ -22,8 +23,9 @@ class FakeRecords:
     """Redis in memory.
 
     `failures` are raised by the next calls of a method, in order; `calls` lists the names of the methods called.
-    `queues` holds the published envelopes of each list, newest first, `delayed` the jobs that wait and until when,
-    `owned` each host's jobs, `expiry` the seconds that a finished job's record is kept.
+    `queues` holds the published envelopes of each list, newest first, `waiting` the jobs whose message is in one,
+    `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
+    jobs, `taken` its unclaimed messages, `expiry` the seconds that a finished job's record is kept.
     """
 
     clock: Callable[[], float] = time.time
@@ -33,12 +35,23 @@ class FakeRecords:
     index: dict[str, float] = field(default_factory=dict)
     in_hand: dict[str, set[str]] = field(default_factory=dict)
     delayed: dict[str, float] = field(default_factory=dict)
+    waiting: dict[str, float] = field(default_factory=dict)
+    expiring: dict[str, float] = field(default_factory=dict)
+    taken: dict[str, list[Taken]] = field(default_factory=dict)
     marked: set[str] = field(default_factory=set)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    def submit(
+        self,
+        job_id: str,
+        *,
+        queue: str,
+        envelope: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        expires_s: float | None = None,
+    ) -> bool:
         with self._call("submit"):
             if job_id in self.jobs:
                 return False
@@ -52,12 +65,27 @@ class FakeRecords:
                 "message": json.dumps(envelope),
                 "spec": json.dumps(spec),
             }
+            if expires_s is not None:
+                self.jobs[job_id]["expires_at"] = repr(now + expires_s)
+                self.expiring[job_id] = now + expires_s
             self.index[job_id] = now
+            self.waiting[job_id] = now
             self._push(queue, json.dumps(envelope))
             return True
 
-    def claim(self, job_id: str, *, host: str, queue: str, envelope: Mapping[str, Any]) -> Claim:
+    def claim(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        queue: str,
+        envelope: Mapping[str, Any],
+        taken: Taken | None = None,
+        term: Term = ANY_TIME,
+    ) -> Claim:
         with self._call("claim"):
+            if taken is not None and taken in self.taken.get(host, []):
+                self.taken[host].remove(taken)
             if job_id not in self.jobs:
                 self.jobs[job_id] = {"state": "queued", "queue": queue, "message": json.dumps(envelope)}
                 self.index[job_id] = self.clock()
@@ -66,15 +94,36 @@ class FakeRecords:
                 if job["owner"] != host or job_id not in self.in_hand.get(host, set()):
                     return self._answer(Verdict.DROP, job)
                 return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
-            if "cancelled_at" in job:
-                self.delayed.pop(job_id, None)
-            elif job_id in self.delayed:
+            if "cancelled_at" not in job and (job_id in self.delayed or self._must_wait(job_id, job, term)):
                 return self._answer(Verdict.DROP, job)
+            for one in (self.delayed, self.waiting, self.expiring):
+                one.pop(job_id, None)
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
             job["fence"] = str(int(job.get("fence", 0)) + 1)
             job["attempt"] = str(int(job.get("attempt", 0)) + 1)
             self.in_hand.setdefault(host, set()).add(job_id)
             return self._answer(Verdict.RUN, job)
+
+    def _must_wait(self, job_id: str, job: dict[str, str], term: Term) -> bool:
+        now = self.clock()
+        expires_at = float(job["expires_at"]) if "expires_at" in job else term.not_after
+        if int(job.get("attempt", 0)) > 0:
+            return False
+        if expires_at is not None and expires_at <= now:
+            self._mark_expired(job)
+            return False
+        if term.not_before is None or term.not_before <= now:
+            return False
+        self.delayed[job_id] = term.not_before
+        self.waiting.pop(job_id, None)
+        if expires_at is not None:
+            job["expires_at"] = repr(expires_at)
+            self.expiring[job_id] = expires_at
+        return True
+
+    def _mark_expired(self, job: dict[str, str]) -> None:
+        reason = "no host had a free slot for it before it expired"
+        job |= {"cancelled_at": repr(self.clock()), "cancel_cause": "expired", "cancel_reason": reason}
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         with self._call("owned"):
@@ -128,7 +177,10 @@ class FakeRecords:
     def _cancelled(self, job_id: str, job: dict[str, str]) -> Cancelled:
         text = job.get("message")
         envelope = json.loads(text) if text else None
-        return Cancelled(job_id, job.get("state", ""), job.get("cancel_reason", ""), job.get("queue", ""), envelope)
+        cause = job.get("cancel_cause", "cancelled")
+        return Cancelled(
+            job_id, job.get("state", ""), job.get("cancel_reason", ""), job.get("queue", ""), envelope, cause
+        )
 
     def requeue(
         self,
@@ -136,7 +188,7 @@ class FakeRecords:
         *,
         host: str,
         fence: int,
-        due_at: float,
+        delay_s: float,
         queue: str,
         envelope: Mapping[str, Any],
         tally: lifecycle.Tally,
@@ -160,7 +212,7 @@ class FakeRecords:
             }
             job.setdefault("attempt", str(len(attempts)))
             self.in_hand.get(host, set()).discard(job_id)
-            self.delayed[job_id] = due_at
+            self.delayed[job_id] = self.clock() + delay_s
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         with self._call("settle"):
@@ -168,15 +220,27 @@ class FakeRecords:
             if "receipt" in self.jobs.get(job_id, {}):
                 self.expiry[job_id] = retention_s
 
-    def publish_due(self, now: float, limit: int = 1000) -> int:
-        with self._call("publish_due"):
-            due = sorted((at, job_id) for job_id, at in self.delayed.items() if at <= now)[:limit]
-            return sum(self._publish(job_id) for _, job_id in due)
+    def now(self) -> float:
+        with self._call("now"):
+            return self.clock()
 
-    def forget_expired(self, before: float, limit: int = 1000) -> int:
+    def publish_due(self, now: float) -> int:
+        with self._call("publish_due"):
+            return sum(self._publish(job_id) for job_id in _up_to(self.delayed, now))
+
+    def expire_due(self, now: float) -> int:
+        with self._call("expire_due"):
+            return sum(self._expire(job_id) for job_id in _up_to(self.expiring, now))
+
+    def republish(self, before: float) -> int:
+        with self._call("republish"):
+            listed = {json.loads(text)["headers"]["id"] for texts in self.queues.values() for text in texts}
+            missing = [job_id for job_id in _up_to(self.waiting, before) if job_id not in listed]
+            return sum(self._republish(job_id) for job_id in missing)
+
+    def forget_expired(self, before: float) -> int:
         with self._call("forget_expired"):
-            old = sorted((at, job_id) for job_id, at in self.index.items() if at <= before)[:limit]
-            gone = [job_id for _, job_id in old if job_id not in self.jobs]
+            gone = [job_id for job_id in _up_to(self.index, before) if job_id not in self.jobs]
             for job_id in gone:
                 del self.index[job_id]
             return len(gone)
@@ -214,6 +278,26 @@ class FakeRecords:
         if job.get("state") != "queued":
             return 0
         self._push(job["queue"], job["message"])
+        self.waiting[job_id] = self.clock()
+        return 1
+
+    def _expire(self, job_id: str) -> int:
+        del self.expiring[job_id]
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued" or int(job.get("attempt", 0)) > 0 or "cancelled_at" in job:
+            return 0
+        self._mark_expired(job)
+        self.delayed.pop(job_id, None)
+        self.marked.add(job_id)
+        return 1
+
+    def _republish(self, job_id: str) -> int:
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued":
+            del self.waiting[job_id]
+            return 0
+        self.queues.setdefault(job["queue"], []).append(job["message"])
+        self.waiting[job_id] = self.clock()
         return 1
 
     def _push(self, queue: str, envelope: str) -> None:
@@ -229,4 +313,9 @@ class FakeRecords:
             attempts=tuple(json.loads(job.get("attempts", "[]"))),
             receipt=json.loads(job["receipt"]) if "receipt" in job else None,
             cancel_reason=job.get("cancel_reason"),
+            cancel_cause=lifecycle.Cause(job.get("cancel_cause", "cancelled")),
         )
+
+
+def _up_to(index: Mapping[str, float], moment: float) -> list[str]:
+    return [job_id for at, job_id in sorted((at, job_id) for job_id, at in index.items()) if at <= moment]

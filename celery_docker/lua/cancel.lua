@@ -1,16 +1,17 @@
 -- A job is not wanted any more: a mark in its record, which every worker looks for. One that has ended stays as it is.
--- KEYS: job, index, delayed, cancelling.  ARGV: job id, now, reason.
+-- KEYS: job, index, delayed, cancelling.  ARGV: job id, reason.
 -- Returns the state it was in; 'unknown' for a job whose message alone may exist, which will then run nothing.
+local now = redis.call('TIME')[1]
 if redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
   return redis.call('HGET', KEYS[1], 'state')
 end
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued')
-  redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+  redis.call('ZADD', KEYS[2], now, ARGV[1])
 end
-redis.call('HSETNX', KEYS[1], 'cancelled_at', ARGV[2])
-redis.call('HSETNX', KEYS[1], 'cancel_reason', ARGV[3])
+redis.call('HSETNX', KEYS[1], 'cancelled_at', now)
+redis.call('HSETNX', KEYS[1], 'cancel_reason', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('SADD', KEYS[4], ARGV[1])
 return state or 'unknown'

@@ -1,22 +1,30 @@
--- A message has reached a free slot of a host: whose job is it?
--- KEYS: job, index, the host's jobs, delayed.  ARGV: job id, host, now, queue list, envelope.
--- Returns {verdict, fence, attempt, exits, host faults, submitted_at, attempts, receipt, cancel reason};
--- an unknown one is ''.
+-- A message has reached a free slot of a host: whose job is it? Whatever the answer, the message is done with.
+-- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages.
+-- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds).
+-- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
+-- attempts, receipt, cancel reason, cancel cause}.
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+
 local function answer(verdict)
   local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts', 'receipt',
-    'cancel_reason')
+    'cancel_reason', 'cancel_cause')
   local row = {verdict}
-  for i = 1, 8 do
+  for i = 1, 9 do
     row[i + 1] = job[i] or ''
   end
   return row
 end
 
+if ARGV[5] ~= '' then
+  redis.call('LREM', KEYS[7], 1, ARGV[5])
+end
+
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   -- A plain Celery client wrote only the message; the record begins here.
-  redis.call('HSET', KEYS[1], 'state', 'queued', 'queue', ARGV[4], 'message', ARGV[5])
-  redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+  redis.call('HSET', KEYS[1], 'state', 'queued', 'queue', ARGV[3], 'message', ARGV[4])
+  redis.call('ZADD', KEYS[2], now, ARGV[1])
   state = 'queued'
 end
 
@@ -30,13 +38,32 @@ if state ~= 'queued' then
   return answer('adopt')
 end
 
-if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 1 then
-  redis.call('ZREM', KEYS[4], ARGV[1])
-elseif redis.call('ZSCORE', KEYS[4], ARGV[1]) then
-  -- It waits for its retry: this is a second copy of the message, the one that counts comes later.
-  return answer('drop')
+if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
+  if redis.call('ZSCORE', KEYS[4], ARGV[1]) then
+    -- It waits for its time: this is a second copy of the message, the one that counts comes later.
+    return answer('drop')
+  end
+  if tonumber(redis.call('HGET', KEYS[1], 'attempt') or 0) == 0 then
+    local expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or ARGV[7])
+    if expires_at and expires_at <= now then
+      redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'expired',
+        'cancel_reason', 'no host had a free slot for it before it expired')
+    elseif ARGV[6] ~= '' and tonumber(ARGV[6]) > now then
+      redis.call('ZADD', KEYS[4], ARGV[6], ARGV[1])
+      redis.call('ZREM', KEYS[5], ARGV[1])
+      if expires_at then
+        redis.call('HSET', KEYS[1], 'expires_at', expires_at)
+        redis.call('ZADD', KEYS[6], expires_at, ARGV[1])
+      end
+      return answer('drop')
+    end
+  end
 end
-redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', ARGV[3])
+
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', now)
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('SADD', KEYS[3], ARGV[1])

@@ -1,5 +1,5 @@
 -- A job's waiting time is over: its message goes back to its queue. Whoever comes second finds nothing to do.
--- KEYS: job, delayed.  ARGV: job id.
+-- KEYS: job, delayed, waiting.  ARGV: job id.
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end
@@ -8,4 +8,5 @@ if job[1] ~= 'queued' then
   return 0
 end
 redis.call('LPUSH', job[2], job[3])
+redis.call('ZADD', KEYS[3], redis.call('TIME')[1], ARGV[1])
 return 1

@@ -1,7 +1,7 @@
--- The owner gives the job back, to be tried again later. Saying it twice is the same as once.
+-- The owner gives the job back, to be tried again later, by Redis' clock. Saying it twice is the same as once.
 -- A record that Redis has lost is begun again.
 -- KEYS: job, the host's jobs, delayed.
--- ARGV: host, fence, job id, due at, envelope, exits, host faults, attempts, queue list, number of attempts.
+-- ARGV: host, fence, job id, delay in seconds, envelope, exits, host faults, attempts, queue list, number of attempts.
 -- Returns 1, or 0 for a stranger.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'released')
 if job[4] == ARGV[2] then
@@ -16,5 +16,5 @@ redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'fence', ARGV[2], 'r
   'exits', ARGV[6], 'host_faults', ARGV[7], 'attempts', ARGV[8])
 redis.call('HSETNX', KEYS[1], 'attempt', ARGV[10])
 redis.call('SREM', KEYS[2], ARGV[3])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[3])
+redis.call('ZADD', KEYS[3], redis.call('TIME')[1] + ARGV[4], ARGV[3])
 return 1

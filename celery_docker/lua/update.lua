@@ -1,15 +1,15 @@
 -- The owner adds to what is known of a job that has not ended.
 -- A record that Redis has lost is begun again: the job runs on all the same.
 -- KEYS: job, index, the host's jobs.
--- ARGV: host, fence, job id, now, queue list, envelope, then field, value, field, value...
+-- ARGV: host, fence, job id, queue list, envelope, then field, value, field, value...
 -- Returns 1, or 0 for somebody who is not the owner.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt')
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2], 'queue', ARGV[5], 'message', ARGV[6])
-  redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2], 'queue', ARGV[4], 'message', ARGV[5])
+  redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[3])
   redis.call('SADD', KEYS[3], ARGV[3])
 elseif job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3] then
   return 0
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 return 1

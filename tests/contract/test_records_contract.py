@@ -16,8 +16,8 @@ import celery
 import pytest
 import redis
 
-from celery_docker import errors, keys, message, ports, store
-from celery_docker.lifecycle import State, Tally
+from celery_docker import errors, keys, message, ports, store, upkeep
+from celery_docker.lifecycle import Cause, State, Tally
 from celery_docker.node import Housekeeping
 from celery_docker.store import Claim, Verdict
 from tests import services
@@ -32,15 +32,23 @@ RECEIPT: dict[str, Any] = {
     "exit_code": 0,
     "attempts": [{"attempt": 1}],
 }
+LATE = 1e12
 LATER: dict[str, Any] = {"id": "j1", "state": "error", "output": "", "exit_code": None, "attempts": []}
 
 
-class Records(ports.Records, Housekeeping, Protocol):
-    """All that is asked of the records, by the runner, the node and the submitter."""
+class Records(ports.Records, Protocol):
+    """All that is asked of the records, by the runner and the submitter."""
 
-    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool: ...
+    def submit(
+        self,
+        job_id: str,
+        *,
+        queue: str,
+        envelope: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        expires_s: float | None = None,
+    ) -> bool: ...
     def record(self, job_id: str) -> dict[str, str]: ...
-    def cancelling(self) -> list[store.Cancelled]: ...
 
 
 class World(Protocol):
@@ -48,18 +56,23 @@ class World(Protocol):
 
     @property
     def records(self) -> Records: ...
+    @property
+    def upkeep(self) -> Housekeeping: ...
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]: ...
     def owned(self, host: str) -> set[str]: ...
-    def waiting(self) -> dict[str, float]: ...
+    def delayed(self) -> dict[str, float]: ...
     def indexed(self) -> set[str]: ...
     def kept_for_s(self, job_id: str) -> int | None: ...
     def lose(self, job_id: str) -> None: ...
     def lose_everything(self) -> None: ...
+    def empty(self) -> None: ...
+    def hand_over(self, host: str, taken: store.Taken) -> None: ...
+    def taken(self, host: str) -> list[bytes]: ...
 
 
 class FakeWorld:
     def __init__(self) -> None:
-        self.records = FakeRecords()
+        self.upkeep = self.records = FakeRecords()
 
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
         return [json.loads(text) for text in self.records.queues.get(queue, [])]
@@ -67,7 +80,7 @@ class FakeWorld:
     def owned(self, host: str) -> set[str]:
         return set(self.records.in_hand.get(host, set()))
 
-    def waiting(self) -> dict[str, float]:
+    def delayed(self) -> dict[str, float]:
         return dict(self.records.delayed)
 
     def indexed(self) -> set[str]:
@@ -86,10 +99,20 @@ class FakeWorld:
         self.records.delayed.clear()
         self.records.queues.clear()
 
+    def empty(self) -> None:
+        self.records.queues.clear()
+
+    def hand_over(self, host: str, taken: store.Taken) -> None:
+        self.records.taken.setdefault(host, []).append(taken)
+
+    def taken(self, host: str) -> list[bytes]:
+        return [taken.text for taken in self.records.taken.get(host, [])]
+
 
 class RedisWorld:
     def __init__(self, server: services.RedisServer) -> None:
         self.records = store.connect(server.url)
+        self.upkeep = upkeep.Upkeep(self.records.link)
         self._client: Any = server.client(decode_responses=True)
 
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
@@ -98,7 +121,7 @@ class RedisWorld:
     def owned(self, host: str) -> set[str]:
         return set(self._client.smembers(keys.host_jobs(host)))
 
-    def waiting(self) -> dict[str, float]:
+    def delayed(self) -> dict[str, float]:
         return dict(self._client.zrange(keys.DELAYED, 0, -1, withscores=True))
 
     def indexed(self) -> set[str]:
@@ -113,6 +136,15 @@ class RedisWorld:
 
     def lose_everything(self) -> None:
         self._client.flushdb()
+
+    def empty(self) -> None:
+        self._client.delete(QUEUE)
+
+    def hand_over(self, host: str, taken: store.Taken) -> None:
+        self._client.lpush(keys.taken(host, taken.source), taken.text)
+
+    def taken(self, host: str) -> list[bytes]:
+        return [text.encode() for text in self._client.lrange(keys.taken(host, QUEUE), 0, -1)]
 
     def close(self) -> None:
         self._client.flushdb()
@@ -135,12 +167,12 @@ def records(world: World) -> Records:
     return world.records
 
 
-def envelope(tag: str = "t1") -> dict[str, Any]:
-    return message.task_message("j1", {"image": "busybox"}, queue=QUEUE, tag=tag, origin="1@here")
+def envelope(tag: str = "t1", job_id: str = "j1") -> dict[str, Any]:
+    return message.task_message(job_id, {"image": "busybox"}, queue=QUEUE, tag=tag, origin="1@here")
 
 
 def submit(records: Records, job_id: str = "j1") -> bool:
-    return records.submit(job_id, queue=QUEUE, envelope=envelope(), spec={"image": "busybox"})
+    return records.submit(job_id, queue=QUEUE, envelope=envelope(job_id=job_id), spec={"image": "busybox"})
 
 
 def claim(records: Records, host: str = HOST, job_id: str = "j1") -> Claim:
@@ -151,12 +183,12 @@ def finish(records: Records, fence: int, host: str = HOST, receipt: Mapping[str,
     records.finish("j1", host=host, fence=fence, state=State(receipt["state"]), receipt=receipt)
 
 
-def requeue(records: Records, fence: int, host: str = HOST, due_at: float = 1000.0, exits: int = 1) -> None:
+def requeue(records: Records, fence: int, host: str = HOST, delay_s: float = 60.0, exits: int = 1) -> None:
     records.requeue(
         "j1",
         host=host,
         fence=fence,
-        due_at=due_at,
+        delay_s=delay_s,
         queue=QUEUE,
         envelope=envelope("t2"),
         tally=Tally(exits, 2),
@@ -271,19 +303,19 @@ def test_while_a_job_waits_for_its_retry_every_copy_is_dropped(records: Records)
     assert records.record("j1")["state"] == "queued"
 
 
-def test_fence_and_attempt_grow_with_each_run(records: Records) -> None:
+def test_fence_and_attempt_grow_with_each_run(world: World, records: Records) -> None:
     submit(records)
     for number, host in enumerate([HOST, OTHER, HOST], start=1):
         got = claim(records, host)
         assert (got.verdict, got.fence, got.attempt) == (Verdict.RUN, number, number)
         requeue(records, got.fence, host, exits=number)
-        assert records.publish_due(1000.0) == 1
+        assert world.upkeep.publish_due(LATE) == 1
 
 
-def test_a_claim_brings_what_earlier_attempts_left(records: Records) -> None:
+def test_a_claim_brings_what_earlier_attempts_left(world: World, records: Records) -> None:
     submit(records)
     requeue(records, claim(records).fence)
-    records.publish_due(1000.0)
+    world.upkeep.publish_due(LATE)
     got = claim(records, OTHER)
     assert got.tally == Tally(exits=1, host_faults=2)
     assert got.attempts == ({"attempt": 1, "host": HOST},)
@@ -337,20 +369,20 @@ def test_a_stranger_is_fenced(
     with pytest.raises(errors.Fenced, match="j1"):
         say(records, fence - late_by, host)
     assert records.record("j1") == before
-    assert world.waiting() == {}
+    assert world.delayed() == {}
     assert world.owned(HOST) == {"j1"}
 
 
 @pytest.mark.parametrize("say", STATEMENTS.values(), ids=STATEMENTS)
 def test_the_earlier_owner_is_fenced_once_somebody_else_runs_the_job(
-    records: Records, say: Callable[..., None]
+    world: World, records: Records, say: Callable[..., None]
 ) -> None:
     """A host that comes back finds that its job went on without it."""
     requeue(records, claim(records).fence)
-    records.publish_due(1000.0)
+    world.upkeep.publish_due(LATE)
     second = claim(records, OTHER)
     requeue(records, second.fence, OTHER)
-    records.publish_due(1000.0)
+    world.upkeep.publish_due(LATE)
     claim(records, OTHER)
     with pytest.raises(errors.Fenced):
         say(records, 1)
@@ -365,7 +397,7 @@ def test_after_the_end_nothing_changes_any_more(world: World, records: Records, 
     with pytest.raises(errors.Fenced):
         say(records, fence)
     assert records.record("j1") == before
-    assert world.waiting() == {}
+    assert world.delayed() == {}
 
 
 # The end
@@ -409,11 +441,12 @@ def test_settle_of_an_unknown_job_does_nothing(world: World, records: Records) -
 
 
 def test_requeue_gives_the_job_back(world: World, records: Records) -> None:
-    requeue(records, claim(records).fence, due_at=1234.5)
+    before = world.upkeep.now()
+    requeue(records, claim(records).fence, delay_s=1234.5)
     record = records.record("j1")
     assert record["state"] == "queued"
     assert (record["exits"], record["host_faults"]) == ("1", "2")
-    assert world.waiting() == {"j1": 1234.5}
+    assert before + 1233 < world.delayed()["j1"] <= world.upkeep.now() + 1234.5
     assert world.owned(HOST) == set()
     assert world.queued() == []
 
@@ -421,8 +454,9 @@ def test_requeue_gives_the_job_back(world: World, records: Records) -> None:
 def test_requeue_said_twice_is_the_same_as_once(world: World, records: Records) -> None:
     fence = claim(records).fence
     requeue(records, fence)
-    requeue(records, fence, due_at=5000.0, exits=7)
-    assert world.waiting() == {"j1": 1000.0}
+    before = world.delayed()
+    requeue(records, fence, delay_s=5000.0, exits=7)
+    assert world.delayed() == before
     assert records.record("j1")["exits"] == "1"
 
 
@@ -432,28 +466,30 @@ def test_requeue_repeated_after_its_message_was_published_does_not_delay_it_agai
     """The first answer was lost, and the repetition came late: the retry may be running already."""
     fence = claim(records).fence
     requeue(records, fence)
-    records.publish_due(1000.0)
+    world.upkeep.publish_due(LATE)
     requeue(records, fence)
-    assert world.waiting() == {}
+    assert world.delayed() == {}
     got = claim(records, OTHER)
     assert got.verdict is Verdict.RUN
     requeue(records, fence)
     assert records.record("j1")["owner"] == OTHER
-    assert world.waiting() == {}
+    assert world.delayed() == {}
 
 
-@pytest.mark.parametrize(("now", "published"), [(999.9, 0), (1000.0, 1), (1000.1, 1)])
-def test_a_delayed_job_is_published_when_it_is_due(world: World, records: Records, now: float, published: int) -> None:
-    requeue(records, claim(records).fence, due_at=1000.0)
-    assert records.publish_due(now) == published
+@pytest.mark.parametrize(("after_s", "published"), [(-0.1, 0), (0, 1), (0.1, 1)])
+def test_a_delayed_job_is_published_when_it_is_due(
+    world: World, records: Records, after_s: float, published: int
+) -> None:
+    requeue(records, claim(records).fence)
+    assert world.upkeep.publish_due(world.delayed()["j1"] + after_s) == published
     assert world.queued() == [envelope("t2")] * published
-    assert ("j1" in world.waiting()) is not bool(published)
+    assert ("j1" in world.delayed()) is not bool(published)
 
 
 def test_publishing_twice_publishes_once(world: World, records: Records) -> None:
     """Every worker does it, all the time."""
     requeue(records, claim(records).fence)
-    assert [records.publish_due(2000.0) for _ in range(3)] == [1, 0, 0]
+    assert [world.upkeep.publish_due(LATE) for _ in range(3)] == [1, 0, 0]
     assert len(world.queued()) == 1
 
 
@@ -463,7 +499,7 @@ def test_workers_that_publish_at_once_publish_once(world: World, records: Record
 
     def race(_number: int) -> int:
         barrier.wait(10)
-        return records.publish_due(2000.0)
+        return world.upkeep.publish_due(LATE)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(race, range(8))) == 1
@@ -477,13 +513,13 @@ def test_the_message_goes_back_to_the_queue_it_came_from(world: World, records: 
         "j1",
         host=HOST,
         fence=got.fence,
-        due_at=0.0,
+        delay_s=0.0,
         queue=key,
         envelope=envelope("t2"),
         tally=Tally(),
         attempts=(),
     )
-    records.publish_due(1.0)
+    world.upkeep.publish_due(LATE)
     assert world.queued(key) == [envelope("t2")]
     assert world.queued() == []
 
@@ -516,7 +552,7 @@ def test_a_job_whose_record_was_lost_is_tried_again(records: Records, world: Wor
     fence = claim(records).fence
     world.lose("j1")
     requeue(records, fence)
-    assert records.publish_due(1000.0) == 1
+    assert world.upkeep.publish_due(LATE) == 1
     assert world.queued() == [envelope("t2")]
     got = claim(records, OTHER)
     assert (got.verdict, got.tally) == (Verdict.RUN, Tally(1, 2))
@@ -540,9 +576,103 @@ def test_a_redis_that_lost_everything_learns_again_whose_job_it_is(
 def test_a_delayed_job_whose_record_was_lost_publishes_nothing(records: Records, world: World) -> None:
     requeue(records, claim(records).fence)
     world.lose("j1")
-    assert records.publish_due(1000.0) == 0
+    assert world.upkeep.publish_due(LATE) == 0
     assert world.queued() == []
-    assert world.waiting() == {}
+    assert world.delayed() == {}
+
+
+# Times: not before, not after
+
+
+def test_a_message_with_a_time_of_its_own_waits_for_it_in_the_records(world: World, records: Records) -> None:
+    at = world.upkeep.now() + 1000
+    for _ in range(2):
+        got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=store.Term(not_before=at))
+        assert got.verdict is Verdict.DROP
+    assert world.delayed() == {"j1": pytest.approx(at)}
+    assert world.owned(HOST) == set()
+    assert world.upkeep.publish_due(at - 1) == 0
+    assert world.upkeep.publish_due(at + 1) == 1
+    assert world.queued() == [envelope()]
+    past = store.Term(not_before=world.upkeep.now() - 1)
+    assert records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=past).verdict is Verdict.RUN
+
+
+def test_a_message_that_comes_too_late_is_claimed_to_be_ended(world: World, records: Records) -> None:
+    past = store.Term(not_after=world.upkeep.now() - 1)
+    got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=past)
+    assert (got.verdict, got.cancel_cause) == (Verdict.RUN, Cause.EXPIRED)
+    assert "expired" in str(got.cancel_reason)
+
+
+def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Records) -> None:
+    records.submit("j1", queue=QUEUE, envelope=envelope(), spec={}, expires_s=100)
+    now = world.upkeep.now()
+    assert world.upkeep.expire_due(now + 50) == 0
+    assert [world.upkeep.expire_due(now + 200) for _ in range(2)] == [1, 0]
+    (marked,) = world.upkeep.cancelling()
+    assert (marked.job_id, marked.state, marked.cause) == ("j1", "queued", "expired")
+    got = claim(records)
+    assert (got.verdict, got.cancel_cause) == (Verdict.RUN, Cause.EXPIRED)
+
+
+def test_a_job_that_has_started_in_time_does_not_expire(world: World, records: Records) -> None:
+    records.submit("j1", queue=QUEUE, envelope=envelope(), spec={}, expires_s=100)
+    requeue(records, claim(records).fence)
+    assert world.upkeep.expire_due(LATE) == 0
+    assert world.upkeep.publish_due(LATE) == 1
+    assert claim(records).cancel_reason is None
+
+
+def test_a_job_that_waits_for_its_time_can_expire(world: World, records: Records) -> None:
+    now = world.upkeep.now()
+    term = store.Term(not_before=now + 1000, not_after=now + 500)
+    records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=term)
+    assert world.upkeep.expire_due(now + 600) == 1
+    assert world.delayed() == {}
+    assert claim(records).cancel_cause is Cause.EXPIRED
+
+
+# Messages that went missing
+
+
+def test_a_job_whose_message_is_in_no_list_is_published_again(world: World, records: Records) -> None:
+    for job_id in ("j1", "j2", "j3"):
+        submit(records, job_id)
+    claim(records, job_id="j3")
+    world.empty()
+    assert world.upkeep.republish(world.upkeep.now() - 60) == 0, "it may be on its way"
+    assert world.upkeep.republish(LATE) == 2
+    assert len(world.queued()) == 2
+    assert world.upkeep.republish(LATE) == 0
+
+
+def test_a_job_whose_message_is_in_its_list_is_left_alone(world: World, records: Records) -> None:
+    submit(records)
+    assert world.upkeep.republish(LATE) == 0
+    assert len(world.queued()) == 1
+
+
+def test_a_job_that_waits_for_its_retry_is_not_missing(world: World, records: Records) -> None:
+    submit(records)
+    requeue(records, claim(records).fence)
+    world.empty()
+    assert world.upkeep.republish(LATE) == 0
+    assert world.upkeep.publish_due(LATE) == 1
+    world.empty()
+    assert world.upkeep.republish(LATE) == 1
+
+
+# Messages on their way
+
+
+def test_the_claim_takes_the_message_off_the_hosts_list(world: World, records: Records) -> None:
+    taken = store.Taken(QUEUE, json.dumps(envelope()).encode())
+    for verdict in (Verdict.RUN, Verdict.ADOPT):
+        world.hand_over(HOST, taken)
+        got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), taken=taken)
+        assert got.verdict is verdict
+        assert world.taken(HOST) == []
 
 
 # The index
@@ -552,10 +682,10 @@ def test_index_entries_are_dropped_once_their_records_have_expired(records: Reco
     for job_id in ("j1", "j2"):
         submit(records, job_id)
     world.lose("j1")
-    assert records.forget_expired(time.time() - 60) == 0, "too young to look at"
-    assert records.forget_expired(time.time() + 60) == 1
+    assert world.upkeep.forget_expired(time.time() - 60) == 0, "too young to look at"
+    assert world.upkeep.forget_expired(time.time() + 60) == 1
     assert world.indexed() == {"j2"}
-    assert records.forget_expired(time.time() + 60) == 0
+    assert world.upkeep.forget_expired(time.time() + 60) == 0
 
 
 # Only the real store: what can go wrong with a server
@@ -584,7 +714,12 @@ def test_a_server_that_is_gone_is_away_and_may_come_back(own_server: services.Re
     records = opened(own_server.url)
     submit(records)
     own_server.end()
-    for call in (records.check, lambda: claim(records), lambda: records.publish_due(0.0), lambda: records.record("j1")):
+    for call in (
+        records.check,
+        lambda: claim(records),
+        upkeep.Upkeep(records.link).now,
+        lambda: records.record("j1"),
+    ):
         with pytest.raises(errors.StoreAway) as caught:
             call()
         assert str(caught.value).startswith(f"cannot reach Redis at redis://:***@127.0.0.1:{own_server.port}/0: ")
@@ -682,20 +817,20 @@ def _pop(client: redis.Redis, queue: str) -> str:
 def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records, world: World) -> None:
     submit(records)
     assert records.cancel("j1", reason="not wanted") == "queued"
-    (cancelled,) = records.cancelling()
+    (cancelled,) = world.upkeep.cancelling()
     assert (cancelled.job_id, cancelled.state, cancelled.reason) == ("j1", "queued", "not wanted")
     assert cancelled.envelope == envelope()
     answer = claim(records)
     assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
     finish(records, answer.fence)
-    assert records.cancelling() == []
+    assert world.upkeep.cancelling() == []
 
 
 def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world: World) -> None:
     """It is not published any more, and a claim does not wait for its time."""
-    requeue(records, claim(records).fence, due_at=time.time() + 3600)
+    requeue(records, claim(records).fence, delay_s=3600)
     assert records.cancel("j1", reason="not wanted") == "queued"
-    assert world.waiting() == {}
+    assert world.delayed() == {}
     assert claim(records).cancel_reason == "not wanted"
 
 
@@ -703,17 +838,17 @@ def test_a_job_that_is_given_back_although_it_was_cancelled_does_not_wait(record
     """The mark came while its owner was about to try it again."""
     fence = claim(records).fence
     records.cancel("j1", reason="not wanted")
-    requeue(records, fence, due_at=time.time() + 3600)
+    requeue(records, fence, delay_s=3600)
     answer = claim(records)
     assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
-    assert world.waiting() == {}
+    assert world.delayed() == {}
 
 
 def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: World) -> None:
     update(records, claim(records).fence)
     assert records.cancel("j1", reason="first") == "running"
     assert records.cancel("j1", reason="second") == "running"
-    (cancelled,) = records.cancelling()
+    (cancelled,) = world.upkeep.cancelling()
     assert (cancelled.state, cancelled.reason) == ("running", "first")
     answer = claim(records)
     assert (answer.verdict, answer.cancel_reason) == (Verdict.ADOPT, "first")
@@ -722,13 +857,13 @@ def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: Wo
 def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
     finish(records, claim(records).fence)
     assert records.cancel("j1", reason="too late") == "succeeded"
-    assert records.cancelling() == []
+    assert world.upkeep.cancelling() == []
 
 
 def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, world: World) -> None:
     """A plain client wrote no record; when the message comes, the mark is there."""
     assert records.cancel("j1", reason="not wanted") == "unknown"
     assert world.indexed() == {"j1"}
-    (cancelled,) = records.cancelling()
+    (cancelled,) = world.upkeep.cancelling()
     assert (cancelled.state, cancelled.envelope) == ("queued", None)
     assert claim(records).cancel_reason == "not wanted"

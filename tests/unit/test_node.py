@@ -69,8 +69,8 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> node.Node:
     arguments: dict[str, Any] = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), **changed}
     environ = arguments.pop("environ", {})
     parts = (arguments["runner"], arguments["records"], arguments["observer"])
-    cancel_queued = arguments.pop("cancel_queued", lambda delivery: None)
-    return node.Node(*parts, slots=slots, retention_s=3600, environ=environ, cancel_queued=cancel_queued)
+    conclude = arguments.pop("conclude", lambda delivery: None)
+    return node.Node(*parts, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ ADAPTERS = {
     "cgroup",
     "logstream",
     "store",
+    "upkeep",
     "redislink",
     "systemd",
     "logfiles",
@@ -49,6 +50,7 @@ SHELL = {
     "node",
     "gate",
     "tasks",
+    "transport",
     "app",
     "worker",
     "client",
@@ -58,14 +60,19 @@ SHELL = {
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 
 # An adapter knows the core and nothing else of ours; these are adapters in several files.
-PARTS = {"engine": {"enginefault", "enginehttp", "cgroup", "logstream"}, "store": {"redislink"}, "hosts": {"redislink"}}
+PARTS = {
+    "engine": {"enginefault", "enginehttp", "cgroup", "logstream"},
+    "store": {"redislink"},
+    "upkeep": {"redislink"},
+    "hosts": {"redislink"},
+}
 
 # Who may import which library that is not ours.
 LIBRARIES = {
     "docker": {"engine"},
     "redis": {"redislink"},
     "celery": {"tasks", "app", "worker", "drain"},
-    "kombu": {"tasks", "app", "worker"},
+    "kombu": {"transport"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.
     "click": {"worker"},
 }

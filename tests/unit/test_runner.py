@@ -681,13 +681,13 @@ def test_a_dropped_delivery_does_not_block_the_job_for_later(bench: Bench) -> No
         JOB,
         host=OTHER,
         fence=claim.fence,
-        due_at=0,
+        delay_s=0,
         queue="celery",
         envelope=delivery.envelope,
         tally=Tally(exits=1),
         attempts=({"attempt": 1, "host": OTHER, "started_at": "2026-11-22T10:00:00.000Z"},),
     )
-    bench.records.publish_due(1)
+    bench.records.publish_due(LATE)
     assert [entry["host"] for entry in bench.ended().receipt["attempts"]] == [OTHER, HOST]
 
 

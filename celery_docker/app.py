@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
+from celery.apps.worker import Worker
+from celery.platforms import EX_FAILURE
 from celery.worker.control import Panel
 
 from celery_docker import jobspec, redislink, settings
 from celery_docker.gate import Gate
 from celery_docker.runner import Runner
 from celery_docker.tasks import Recovery, RunDocker, revoke_command
+
+log = logging.getLogger(__name__)
 
 _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
@@ -27,10 +33,22 @@ def make(chosen: settings.Settings, runner: Runner, gate: Gate) -> Celery:
     app.conf.update(_BASE, broker_url=url, broker_transport_options=options)
     app.conf.update(result_backend=f"celery_docker.tasks:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
+    app.Worker = app.subclass_with_self(Controller, name="Worker")
     app.register_task(RunDocker(runner))
     app.steps["consumer"].add(Recovery)
     Panel.data["revoke"] = revoke_command(runner.cancel)
     return app
+
+
+class Controller(Worker):  # type: ignore[misc]  # Celery ships no types
+    """Celery's worker, which does not wait for its jobs when it cannot go on: the next process takes them over."""
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """Stop as Celery does, or leave at once after an error that it calls unrecoverable."""
+        if exitcode == EX_FAILURE:
+            log.critical("the worker cannot go on and leaves; its containers run on, the next process takes them over")
+            os._exit(EX_FAILURE)
+        super().stop(in_sighandler, exitcode)
 
 
 def _split_tls(url: str) -> tuple[str, dict[str, Any] | None]:

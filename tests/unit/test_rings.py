@@ -26,6 +26,8 @@ CORE = {
     "message",
     "output",
     "receipt",
+    "rows",
+    "batch",
 }
 ADAPTERS = {
     "engine",
@@ -73,10 +75,12 @@ PURE: dict[str, set[str] | None] = {
     "base64": None,
     "collections": None,
     "collections.abc": None,
+    "csv": None,
     "dataclasses": None,
     "datetime": None,
     "enum": None,
     "fnmatch": {"fnmatchcase"},
+    "hashlib": None,
     "json": None,
     "math": None,
     "pathlib": {"PurePosixPath"},

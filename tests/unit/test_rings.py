@@ -28,6 +28,10 @@ CORE = {
     "receipt",
     "rows",
     "batch",
+    "exitcodes",
+    "tables",
+    "progress",
+    "clientconf",
 }
 ADAPTERS = {
     "engine",
@@ -89,6 +93,7 @@ PURE: dict[str, set[str] | None] = {
     "signal": None,
     "tomllib": None,
     "typing": None,
+    "unicodedata": None,
     "urllib.parse": None,
 }
 # Pure modules have impure corners: the clock, and the process's own signals.

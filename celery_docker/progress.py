@@ -73,7 +73,7 @@ def is_plain_line_due(
     ended = done(counts)
     if ended >= total:
         return last.done < ended
-    return ended - last.done >= max(1.0, total * _STEP) or now_s - last.at_s >= every_s
+    return ended - last.done >= total * _STEP or now_s - last.at_s >= every_s
 
 
 def summary(results: Sequence[Mapping[str, Any]], batch_id: str) -> list[str]:

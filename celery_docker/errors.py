@@ -6,6 +6,8 @@ that ends badly is not an exception but an `Outcome` (see `lifecycle`). The docs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CeleryDockerError(Exception):
     """celery-docker failed"""
@@ -20,6 +22,30 @@ class SettingsError(CeleryDockerError):
 
 class SpecError(CeleryDockerError):
     """the job's arguments are not usable; names the field, the value and what is allowed"""
+
+
+class BatchError(SpecError):
+    """some jobs of a batch are not usable; names the first ten of their problems, with line and column
+
+    One problem a line: the reader mends a file with it, where one line for all would be of no use.
+    """
+
+    SHOWN = 10
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        lines = list(problems[: self.SHOWN])
+        if len(problems) > self.SHOWN:
+            lines.append(f"and {len(problems) - self.SHOWN:,} more like these")
+        super().__init__("\n".join(lines))
+        self.problems = tuple(problems)
+
+
+class NoSuchJob(CeleryDockerError):
+    """no job has this id, or one that begins with it; list the jobs with: celery-docker ps --all"""
+
+
+class AmbiguousId(CeleryDockerError):
+    """several jobs have ids that begin with this; type more of it"""
 
 
 class PolicyError(CeleryDockerError):

@@ -27,6 +27,12 @@ CORE = {
     "message",
     "output",
     "receipt",
+    "rows",
+    "batch",
+    "exitcodes",
+    "tables",
+    "progress",
+    "clientconf",
 }
 ADAPTERS = {
     "engine",
@@ -83,10 +89,12 @@ PURE: dict[str, set[str] | None] = {
     "base64": None,
     "collections": None,
     "collections.abc": None,
+    "csv": None,
     "dataclasses": None,
     "datetime": None,
     "enum": None,
     "fnmatch": {"fnmatchcase"},
+    "hashlib": None,
     "json": None,
     "math": None,
     "pathlib": {"PurePosixPath"},
@@ -95,6 +103,7 @@ PURE: dict[str, set[str] | None] = {
     "signal": None,
     "tomllib": None,
     "typing": None,
+    "unicodedata": None,
     "urllib.parse": None,
 }
 # Pure modules have impure corners: the clock, and the process's own signals.

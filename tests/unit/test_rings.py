@@ -18,6 +18,7 @@ FOLDER = Path(celery_docker.__file__).parent
 CORE = {
     "errors",
     "container",
+    "values",
     "jobspec",
     "policy",
     "lifecycle",

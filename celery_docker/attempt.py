@@ -133,15 +133,26 @@ class Attempts:
         return self._start(job, container_id, resolved, announcer)
 
     def _create(self, job: Job, wanted: plan.ContainerPlan) -> str:
+        # A container that is there already is looked at, whatever its registry says today.
+        if wanted.pull == "always" and self.engine.inspect(wanted.name) is None:
+            self._pull(job, wanted.image)
         try:
             return self.engine.create(wanted)
-        except errors.ImageMissing:
-            log.info("pulling %s", wanted.image, extra={"job": job.job_id})
-            began = time.monotonic()
-            self.engine.pull(wanted.image, needed=lambda: job.order is None)
-            job.attempt.pull_s = round(time.monotonic() - began, 3)
-            _heed(job)
+        except errors.ImageMissing as exc:
+            if wanted.pull == "never":
+                raise errors.RequestError(
+                    f"image {wanted.image!r} is not on host {self.host} and pull is 'never'; "
+                    "pull it there, or say pull='missing'"
+                ) from exc
+            self._pull(job, wanted.image)
             return self.engine.create(wanted)
+
+    def _pull(self, job: Job, image: str) -> None:
+        log.info("pulling %s", image, extra={"job": job.job_id})
+        began = time.monotonic()
+        self.engine.pull(image, needed=lambda: job.order is None)
+        job.attempt.pull_s = round(time.monotonic() - began, 3)
+        _heed(job)
 
     def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""
@@ -227,14 +238,18 @@ class Attempts:
             raise errors.ContainerGone
         job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        memory = self.rules.limits.memory_bytes
         if ended.exit_code in lifecycle.RESTART_EXITS:
             # A Docker that goes down stops its containers first, and answers about them to the last.
             watched = watched and self.engine.is_up()
-        outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, memory, watched=watched)
+        outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self._limit(job), watched=watched)
         if job.order is None or (ended.finished_at and ended.finished_at < job.order.given_at):
             return outcome
         return replace(outcome, cause=job.order.cause, reason=job.order.reason)
+
+    def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
+        asked = job.spec.memory if job.spec else None
+        size = asked or self.rules.limits.memory_bytes
+        return lifecycle.MemoryLimit(size, asked is not None) if size else None
 
 
 def grace_s(job: Job) -> int:

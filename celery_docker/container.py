@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
-LABEL_JOB = "celery-docker.job"
-LABEL_HOST = "celery-docker.host"
-LABEL_ATTEMPT = "celery-docker.attempt"
+LABEL_PREFIX = "celery-docker."
+LABEL_JOB = f"{LABEL_PREFIX}job"
+LABEL_HOST = f"{LABEL_PREFIX}host"
+LABEL_ATTEMPT = f"{LABEL_PREFIX}attempt"
+LABEL_NAME = f"{LABEL_PREFIX}name"
 
 
 def name_of(job_id: str) -> str:

@@ -9,6 +9,8 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
+from celery_docker import values
+
 
 class State(StrEnum):
     """Where a job is; the value is what Redis stores."""
@@ -152,8 +154,20 @@ def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
     )
 
 
-def outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None, *, watched: bool) -> Outcome:
-    """Return what a container's end means. `memory_limit` in bytes, None without a limit.
+@dataclass(frozen=True)
+class MemoryLimit:
+    """How much memory a container had, in bytes, and whether its job asked for just that; the policy's value else."""
+
+    size: int
+    asked: bool
+
+    def __str__(self) -> str:
+        advice = "raise it with -m" if self.asked else "set by this host's policy"
+        return f"limit {values.shown_size(self.size)}, {advice}"
+
+
+def outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, watched: bool) -> Outcome:
+    """Return what a container's end means. `limit` is the container's memory limit, None without one.
 
     `watched` says that Docker answered all the time. Where it did not, the exit codes that a restart of Docker or of
     the host leaves behind (moby writes 255 for a container that it finds dead) are the host's doing, not the job's.
@@ -162,8 +176,8 @@ def outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int |
         reason = f"Docker or the host went down under it (exit code {exit_code})"
         return Outcome(Cause.HOST, reason, exit_code, oom_killed)
     if oom_killed and exit_code != 0:
-        limit = f"limit {memory_limit} bytes" if memory_limit else "the host had no memory left"
-        return Outcome(Cause.OUT_OF_MEMORY, f"out of memory: {limit}", exit_code, oom_killed)
+        reason = f"out of memory: {limit or 'the host had no memory left'}"
+        return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)
     return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
 
 

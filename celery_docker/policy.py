@@ -7,7 +7,6 @@ that an administrator would have to change. Allow-lists only; what no rule can a
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +14,12 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from celery_docker import errors
-
-NETWORKS = ("bridge", "none")
-_SIZE = re.compile(r"(\d+)([bkmgt]?)", re.ASCII | re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+from celery_docker import errors, values
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Ceilings that every container gets. `memory_bytes` and `cpus` None: no limit."""
+    """Ceilings, and what a job gets that asks for nothing. `memory_bytes` and `cpus` None: no limit."""
 
     pids: int = 4096
     memory_bytes: int | None = None
@@ -33,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules of one host. `networks`: the first is what a container gets."""
+    """The rules of one host. `networks`: the first is what a job gets that asks for none."""
 
     images: tuple[str, ...] = ("*",)
     mounts: tuple[str, ...] = ()
@@ -54,11 +49,14 @@ class HostPath:
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks of the host, resolved. `user` as submitted, `uid` as a string, both None when not asked for."""
+    """What a job asks of the host, resolved; None when not asked for. `user` as submitted, `uid` as a string."""
 
     image: str
     user: str | None = None
     uid: str | None = None
+    network: str | None = None
+    memory_bytes: int | None = None
+    cpus: float | None = None
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -95,23 +93,13 @@ def parse(text: str) -> Policy:
 
 def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks, one line each; an empty list is a yes."""
-    found = _image(policy, request) + _user(policy, request)
+    found = _image(policy, request) + _user(policy, request) + _network(policy, request)
+    found += _ceilings(policy.limits, request)
     for path in request.mounts:
         found += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
     for path in request.logs:
         found += _under(path, policy.mounts + policy.logs, "mounts or logs")
     return found
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size like `512m` or `8g` means (powers of 1024, as Docker counts).
-
-    Raises `ValueError` that says what is allowed.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError("must be a number of bytes, or one with k, m, g or t, like '512m'")
-    return int(match[1]) * _UNITS[match[2].lower()]
 
 
 def _image(policy: Policy, request: Request) -> list[str]:
@@ -129,6 +117,24 @@ def _user(policy: Policy, request: Request) -> list[str]:
     if request.user in policy.users or (request.uid in policy.users and ":" not in request.user):
         return []
     return [f"user: {request.user!r} is not allowed on this host; {rule}"]
+
+
+def _network(policy: Policy, request: Request) -> list[str]:
+    if request.network is None or request.network in policy.networks:
+        return []
+    rule = f"rule networks = {list(policy.networks)}"
+    return [f"network: {request.network!r} is not allowed on this host; {rule}"]
+
+
+def _ceilings(limits: Limits, request: Request) -> list[str]:
+    found = []
+    asked, ceiling = request.memory_bytes, limits.memory_bytes
+    if asked is not None and ceiling is not None and asked > ceiling:
+        rule = f"rule limits.memory = {values.shown_size(ceiling)}"
+        found.append(f"memory: {values.shown_size(asked)} is more than this host allows; {rule}")
+    if request.cpus is not None and limits.cpus is not None and request.cpus > limits.cpus:
+        found.append(f"cpus: {request.cpus} is more than this host allows; rule limits.cpus = {limits.cpus}")
+    return found
 
 
 def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:
@@ -172,8 +178,8 @@ def _roots(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _networks(table: Mapping[str, Any]) -> tuple[str, ...]:
     networks = _strings(table, "networks", ("bridge",))
-    if not networks or any(network not in NETWORKS for network in networks):
-        raise errors.PolicyError(f"networks = {list(networks)!r} must name one or more of {', '.join(NETWORKS)}")
+    if not networks or any(network not in values.NETWORKS for network in networks):
+        raise errors.PolicyError(f"networks = {list(networks)!r} must name one or more of {', '.join(values.NETWORKS)}")
     return networks
 
 
@@ -184,13 +190,12 @@ def _pids(value: object) -> int:
 
 
 def _memory(value: object) -> int | None:
+    if value == "" or (value == 0 and not isinstance(value, bool)):
+        return None
     try:
-        size = parse_size(str(value)) if value != "" and (isinstance(value, bool) or value != 0) else None
+        return values.parse_memory(value)
     except ValueError as exc:
         raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
-    if size is not None and size < 6 * 2**20:
-        raise errors.PolicyError(f"limits.memory = {value!r} must be at least 6m, the least that Docker accepts")
-    return size
 
 
 def _cpus(value: object) -> float | None:

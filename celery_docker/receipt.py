@@ -101,7 +101,7 @@ def build(
     ran = attempt.started_at is not None
     return Receipt(
         id=job_id,
-        name=None,
+        name=spec.name if spec else None,
         state=state.value,
         reason=outcome.reason or None,
         exit_code=outcome.exit_code,

@@ -141,6 +141,26 @@ def test_both_streams_go_to_one_file_in_a_folder_that_is_made(worker: Worker, pl
     assert log.read_text() == "one\ntwo\nthree\n"
 
 
+def test_environment_folder_and_entrypoint_reach_the_container(worker: Worker, plain: Plain) -> None:
+    receipt = plain.succeed(
+        "busybox",
+        ["-c", 'echo "$GREETING from $PWD in $CELERY_DOCKER_JOB_ID"'],
+        entrypoint="sh",
+        env={"GREETING": "good  morning"},
+        workdir="/tmp",
+        name="night run",
+    )
+    assert receipt["output"] == f"good  morning from /tmp in {receipt['id']}\n"
+    assert receipt["name"] == "night run"
+    assert "morning" not in str({**receipt, "output": None})
+
+
+def test_a_job_that_needs_more_memory_than_it_asked_for(worker: Worker, plain: Plain) -> None:
+    line, receipt = plain.fail("busybox", "dd if=/dev/zero of=/dev/null bs=64M count=1", memory="8m", retries=0)
+    assert line.startswith("failed: out of memory: limit 8m, raise it with -m (host ")
+    assert (receipt["oom_killed"], receipt["exit_code"]) == (True, 137)
+
+
 @pytest.fixture
 def file_for_folder() -> Iterator[None]:
     """A file where a job wants a folder."""
@@ -196,6 +216,8 @@ BAD = {
     "an unknown keyword": ({"imagee": "x"}, "'imagee' is not an argument"),
     "a wrong type": ({"command": 7}, "command: 7 must be a string"),
     "a path that the policy refuses": ({"inputpath": "/etc"}, "rule mounts"),
+    "a network that the policy refuses": ({"network": "bridge"}, "rule networks = ['none']"),
+    "an image that may not be pulled": ({"image": "nosuch", "pull": "never"}, "pull is 'never'"),
 }
 
 

@@ -43,6 +43,11 @@ def test_a_job_that_asks_for_nothing() -> None:
     assert (request.image, request.user, request.uid, request.mounts, request.logs) == ("busybox", None, None, (), ())
 
 
+def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
+    _, request = host.resolve(JobSpec("busybox", network="none", memory=2**30, cpus=1.5), SOCKET)
+    assert (request.network, request.memory_bytes, request.cpus) == ("none", 2**30, 1.5)
+
+
 def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
     spec = JobSpec(
         "busybox",

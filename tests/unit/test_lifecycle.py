@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_docker import lifecycle
-from celery_docker.lifecycle import Budget, Cause, Finish, Outcome, Retry, State, Tally
+from celery_docker.lifecycle import Budget, Cause, Finish, MemoryLimit, Outcome, Retry, State, Tally
 
 FOUR_RUNS = Budget(max_retries=3, retry_delay_s=10)
 NO_RETRY = Budget(max_retries=0, retry_delay_s=10)
@@ -13,6 +13,7 @@ ONLY_75 = Budget(max_retries=3, retry_delay_s=10, retry_on=(75,))
 ONLY_127 = Budget(max_retries=3, retry_delay_s=10, retry_on=(127,))
 NEVER = Budget(max_retries=3, retry_delay_s=10, retry_on=())
 AT_ONCE = Budget(max_retries=3, retry_delay_s=0)
+ASKED = MemoryLimit(512 * 2**20, asked=True)
 
 
 def exited(code: int) -> Outcome:
@@ -101,15 +102,33 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "oom_killed", "memory_limit", "expected"),
+    ("exit_code", "oom_killed", "limit", "expected"),
     [
         pytest.param(0, False, None, Outcome(Cause.EXIT, "", 0, False), id="success"),
         pytest.param(0, None, None, Outcome(Cause.EXIT, "", 0, None), id="success, memory unknown"),
         # Some process inside was killed, but the job itself coped with it.
-        pytest.param(0, True, 64, Outcome(Cause.EXIT, "", 0, True), id="a child was killed, the job went on"),
-        pytest.param(3, False, 64, Outcome(Cause.EXIT, "exit code 3", 3, False), id="failure"),
+        pytest.param(0, True, ASKED, Outcome(Cause.EXIT, "", 0, True), id="a child was killed, the job went on"),
+        pytest.param(3, False, ASKED, Outcome(Cause.EXIT, "exit code 3", 3, False), id="failure"),
         pytest.param(
-            137, True, 64, Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 64 bytes", 137, True), id="over its limit"
+            137,
+            True,
+            ASKED,
+            Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 512m, raise it with -m", 137, True),
+            id="over its own limit",
+        ),
+        pytest.param(
+            137,
+            True,
+            MemoryLimit(2**31, asked=False),
+            Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 2g, set by this host's policy", 137, True),
+            id="over the host's limit",
+        ),
+        pytest.param(
+            1,
+            True,
+            MemoryLimit(10**7, asked=True),
+            Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 10000000 bytes, raise it with -m", 1, True),
+            id="a limit that is no round number",
         ),
         pytest.param(
             137,
@@ -119,11 +138,13 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
             id="the host ran out",
         ),
         # 137 alone may have been anybody's kill.
-        pytest.param(137, False, 64, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"),
+        pytest.param(
+            137, False, ASKED, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"
+        ),
     ],
 )
-def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, memory_limit: int | None, expected: Outcome) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, memory_limit, watched=True) == expected
+def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, watched=True) == expected
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,13 @@ def test_the_fields_are_the_contract_in_this_order() -> None:
     assert list(built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())) == FIELDS
 
 
+def test_of_what_was_asked_the_name_is_told_and_the_environment_is_not() -> None:
+    spec = JobSpec("busybox", name="night run", env={"TOKEN": "hunter2"})
+    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(), spec=spec)
+    assert told["name"] == "night run"
+    assert "hunter2" not in str(told)
+
+
 def test_it_is_json() -> None:
     told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
     assert json.loads(json.dumps(told)) == {**told, "attempts": list(told["attempts"])}

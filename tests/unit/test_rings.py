@@ -19,6 +19,7 @@ CORE = {
     "errors",
     "keys",
     "container",
+    "values",
     "jobspec",
     "policy",
     "lifecycle",

@@ -18,7 +18,7 @@ from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import State, Tally
 from celery_docker.patience import Patience
 from celery_docker.plan import ContainerPlan
-from celery_docker.policy import Policy
+from celery_docker.policy import Limits, Policy
 from celery_docker.runner import Ended, LetGo, Runner
 from celery_docker.store import Verdict
 from tests.fakes import FakeEngine, Script, says
@@ -221,11 +221,37 @@ def test_an_image_that_is_there_is_not_pulled(bench: Bench) -> None:
     assert "pull" not in bench.engine.calls
 
 
-def test_out_of_memory_is_told_as_such(tmp_path: Path) -> None:
+def test_pull_always_pulls_an_image_that_is_there(bench: Bench) -> None:
+    """What runs then is what was pulled."""
+    bench.engine.registry = {"busybox:latest": says(b"newer\n")}
+    end = bench.ended(pull="always")
+    assert bench.engine.calls.count("pull") == 1
+    assert end.receipt["output"] == "newer\n"
+    assert end.receipt["pull_s"] is not None
+
+
+def test_pull_never_takes_an_image_that_is_there(bench: Bench) -> None:
+    assert bench.ended(pull="never").state is State.SUCCEEDED
+    assert "pull" not in bench.engine.calls
+
+
+@pytest.mark.parametrize(
+    ("asked", "ceiling", "expected"),
+    [
+        (512 * 2**20, None, "out of memory: limit 512m, raise it with -m"),
+        (512 * 2**20, 2**31, "out of memory: limit 512m, raise it with -m"),
+        (None, 2**31, "out of memory: limit 2g, set by this host's policy"),
+        (None, None, "out of memory: the host had no memory left"),
+    ],
+)
+def test_out_of_memory_is_told_with_the_limit(
+    tmp_path: Path, asked: int | None, ceiling: int | None, expected: str
+) -> None:
     bench = make_bench(tmp_path, Script(exit_code=137, oom_killed=True))
-    told = bench.ended(retries=0).receipt
+    bench.runner.attempts.rules = Policy(limits=Limits(memory_bytes=ceiling))
+    told = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
     assert (told["oom_killed"], told["signal"], told["state"]) == (True, 9, "failed")
-    assert told["reason"].startswith("out of memory")
+    assert told["reason"] == expected
 
 
 # Failure and retry
@@ -431,6 +457,12 @@ def test_a_mistake_of_ours_ends_the_job_and_not_only_its_slot(bench: Bench) -> N
         ({"inputpath": "/etc"}, "inputpath: '/etc' is outside what this host allows; rule mounts = ["),
         ({"logoutfile": "/etc/x.log"}, "logoutfile: '/etc/x.log' is outside what this host allows"),
         ({"image": "no/such-image"}, "image 'no/such-image:latest' cannot be pulled: not found"),
+        ({"pull": "always"}, "image 'busybox:latest' cannot be pulled: not found"),
+        (
+            {"image": "tool", "pull": "never"},
+            "image 'tool:latest' is not on host node1 and pull is 'never'; pull it there, or say pull='missing'",
+        ),
+        ({"network": "none"}, "network: 'none' is not allowed on this host; rule networks = ['bridge']"),
     ],
     ids=str,
 )
@@ -572,6 +604,17 @@ def test_a_container_whose_record_was_lost_is_adopted_by_its_name(tmp_path: Path
     assert end.receipt["container_id"] == container_id
     assert bench.log.read_text() == "hello\nwarning\n"
     assert bench.engine.calls.count("start") == 1
+
+
+def test_a_container_found_by_its_name_is_not_given_up_for_a_pull_that_fails(tmp_path: Path) -> None:
+    """With pull=always too: the container is there, so nothing has to be pulled for it."""
+    bench = make_bench(tmp_path.resolve(), LONG)
+    container_id = bench.container(attempt="1")
+    bench.engine.release(NAME, exit_code=0)
+    end = bench.ended(pull="always")
+    assert end.state is State.SUCCEEDED
+    assert end.receipt["container_id"] == container_id
+    assert "pull" not in bench.engine.calls
 
 
 def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_path: Path) -> None:

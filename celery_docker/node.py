@@ -13,6 +13,7 @@ from typing import Protocol
 
 from celery_docker import container, errors, message, systemd
 from celery_docker.container import Container, Usage
+from celery_docker.gate import Gate
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import Cause, State
 from celery_docker.runner import Runner
@@ -26,6 +27,8 @@ _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _OBEY_EVERY_S = 1.0
 _EXTENSION_US = 30_000_000
+_NAMED_JOBS = 3
+_NAME_LENGTH = 8
 
 
 class Housekeeping(Protocol):
@@ -51,6 +54,7 @@ class Node:
         runner: Runner,
         records: Housekeeping,
         observer: Observer,
+        gate: Gate,
         *,
         slots: int,
         retention_s: int,
@@ -60,6 +64,7 @@ class Node:
         self._runner = runner
         self._records = records
         self._observer = observer
+        self._gate = gate
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
@@ -67,11 +72,12 @@ class Node:
         self._stopped = Event()
         self._phase: dict[str, int] = {}
         self._told = ""
+        self._redis_fault = ""
         self._containers: dict[str, Container] = {}
 
     def start(self) -> None:
         """Start every thread."""
-        self._every(_PUBLISH_EVERY_S, lambda: self._records.publish_due(time.time()))
+        self._every(_PUBLISH_EVERY_S, self._publish)
         self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(time.time() - self._retention_s))
         self._every(_SAMPLE_EVERY_S, self._sample)
         self._every(_STATUS_EVERY_S, self._report)
@@ -90,6 +96,11 @@ class Node:
         """Say that the worker takes no more jobs."""
         self._phase = {"STOPPING": 1}
         self._report()
+
+    @property
+    def is_serving(self) -> bool:
+        """True from the first message that may be taken to the order to stop."""
+        return self._phase == {"READY": 1}
 
     def extend_stop(self) -> None:
         """Ask systemd for more time than the unit's TimeoutStopSec, which it may not have in mind."""
@@ -118,13 +129,26 @@ class Node:
         if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
             self._told = status
 
+    def _publish(self) -> None:
+        """Put jobs that are due into their queues; asked every second, so that it also shows whether Redis is there."""
+        try:
+            self._records.publish_due(time.time())
+        except (errors.StoreAway, errors.StoreRefused) as exc:
+            if not self._redis_fault:
+                log.warning("takes no jobs: %s; %s", exc, _counted(len(self._runner.jobs())))
+            self._redis_fault = str(exc)
+        else:
+            if self._redis_fault:
+                log.info("Redis answers again")
+            self._redis_fault = ""
+
     def _obey(self) -> None:
         """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
         for cancelled in self._records.cancelling():
             job = self._runner.find(cancelled.job_id)
             if job is not None and job.order is None:
                 Thread(target=self._runner.end, args=(job, Cause.CANCELLED, cancelled.reason), daemon=True).start()
-            elif job is None and cancelled.state == State.QUEUED and self._phase == {"READY": 1}:
+            elif job is None and cancelled.state == State.QUEUED and self.is_serving:
                 self._cancel_queued(_delivery(cancelled))
 
     def _time_out(self) -> None:
@@ -135,10 +159,13 @@ class Node:
                 Thread(target=self._runner.end, args=(job, Cause.TIMEOUT, reason), daemon=True).start()
 
     def _status(self) -> str:
-        running = len(self._runner.jobs())
+        jobs = self._runner.jobs()
         if "STOPPING" in self._phase:
-            return f"Stopping: waiting for {running} running jobs, taking no more"
-        return f"{running} jobs running, {max(self._slots - running, 0)} of {self._slots} slots free"
+            return f"Stopping: waiting for {_named(jobs)}, taking no more"
+        reason = "; ".join(filter(None, (self._redis_fault, self._gate.reason)))
+        if reason:
+            return f"Takes no jobs: {reason}; {_counted(len(jobs))}"
+        return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
 
     def _sample(self) -> None:
         jobs = self._runner.jobs()
@@ -159,6 +186,17 @@ class Node:
                 return None
             self._containers[container_id] = found
         return self._containers[container_id]
+
+
+def _counted(running: int) -> str:
+    return f"{running} {'job' if running == 1 else 'jobs'} running"
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """Return how many jobs run, and the beginnings of some of their ids."""
+    count = f"{len(jobs)} running {'job' if len(jobs) == 1 else 'jobs'}"
+    names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
+    return f"{count} ({', '.join(names)})" if jobs else count
 
 
 def _delivery(cancelled: Cancelled) -> Delivery:

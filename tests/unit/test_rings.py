@@ -32,6 +32,7 @@ ADAPTERS = {
     "engine",
     "enginefault",
     "enginehttp",
+    "engineview",
     "cgroup",
     "logstream",
     "store",
@@ -48,6 +49,8 @@ SHELL = {
     "runner",
     "node",
     "gate",
+    "health",
+    "orphans",
     "tasks",
     "app",
     "worker",
@@ -58,7 +61,11 @@ SHELL = {
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 
 # An adapter knows the core and nothing else of ours; these are adapters in several files.
-PARTS = {"engine": {"enginefault", "enginehttp", "cgroup", "logstream"}, "store": {"redislink"}, "hosts": {"redislink"}}
+PARTS = {
+    "engine": {"enginefault", "enginehttp", "engineview", "cgroup", "logstream"},
+    "store": {"redislink"},
+    "hosts": {"redislink"},
+}
 
 # Who may import which library that is not ours.
 LIBRARIES = {

@@ -226,15 +226,18 @@ def test_one_in_a_slot_is_not_touched(house: House) -> None:
     assert (house.engine.names(), house.delivered) == ([NAME], [])
 
 
-def test_one_that_a_slot_takes_while_its_record_is_read_is_not_touched(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("before", "after"), [(set[str](), {JOB}), ({JOB}, set[str]())], ids=["takes", "leaves"])
+def test_one_that_a_slot_takes_or_leaves_while_its_record_is_read_is_not_touched(
+    house: House, monkeypatch: pytest.MonkeyPatch, before: set[str], after: set[str]
 ) -> None:
+    """What the record said may be over already."""
     house.container()
+    house.slots = before
     house.claimed()
     read = house.records.stance
 
     def stance(job_ids: list[str], *, host: str) -> list[container.Stance | None]:
-        house.slots = {JOB}
+        house.slots = after
         return read(job_ids, host=host)
 
     monkeypatch.setattr(house.records, "stance", stance)

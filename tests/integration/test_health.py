@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -51,3 +53,26 @@ def test_a_dead_redis_is_seen_in_the_status(dockerd: services.Dockerd, own_redis
         own_redis.start()
         eventually(lambda: worker.status == READY, 30, f"to be ready again: {worker.status}")
         assert worker.log.count("Redis answers again") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a disk of its own, which is too small."""
+    require("docker", services.Dockerd.missing())
+    mount("-t", "tmpfs", "-o", "size=8m", "none", str(tmp_path))
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True, timeout=10)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, timeout=10)
+
+
+def test_a_full_disk_is_seen_and_room_too(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, small_disk: Path
+) -> None:
+    with Worker(own_redis.url, dockerd, LOGS_DIRECTORY=str(small_disk)) as worker:
+        full = f"Takes no jobs: the disk of {small_disk} is full: 8 MiB free; make room; 0 jobs running"
+        eventually(lambda: worker.status == full, 10, "to say so")
+        mount("-o", "remount,size=64m,nr_inodes=1000", str(small_disk))
+        eventually(lambda: worker.status == READY, 20, f"to be ready again: {worker.status}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -37,7 +37,7 @@ class _Ordered(Exception):
 
 @dataclass
 class Attempts:
-    """Makes attempts on one host, from any thread."""
+    """Makes attempts on one host, from any thread; `on_host_fault` hears why one failed that was the host's fault."""
 
     engine: Engine
     records: Records
@@ -46,6 +46,7 @@ class Attempts:
     docker_host: str
     host: str
     patience: Patience
+    on_host_fault: Callable[[errors.HostError], None]
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
         """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
@@ -67,6 +68,7 @@ class Attempts:
         except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
             return spec, Outcome(Cause.REQUEST, str(exc))
         except errors.HostError as exc:
+            self.on_host_fault(exc)
             return spec, Outcome(Cause.HOST, str(exc))
         except errors.ContainerGone as exc:
             return spec, Outcome(Cause.ERROR, str(exc))
@@ -254,7 +256,12 @@ class Attempts:
 
 def grace_s(job: Job) -> int:
     """Return how many seconds a job's container has between its stop signal and KILL."""
-    asked = job.spec.stop_grace if job.spec else None
+    return grace_of(job.spec)
+
+
+def grace_of(spec: jobspec.JobSpec | None) -> int:
+    """Return the same for what the job asks for, None where that is not known."""
+    asked = spec.stop_grace if spec else None
     return _STOP_GRACE_S if asked is None else asked
 
 

@@ -17,11 +17,10 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from celery_docker import cgroup, container, enginefault, enginehttp, errors, logstream
+from celery_docker import cgroup, container, enginefault, enginehttp, engineview, errors, logstream
 from celery_docker.plan import ContainerPlan
 
 _LEAST_API = (1, 41)
@@ -51,18 +50,44 @@ class DockerEngine:
         with self._reaching():
             return f"Docker {version.json()['Version']} (API {version.json()['ApiVersion']})"
 
+    def ping(self, *, within_s: float = _PING_S) -> None:
+        """Ask Docker for a sign of life over a new connection: one that goes down answers the old ones only.
+
+        Raises `EngineAway`, `EngineDenied` or `HostError` with the remedy.
+        """
+        fresh = enginehttp.Http(self._base_url.removeprefix("unix://"), keep=0)
+        with self._reaching(within_s):
+            answer = fresh.call("GET", "/_ping", timeout_s=within_s)
+        if not answer.ok:
+            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
+
     def is_up(self) -> bool:
-        """Return whether Docker takes new connections: one that goes down answers the old ones only."""
+        """Return whether Docker takes new connections."""
         try:
-            fresh = enginehttp.Http(self._base_url.removeprefix("unix://"), keep=0)
-            return fresh.call("GET", "/_ping", timeout_s=_PING_S).ok
-        except (OSError, http.client.HTTPException):
+            self.ping()
+        except errors.HostError:
             return False
+        return True
+
+    def folder(self) -> str:
+        """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
+        answer = self._call("GET", "/info")
+        if not answer.ok:
+            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
+        return str(self._parsed(answer)["DockerRootDir"])
+
+    def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
+        """Return the containers that have all these labels, running or not. Raises `HostError`."""
+        filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
+        answer = self._call("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
+        if not answer.ok:
+            raise enginefault.refused("the containers cannot be listed", answer.status, answer.text)
+        return [engineview.listed(one) for one in self._parsed(answer)]
 
     def inspect(self, name: str) -> container.Container | None:
         """Return the container of that name or id, None if there is none."""
         details = self._details(name)
-        return None if details is None else _container(details)
+        return None if details is None else engineview.container_of(details)
 
     def create(self, plan: ContainerPlan) -> str:
         """Make the planned container and return its id.
@@ -313,30 +338,6 @@ def _log_stream(opened: enginehttp.Opened, read1: Callable[[int], bytes]) -> log
                 yield chunk
 
     return logstream.LogStream(chunks(), opened.connection.sock, opened.close)
-
-
-def _container(details: Mapping[str, Any]) -> container.Container:
-    state = details["State"]
-    status = container.Status(state["Status"])
-    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or bool(state["Error"]))
-    return container.Container(
-        container_id=details["Id"],
-        name=details["Name"].removeprefix("/"),
-        status=status,
-        labels=details["Config"]["Labels"] or {},
-        image_id=details["Image"],
-        exit_code=state["ExitCode"] if ended else None,
-        oom_killed=state["OOMKilled"] if ended else None,
-        error=state["Error"] or None,
-        pid=state["Pid"] or None,
-        started_at=_moment(state["StartedAt"]),
-        finished_at=_moment(state["FinishedAt"]) if ended else None,
-    )
-
-
-def _moment(text: str) -> datetime | None:
-    """Return Docker's time; it writes year 1 for one that has not come."""
-    return None if text.startswith("0001-") else datetime.fromisoformat(text)
 
 
 def _numbers(api: str) -> tuple[int, ...]:

@@ -44,6 +44,10 @@ _REQUEST_PHRASES = (
 )
 
 
+# Docker passes the kernel's ENOSPC on as words only.
+_FULL_PHRASE = "no space left on device"
+
+
 def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused create stands for."""
     if status == 404:
@@ -71,11 +75,15 @@ def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDock
     busy = status == _BUSY_STATUS or any(phrase in words for phrase in _BUSY_PHRASES)
     if not busy and (status in _REQUEST_STATUS or any(phrase in words for phrase in _REQUEST_PHRASES)):
         return errors.RequestError(f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag")
+    if _FULL_PHRASE in words:
+        return errors.NoSpace(f"image {image!r} cannot be pulled now: {one_line(text)}; make room for Docker")
     return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
 
 
 def refused(what: str, status: int | None, text: str) -> errors.HostError:
     """Return the error for a refusal that says nothing about the job."""
+    if _FULL_PHRASE in text.lower():
+        return errors.NoSpace(f"{what}: {one_line(text)} (HTTP {status}); make room for Docker")
     return errors.HostError(f"{what}: {one_line(text)} (HTTP {status}); see journalctl -u docker")
 
 

@@ -84,6 +84,10 @@ class EngineDenied(HostError):
     """Docker's socket refuses this user"""
 
 
+class NoSpace(HostError):
+    """a disk of this host is full"""
+
+
 class NameTaken(CeleryDockerError):
     """a container of that name exists already; look at it instead of making another"""
 

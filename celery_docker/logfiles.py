@@ -158,7 +158,8 @@ class LogKeeper:
             self.state_dir.mkdir(parents=True, exist_ok=True)
             return os.open(self._path(job_id), os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
         except OSError as exc:
-            raise errors.HostError(f"cannot write the worker's own state in {self.state_dir}: {exc.strerror}") from exc
+            kind = errors.NoSpace if exc.errno == errno.ENOSPC else errors.HostError
+            raise kind(f"cannot write the worker's own state in {self.state_dir}: {exc.strerror}") from exc
 
     def _path(self, job_id: str) -> Path:
         return self.state_dir / f"{job_id}.logs"

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from celery_docker import container, errors, message, systemd
 from celery_docker.container import Container, Usage
+from celery_docker.gate import Gate
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import Cause, State
 from celery_docker.runner import Runner
@@ -27,6 +28,8 @@ _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _OBEY_EVERY_S = 1.0
 _EXTENSION_US = 30_000_000
+_NAMED_JOBS = 3
+_NAME_LENGTH = 8
 
 
 class Housekeeping(Protocol):
@@ -55,6 +58,7 @@ class Node:
         runner: Runner,
         records: Housekeeping,
         observer: Observer,
+        gate: Gate,
         *,
         slots: int,
         retention_s: int,
@@ -64,6 +68,7 @@ class Node:
         self._runner = runner
         self._records = records
         self._observer = observer
+        self._gate = gate
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
@@ -71,6 +76,7 @@ class Node:
         self._stopped = Event()
         self._phase: dict[str, int] = {}
         self._told = ""
+        self._redis_fault = ""
         self._containers: dict[str, Container] = {}
 
     def start(self) -> None:
@@ -96,6 +102,11 @@ class Node:
         self._phase = {"STOPPING": 1}
         self._report()
 
+    @property
+    def is_serving(self) -> bool:
+        """True from the first message that may be taken to the order to stop."""
+        return self._phase == {"READY": 1}
+
     def extend_stop(self) -> None:
         """Ask systemd for more time than the unit's TimeoutStopSec, which it may not have in mind."""
         systemd.notify(self._environ, EXTEND_TIMEOUT_USEC=_EXTENSION_US)
@@ -117,16 +128,26 @@ class Node:
                 log.error("background work failed: %r", exc)
             self._stopped.wait(interval_s)
 
-    def _publish(self) -> None:
-        now = self._records.now()
-        self._records.publish_due(now)
-        self._records.expire_due(now)
-
     def _report(self) -> None:
         """Tell systemd what has changed; what it could not be told now is told at the next turn."""
         status = self._status()
         if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
             self._told = status
+
+    def _publish(self) -> None:
+        """Put jobs that are due into their queues; every second, so that it also shows whether Redis is there."""
+        try:
+            now = self._records.now()
+            self._records.publish_due(now)
+            self._records.expire_due(now)
+        except (errors.StoreAway, errors.StoreRefused) as exc:
+            if not self._redis_fault:
+                log.warning("takes no jobs: %s; %s", exc, _counted(len(self._runner.jobs())))
+            self._redis_fault = str(exc)
+        else:
+            if self._redis_fault:
+                log.info("Redis answers again")
+            self._redis_fault = ""
 
     def _obey(self) -> None:
         """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
@@ -135,7 +156,7 @@ class Node:
             if job is not None and job.order is None:
                 order = (job, Cause(cancelled.cause), cancelled.reason)
                 Thread(target=self._runner.end, args=order, daemon=True).start()
-            elif job is None and cancelled.state == State.QUEUED and self._phase == {"READY": 1}:
+            elif job is None and cancelled.state == State.QUEUED and self.is_serving:
                 self._conclude(_delivery(cancelled))
 
     def _time_out(self) -> None:
@@ -146,10 +167,13 @@ class Node:
                 Thread(target=self._runner.end, args=(job, Cause.TIMEOUT, reason), daemon=True).start()
 
     def _status(self) -> str:
-        running = len(self._runner.jobs())
+        jobs = self._runner.jobs()
         if "STOPPING" in self._phase:
-            return f"Stopping: waiting for {running} running jobs, taking no more"
-        return f"{running} jobs running, {max(self._slots - running, 0)} of {self._slots} slots free"
+            return f"Stopping: waiting for {_named(jobs)}, taking no more"
+        reason = "; ".join(filter(None, (self._redis_fault, self._gate.reason)))
+        if reason:
+            return f"Takes no jobs: {reason}; {_counted(len(jobs))}"
+        return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
 
     def _sample(self) -> None:
         jobs = self._runner.jobs()
@@ -170,6 +194,17 @@ class Node:
                 return None
             self._containers[container_id] = found
         return self._containers[container_id]
+
+
+def _counted(running: int) -> str:
+    return f"{running} {'job' if running == 1 else 'jobs'} running"
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """Return how many jobs run, and the beginnings of some of their ids."""
+    count = f"{len(jobs)} running {'job' if len(jobs) == 1 else 'jobs'}"
+    names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
+    return f"{count} ({', '.join(names)})" if jobs else count
 
 
 def _delivery(cancelled: Cancelled) -> Delivery:

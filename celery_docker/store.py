@@ -9,12 +9,12 @@ every script may be said twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from celery_docker import errors, keys, lifecycle, redislink
+from celery_docker import container, errors, keys, lifecycle, redislink
 
 
 class Verdict(StrEnum):
@@ -164,6 +164,15 @@ class Store:
                 texts = pipeline.execute()
         return {job_id: json.loads(text) if text else None for job_id, text in zip(job_ids, texts, strict=True)}
 
+    def stance(self, job_ids: Sequence[str], *, host: str) -> list[container.Stance | None]:
+        """Return what each job's record says about whose it is; None where there is no record."""
+        with self.link.translated(), self.link.client.pipeline(transaction=True) as pipeline:
+            for job_id in job_ids:
+                pipeline.hmget(keys.job(job_id), ("state", "owner", "receipt", "message"))
+                pipeline.sismember(keys.host_jobs(host), job_id)
+            answers = pipeline.execute()
+        return [_stance(*row) for row in zip(answers[::2], answers[1::2], strict=True)]
+
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; empty if there is none."""
         with self.link.translated():
@@ -200,6 +209,13 @@ def _claim(row: list[str]) -> Claim:
         cancel_reason=cancel_reason or None,
         cancel_cause=lifecycle.Cause(cancel_cause or lifecycle.Cause.CANCELLED),
     )
+
+
+def _stance(row: Sequence[str | None], in_hand: object) -> container.Stance | None:
+    state, owner, receipt, text = row
+    if state is None:
+        return None
+    return container.Stance(state, owner or "", bool(receipt), bool(in_hand), json.loads(text) if text else None)
 
 
 def _or_blank(value: float | None) -> float | str:

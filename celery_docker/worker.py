@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from celery import Celery, signals
@@ -26,9 +26,12 @@ from celery_docker import (
     drain,
     engine,
     errors,
+    gate,
+    health,
     jobspec,
     logfiles,
     node,
+    orphans,
     patience,
     policy,
     runner,
@@ -37,7 +40,6 @@ from celery_docker import (
     systemd,
     upkeep,
 )
-from celery_docker.gate import Gate
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +47,7 @@ T = TypeVar("T")
 EX_UNAVAILABLE = 69
 EX_CONFIG = 78
 STATE_DIR = "/var/lib/celery-docker"
+LOGS_DIR = "/var/log/celery"
 # Redis and Docker may be starting at the same time as we are.
 _START_PATIENCE_S = 20.0
 _START_PAUSE_S = 0.5
@@ -83,32 +86,40 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     _await(records.check, environ)
     log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
     host = socket.gethostname()
+    state_dir, logs_dir = environ.get("STATE_DIRECTORY", STATE_DIR), environ.get("LOGS_DIRECTORY", LOGS_DIR)
+    door = gate.Gate()
+    folders = (logs_dir, state_dir, _await(docker.folder, environ))
+    doctor = health.Health(door, docker, folders, lambda: len(jobs.jobs()))
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
-        logs=logfiles.LogKeeper(Path(environ.get("STATE_DIRECTORY", STATE_DIR))),
+        logs=logfiles.LogKeeper(Path(state_dir)),
         rules=rules,
         docker_host=chosen.docker_host,
         host=host,
         patience=patience.Patience(),
+        on_host_fault=doctor.suspect,
     )
     jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
-    gate = Gate()
-    application = app.make(chosen, jobs, gate)
+    application = app.make(chosen, jobs, door)
     background = node.Node(
         jobs,
         upkeep.Upkeep(records.link),
         docker,
+        door,
         slots=slots,
         retention_s=chosen.retention_s,
         environ=environ,
         conclude=application.tasks[jobspec.TASK_NAME].conclude,
     )
-    background.start()
+    duties = (background, doctor)
+    for duty in duties:
+        duty.start()
     try:
-        return _consume(application, chosen, slots, jobs, background, gate)
+        return _consume(application, chosen, slots, jobs, background, door)
     finally:
-        background.stop()
+        for duty in duties:
+            duty.stop()
 
 
 def _stop_patience_s(chosen: settings.Settings) -> float:
@@ -117,14 +128,27 @@ def _stop_patience_s(chosen: settings.Settings) -> float:
 
 
 def _consume(
-    application: Celery, chosen: settings.Settings, slots: int, jobs: runner.Runner, background: node.Node, gate: Gate
+    application: Celery,
+    chosen: settings.Settings,
+    slots: int,
+    jobs: runner.Runner,
+    background: node.Node,
+    door: gate.Gate,
 ) -> int:
-    def ready(sender: object, **_: object) -> None:
+    def ready(sender: Any, **_: object) -> None:
         log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
-        leaving = drain.Drain(jobs, background, sender, gate, lambda: _stop_patience_s(chosen))
+        leaving = drain.Drain(jobs, background, sender, door, lambda: _stop_patience_s(chosen))
         signal.signal(signal.SIGTERM, lambda *_: leaving.give(drain.Order.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.give(drain.Order.HAND_OVER))
         background.serving()
+        orphans.Orphans(
+            jobs.attempts.engine,
+            jobs.records,
+            jobs.host,
+            find=jobs.find,
+            deliver=lambda envelope: _deliver(sender, envelope),
+            is_serving=lambda: background.is_serving,
+        ).start()
 
     def keep_logging(**_: object) -> None:
         """Being connected is what keeps Celery from configuring the logging again."""
@@ -140,6 +164,16 @@ def _consume(
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1
     return 0
+
+
+def _deliver(consumer: Any, envelope: Mapping[str, Any]) -> None:
+    """Put a message before the worker as if it had just come; in its loop, since no other thread may."""
+
+    def arrive() -> None:
+        channel = consumer.task_consumer.channel
+        consumer.create_task_handler()(channel.Message(envelope, channel=channel))
+
+    consumer.hub.call_soon(arrive)
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from celery_docker import container, errors
-from celery_docker.container import Container, Frame, Status, Stream, Usage
+from celery_docker.container import Container, Frame, Listed, Status, Stream, Usage
 from celery_docker.plan import ContainerPlan
 
 _STOPPED_BY_SIGNAL = 143
@@ -70,6 +70,7 @@ class _Made:
     script: Script
     said: list[Frame] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class FakeEngine:
@@ -94,6 +95,11 @@ class FakeEngine:
         self._called("check")
         return "Docker 0 (API 1.41)"
 
+    def ping(self, *, within_s: float = 10) -> None:
+        self._called("ping")
+        if self.going_down:
+            raise errors.EngineAway("cannot reach Docker: connection refused; start docker.service")
+
     def is_up(self) -> bool:
         self._called("is_up")
         return not self.going_down
@@ -103,6 +109,15 @@ class FakeEngine:
         with self._changed:
             made = self._find(name)
             return None if made is None else made.state
+
+    def containers(self, labels: Mapping[str, str]) -> list[Listed]:
+        self._called("containers")
+        with self._changed:
+            return [
+                Listed(*(one.state.container_id, one.state.name, one.state.status, one.state.labels), one.created_at)
+                for one in self._containers.values()
+                if labels.items() <= one.state.labels.items()
+            ]
 
     def create(self, plan: ContainerPlan) -> str:
         self._called("create")

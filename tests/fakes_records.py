@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors, lifecycle
+from celery_docker.container import Stance
 from celery_docker.store import ANY_TIME, Claim, Taken, Term, Verdict
 from celery_docker.upkeep import Cancelled
 
@@ -244,6 +245,15 @@ class FakeRecords:
             for job_id in gone:
                 del self.index[job_id]
             return len(gone)
+
+    def stance(self, job_ids: Sequence[str], *, host: str) -> list[Stance | None]:
+        with self._call("stance"):
+            return [self._stance(job_id, host) if job_id in self.jobs else None for job_id in job_ids]
+
+    def _stance(self, job_id: str, host: str) -> Stance:
+        job, in_hand = self.jobs[job_id], job_id in self.in_hand.get(host, ())
+        envelope = json.loads(job["message"]) if "message" in job else None
+        return Stance(job["state"], job.get("owner", ""), "receipt" in job, in_hand, envelope)
 
     def record(self, job_id: str) -> dict[str, str]:
         with self._call("record"):

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 import pytest
@@ -105,6 +106,29 @@ def found(world: World, name: str) -> container.Container:
 def test_check_says_which_docker_it_is(world: World) -> None:
     """The administrator sees the version in the worker's log."""
     assert world.engine.check().startswith("Docker ")
+
+
+def test_a_ping_of_a_docker_that_is_there(world: World) -> None:
+    """It says nothing."""
+    world.engine.ping(within_s=_TIMEOUT_S)
+    assert world.engine.is_up()
+
+
+def test_containers_are_listed_by_their_labels(world: World) -> None:
+    """Running or not; every label has to be there, with exactly that value."""
+    here, there = world.plan(fakes.says()), world.plan(fakes.Script(until_released=True))
+    there.body["Labels"][container.LABEL_HOST] = "heretic"
+    created, running = world.engine.create(here), world.engine.create(there)
+    world.engine.start(running)
+    host, job = container.LABEL_HOST, container.LABEL_JOB
+    assert [one.container_id for one in world.engine.containers({host: "here"})] == [created]
+    assert {one.container_id for one in world.engine.containers({})} == {created, running}
+    assert world.engine.containers({host: "here", job: there.body["Labels"][job]}) == []
+    assert world.engine.containers({host: ""}) == []
+    (listed,) = world.engine.containers({host: "heretic", job: there.body["Labels"][job]})
+    assert (listed.container_id, listed.name, listed.status) == (running, there.name, Status.RUNNING)
+    assert listed.labels == there.body["Labels"]
+    assert abs((datetime.now(UTC) - listed.created_at).total_seconds()) < _TIMEOUT_S
 
 
 def test_nothing_is_found_under_an_unknown_name(world: World) -> None:

@@ -237,6 +237,46 @@ def test_an_unknown_job_has_an_empty_record(records: Records) -> None:
     assert records.record("nobody") == {}
 
 
+# Whose a job is
+
+
+def stances(records: Records, host: str = HOST) -> list[tuple[str, str, bool, bool] | None]:
+    """Return state, owner, whether it has ended and whether the host has it in hand, of `j1`."""
+    seen = records.stance(["j1"], host=host)
+    return [(one.state, one.owner, one.has_ended, one.in_hand) if one else None for one in seen]
+
+
+def test_the_stance_of_a_job_from_its_queue_to_its_end(records: Records) -> None:
+    assert stances(records) == [None]
+    submit(records)
+    assert stances(records) == [("queued", "", False, False)]
+    fence = claim(records).fence
+    assert stances(records) == [("starting", HOST, False, True)]
+    assert stances(records, OTHER) == [("starting", HOST, False, False)]
+    update(records, fence)
+    assert stances(records) == [("running", HOST, False, True)]
+    finish(records, fence)
+    assert stances(records) == [("succeeded", HOST, True, True)]
+    records.settle("j1", host=HOST, retention_s=60)
+    assert stances(records) == [("succeeded", HOST, True, False)]
+
+
+def test_the_stance_of_a_job_that_was_given_back(records: Records) -> None:
+    requeue(records, claim(records).fence)
+    assert stances(records) == [("queued", "", False, False)]
+    (seen,) = records.stance(["j1"], host=HOST)
+    assert seen is not None
+    assert seen.envelope == envelope("t2")
+
+
+def test_stances_come_in_the_order_of_the_question(records: Records) -> None:
+    submit(records)
+    claim(records, job_id="j2")
+    seen = records.stance(["j2", "nobody", "j1"], host=HOST)
+    assert [one and one.state for one in seen] == ["starting", None, "queued"]
+    assert records.stance([], host=HOST) == []
+
+
 # Claiming
 
 

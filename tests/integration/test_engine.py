@@ -258,6 +258,8 @@ class TestRestarts:
                 engine.inspect("x")
             with pytest.raises(errors.EngineAway, match=r"did not answer in 0\.5 s"):
                 engine.attach("x")
+            with pytest.raises(errors.EngineAway, match=r"did not answer in 0\.7 s"):
+                engine.ping(within_s=0.7)
         finally:
             own_dockerd.resume()
         assert engine.inspect("x") is None
@@ -320,6 +322,22 @@ class TestConnections:
             engine.attach(container_id).close()
             engine.replay(container_id).close()
         assert len(os.listdir("/proc/self/fd")) <= before
+
+    def test_a_docker_that_goes_down_answers_no_new_caller(self, own_dockerd: services.Dockerd) -> None:
+        """The ping says why, and the next one says that it is back; an engine that was in use makes no difference."""
+        engine = DockerEngine(own_dockerd.url, connections=4)
+        engine.check()
+        own_dockerd.end()
+        with pytest.raises(errors.EngineAway, match=r"start docker\.service"):
+            engine.ping()
+        assert not engine.is_up()
+        own_dockerd.start()
+        engine.ping()
+        assert engine.is_up()
+
+    def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
+        """Where its disk fills up."""
+        assert engine.folder() == f"{dockerd.folder}/data"
 
 
 class TestUnreachable:

@@ -86,7 +86,7 @@ class Installed:
         return self.debian.run("docker", "ps", "--format", "{{.Names}}", *options).stdout.split()
 
     def wait_until_ready(self) -> None:
-        eventually(lambda: re.match(r"\d+ jobs running", self.status), 60, "the worker to be ready")
+        eventually(lambda: re.match(r"\d+ jobs? running", self.status), 60, "the worker to be ready")
 
     def _python(self, script: str, *args: str, timeout_s: float = 60) -> str:
         return self.debian.run("/opt/plain/bin/python", "-c", script, self.url, *args, timeout_s=timeout_s).stdout

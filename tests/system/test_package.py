@@ -239,7 +239,7 @@ def test_ten_reloads_under_a_running_job(worker: Installed, shared: str) -> None
     sent = _steady_job(worker, shared)
     for _ in range(10):
         _reload(worker)
-        eventually(lambda: worker.status == "1 jobs running, 3 of 4 slots free", 30, "the job to be taken over")
+        eventually(lambda: worker.status == "1 job running, 3 of 4 slots free", 30, "the job to be taken over")
     _ends_well_after_one_run(worker, shared, sent)
 
 

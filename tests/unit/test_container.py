@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from celery_docker import container
-from celery_docker.container import LABEL_ATTEMPT, LABEL_JOB, Container, Status, Step
+from celery_docker.container import (
+    LABEL_ATTEMPT,
+    LABEL_HOST,
+    LABEL_JOB,
+    Container,
+    Listed,
+    OrphanStep,
+    Stance,
+    Status,
+    Step,
+)
 
 
 def found(status: Status, attempt: str | None = "2", job: str | None = "j1") -> Container:
@@ -53,3 +65,89 @@ def test_every_status_of_docker_is_decided() -> None:
     assert {status.value for status in Status} == {
         *("created", "running", "paused", "restarting", "removing", "exited", "dead"),
     }
+
+
+HOST, OTHER = "node1", "node2"
+MADE_AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
+OURS = {LABEL_JOB: "j1", LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "age_s", "expected"),
+    [
+        ("run-j1", OURS, 60, True),
+        ("run-j1", {**OURS, "maintainer": "somebody"}, 60, True),
+        # Its slot may not have it yet; or somebody has set the clock back.
+        ("run-j1", OURS, 59, False),
+        ("run-j1", OURS, -3600, False),
+        # Another worker's, though it uses the same Docker.
+        ("run-j1", {**OURS, LABEL_HOST: "node10"}, 60, False),
+        ("run-j1", {**OURS, LABEL_HOST: ""}, 60, False),
+        # Somebody's own, with a name or labels that look like ours.
+        ("run-j1", {}, 60, False),
+        ("run-j1", {LABEL_JOB: "j1", LABEL_ATTEMPT: "1"}, 60, False),
+        ("run-j1", {LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}, 60, False),
+        ("run-j1", {LABEL_JOB: "j1", LABEL_HOST: HOST}, 60, False),
+        ("run-j2", OURS, 60, False),
+        ("web", OURS, 60, False),
+    ],
+)
+def test_whether_a_container_is_ours(name: str, labels: dict[str, str], age_s: float, expected: bool) -> None:
+    listed = Listed("c" * 64, name, Status.RUNNING, labels, MADE_AT)
+    assert container.is_ours(listed, HOST, MADE_AT + timedelta(seconds=age_s)) is expected
+
+
+def stance(state: str, owner: str, *, has_ended: bool = False, in_hand: bool = False) -> Stance:
+    return Stance(state, owner, has_ended, in_hand)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.REMOVING])
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        # This host has it in hand: its slot lost it.
+        (stance("starting", HOST, in_hand=True), OrphanStep.DELIVER),
+        (stance("running", HOST, in_hand=True), OrphanStep.DELIVER),
+        # It has ended, and its result may not have been told.
+        (stance("succeeded", HOST, in_hand=True, has_ended=True), OrphanStep.DELIVER),
+        # It has ended, and everything was told.
+        (stance("succeeded", HOST, has_ended=True), OrphanStep.REMOVE),
+        (stance("cancelled", OTHER, has_ended=True), OrphanStep.REMOVE),
+        # It will run anew.
+        (stance("queued", ""), OrphanStep.REMOVE),
+        (stance("queued", "", in_hand=True), OrphanStep.REMOVE),
+        # It runs elsewhere.
+        (stance("starting", OTHER), OrphanStep.REMOVE),
+        (stance("running", OTHER), OrphanStep.REMOVE),
+        (stance("running", OTHER, in_hand=True), OrphanStep.REMOVE),
+    ],
+)
+def test_an_orphan_of_a_known_job(status: Status, known: Stance, expected: OrphanStep) -> None:
+    """The record decides, whatever the container does."""
+    assert container.orphan_step(status, known, host=HOST, idle_s=0) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "idle_s", "expected"),
+    [
+        (Status.RUNNING, 1e9, OrphanStep.WARN),
+        (Status.PAUSED, 1e9, OrphanStep.WARN),
+        (Status.RESTARTING, 1e9, OrphanStep.WARN),
+        (Status.EXITED, 3599, OrphanStep.LEAVE),
+        (Status.EXITED, 3600, OrphanStep.REMOVE),
+        (Status.CREATED, 3599, OrphanStep.LEAVE),
+        (Status.CREATED, 3600, OrphanStep.REMOVE),
+        (Status.DEAD, 3600, OrphanStep.REMOVE),
+    ],
+)
+@pytest.mark.parametrize("known", [None, stance("running", HOST)], ids=["no record", "not in this host's set"])
+def test_an_orphan_that_redis_knows_nothing_of(
+    status: Status, idle_s: float, expected: OrphanStep, known: Stance | None
+) -> None:
+    """What runs may be somebody's week of work; what does not run is kept for an hour."""
+    assert container.orphan_step(status, known, host=HOST, idle_s=idle_s) is expected
+
+
+@pytest.mark.parametrize("known", [None, stance("queued", ""), stance("running", HOST, in_hand=True)])
+def test_an_orphan_that_docker_is_removing(known: Stance | None) -> None:
+    assert container.orphan_step(Status.REMOVING, known, host=HOST, idle_s=1e9) is OrphanStep.LEAVE

@@ -25,7 +25,7 @@ PULLS = [
     (500, 'Get "https://r.example/v2/": net/http: request canceled while waiting for connection', errors.HostError),
     (500, "toomanyrequests: you have reached your pull rate limit. unauthorized users may", errors.HostError),
     (429, "unauthorized", errors.HostError),
-    (None, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", errors.HostError),
+    (None, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", errors.NoSpace),
     (None, "received unexpected HTTP status: 503 Service Unavailable", errors.HostError),
     (None, "error pulling image configuration: blob unknown to registry", errors.HostError),
     (None, "unexpected EOF", errors.HostError),
@@ -37,7 +37,8 @@ def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> 
     """What can never work is the request's fault; everything else passes."""
     error = enginefault.pull_refused("x:y", status, text + "\n")
     assert type(error) is kind
-    assert str(error).startswith(f"image 'x:y' cannot be pulled{' now' * (kind is errors.HostError)}: {text[:20]}")
+    now = " now" * issubclass(kind, errors.HostError)
+    assert str(error).startswith(f"image 'x:y' cannot be pulled{now}: {text[:20]}")
     assert "\n" not in str(error)
 
 
@@ -48,6 +49,14 @@ def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> 
 def test_a_refused_create(status: int, kind: type[Exception]) -> None:
     """Docker's status says what kind of refusal it is."""
     assert type(enginefault.create_refused("run-x", "x:y", status, "why")) is kind
+
+
+def test_a_full_disk_is_told_apart() -> None:
+    """The host takes no new jobs then."""
+    text = "mkdir /var/lib/docker/overlay2/9f: no space left on device"
+    error = enginefault.create_refused("run-x", "x:y", 500, text)
+    assert type(error) is errors.NoSpace
+    assert str(error) == f"container run-x cannot be made: {text} (HTTP 500); make room for Docker"
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,15 @@ def test_a_state_folder_that_cannot_be_made_is_the_hosts_fault(tmp_path: Path, o
         LogKeeper(tmp_path / "state").open(JOB, 1, out, None)
 
 
+def test_a_full_disk_under_the_state_folder_is_told_apart(
+    keeper: LogKeeper, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host takes no new jobs then."""
+    monkeypatch.setattr(os, "open", fail_with(errno.ENOSPC))
+    with pytest.raises(errors.NoSpace, match="cannot write the worker's own state"):
+        keeper.open(JOB, 1, out, None)
+
+
 def test_a_short_write_is_continued(keeper: LogKeeper, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may take less than it was given."""
     real = os.write

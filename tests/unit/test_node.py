@@ -11,6 +11,7 @@ import pytest
 
 from celery_docker import container, errors, node, systemd
 from celery_docker.container import Container, Status, Usage
+from celery_docker.gate import Gate
 from celery_docker.receipt import Attempt
 from tests.fakes import FakeEngine
 from tests.fakes_records import FakeRecords
@@ -22,7 +23,7 @@ class Running:
     """As much of a job as the node looks at."""
 
     attempt: Attempt
-    job_id: str = "j1"
+    job_id: str
 
 
 class Jobs:
@@ -30,7 +31,10 @@ class Jobs:
 
     def __init__(self, count: int) -> None:
         now = datetime.now(UTC)
-        self.list = [Running(Attempt(1, "node1", now, container_id=f"c{number}")) for number in range(count)]
+        self.list = [
+            Running(Attempt(1, "node1", now, container_id=f"c{number}"), f"{number:08x}-0d3f-4c6e-9a41-7f2b3c4d5e6f")
+            for number in range(count)
+        ]
 
     def jobs(self) -> list[Running]:
         return self.list
@@ -66,17 +70,18 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
 
 
 def made(jobs: int = 0, slots: int = 4, **changed: Any) -> node.Node:
-    arguments: dict[str, Any] = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), **changed}
+    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "gate": Gate()}
+    arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
-    parts = (arguments["runner"], arguments["records"], arguments["observer"])
     conclude = arguments.pop("conclude", lambda delivery: None)
-    return node.Node(*parts, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
+    return node.Node(**arguments, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
 
 
 @pytest.mark.parametrize(
     ("jobs", "slots", "status"),
     [
         (0, 4, "0 jobs running, 4 of 4 slots free"),
+        (1, 4, "1 job running, 3 of 4 slots free"),
         (3, 4, "3 jobs running, 1 of 4 slots free"),
         # After a restart with fewer slots all jobs are supervised all the same.
         (5, 4, "5 jobs running, 0 of 4 slots free"),
@@ -87,9 +92,55 @@ def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int,
     assert said == [{"READY": 1, "STATUS": status}]
 
 
-def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]]) -> None:
-    made(2).stopping()
-    assert said == [{"STOPPING": 1, "STATUS": "Stopping: waiting for 2 running jobs, taking no more"}]
+@pytest.mark.parametrize(
+    ("jobs", "waits_for"),
+    [
+        (0, "0 running jobs"),
+        (1, "1 running job (00000000)"),
+        (3, "3 running jobs (00000000, 00000001, 00000002)"),
+        (4, "4 running jobs (00000000, 00000001, 00000002, ...)"),
+    ],
+)
+def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]], jobs: int, waits_for: str) -> None:
+    made(jobs).stopping()
+    assert said == [{"STOPPING": 1, "STATUS": f"Stopping: waiting for {waits_for}, taking no more"}]
+
+
+def test_the_status_says_why_no_jobs_are_taken(said: list[dict[str, str | int]]) -> None:
+    gate = Gate()
+    worker = made(2, gate=gate)
+    worker.serving()
+    gate.close("docker", "Docker is away")
+    worker._report()
+    gate.open("docker")
+    worker._report()
+    ready = "2 jobs running, 2 of 4 slots free"
+    assert [one["STATUS"] for one in said] == [ready, "Takes no jobs: Docker is away; 2 jobs running", ready]
+
+
+def test_the_status_and_two_lines_of_the_log_say_that_redis_is_away(
+    said: list[dict[str, str | int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two lines however long it is away: it is asked every second."""
+    away = errors.StoreAway("cannot reach Redis at redis://r/0: refused")
+    worker = made(1, records=FakeRecords(failures={"publish_due": [away] * 3}))
+    worker.serving()
+    with caplog.at_level("INFO", logger=node.__name__):
+        for _ in range(5):
+            worker._publish()
+            worker._report()
+    ready = "1 job running, 3 of 4 slots free"
+    assert [one["STATUS"] for one in said] == [ready, f"Takes no jobs: {away}; 1 job running", ready]
+    assert caplog.messages == [f"takes no jobs: {away}; 1 job running", "Redis answers again"]
+
+
+def test_it_serves_until_it_is_told_to_stop(said: list[dict[str, str | int]]) -> None:
+    worker = made()
+    phases = [worker.is_serving]
+    worker.serving()
+    phases.append(worker.is_serving)
+    worker.stopping()
+    assert [*phases, worker.is_serving] == [False, True, False]
 
 
 def test_systemd_is_told_what_has_changed_and_only_that(said: list[dict[str, str | int]]) -> None:
@@ -101,7 +152,7 @@ def test_systemd_is_told_what_has_changed_and_only_that(said: list[dict[str, str
     worker._report()
     jobs.list.clear()
     worker._report()
-    assert [one["STATUS"] for one in said] == ["1 jobs running, 3 of 4 slots free", "0 jobs running, 4 of 4 slots free"]
+    assert [one["STATUS"] for one in said] == ["1 job running, 3 of 4 slots free", "0 jobs running, 4 of 4 slots free"]
 
 
 def test_what_systemd_could_not_be_told_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:

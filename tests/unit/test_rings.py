@@ -39,6 +39,7 @@ ADAPTERS = {
     "engine",
     "enginefault",
     "enginehttp",
+    "engineview",
     "cgroup",
     "logstream",
     "store",
@@ -56,6 +57,8 @@ SHELL = {
     "runner",
     "node",
     "gate",
+    "health",
+    "orphans",
     "tasks",
     "transport",
     "app",
@@ -68,7 +71,7 @@ RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL
 
 # An adapter knows the core and nothing else of ours; these are adapters in several files.
 PARTS = {
-    "engine": {"enginefault", "enginehttp", "cgroup", "logstream"},
+    "engine": {"enginefault", "enginehttp", "engineview", "cgroup", "logstream"},
     "store": {"redislink"},
     "upkeep": {"redislink"},
     "hosts": {"redislink"},

@@ -59,6 +59,7 @@ class Bench:
     keeper: logfiles.LogKeeper
     announced: Announcements = field(default_factory=Announcements)
     sleeps: list[float] = field(default_factory=list)
+    faults: list[errors.HostError] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -114,7 +115,7 @@ class Bench:
 
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
-    keeper, sleeps = logfiles.LogKeeper(folder / "state"), list[float]()
+    keeper, sleeps, faults = logfiles.LogKeeper(folder / "state"), list[float](), list[errors.HostError]()
     chosen = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
     attempts = Attempts(
         engine=engine,
@@ -124,9 +125,10 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         docker_host=chosen.docker_host,
         host=HOST,
         patience=Patience(sleeps.append),
+        on_host_fault=faults.append,
     )
     made = Runner(attempts, records, chosen, HOST, attempts.patience)
-    return Bench(folder, engine, records, made, keeper, sleeps=sleeps)
+    return Bench(folder, engine, records, made, keeper, sleeps=sleeps, faults=faults)
 
 
 @pytest.fixture
@@ -150,6 +152,23 @@ class Background(threading.Thread):
         self.join(10)
         assert self._answers, "it did not come back"
         return self._answers[0]
+
+
+# The host's faults
+
+
+@pytest.mark.parametrize("fault", [errors.EngineAway("Docker is away"), errors.NoSpace("no space left on device")])
+def test_a_fault_of_the_host_is_heard(bench: Bench, fault: errors.HostError) -> None:
+    """Whoever watches the host's health decides whether it takes more jobs."""
+    bench.engine.failures["create"] = [fault]
+    assert isinstance(bench.run(), LetGo)
+    assert bench.faults == [fault]
+
+
+@pytest.mark.parametrize("kwargs", [{"image": "nobody/has:it"}, {"user": 3.5}, {}])
+def test_other_ends_are_not_the_host_s_fault(bench: Bench, kwargs: dict[str, Any]) -> None:
+    bench.run(**kwargs)
+    assert bench.faults == []
 
 
 # Success

@@ -1,0 +1,101 @@
+"""Orphans between a real Docker and a real Redis: what is cleaned away, and above all what is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from celery_docker import container, message, plan, policy, store
+from celery_docker.engine import DockerEngine
+from celery_docker.jobspec import JobSpec
+from celery_docker.lifecycle import State
+from celery_docker.orphans import Orphans
+from tests import services
+
+HOST = "node1"
+
+
+@dataclass
+class House:
+    """A host with containers that no slot has."""
+
+    engine: DockerEngine
+    records: store.Store
+    delivered: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def run(self, job_id: str, *, host: str = HOST, name: str | None = None) -> str:
+        """Start a container as a worker on that host does; return its name."""
+        rules = policy.Policy(networks=("none",))
+        spec, resolved = JobSpec("busybox", ("sleep", "1000")), plan.Resolved()
+        wanted = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, rules=rules)
+        wanted = replace(wanted, name=name or wanted.name)
+        self.engine.start(self.engine.create(wanted))
+        return wanted.name
+
+    def claim(self, job_id: str, *, host: str = HOST) -> int:
+        envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="t", origin="")
+        return self.records.claim(job_id, host=host, queue="celery", envelope=envelope).fence
+
+    def end(self, job_id: str) -> None:
+        fence = self.claim(job_id)
+        self.records.finish(job_id, host=HOST, fence=fence, state=State.FAILED, receipt={"id": job_id})
+        self.records.settle(job_id, host=HOST, retention_s=60)
+
+    def sweep(self) -> None:
+        watch = Orphans(
+            self.engine,
+            self.records,
+            HOST,
+            find=lambda job_id: None,
+            deliver=self.delivered.append,
+            is_serving=lambda: True,
+        )
+        watch.sweep(datetime.now(UTC) + timedelta(hours=2))
+
+    def running(self) -> set[str]:
+        return {one.name for one in self.engine.containers({}) if one.status is container.Status.RUNNING}
+
+
+@pytest.fixture
+def house(dockerd: services.Dockerd, redis_server: services.RedisServer) -> Iterator[House]:
+    engine = DockerEngine(dockerd.url, connections=4)
+    with contextlib.closing(engine), contextlib.closing(store.connect(redis_server.url)) as records:
+        yield House(engine, records)
+    dockerd.remove_containers()
+    with redis_server.client() as client:
+        client.flushall()
+
+
+def test_only_what_is_known_to_be_superfluous_goes(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """One look at a Docker that others use too."""
+    for job_id in ("over", "elsewhere", "others"):
+        house.end(job_id) if job_id != "elsewhere" else house.claim(job_id, host="node2")
+    house.claim("mine")
+    gone = {house.run("over"), house.run("elsewhere")}
+    kept = {
+        house.run("mine"),
+        house.run("unknown"),
+        house.run("others", host="node10"),
+        # An image made of a job's container, and run by somebody.
+        house.run("over", name="web"),
+    }
+    house.engine.start(house.engine.create(plan.ContainerPlan("db", {"Image": "busybox", "Cmd": ["sleep", "1000"]})))
+    assert house.running() == gone | kept | {"db"}
+    house.sweep()
+    assert {one.name for one in house.engine.containers({})} == kept | {"db"} == house.running()
+    assert [one["headers"]["id"] for one in house.delivered] == ["mine"]
+    assert "docker stop run-unknown" in caplog.text
+
+
+def test_an_unknown_one_that_has_ended_is_cleaned_away_later(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    name = house.run("unknown")
+    house.engine.stop(name, signal="SIGKILL", grace_s=0)
+    with caplog.at_level("INFO"):
+        house.sweep()
+    assert house.engine.inspect(name) is None
+    assert "exit code 137" in caplog.text

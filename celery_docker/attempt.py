@@ -225,6 +225,8 @@ class Attempts:
                     self._read(job, output.after(again, job.tail.byte_counts), files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
+            if isinstance(exc, errors.LogFull):
+                self.on_host_fault(errors.NoSpace(str(exc)))
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
         return self._harvest(job, container_id, watched)

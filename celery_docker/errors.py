@@ -112,6 +112,10 @@ class LogError(CeleryDockerError):
     """the job's log file cannot be written any more; the job must not go on with a hole in its log"""
 
 
+class LogFull(LogError):
+    """the disk of the job's log file is full"""
+
+
 class JobFailed(CeleryDockerError):
     """the job ended without success; the message begins with its state
 

@@ -64,7 +64,8 @@ class LogFiles:
             self._announce(frame.stream)
             _write_all(file, payload)
         except OSError as exc:
-            raise errors.LogError(f"cannot write the log: {exc.strerror}") from exc
+            kind = errors.LogFull if exc.errno == errno.ENOSPC else errors.LogError
+            raise kind(f"cannot write the log: {exc.strerror}") from exc
         self._count(frame.stream, len(payload))
 
     def close(self) -> None:
@@ -119,9 +120,15 @@ class LogKeeper:
         """
         note_fd = self._note(job_id, os.O_CREAT | os.O_TRUNC)
         files = self._files(out, err, note_fd, fresh=attempt == 1)
-        note = _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files))
-        os.pwrite(note_fd, note.pack(), 0)
-        return LogFiles(*files, note, note_fd)
+        opened = LogFiles(
+            *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd
+        )
+        try:
+            os.pwrite(note_fd, opened._note.pack(), 0)
+        except OSError as exc:
+            opened.close()
+            raise self._unwritable(exc) from exc
+        return opened
 
     def resume(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
         """Go on with the logs of an attempt that an earlier process began; what the files have is passed over.
@@ -158,8 +165,11 @@ class LogKeeper:
             self.state_dir.mkdir(parents=True, exist_ok=True)
             return os.open(self._path(job_id), os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
         except OSError as exc:
-            kind = errors.NoSpace if exc.errno == errno.ENOSPC else errors.HostError
-            raise kind(f"cannot write the worker's own state in {self.state_dir}: {exc.strerror}") from exc
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, exc: OSError) -> errors.HostError:
+        kind = errors.NoSpace if exc.errno == errno.ENOSPC else errors.HostError
+        return kind(f"cannot write the worker's own state in {self.state_dir}: {exc.strerror}")
 
     def _path(self, job_id: str) -> Path:
         return self.state_dir / f"{job_id}.logs"

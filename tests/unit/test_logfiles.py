@@ -353,7 +353,7 @@ def test_a_full_disk_is_a_log_error(keeper: LogKeeper, out: str, monkeypatch: py
     with keeper.open(JOB, 1, out, None) as files:
         files.write(Frame(OUT, b"x"))
         monkeypatch.setattr(os, call, fail_with(errno.ENOSPC))
-        with pytest.raises(errors.LogError, match=r"^cannot write the log: No space left on device$"):
+        with pytest.raises(errors.LogFull, match=r"^cannot write the log: No space left on device$"):
             files.write(Frame(OUT, b"y"))
 
 
@@ -363,11 +363,12 @@ def test_a_state_folder_that_cannot_be_made_is_the_hosts_fault(tmp_path: Path, o
         LogKeeper(tmp_path / "state").open(JOB, 1, out, None)
 
 
+@pytest.mark.parametrize("call", ["open", "pwrite"])
 def test_a_full_disk_under_the_state_folder_is_told_apart(
-    keeper: LogKeeper, out: str, monkeypatch: pytest.MonkeyPatch
+    keeper: LogKeeper, out: str, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """The host takes no new jobs then."""
-    monkeypatch.setattr(os, "open", fail_with(errno.ENOSPC))
+    monkeypatch.setattr(os, call, fail_with(errno.ENOSPC))
     with pytest.raises(errors.NoSpace, match="cannot write the worker's own state"):
         keeper.open(JOB, 1, out, None)
 

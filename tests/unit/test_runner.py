@@ -844,7 +844,7 @@ class FullDisk:
     """Log files that take nothing."""
 
     def write(self, frame: Frame) -> None:
-        raise errors.LogError("cannot write the log: No space left on device")
+        raise errors.LogFull("cannot write the log: No space left on device")
 
     def __enter__(self) -> FullDisk:
         return self
@@ -872,6 +872,7 @@ def test_a_job_whose_log_cannot_be_written_is_stopped(tmp_path: Path) -> None:
     assert isinstance(end, Ended)
     assert end.state is State.ERROR
     assert end.receipt["reason"] == "cannot write the log: No space left on device"
+    assert [type(fault) for fault in bench.faults] == [errors.NoSpace], "the host takes no more jobs for now"
     assert _status(bench) is Status.EXITED
     assert bench.records.delayed == {}
     bench.runner.done(job, settled=True)

@@ -42,10 +42,13 @@ def task_message(
 
 
 def redelivery(envelope: Mapping[str, Any], tag: str) -> dict[str, Any]:
-    """Return the envelope for another delivery of the same job: a new tag, and no delay of its own any more."""
-    headers = {**envelope["headers"], "eta": None}
-    properties = {**envelope["properties"], "delivery_tag": tag}
-    return {**envelope, "headers": headers, "properties": properties}
+    """Return the envelope for another delivery of the same job."""
+    return {**envelope, "properties": {**envelope["properties"], "delivery_tag": tag}}
+
+
+def timeless(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the envelope without times of its own: from now on the record says when the job may run."""
+    return {**envelope, "headers": {**envelope["headers"], "eta": None, "expires": None}}
 
 
 def arguments(envelope: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:

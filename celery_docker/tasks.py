@@ -54,7 +54,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
         super().on_accepted(pid, time_accepted)
 
     def _delivery(self) -> Delivery:
-        envelope = self.message.serializable()
+        envelope = message.timeless(self.message.serializable())
         return Delivery(
             job_id=self.id,
             args=self.args,

@@ -75,11 +75,12 @@ def test_a_redelivery_is_the_same_job_under_a_new_tag() -> None:
     assert {**again["properties"], "delivery_tag": "t1"} == first["properties"]
 
 
-def test_a_redelivery_has_no_delay_of_its_own() -> None:
+def test_the_record_says_when_a_job_may_run_and_not_its_message() -> None:
     """A plain client's countdown was waited for already."""
     first = made()
-    first["headers"]["eta"] = "2026-11-22T10:00:00+00:00"
-    assert message.redelivery(first, "t2")["headers"]["eta"] is None
+    first["headers"] |= {"eta": "2026-11-22T10:00:00+00:00", "expires": "2026-11-22T11:00:00+00:00"}
+    timeless = message.timeless(first)
+    assert (timeless["headers"]["eta"], timeless["headers"]["expires"]) == (None, None)
     assert first["headers"]["eta"] == "2026-11-22T10:00:00+00:00"
 
 

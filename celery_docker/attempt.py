@@ -10,8 +10,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from threading import Thread
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
 from celery_docker.container import Container, Frame, Step
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 _STOP_GRACE_S = 10
 # Docker takes a moment from the end of a container's streams to its end.
 _LINGER_S = 60
+_HEED_S = 0.5
 
 
 class _Ordered(Exception):
@@ -152,9 +155,21 @@ class Attempts:
     def _pull(self, job: Job, image: str) -> None:
         log.info("pulling %s", image, extra={"job": job.job_id})
         began = time.monotonic()
-        self.engine.pull(image, needed=lambda: job.order is None)
+        pulled: Future[None] = Future()
+        Thread(target=self._pull_in_the_background, args=(job, image, pulled), daemon=True).start()
+        # A registry may say nothing for minutes: an order to end does not wait for it.
+        while not wait([pulled], _HEED_S).done:
+            _heed(job)
+        pulled.result()
         job.attempt.pull_s = round(time.monotonic() - began, 3)
         _heed(job)
+
+    def _pull_in_the_background(self, job: Job, image: str, pulled: Future[None]) -> None:
+        try:
+            self.engine.pull(image, needed=lambda: job.order is None)
+            pulled.set_result(None)
+        except Exception as exc:  # noqa: BLE001  # raised again where it is waited for
+            pulled.set_exception(exc)
 
     def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""

@@ -26,6 +26,7 @@ from celery.result import AsyncResult
 from celery_docker.client import Client
 from celery_docker.jobspec import JobSpec
 from tests import services
+from tests.integration.registry import Registry
 from tests.integration.worker import ROOT, Worker
 from tests.waiting import eventually
 
@@ -466,6 +467,19 @@ def test_cancel_of_a_running_job(
     assert is_revoked(sent)
     assert dockerd.request("GET", "/containers/json")[1].strip() == b"[]"
     assert (folder / "runs").read_text() == "run\n"
+
+
+def test_cancel_of_a_job_that_waits_for_a_silent_registry(
+    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+) -> None:
+    """The slot is free at once; the pull may end whenever it likes."""
+    with Registry() as silent:
+        silent.speaks.clear()
+        sent = plain.send(f"{silent.address}/group/slow:1.0", "true")
+        eventually(lambda: f"job {sent.id}: pulling" in worker.log, 20, "the pull to begin")
+        assert cancel(clean_redis, sent.id) == "starting"
+        assert is_revoked(sent)
+        silent.speaks.set()
 
 
 def test_cancel_of_a_job_in_the_queue_needs_no_slot(

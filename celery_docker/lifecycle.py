@@ -42,6 +42,11 @@ class Cause(StrEnum):
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    # It has another owner: nothing is decided about it here, and nothing said.
+    FENCED = "fenced"
+    # Ended before a host had it, or when its host was lost.
+    EXPIRED = "expired"
+    LOST = "lost"
     # Another attempt would mend nothing, or could run the job a second time.
     ERROR = "error"
 
@@ -106,6 +111,8 @@ _FINAL = {
     Cause.ERROR: State.ERROR,
     Cause.CANCELLED: State.CANCELLED,
     Cause.TIMEOUT: State.TIMED_OUT,
+    Cause.EXPIRED: State.EXPIRED,
+    Cause.LOST: State.LOST,
 }
 
 

@@ -39,6 +39,7 @@ class Claim:
     attempts: tuple[Mapping[str, Any], ...] = ()
     receipt: Mapping[str, Any] | None = None
     cancel_reason: str | None = None
+    cancel_cause: lifecycle.Cause = lifecycle.Cause.CANCELLED
 
 
 @dataclass(frozen=True)

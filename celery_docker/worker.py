@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shlex
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from celery import Celery, signals
@@ -26,11 +29,15 @@ from celery_docker import (
     drain,
     engine,
     errors,
+    hosts,
+    identity,
     jobspec,
     logfiles,
+    membership,
     node,
     patience,
     policy,
+    receipt,
     runner,
     settings,
     store,
@@ -79,12 +86,16 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     records = store.connect(chosen.broker_url)
     docker = engine.DockerEngine(chosen.docker_host, connections=slots + 8)
     _await(records.check, environ)
-    log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
-    host = socket.gethostname()
+    docker_version = _await(docker.check, environ)
+    log.info("Docker %s at %s", docker_version, chosen.docker_host)
+    state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
+    host = settings.identity(chosen.opts, socket.gethostname())
+    # Held by being open until the process ends.
+    _lock = _await(lambda: identity.hold(state_dir, host), environ)
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
-        logs=logfiles.LogKeeper(Path(environ.get("STATE_DIRECTORY", STATE_DIR))),
+        logs=logfiles.LogKeeper(state_dir),
         rules=rules,
         docker_host=chosen.docker_host,
         host=host,
@@ -101,11 +112,76 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         environ=environ,
         cancel_queued=application.tasks[jobspec.TASK_NAME].cancel_queued,
     )
+    machine = identity.machine(state_dir)
+    member = membership.Membership(
+        hosts.Hosts(records.link),
+        jobs,
+        host=host,
+        machine=machine,
+        lost_after_s=chosen.lost_after,
+        about=_about(application, jobs, machine=machine, slots=slots, docker_version=docker_version),
+        deliver=_delivery(),
+        quit_=lambda: os._exit(EX_UNAVAILABLE),
+    )
+    member.arrive()
+    member.start()
     background.start()
     try:
         return _consume(application, chosen, slots, jobs, background)
     finally:
         background.stop()
+        member.leave()
+
+
+def _about(
+    application: Celery, jobs: runner.Runner, *, machine: str, slots: int, docker_version: str
+) -> Callable[[], dict[str, Any]]:
+    """Return what asks the worker for what other hosts may know of it."""
+    fixed = {
+        "version": _version(),
+        "machine": machine,
+        "pid": os.getpid(),
+        "slots": slots,
+        "started_at": receipt.timestamp(datetime.now(UTC)),
+        "docker": docker_version,
+        "python": platform.python_version(),
+    }
+    return lambda: {
+        **fixed,
+        "running": len(jobs.jobs()),
+        "queues": sorted(application.amqp.queues.consume_from),
+        # By this host's own clock: whoever reads it sees how wrong that is.
+        "clock": receipt.timestamp(datetime.now(UTC)),
+    }
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("celery-docker")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _delivery() -> Callable[[Mapping[str, Any]], None]:
+    """Return what brings a message to a slot of this worker, past the broker; while it cannot, it does nothing."""
+    consumers: list[Any] = []
+
+    def remember(sender: object, **_: object) -> None:
+        consumers.append(sender)
+
+    def deliver(envelope: Mapping[str, Any]) -> None:
+        for consumer in consumers:
+            consumer.hub.call_soon(_take, consumer, envelope)
+
+    signals.worker_ready.connect(remember, weak=False)
+    return deliver
+
+
+def _take(consumer: Any, envelope: Mapping[str, Any]) -> None:
+    """Give a consumer a message as if it had come from its queue; runs in its event loop."""
+    if consumer.task_consumer is not None:
+        channel = consumer.task_consumer.channel
+        consumer.create_task_handler()(channel.Message(envelope, channel=channel))
 
 
 def _stop_patience_s(chosen: settings.Settings) -> float:
@@ -145,7 +221,7 @@ def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:
     while True:
         try:
             return action()
-        except (errors.StoreAway, errors.EngineAway) as exc:
+        except (errors.StoreAway, errors.EngineAway, errors.IdentityTaken) as exc:
             if time.monotonic() > deadline:
                 raise
             systemd.notify(environ, STATUS=f"Waiting: {exc}")

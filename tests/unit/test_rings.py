@@ -27,6 +27,7 @@ CORE = {
     "message",
     "output",
     "receipt",
+    "judgement",
 }
 ADAPTERS = {
     "engine",
@@ -39,6 +40,8 @@ ADAPTERS = {
     "systemd",
     "logfiles",
     "host",
+    "hosts",
+    "identity",
 }
 SHELL = {
     "ports",
@@ -54,6 +57,7 @@ SHELL = {
     "client",
     "tasks_cli",
     "drain",
+    "membership",
 }
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 

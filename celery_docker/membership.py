@@ -102,6 +102,8 @@ class Membership:
             lives = heard_at not in (None, beat.before)
             if lives or not tries_left:
                 raise errors.IdentityTaken(self._complaint(beat.rival))
+            if heard_at is None:
+                log.warning("waiting to see whether it lives: %s", self._complaint(beat.rival))
             heard_at = beat.before
             self._sleep(_ARRIVE_PAUSE_S)
 

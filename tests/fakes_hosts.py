@@ -99,7 +99,8 @@ class FakeHosts:
             return False
         for source, texts in self.taken.pop(host, {}).items():
             self.records.queues.setdefault(source, []).extend(texts)
-        self.lost[host] = self.heard.pop(host)
+        heard_at = self.heard.pop(host)
+        self.lost = {one: at for one, at in self.lost.items() if at > heard_at - REMEMBERED_S} | {host: heard_at}
         self.expiry[host] = REMEMBERED_S
         return True
 

@@ -13,6 +13,7 @@ for _, source in ipairs(redis.call('SMEMBERS', KEYS[5])) do
   end
 end
 redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', heard - ARGV[4])
 redis.call('ZADD', KEYS[2], heard, ARGV[1])
 redis.call('DEL', KEYS[5])
 redis.call('EXPIRE', KEYS[3], ARGV[4])

@@ -378,6 +378,16 @@ def test_a_lost_host_is_remembered(world: World) -> None:
     assert hosts.REMEMBERED_S - 10 < kept_for_s <= hosts.REMEMBERED_S
 
 
+def test_a_lost_host_is_not_remembered_for_ever(world: World) -> None:
+    """Where machines come and go, names would pile up."""
+    beat(world, OTHER)
+    world.age(OTHER, hosts.REMEMBERED_S + 700)
+    (old,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=600)
+    world.hosts.bury(old)
+    world.hosts.bury(silence(world))
+    assert [one.host for one in world.hosts.known()] == [HOST, JUDGE]
+
+
 def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> None:
     seen = silence(world)
     world.hosts.bury(seen)

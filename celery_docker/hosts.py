@@ -75,6 +75,19 @@ class Hosts:
             rows = self.link.client.zrange(keys.HOSTS, "-inf", now - for_s, byscore=True, withscores=True)
         return [Silence(host, heard_at, now - heard_at) for host, heard_at in rows]
 
+    def recall(self, *, now: float) -> None:
+        """Put the lost hosts that have something in hand back into the list, as if they were heard at the time `now`.
+
+        One that comes back takes jobs before its next sign of life, and could be gone again by then.
+        """
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            lost = self.link.client.zrange(keys.LOST_HOSTS, 0, -1)
+            for host in lost:
+                pipeline.exists(keys.host_jobs(host), keys.host_sources(host))
+            for host, count in zip(lost, pipeline.execute(), strict=True):
+                if count:
+                    self.link.client.zadd(keys.HOSTS, {host: now}, nx=True)
+
     def jobs(self, host: str) -> dict[str, Mapping[str, str]]:
         """Return the records of the jobs that a host owns; empty ones where Redis has lost them."""
         with self.link.translated():
@@ -118,22 +131,20 @@ class Hosts:
             for place in (keys.HOSTS, keys.LOST_HOSTS):
                 pipeline.zrange(place, 0, -1, withscores=True)
             (seconds, microseconds), present, lost = pipeline.execute()
-            heard = [(host, heard_at, True) for host, heard_at in lost]
-            heard += [(host, heard_at, False) for host, heard_at in present]
-            for host, _, _ in heard:
+            heard = {host: (heard_at, True) for host, heard_at in lost}
+            # One that was recalled is in both.
+            heard |= {host: (heard_at, False) for host, heard_at in present}
+            for host in heard:
                 pipeline.hget(keys.host_about(host), "about")
                 pipeline.scard(keys.host_jobs(host))
             answers = pipeline.execute()
         now = seconds + microseconds / 1e6
-        rows = zip(heard, answers[::2], answers[1::2], strict=True)
-        return sorted(
-            (
-                Known(host, json.loads(about), now - heard_at, jobs, is_lost)
-                for (host, heard_at, is_lost), about, jobs in rows
-                if about is not None
-            ),
-            key=lambda one: one.host,
-        )
+        told = dict(zip(heard, zip(answers[::2], answers[1::2], strict=True), strict=True))
+        return [
+            Known(host, json.loads(about), now - heard[host][0], jobs, heard[host][1])
+            for host, (about, jobs) in sorted(told.items())
+            if about is not None
+        ]
 
 
 def _dump(value: Any) -> str:

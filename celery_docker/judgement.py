@@ -64,6 +64,11 @@ class Series:
     since: float
     last: float
 
+    @property
+    def is_new(self) -> bool:
+        """True for one sign of life alone: what others did before it is unknown."""
+        return self.since == self.last
+
 
 def continued(series: Series | None, beat: Beat, lost_after_s: int) -> Series:
     """Return the series with one more sign of life, or a new one.
@@ -78,11 +83,6 @@ def continued(series: Series | None, beat: Beat, lost_after_s: int) -> Series:
 def may_judge(series: Series | None, lost_after_s: int) -> bool:
     """Say whether a host with such a series may call others silent."""
     return series is not None and series.last - series.since >= lost_after_s
-
-
-def was_away(beat: Beat, lost_after_s: int) -> bool:
-    """Say whether others may have taken this host's jobs before this sign of life."""
-    return beat.before is None or beat.now - beat.before > lost_after_s
 
 
 def is_fenced(standing: Standing | None, host: str, fence: int) -> bool:

@@ -38,6 +38,7 @@ class Hosts(Protocol):
     def leave(self, host: str) -> bool: ...
     def hold(self, host: str, *, for_s: int) -> bool: ...
     def silent(self, *, now: float, for_s: float) -> Sequence[Silence]: ...
+    def recall(self, *, now: float) -> None: ...
     def jobs(self, host: str) -> Mapping[str, Mapping[str, str]]: ...
     def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate: ...
     def bury(self, silence: Silence) -> bool: ...
@@ -85,7 +86,6 @@ class Membership:
         self._thread = Thread(target=self._run, daemon=True, name="membership")
         self._series: Series | None = None
         self._beats = 0
-        self._has_to_look = False
         self._has_to_tell = False
 
     def arrive(self) -> None:
@@ -129,12 +129,11 @@ class Membership:
         if beat.rival is not None:
             self._yield_name(beat.rival)
             return beat
-        if judgement.was_away(beat, self._lost_after_s) or self._beats % _LOOK_EVERY == 0:
-            self._has_to_look = True
-        if self._has_to_look:
+        series = judgement.continued(series, beat, self._lost_after_s)
+        if series.is_new or self._beats % _LOOK_EVERY == 0:
             self._look()
-            self._has_to_look = False
-        self._series = judgement.continued(series, beat, self._lost_after_s)
+        # Only now: a look that failed is repeated at the next sign of life, which begins a series again.
+        self._series = series
         return beat
 
     def judge_once(self) -> None:
@@ -146,6 +145,7 @@ class Membership:
             return
         if not self._hosts.hold(self._host, for_s=_JUDGE_FOR_S):
             return
+        self._hosts.recall(now=series.last)
         for silence in self._hosts.silent(now=series.last, for_s=self._lost_after_s):
             self._judge(silence)
 

@@ -68,6 +68,12 @@ class FakeHosts:
         rows = sorted((heard_at, host) for host, heard_at in self.heard.items() if heard_at <= now - for_s)
         return [Silence(host, heard_at, now - heard_at) for heard_at, host in rows]
 
+    def recall(self, *, now: float) -> None:
+        self._called("recall")
+        for host in self.lost:
+            if self.records.in_hand.get(host) or host in self.taken:
+                self.heard.setdefault(host, now)
+
     def jobs(self, host: str) -> dict[str, Mapping[str, str]]:
         self._called("jobs")
         return {
@@ -115,7 +121,7 @@ class FakeHosts:
     def known(self) -> list[Known]:
         self._called("known")
         now = self.records.clock()
-        rows = [(host, at, host in self.lost) for host, at in {**self.lost, **self.heard}.items()]
+        rows = [(host, at, host not in self.heard) for host, at in {**self.lost, **self.heard}.items()]
         return [
             Known(host, self.said[host][1], now - at, len(self.records.in_hand.get(host, ())), lost)
             for host, at, lost in sorted(rows)

@@ -396,6 +396,24 @@ def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> 
     assert world.kept_for_s(HOST) is None
 
 
+def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> None:
+    """It came back, took a job or a message, and was gone before its next sign of life."""
+    for host in (HOST, OTHER, "idle"):
+        beat(world, host)
+        world.age(host, 700)
+    now = beat(world, JUDGE).now
+    for seen in world.hosts.silent(now=now, for_s=600):
+        assert world.hosts.bury(seen)
+    run(world)
+    world.take(OTHER, QUEUE, ["a"])
+    world.hosts.recall(now=now)
+    world.hosts.recall(now=now + 50)
+    assert world.hosts.silent(now=now + 500, for_s=600) == [], "it has the full time to be heard"
+    assert [one.host for one in world.hosts.silent(now=now + 600, for_s=600)] == [HOST, JUDGE, OTHER]
+    assert [one.host for one in world.hosts.known() if not one.lost] == [HOST, JUDGE, OTHER]
+    assert [one.host for one in world.hosts.known() if one.lost] == ["idle"]
+
+
 def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> None:
     """kombu reads a list at its right end; the host had taken `a` before `b`."""
     world.take(HOST, QUEUE, ["a", "b"])

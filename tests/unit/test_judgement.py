@@ -44,12 +44,9 @@ def test_who_may_judge(series: Series | None, expected: bool) -> None:
     assert judgement.may_judge(series, 600) is expected
 
 
-@pytest.mark.parametrize(
-    ("beat", "expected"),
-    [(Beat(1000), True), (Beat(1000, before=399), True), (Beat(1000, before=400), False), (Beat(1000, 995), False)],
-)
-def test_who_has_to_look_for_its_jobs(beat: Beat, expected: bool) -> None:
-    assert judgement.was_away(beat, 600) is expected
+@pytest.mark.parametrize(("series", "expected"), [(Series(100, 100), True), (Series(50, 100), False)])
+def test_who_has_to_look_for_its_jobs(series: Series, expected: bool) -> None:
+    assert series.is_new is expected
 
 
 @pytest.mark.parametrize(

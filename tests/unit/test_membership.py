@@ -261,11 +261,28 @@ def test_a_host_looks_now_and_then_without_a_reason(pair: World) -> None:
     assert list(fenced(pair)) == ["j1"]
 
 
-def test_a_host_that_was_away_for_a_moment_does_not_look(pair: World) -> None:
-    pair.turn(HOST)
-    pair.turn(OTHER, times=3)
-    pair.turn(HOST)
+def test_a_host_that_was_heard_all_the_time_does_not_look(pair: World) -> None:
+    pair.turn(HOST, times=6)
     assert "standings" not in pair.hosts.calls
+
+
+def test_a_job_that_was_taken_between_two_losses_of_its_host(pair: World) -> None:
+    """It came back, took a job, and was gone before its next sign of life."""
+    pair.turn(OTHER, times=FULL_PERIOD + 1)
+    pair.run(HOST, "new")
+    pair.turn(OTHER, times=FULL_PERIOD - 1)
+    assert pair.state("new") == ("starting", HOST)
+    pair.turn(OTHER, times=3)
+    assert pair.state("new") == ("queued", "")
+
+
+def test_a_host_that_was_recalled_looks_all_the_same(pair: World) -> None:
+    pair.turn(OTHER, times=FULL_PERIOD + 1)
+    pair.run(HOST, "new")
+    pair.turn(OTHER)
+    assert HOST in pair.hosts.heard
+    pair.turn(HOST)
+    assert list(fenced(pair)) == ["j1"]
 
 
 def test_a_host_whose_record_redis_has_lost_runs_on(pair: World) -> None:

@@ -180,6 +180,16 @@ def test_nobody_is_judged_right_after_redis_was_away(pair: World) -> None:
     assert not [one for one in pair.hosts.known() if one.lost]
 
 
+def test_nobody_is_judged_right_after_one_sign_of_life_failed(pair: World) -> None:
+    """Too short for a gap, and yet not all is well."""
+    pair.turn(OTHER, times=FULL_PERIOD - 1)
+    pair.hosts.failures["beat"] = [errors.StoreAway()]
+    pair.turn(OTHER, times=FULL_PERIOD)
+    assert pair.state() == ("starting", HOST)
+    pair.turn(OTHER, times=2)
+    assert pair.state() == ("queued", "")
+
+
 def test_nobody_is_judged_when_redis_clock_is_set(pair: World) -> None:
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     pair.now += 10_000

@@ -740,6 +740,17 @@ def test_a_running_job_that_is_anothers_is_stopped_and_nothing_is_said(tmp_path:
     assert bench.nothing_is_left()
 
 
+def test_a_container_that_is_found_running_and_is_anothers_gets_its_grace_too(before: Bench) -> None:
+    before.container()
+    job = before.claimed()
+    as_before = take_over(before)
+    assert isinstance(before.runner.run(job, before.announced), LetGo)
+    before.runner.done(job, settled=False)
+    assert before.engine.calls.index("stop") < before.engine.calls.index("remove")
+    assert before.records.record(JOB) == as_before
+    assert before.nothing_is_left()
+
+
 def test_a_failure_of_a_job_that_is_anothers_is_not_announced(tmp_path: Path) -> None:
     """The other host may have told its success already."""
     bench = make_bench(tmp_path, replace(FAILING, until_released=True))

@@ -96,6 +96,10 @@ class ContainerGone(CeleryDockerError):
     """its container was removed by somebody else, so its end is unknown"""
 
 
+class IdentityTaken(CeleryDockerError):
+    """another worker works under this host's name"""
+
+
 class StoreAway(CeleryDockerError):
     """Redis does not answer; the same call may succeed later"""
 

@@ -15,6 +15,10 @@ CANCELLING = PREFIX + "cancelling"
 EXPIRING = PREFIX + "expiring"
 # The hosts that take jobs, by their last sign of life.
 HOSTS = PREFIX + "hosts"
+# The hosts that were silent for too long, by their last sign of life.
+LOST_HOSTS = PREFIX + "lost-hosts"
+# The host that judges others now; the key expires.
+JUDGE = PREFIX + "judge"
 
 
 def job(job_id: str) -> str:
@@ -25,6 +29,11 @@ def job(job_id: str) -> str:
 def host_jobs(host: str) -> str:
     """Return the key of the set of jobs that a host owns."""
     return f"{PREFIX}host:{host}:jobs"
+
+
+def host_about(host: str) -> str:
+    """Return the key of what a host says of itself, a hash."""
+    return f"{PREFIX}host:{host}:about"
 
 
 def host_sources(host: str) -> str:

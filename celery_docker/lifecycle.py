@@ -43,8 +43,12 @@ class Cause(StrEnum):
     # Ended by us, on somebody's order.
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
-    EXPIRED = "expired"
     TIMEOUT = "timeout"
+    # It has another owner: nothing is decided about it here, and nothing said.
+    FENCED = "fenced"
+    # Ended before a host had it, or when its host was lost.
+    EXPIRED = "expired"
+    LOST = "lost"
     # Another attempt would mend nothing, or could run the job a second time.
     ERROR = "error"
 
@@ -108,8 +112,9 @@ _FINAL = {
     Cause.REQUEST: State.REJECTED,
     Cause.ERROR: State.ERROR,
     Cause.CANCELLED: State.CANCELLED,
-    Cause.EXPIRED: State.EXPIRED,
     Cause.TIMEOUT: State.TIMED_OUT,
+    Cause.EXPIRED: State.EXPIRED,
+    Cause.LOST: State.LOST,
 }
 
 

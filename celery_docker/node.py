@@ -130,7 +130,7 @@ class Node:
 
     def _report(self) -> None:
         """Tell systemd what has changed; what it could not be told now is told at the next turn."""
-        status = self._status()
+        status = self.status
         if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
             self._told = status
 
@@ -166,7 +166,9 @@ class Node:
                 reason = f"ran longer than its timeout of {job.spec.timeout if job.spec else 0} s"
                 Thread(target=self._runner.end, args=(job, Cause.TIMEOUT, reason), daemon=True).start()
 
-    def _status(self) -> str:
+    @property
+    def status(self) -> str:
+        """What the worker does, in one line for people."""
         jobs = self._runner.jobs()
         if "STOPPING" in self._phase:
             return f"Stopping: waiting for {_named(jobs)}, taking no more"

@@ -61,13 +61,9 @@ class Runner:
 
         Never raises: while Redis is away it waits.
         """
-        with self._changed:
-            # A job that was given back may come again before its slot is free: that is no second delivery.
-            self._changed.wait_for(lambda: delivery.job_id not in self._leaving)
-            if delivery.job_id in self._in_hand:
-                log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
-                return None
-            self._in_hand[delivery.job_id] = None
+        if not self._reserve(delivery.job_id):
+            log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
+            return None
         try:
             claim = self.patience.until_stored(
                 lambda: self.records.claim(
@@ -100,11 +96,14 @@ class Runner:
             return _ended(job.claim.receipt)
         try:
             spec, outcome = self.attempts.run(job, announcer)
+            if job.order is not None and job.order.cause is Cause.FENCED:
+                raise errors.Fenced(job.order.reason)
             return self._conclude(job, spec, outcome, announcer)
         except errors.Fenced as exc:
             log.warning("%s; its container here is stopped", exc, extra={"job": job.job_id})
             with self._changed:
                 self._leaving.add(job.job_id)
+            self.attempts.stop(job)
             self.attempts.discard(job)
             return LetGo(str(exc))
 
@@ -120,11 +119,13 @@ class Runner:
             self._forget(job.job_id)
 
     def left_behind(self) -> list[Mapping[str, Any]]:
-        """Return a message for each job that an earlier process of this host had in hand."""
+        """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
         owned = self.patience.until_stored(lambda: self.records.owned(self.host))
+        with self._changed:
+            left = {job_id: envelope for job_id, envelope in owned.items() if job_id not in self._in_hand}
         return [
             message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
-            for job_id, envelope in owned.items()
+            for job_id, envelope in left.items()
         ]
 
     def end(self, job: Job, cause: Cause, reason: str) -> None:
@@ -133,8 +134,18 @@ class Runner:
         Returns when its container does not run any more. The slot then says what became of the job.
         """
         with job.lock:
-            job.order = job.order or Order(cause, reason, _now())
+            # Where the job is another's, what was ordered before is the other's to carry out.
+            if job.order is None or cause is Cause.FENCED:
+                job.order = Order(cause, reason, _now())
         self.attempts.stop(job)
+
+    def fence(self, job: Job, reason: str) -> None:
+        """End what this host still does about a job that has another owner; nothing is said about it any more."""
+        with self._changed:
+            if self._in_hand.get(job.job_id) is not job or job.job_id in self._leaving:
+                return
+            self._leaving.add(job.job_id)
+        self.end(job, Cause.FENCED, reason)
 
     def cancel(self, job_id: str, reason: str) -> None:
         """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
@@ -166,6 +177,7 @@ class Runner:
 
     def _retry(self, job: Job, outcome: Outcome, decision: lifecycle.Retry, announcer: Announcer) -> LetGo:
         sentence = f"attempt {job.attempt.number}: {outcome.reason}; again in {decision.delay_s} s"
+        self.patience.until_stored(lambda: self._check_ownership(job))
         # Before the record: afterwards another host may already have more to tell.
         announcer.retrying(sentence)
         with self._changed:
@@ -200,6 +212,34 @@ class Runner:
             lambda: self.records.finish(job.job_id, host=self.host, fence=job.claim.fence, state=state, receipt=built)
         )
         return _ended(built)
+
+    def _reserve(self, job_id: str) -> bool:
+        """Make room for a job in a slot; False if it is in one here already, and still this host's."""
+        held = self.find(job_id)
+        if held is not None:
+            try:
+                self.patience.until_stored(lambda: self._check_ownership(held))
+            except errors.Fenced as exc:
+                # It was taken from this host and comes back: what runs here is of an attempt that counts no more.
+                self.fence(held, str(exc))
+        with self._changed:
+            # A job that was given back may come again before its slot is free: that is no second delivery.
+            self._changed.wait_for(lambda: job_id not in self._leaving)
+            if job_id in self._in_hand:
+                return False
+            self._in_hand[job_id] = None
+            return True
+
+    def _check_ownership(self, job: Job) -> None:
+        """Raise `Fenced` if a job that has not ended is another's by now."""
+        self.records.update(
+            job.job_id,
+            host=self.host,
+            fence=job.claim.fence,
+            queue=job.delivery.queue,
+            envelope=job.delivery.envelope,
+            values={"attempt": job.attempt.number},
+        )
 
     def _budget(self, spec: jobspec.JobSpec | None) -> lifecycle.Budget:
         own = spec.retries if spec else None

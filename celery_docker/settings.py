@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -21,6 +21,8 @@ TLS_VERIFICATIONS = ("required", "optional", "none")
 BROKER_SCHEMES = ("redis", "rediss")
 MAX_CONCURRENCY = 500
 
+# What is safe in a key of Redis, in a label of Docker and as the name of a file.
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,127}")
 _POOL = "jobs run in the worker's own pool of threads"
 _SLOTS = f"set {PREFIX}CONCURRENCY"
 _LEVEL = f"set {PREFIX}LOG_LEVEL"
@@ -56,6 +58,7 @@ class Settings:
     retry_delay: int
     store_tasks_hours: int
     systemd_timeout: int
+    lost_after: int
     docker_host: str
     policy: str
 
@@ -98,6 +101,41 @@ def parse(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise errors.SettingsError("; ".join(problems))
     return Settings(**values)
+
+
+def identity(opts: Sequence[str], hostname: str) -> str:
+    """Return the name under which a worker owns jobs: the machine's, or the Celery node name that its options give it.
+
+    Celery's own rules hold for the name: %h is the machine's, %n and %d its parts, and `w2` means `celery@w2`.
+    Raises `SettingsError` for a name that is not fit for keys and labels.
+    """
+    asked = _node_name(opts)
+    name = hostname if asked is None else _expanded(asked if "@" in asked else f"celery@{asked}", hostname)
+    if not _IDENTITY.fullmatch(name):
+        raise errors.SettingsError(
+            f"{PREFIX}OPTS: the worker's name {name!r} must be up to 128 letters, digits and the characters @ . _ + -; "
+            "give it another with -n NAME"
+        )
+    return name
+
+
+def _node_name(opts: Sequence[str]) -> str | None:
+    """Return the value of the last -n or --hostname, as Celery's command line reads them."""
+    found, words = None, iter(opts)
+    for word in words:
+        if word in ("-n", "--hostname"):
+            found = next(words, None)
+        elif word.startswith("--hostname="):
+            found = word.removeprefix("--hostname=")
+        elif word.startswith("-n"):
+            found = word[2:]
+    return found
+
+
+def _expanded(name: str, hostname: str) -> str:
+    short, _, domain = hostname.partition(".")
+    parts = {"h": hostname, "n": short, "d": domain, "i": "0", "I": "", "%": "%"}
+    return re.sub(r"%([%\w])", lambda found: parts.get(found[1], found[0]), name)
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
@@ -198,6 +236,7 @@ SETTINGS = (
     _Setting("retry_delay", "10", _whole_number(0, 86400)),
     _Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
     _Setting("systemd_timeout", "7200", _whole_number(1, 31_536_000)),
+    _Setting("lost_after", "600", _whole_number(10, 86400)),
     _Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
     _Setting("policy", "/etc/celery-docker/policy.toml", _absolute_path),
 )

@@ -165,6 +165,28 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             deliver(channel.Message(envelope, channel=channel))
 
 
+class Inbox:
+    """Brings a message before this worker as if it had just come, past the broker; nothing comes before it is open."""
+
+    def __init__(self) -> None:
+        self._consumer: Any = None
+
+    def open(self, consumer: Any) -> None:
+        """Deliver to this consumer from now on."""
+        self._consumer = consumer
+
+    def deliver(self, envelope: Mapping[str, Any]) -> None:
+        """Deliver a message; for any thread."""
+        if self._consumer is not None:
+            self._consumer.hub.call_soon(self._take, envelope)
+
+    def _take(self, envelope: Mapping[str, Any]) -> None:
+        """Runs in the event loop, since no other thread may."""
+        consumer = self._consumer.task_consumer
+        if consumer is not None:
+            self._consumer.create_task_handler()(consumer.channel.Message(envelope, channel=consumer.channel))
+
+
 class _Announcer:
     """Tells the result backend about a job that has not ended; repeated by Celery until Redis has it."""
 

@@ -21,6 +21,7 @@ import click
 from celery import Celery, signals
 
 from celery_docker import (
+    about,
     app,
     attempt,
     drain,
@@ -28,8 +29,11 @@ from celery_docker import (
     errors,
     gate,
     health,
+    hosts,
+    identity,
     jobspec,
     logfiles,
+    membership,
     node,
     orphans,
     patience,
@@ -38,6 +42,7 @@ from celery_docker import (
     settings,
     store,
     systemd,
+    tasks,
     upkeep,
 )
 
@@ -80,20 +85,23 @@ def configure_logging(level: str, environ: Mapping[str, str]) -> None:
 
 
 def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str, str]) -> int:
-    slots = chosen.slots(os.cpu_count() or 1)
     records = store.connect(chosen.broker_url)
+    slots = chosen.slots(os.cpu_count() or 1)
     docker = engine.DockerEngine(chosen.docker_host, connections=slots + 8)
     _await(records.check, environ)
-    log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
-    host = socket.gethostname()
-    state_dir, logs_dir = environ.get("STATE_DIRECTORY", STATE_DIR), environ.get("LOGS_DIRECTORY", LOGS_DIR)
+    docker_version = _await(docker.check, environ)
+    log.info("Docker %s at %s", docker_version, chosen.docker_host)
+    state_dir, logs_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR)), environ.get("LOGS_DIRECTORY", LOGS_DIR)
+    host = settings.identity(chosen.opts, socket.gethostname())
+    # Held by being open until the process ends.
+    _lock = _await(lambda: identity.hold(state_dir, host), environ)
     door = gate.Gate()
-    folders = (logs_dir, state_dir, _await(docker.folder, environ))
+    folders = (logs_dir, str(state_dir), _await(docker.folder, environ))
     doctor = health.Health(door, docker, folders, lambda: len(jobs.jobs()))
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
-        logs=logfiles.LogKeeper(Path(state_dir)),
+        logs=logfiles.LogKeeper(state_dir),
         rules=rules,
         docker_host=chosen.docker_host,
         host=host,
@@ -112,14 +120,34 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         environ=environ,
         conclude=application.tasks[jobspec.TASK_NAME].conclude,
     )
-    duties = (background, doctor)
-    for duty in duties:
+    inbox = tasks.Inbox()
+    machine = identity.machine(state_dir)
+    member = membership.Membership(
+        hosts.Hosts(records.link),
+        jobs,
+        host=host,
+        machine=machine,
+        lost_after_s=chosen.lost_after,
+        about=about.About(
+            machine,
+            slots,
+            docker_version,
+            running=lambda: len(jobs.jobs()),
+            queues=lambda: list(application.amqp.queues.consume_from),
+            status=lambda: background.status,
+        ),
+        deliver=inbox.deliver,
+        quit_=lambda: os._exit(EX_UNAVAILABLE),
+    )
+    member.arrive()
+    for duty in (member, background, doctor):
         duty.start()
     try:
-        return _consume(application, chosen, slots, jobs, background, door)
+        return _consume(application, chosen, jobs, background, door, inbox)
     finally:
-        for duty in duties:
-            duty.stop()
+        doctor.stop()
+        background.stop()
+        member.leave()
 
 
 def _stop_patience_s(chosen: settings.Settings) -> float:
@@ -130,23 +158,26 @@ def _stop_patience_s(chosen: settings.Settings) -> float:
 def _consume(
     application: Celery,
     chosen: settings.Settings,
-    slots: int,
     jobs: runner.Runner,
     background: node.Node,
     door: gate.Gate,
+    inbox: tasks.Inbox,
 ) -> int:
+    slots = str(chosen.slots(os.cpu_count() or 1))
+
     def ready(sender: Any, **_: object) -> None:
-        log.info("ready: %d slots, queue on %s", slots, settings.masked(chosen.broker_url))
+        log.info("ready: %s slots, queue on %s", slots, settings.masked(chosen.broker_url))
         leaving = drain.Drain(jobs, background, sender, door, lambda: _stop_patience_s(chosen))
         signal.signal(signal.SIGTERM, lambda *_: leaving.give(drain.Order.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.give(drain.Order.HAND_OVER))
+        inbox.open(sender)
         background.serving()
         orphans.Orphans(
             jobs.attempts.engine,
             jobs.records,
             jobs.host,
             find=jobs.find,
-            deliver=lambda envelope: _deliver(sender, envelope),
+            deliver=inbox.deliver,
             is_serving=lambda: background.is_serving,
         ).start()
 
@@ -155,7 +186,7 @@ def _consume(
 
     signals.worker_ready.connect(ready, weak=False)
     signals.setup_logging.connect(keep_logging, weak=False)
-    fixed = ["--concurrency", str(slots), "--loglevel", chosen.log_level, "--without-gossip", "--without-mingle"]
+    fixed = ["--concurrency", slots, "--loglevel", chosen.log_level, "--without-gossip", "--without-mingle"]
     try:
         application.worker_main(["--quiet", "worker", *fixed, *chosen.opts])
     except click.ClickException as exc:
@@ -166,23 +197,13 @@ def _consume(
     return 0
 
 
-def _deliver(consumer: Any, envelope: Mapping[str, Any]) -> None:
-    """Put a message before the worker as if it had just come; in its loop, since no other thread may."""
-
-    def arrive() -> None:
-        channel = consumer.task_consumer.channel
-        consumer.create_task_handler()(channel.Message(envelope, channel=channel))
-
-    consumer.hub.call_soon(arrive)
-
-
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:
     """Repeat an action until it succeeds or the patience of a start is over; systemd is told what is waited for."""
     deadline = time.monotonic() + _START_PATIENCE_S
     while True:
         try:
             return action()
-        except (errors.StoreAway, errors.EngineAway) as exc:
+        except (errors.StoreAway, errors.EngineAway, errors.IdentityTaken) as exc:
             if time.monotonic() > deadline:
                 raise
             systemd.notify(environ, STATUS=f"Waiting: {exc}")

@@ -75,6 +75,9 @@ BROKEN = Outcome(Cause.ERROR, "cannot write the log")
         # The request's fault and our own: never again.
         pytest.param(REFUSED, Tally(), FOUR_RUNS, 3.0, Finish(State.REJECTED), id="request refused"),
         pytest.param(NOT_FOUND, Tally(), ONLY_127, 3.0, Finish(State.REJECTED), id="Docker found no command"),
+        # Over before it began, or with its host.
+        pytest.param(Outcome(Cause.EXPIRED, "late"), Tally(), FOUR_RUNS, 3.0, Finish(State.EXPIRED), id="expired"),
+        pytest.param(Outcome(Cause.LOST, "silent"), Tally(), FOUR_RUNS, 3.0, Finish(State.LOST), id="host lost"),
         pytest.param(BROKEN, Tally(), FOUR_RUNS, 3.0, Finish(State.ERROR), id="log broken"),
     ],
 )

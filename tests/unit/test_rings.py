@@ -28,6 +28,7 @@ CORE = {
     "message",
     "output",
     "receipt",
+    "judgement",
     "rows",
     "batch",
     "exitcodes",
@@ -48,6 +49,8 @@ ADAPTERS = {
     "systemd",
     "logfiles",
     "host",
+    "hosts",
+    "identity",
 }
 SHELL = {
     "ports",
@@ -57,6 +60,7 @@ SHELL = {
     "runner",
     "node",
     "gate",
+    "about",
     "health",
     "orphans",
     "tasks",
@@ -66,6 +70,7 @@ SHELL = {
     "client",
     "tasks_cli",
     "drain",
+    "membership",
 }
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
 

@@ -15,12 +15,12 @@ from celery_docker import errors, keys, logfiles, message, settings
 from celery_docker.attempt import Attempts
 from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
 from celery_docker.job import Delivery, Job
-from celery_docker.lifecycle import State, Tally
+from celery_docker.lifecycle import Cause, State, Tally
 from celery_docker.patience import Patience
 from celery_docker.plan import ContainerPlan
 from celery_docker.policy import Limits, Policy
 from celery_docker.runner import Ended, LetGo, Runner
-from celery_docker.store import Verdict
+from celery_docker.store import Claim, Verdict
 from tests.fakes import FakeEngine, Script, says
 from tests.fakes_records import FakeRecords
 from tests.waiting import eventually
@@ -772,6 +772,114 @@ def test_who_is_not_the_owner_any_more_cannot_give_the_job_back(tmp_path: Path) 
     assert isinstance(bench.run(), LetGo)
     assert bench.engine.names() == []
     assert bench.records.delayed == {}
+
+
+def take_over(bench: Bench, owner: str = OTHER) -> dict[str, str]:
+    """Let the job be another host's, as it is after this one was silent for too long; return its record."""
+    state = "starting" if owner else "queued"
+    bench.records.jobs[JOB] |= {"state": state, "owner": owner, "fence": "2" if owner else "1"}
+    bench.records.in_hand[HOST].discard(JOB)
+    return dict(bench.records.jobs[JOB])
+
+
+def running(bench: Bench) -> Background:
+    """Let a job run in a slot."""
+    slot = Background(bench.run)
+    eventually(lambda: bench.records.jobs.get(JOB, {}).get("state") == "running" and "start" in bench.engine.calls)
+    return slot
+
+
+def test_a_running_job_that_is_anothers_is_stopped_and_nothing_is_said(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, LONG)
+    slot = running(bench)
+    as_before = take_over(bench)
+    (job,) = bench.runner.jobs()
+    bench.runner.fence(job, "it is another's")
+    assert slot.answer() == LetGo("it is another's")
+    assert bench.engine.calls.index("stop") < bench.engine.calls.index("remove"), "it gets its grace"
+    assert bench.records.record(JOB) == as_before
+    assert bench.announced.reasons == []
+    assert bench.nothing_is_left()
+
+
+def test_a_container_that_is_found_running_and_is_anothers_gets_its_grace_too(before: Bench) -> None:
+    before.container()
+    job = before.claimed()
+    as_before = take_over(before)
+    assert isinstance(before.runner.run(job, before.announced), LetGo)
+    before.runner.done(job, settled=False)
+    assert before.engine.calls.index("stop") < before.engine.calls.index("remove")
+    assert before.records.record(JOB) == as_before
+    assert before.nothing_is_left()
+
+
+def test_a_failure_of_a_job_that_is_anothers_is_not_announced(tmp_path: Path) -> None:
+    """The other host may have told its success already."""
+    bench = make_bench(tmp_path, replace(FAILING, until_released=True))
+    slot = running(bench)
+    as_before = take_over(bench)
+    bench.engine.release(NAME)
+    assert isinstance(slot.answer(), LetGo)
+    assert bench.announced.reasons == []
+    assert bench.records.record(JOB) == as_before
+    assert bench.nothing_is_left()
+
+
+@pytest.mark.parametrize("earlier", [None, Cause.CANCELLED, Cause.TIMEOUT, Cause.INTERRUPTED])
+def test_a_job_that_is_anothers_before_it_began_does_not_begin(bench: Bench, earlier: Cause | None) -> None:
+    """What was ordered before does not count any more, either."""
+    job = bench.claimed()
+    if earlier is not None:
+        bench.runner.end(job, earlier, "so be it")
+    as_before = take_over(bench)
+    bench.runner.fence(job, "it is another's")
+    assert bench.runner.run(job, bench.announced) == LetGo("it is another's")
+    bench.runner.done(job, settled=False)
+    assert "create" not in bench.engine.calls
+    assert bench.announced.reasons == []
+    assert bench.records.record(JOB) == as_before
+
+
+def test_a_job_that_was_taken_away_may_come_back(tmp_path: Path) -> None:
+    """Its message reaches this host before this host has seen that it had lost the job."""
+    bench = make_bench(tmp_path, LONG)
+    slot = running(bench)
+    take_over(bench, owner="")
+    job = bench.runner.claim(bench.delivery())
+    assert job is not None, "its message was dropped as a second delivery; nobody will ever run it"
+    assert (job.attempt.number, job.claim.fence) == (2, 2)
+    assert isinstance(slot.answer(), LetGo)
+    assert bench.engine.names() == [], "the container of the attempt that does not count"
+
+
+def test_a_job_that_has_left_its_slot_cannot_be_fenced(bench: Bench) -> None:
+    job = bench.claimed()
+    bench.runner.done(job, settled=False)
+    take_over(bench, owner="")
+    bench.runner.fence(job, "it is another's")
+    assert job.order is None
+    assert bench.runner.claim(bench.delivery()) is not None
+
+
+def test_what_this_host_owns_and_has_in_no_slot(bench: Bench) -> None:
+    bench.claimed()
+    bench.records.claim("j2", host=HOST, queue="celery", envelope=bench.delivery("j2").envelope)
+    assert [envelope["headers"]["id"] for envelope in bench.runner.left_behind()] == ["j2"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "state"), [(Cause.CANCELLED, State.CANCELLED), (Cause.LOST, State.LOST), (Cause.EXPIRED, State.EXPIRED)]
+)
+def test_a_job_that_is_only_to_be_ended(bench: Bench, cause: Cause, state: State) -> None:
+    original = bench.records.claim
+
+    def claim(job_id: str, **arguments: Any) -> Claim:
+        return replace(original(job_id, **arguments), cancel_reason="so be it", cancel_cause=cause)
+
+    bench.records.claim = claim  # type: ignore[method-assign]
+    end = bench.ended()
+    assert (end.state, end.receipt["reason"]) == (state, "so be it")
+    assert "create" not in bench.engine.calls
 
 
 # Redis away

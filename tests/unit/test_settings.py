@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from celery.utils import nodenames
 
 from celery_docker import errors, settings
 from celery_docker.settings import Settings
@@ -19,6 +20,7 @@ DEFAULTS = Settings(
     retry_delay=10,
     store_tasks_hours=384,
     systemd_timeout=7200,
+    lost_after=600,
     docker_host="unix:///var/run/docker.sock",
     policy="/etc/celery-docker/policy.toml",
 )
@@ -67,6 +69,8 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("retry_delay", "86400", 86400),
         ("store_tasks_hours", "1", 1),
         ("systemd_timeout", "31536000", 31_536_000),
+        ("lost_after", "10", 10),
+        ("lost_after", "86400", 86400),
         ("docker_host", "unix:///run/other.sock", "unix:///run/other.sock"),
         ("policy", "/etc/p.toml", "/etc/p.toml"),
     ],
@@ -106,6 +110,8 @@ URL = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
         ("retry_delay", "10s", "must be a whole number from 0 to 86400"),
         ("store_tasks_hours", "0", "must be a whole number from 1 to 87600"),
         ("systemd_timeout", "0", "must be a whole number from 1 to 31536000"),
+        ("lost_after", "9", "must be a whole number from 10 to 86400"),
+        ("lost_after", "86401", "must be a whole number from 10 to 86400"),
         # Words and paths
         ("log_level", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("opts", "-Q 'a", "must be words as a shell splits them (No closing quotation)"),
@@ -208,6 +214,7 @@ def test_describe_shows_every_setting_with_secrets_masked() -> None:
         ("CELERY_DOCKER_RETRY_DELAY", "10"),
         ("CELERY_DOCKER_STORE_TASKS_HOURS", "384"),
         ("CELERY_DOCKER_SYSTEMD_TIMEOUT", "7200"),
+        ("CELERY_DOCKER_LOST_AFTER", "600"),
         ("CELERY_DOCKER_DOCKER_HOST", "unix:///var/run/docker.sock"),
         ("CELERY_DOCKER_POLICY", "/etc/celery-docker/policy.toml"),
     ]
@@ -222,6 +229,44 @@ def test_slots(concurrency: str, cpus: int, expected: int) -> None:
 
 def test_retention() -> None:
     assert settings.parse({"CELERY_DOCKER_STORE_TASKS_HOURS": "2"}).retention_s == 7200
+
+
+# The name of the worker
+
+
+@pytest.mark.parametrize(
+    ("opts", "expected"),
+    [
+        # Without a name of its own a worker is its machine.
+        ((), "node1.example.org"),
+        (("-Ofair", "-Q", "a,b"), "node1.example.org"),
+        (("-n", "w2@%h"), "w2@node1.example.org"),
+        (("-nw2@%n",), "w2@node1"),
+        (("--hostname", "w2@%d"), "w2@example.org"),
+        (("--hostname=w2@there",), "w2@there"),
+        (("--hostname=w2",), "celery@w2"),
+        (("-n", "%n-%h"), "celery@node1-node1.example.org"),
+        (("-n", "w%i%I@%h"), "w0@node1.example.org"),
+        (("-n", "one@h", "-Ofair", "-n", "two@h"), "two@h"),
+    ],
+)
+def test_identity(opts: tuple[str, ...], expected: str) -> None:
+    assert settings.identity(opts, "node1.example.org") == expected
+
+
+@pytest.mark.parametrize("name", ["w2@%h", "w2", "%n", "a@b@%d", "%h-x@%h", "w%i@%n"])
+def test_a_worker_has_the_name_that_celery_gives_it(name: str) -> None:
+    theirs = nodenames.host_format(nodenames.default_nodename(name), host="node1.example.org", i="0", I="")
+    assert settings.identity(("-n", name), "node1.example.org") == theirs
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a\tb", "a\nb", "ä", "a:b", "a/b", "a%x", "@h", "x" * 129, "\x7f"], ids=repr
+)
+def test_a_name_that_no_key_can_hold(name: str) -> None:
+    with pytest.raises(errors.SettingsError, match=r"the worker's name .* give it another with -n NAME") as caught:
+        settings.identity((), name)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # The file /etc/default/celery-worker

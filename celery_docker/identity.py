@@ -1,0 +1,58 @@
+"""Who this worker is on this machine: nobody else may work under its name here, and other machines can tell it apart.
+
+Owns the lock file and the machine's id. The kernel lets go of the lock when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import uuid
+from pathlib import Path
+from typing import IO
+
+from celery_docker import errors
+
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+def hold(state_dir: Path, name: str) -> IO[str]:
+    """Lock a worker's name for as long as the returned file is open.
+
+    Raises `IdentityTaken` while another process on this machine has it, `HostError` where the lock cannot be written.
+    """
+    path = state_dir / f"{name}.lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as exc:
+        raise errors.HostError(f"cannot write {path}: {exc.strerror}; make its folder writable") from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        raise errors.IdentityTaken(
+            f"another worker on this machine works under the name {name} (lock {path}); "
+            "give one of them another name: CELERY_DOCKER_OPTS=-n NAME"
+        ) from exc
+    return file
+
+
+def machine(state_dir: Path, source: Path = _MACHINE_ID) -> str:
+    """Return the machine's id; where it has none, one that is made once and kept in the worker's own folder.
+
+    Raises `HostError` where it can be neither read nor kept.
+    """
+    kept = state_dir / "machine-id"
+    for path in (source, kept):
+        try:
+            if text := path.read_text().strip():
+                return text
+        except OSError:
+            continue
+    made = uuid.uuid4().hex
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f"{made}\n")
+    except OSError as exc:
+        raise errors.HostError(f"cannot write {kept}: {exc.strerror}; make its folder writable") from exc
+    return made

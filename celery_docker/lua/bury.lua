@@ -1,0 +1,20 @@
+-- A silent host that owns no job any more is lost: the messages that it took and did not claim go back to the end of
+-- their queue lists that is read next, the oldest last, so that it is first.
+-- KEYS: hosts, lost hosts, what the host says of itself, its jobs, the queue lists it took from.
+-- ARGV: host, heard after this it is not silent, what the keys of its taken messages begin with,
+-- seconds for which it is remembered.
+-- Returns 1 if it is lost now.
+local heard = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not heard or tonumber(heard) > tonumber(ARGV[2]) or redis.call('SCARD', KEYS[4]) > 0 then
+  return 0
+end
+for _, source in ipairs(redis.call('SMEMBERS', KEYS[5])) do
+  while redis.call('LMOVE', ARGV[3] .. source, source, 'LEFT', 'RIGHT') do
+  end
+end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', heard - ARGV[4])
+redis.call('ZADD', KEYS[2], heard, ARGV[1])
+redis.call('DEL', KEYS[5])
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+return 1

@@ -1,0 +1,9 @@
+-- One host at a time judges the others.
+-- KEYS: the judge.  ARGV: host, seconds.
+-- Returns 1 if it is this one.
+local judge = redis.call('GET', KEYS[1])
+if judge and judge ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1

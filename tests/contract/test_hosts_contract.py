@@ -1,0 +1,466 @@
+"""What the list of hosts promises: the same suite on the fake and on the real one over a real Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import pytest
+
+from celery_docker import errors, hosts, judgement, keys, membership, message, ports, store
+from celery_docker.hosts import Fate, Known
+from celery_docker.judgement import Loss, Silence, Standing
+from celery_docker.lifecycle import State
+from celery_docker.store import Verdict
+from tests import services
+from tests.fakes_hosts import FakeHosts
+from tests.fakes_records import FakeRecords
+from tests.waiting import eventually
+
+HOST, JUDGE, OTHER = "node1", "node2", "node3"
+MACHINE, ELSEWHERE = "m1", "m2"
+ABOUT = {"machine": MACHINE, "started_at": "2026-01-01T00:00:00.000Z", "slots": 2}
+QUEUE = "celery"
+RECEIPT: dict[str, Any] = {"id": "j1", "state": "succeeded", "output": "", "attempts": [{"attempt": 1}]}
+
+
+class List(membership.Hosts, Protocol):
+    """All that is asked of the hosts, by the membership and by those who look."""
+
+    def known(self) -> list[Known]: ...
+
+
+class Records(ports.Records, Protocol):
+    """What the tests need of the job records."""
+
+    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool: ...
+    def record(self, job_id: str) -> dict[str, str]: ...
+
+
+class World(Protocol):
+    """The hosts under test, the job records beside them, and a hand on what is in Redis."""
+
+    @property
+    def hosts(self) -> List: ...
+    @property
+    def records(self) -> Records: ...
+    def age(self, host: str, seconds: float) -> None: ...
+    def take(self, host: str, source: str, texts: list[str]) -> None: ...
+    def queued(self, queue: str = QUEUE) -> list[str]: ...
+    def waiting(self) -> set[str]: ...
+    def cancelling(self) -> set[str]: ...
+    def owned(self, host: str) -> set[str]: ...
+    def kept_for_s(self, host: str) -> int | None: ...
+    def lose(self, job_id: str) -> None: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.records = FakeRecords()
+        self.hosts = FakeHosts(self.records)
+
+    def age(self, host: str, seconds: float) -> None:
+        self.hosts.heard[host] -= seconds
+
+    def take(self, host: str, source: str, texts: list[str]) -> None:
+        self.hosts.taken.setdefault(host, {}).setdefault(source, [])[:0] = reversed(texts)
+
+    def queued(self, queue: str = QUEUE) -> list[str]:
+        return list(self.records.queues.get(queue, []))
+
+    def waiting(self) -> set[str]:
+        return set(self.hosts.waiting)
+
+    def cancelling(self) -> set[str]:
+        return set(self.records.marked)
+
+    def owned(self, host: str) -> set[str]:
+        return set(self.records.in_hand.get(host, set()))
+
+    def kept_for_s(self, host: str) -> int | None:
+        return self.hosts.expiry.get(host)
+
+    def lose(self, job_id: str) -> None:
+        del self.records.jobs[job_id]
+
+
+class RedisWorld:
+    def __init__(self, server: services.RedisServer) -> None:
+        self.records = store.connect(server.url)
+        self.hosts = hosts.Hosts(self.records.link)
+        self._client: Any = server.client(decode_responses=True)
+
+    def age(self, host: str, seconds: float) -> None:
+        self._client.zincrby(keys.HOSTS, -seconds, host)
+
+    def take(self, host: str, source: str, texts: list[str]) -> None:
+        self._client.sadd(keys.host_sources(host), source)
+        self._client.lpush(keys.taken(host, source), *texts)
+
+    def queued(self, queue: str = QUEUE) -> list[str]:
+        return list(self._client.lrange(queue, 0, -1))
+
+    def waiting(self) -> set[str]:
+        return set(self._client.zrange(keys.WAITING, 0, -1))
+
+    def cancelling(self) -> set[str]:
+        return set(self._client.smembers(keys.CANCELLING))
+
+    def owned(self, host: str) -> set[str]:
+        return set(self._client.smembers(keys.host_jobs(host)))
+
+    def kept_for_s(self, host: str) -> int | None:
+        seconds = int(self._client.ttl(keys.host_about(host)))
+        return None if seconds < 0 else seconds
+
+    def lose(self, job_id: str) -> None:
+        self._client.delete(keys.job(job_id))
+
+    def close(self) -> None:
+        self._client.flushdb()
+        self._client.close()
+        self.records.close()
+
+
+@pytest.fixture(params=["fake", "redis"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    real = RedisWorld(request.getfixturevalue("redis_server"))
+    yield real
+    real.close()
+
+
+def beat(world: World, host: str = HOST, machine: str = MACHINE) -> judgement.Beat:
+    return world.hosts.beat(host, machine=machine, about={**ABOUT, "machine": machine})
+
+
+def envelope(job_id: str = "j1") -> dict[str, Any]:
+    return message.task_message(job_id, {"image": "busybox"}, queue=QUEUE, tag="t1", origin="1@here")
+
+
+def run(world: World, host: str = HOST, job_id: str = "j1") -> store.Claim:
+    """Let a host take a job, as if its message had come."""
+    world.records.submit(job_id, queue=QUEUE, envelope=envelope(job_id), spec={"image": "busybox"})
+    return world.records.claim(job_id, host=host, queue=QUEUE, envelope=envelope(job_id))
+
+
+def silence(world: World, for_s: float = 600) -> Silence:
+    """Make the host silent, and return what the judge sees of it."""
+    beat(world)
+    world.age(HOST, for_s)
+    (seen,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=for_s)
+    return seen
+
+
+def loss(ends: bool = False) -> Loss:
+    return Loss(ends, "its host node1 was silent for 600 s", 1, ({"attempt": 1},), {"headers": {"id": "j1"}})
+
+
+def lose(world: World, seen: Silence, *, ends: bool = False, job_id: str = "j1") -> Fate:
+    record = world.hosts.jobs(HOST).get(job_id, {})
+    return world.hosts.lose(job_id, seen, judge=JUDGE, record=record, loss=loss(ends))
+
+
+# Signs of life
+
+
+def test_a_sign_of_life_tells_of_the_one_before(world: World) -> None:
+    first = beat(world)
+    second = beat(world)
+    assert first.before is None
+    assert second.before == first.now, "exactly: a difference means that Redis has forgotten"
+    assert second.now >= first.now
+    assert second.rival is None
+
+
+def test_another_machine_cannot_have_a_name_that_is_in_use(world: World) -> None:
+    first = beat(world)
+    for _ in range(2):
+        refused = beat(world, machine=ELSEWHERE)
+        assert refused.rival == ABOUT
+        assert refused.before == first.now, "what is refused is no sign of life"
+
+
+def test_another_machine_can_have_a_name_that_is_not_in_use(world: World) -> None:
+    beat(world)
+    world.age(HOST, hosts.NAME_KEPT_S + 1)
+    assert beat(world, machine=ELSEWHERE).rival is None
+    returned = beat(world)
+    assert returned.rival == {**ABOUT, "machine": ELSEWHERE}
+
+
+def test_a_machine_may_be_silent_and_come_back(world: World) -> None:
+    first = beat(world)
+    world.age(HOST, 100)
+    again = beat(world)
+    assert again.before == pytest.approx(first.now - 100)
+    assert again.rival is None
+
+
+# Leaving
+
+
+def test_a_host_that_leaves_is_not_known_any_more(world: World) -> None:
+    beat(world)
+    assert world.hosts.leave(HOST) is True
+    assert world.hosts.known() == []
+    assert beat(world).before is None
+
+
+def test_a_host_with_a_job_in_hand_stays(world: World) -> None:
+    beat(world)
+    run(world)
+    assert world.hosts.leave(HOST) is False
+    assert [one.host for one in world.hosts.known()] == [HOST]
+
+
+def test_a_host_with_a_message_in_hand_stays(world: World) -> None:
+    beat(world)
+    world.take(HOST, QUEUE, ["a"])
+    assert world.hosts.leave(HOST) is False
+    assert [one.host for one in world.hosts.known()] == [HOST]
+
+
+# The judge
+
+
+def test_one_host_judges_at_a_time(world: World) -> None:
+    assert world.hosts.hold(JUDGE, for_s=20)
+    assert not world.hosts.hold(OTHER, for_s=20)
+    assert world.hosts.hold(JUDGE, for_s=1), "it goes on for as long as it says so"
+    eventually(lambda: world.hosts.hold(OTHER, for_s=20), 10, "another judge after the first has died")
+    assert not world.hosts.hold(JUDGE, for_s=20)
+
+
+def test_silent_hosts(world: World) -> None:
+    for host, seconds in ((HOST, 700), (OTHER, 650), ("young", 500)):
+        beat(world, host)
+        world.age(host, seconds)
+    now = beat(world, JUDGE).now
+    seen = world.hosts.silent(now=now, for_s=600)
+    assert [one.host for one in seen] == [HOST, OTHER]
+    assert [one.for_s for one in seen] == pytest.approx([700, 650], abs=5)
+    assert all(one.heard_at + one.for_s == pytest.approx(now) for one in seen)
+
+
+# What becomes of its jobs
+
+
+def test_a_job_is_queued_again_and_is_the_next_that_is_taken(world: World) -> None:
+    run(world)
+    world.records.submit("later", queue=QUEUE, envelope=envelope("later"), spec={})
+    assert lose(world, silence(world)) is Fate.QUEUED
+    record = world.records.record("j1")
+    assert (record["state"], record["owner"], record["host_faults"]) == ("queued", "", "1")
+    assert json.loads(record["attempts"]) == [{"attempt": 1}]
+    assert json.loads(world.queued()[-1]) == {"headers": {"id": "j1"}} == json.loads(record["message"])
+    assert "j1" in world.waiting()
+    assert world.owned(HOST) == world.cancelling() == set()
+
+
+def test_another_host_runs_it_as_the_next_attempt(world: World) -> None:
+    before = run(world)
+    lose(world, silence(world))
+    after = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
+    assert after.verdict is Verdict.RUN
+    assert (after.fence, after.attempt) == (before.fence + 1, 2)
+    assert after.tally.host_faults == 1
+    assert after.attempts == ({"attempt": 1},)
+
+
+def test_what_the_lost_host_says_later_does_not_count(world: World) -> None:
+    claim = run(world)
+    lose(world, silence(world))
+    as_before = world.records.record("j1")
+    with pytest.raises(errors.Fenced):
+        world.records.finish("j1", host=HOST, fence=claim.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+    with pytest.raises(errors.Fenced):
+        world.records.update("j1", host=HOST, fence=claim.fence, queue=QUEUE, envelope={}, values={"attempt": 1})
+    assert world.records.record("j1") == as_before
+
+
+def test_a_host_that_was_heard_again_keeps_its_jobs(world: World) -> None:
+    run(world)
+    seen = silence(world)
+    beat(world)
+    as_before = world.records.record("j1")
+    assert lose(world, seen) is Fate.KEPT
+    assert world.hosts.bury(seen) is False
+    assert world.records.record("j1") == as_before
+    assert world.owned(HOST) == {"j1"}
+
+
+def test_a_job_that_has_changed_since_it_was_read_is_left_for_later(world: World) -> None:
+    run(world)
+    seen = silence(world)
+    record = {**world.hosts.jobs(HOST)["j1"], "fence": "7"}
+    assert world.hosts.lose("j1", seen, judge=JUDGE, record=record, loss=loss()) is Fate.KEPT
+    assert world.owned(HOST) == {"j1"}
+
+
+def test_a_job_that_had_ended_is_the_judges_to_report(world: World) -> None:
+    claim = run(world)
+    world.records.finish("j1", host=HOST, fence=claim.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+    as_before = world.records.record("j1")
+    queued = world.queued()
+    assert lose(world, silence(world), ends=True) is Fate.ENDED
+    assert world.records.record("j1") == {**as_before, "owner": JUDGE}
+    assert (world.owned(HOST), world.owned(JUDGE)) == (set(), {"j1"})
+    assert world.queued() == queued, "it must not run again"
+    told = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
+    assert (told.verdict, told.receipt) == (Verdict.REPORT, RECEIPT)
+    assert world.records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope()).verdict is Verdict.DROP
+
+
+def test_a_job_that_was_cancelled_is_left_to_be_ended(world: World) -> None:
+    run(world)
+    world.records.cancel("j1", reason="not wanted")
+    queued = world.queued()
+    assert lose(world, silence(world)) is Fate.CANCELLED
+    record = world.records.record("j1")
+    assert (record["state"], record["owner"], record["cancel_reason"]) == ("queued", "", "not wanted")
+    assert "cancel_cause" not in record
+    assert world.cancelling() == {"j1"}
+    assert world.queued() == queued
+
+
+def test_a_job_that_ends_with_its_host(world: World) -> None:
+    run(world)
+    queued = world.queued()
+    assert lose(world, silence(world), ends=True) is Fate.LOST
+    record = world.records.record("j1")
+    assert (record["state"], record["owner"], record["cancel_cause"]) == ("queued", "", "lost")
+    assert record["cancel_reason"] == "its host node1 was silent for 600 s"
+    assert json.loads(record["attempts"]) == [{"attempt": 1}]
+    assert world.cancelling() == {"j1"}
+    assert world.queued() == queued
+    taken = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
+    assert taken.cancel_reason == "its host node1 was silent for 600 s"
+
+
+def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:
+    """Losing it twice is the same as once, and a record that Redis has lost is nobody's."""
+    run(world)
+    run(world, job_id="j2")
+    seen = silence(world)
+    world.lose("j2")
+    assert lose(world, seen) is Fate.QUEUED
+    queued = world.queued()
+    assert lose(world, seen) is Fate.FOREIGN
+    assert lose(world, seen, job_id="j2") is Fate.FOREIGN
+    assert world.owned(HOST) == set()
+    assert world.queued() == queued
+
+
+# The end of a host
+
+
+def test_a_host_is_lost_only_without_jobs(world: World) -> None:
+    run(world)
+    seen = silence(world)
+    assert world.hosts.bury(seen) is False
+    lose(world, seen)
+    assert world.hosts.bury(seen) is True
+    assert world.hosts.silent(now=seen.heard_at + 1000, for_s=900) == []
+
+
+def test_a_lost_host_is_remembered(world: World) -> None:
+    seen = silence(world)
+    world.hosts.bury(seen)
+    lost = next(one for one in world.hosts.known() if one.host == HOST)
+    assert (lost.lost, lost.about, lost.jobs) == (True, ABOUT, 0)
+    assert lost.heard_s == pytest.approx(600, abs=5)
+    kept_for_s = world.kept_for_s(HOST)
+    assert kept_for_s is not None
+    assert hosts.REMEMBERED_S - 10 < kept_for_s <= hosts.REMEMBERED_S
+
+
+def test_a_lost_host_is_not_remembered_for_ever(world: World) -> None:
+    """Where machines come and go, names would pile up."""
+    beat(world, OTHER)
+    world.age(OTHER, hosts.REMEMBERED_S + 700)
+    (old,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=600)
+    world.hosts.bury(old)
+    world.hosts.bury(silence(world))
+    assert [one.host for one in world.hosts.known()] == [HOST, JUDGE]
+
+
+def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> None:
+    seen = silence(world)
+    world.hosts.bury(seen)
+    assert beat(world).before is None
+    assert [(one.host, one.lost) for one in world.hosts.known()] == [(HOST, False), (JUDGE, False)]
+    assert world.kept_for_s(HOST) is None
+
+
+def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> None:
+    """It came back, took a job or a message, and was gone before its next sign of life."""
+    for host in (HOST, OTHER, "idle"):
+        beat(world, host)
+        world.age(host, 700)
+    now = beat(world, JUDGE).now
+    for seen in world.hosts.silent(now=now, for_s=600):
+        assert world.hosts.bury(seen)
+    run(world)
+    world.take(OTHER, QUEUE, ["a"])
+    world.hosts.recall(now=now)
+    world.hosts.recall(now=now + 50)
+    assert world.hosts.silent(now=now + 500, for_s=600) == [], "it has the full time to be heard"
+    assert [one.host for one in world.hosts.silent(now=now + 600, for_s=600)] == [HOST, JUDGE, OTHER]
+    assert [one.host for one in world.hosts.known() if not one.lost] == [HOST, JUDGE, OTHER]
+    assert [one.host for one in world.hosts.known() if one.lost] == ["idle"]
+
+
+def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> None:
+    """kombu reads a list at its right end; the host had taken `a` before `b`."""
+    world.take(HOST, QUEUE, ["a", "b"])
+    world.take(HOST, "other", ["x"])
+    world.records.submit("j1", queue=QUEUE, envelope=envelope(), spec={})
+    world.hosts.bury(silence(world))
+    assert world.queued()[-2:] == ["b", "a"]
+    assert len(world.queued()) == 3
+    assert world.queued("other") == ["x"]
+    beat(world)
+    assert world.hosts.leave(HOST) is True, "nothing is left in its hand"
+
+
+# Looking
+
+
+def test_whose_a_job_is(world: World) -> None:
+    claim = run(world)
+    world.records.submit("queued", queue=QUEUE, envelope=envelope("queued"), spec={})
+    assert world.hosts.standings(["j1", "queued", "nobody"]) == {
+        "j1": Standing(HOST, claim.fence),
+        "queued": Standing("", 0),
+        "nobody": None,
+    }
+    assert world.hosts.standings([]) == {}
+
+
+def test_the_hosts_that_are_known(world: World) -> None:
+    beat(world, OTHER)
+    beat(world, HOST)
+    world.age(OTHER, 40)
+    run(world)
+    first, second = world.hosts.known()
+    assert (first.host, first.about, first.jobs, first.lost) == (HOST, ABOUT, 1, False)
+    assert (second.host, second.jobs) == (OTHER, 0)
+    assert first.heard_s < second.heard_s
+    assert second.heard_s == pytest.approx(40, abs=5)
+
+
+def test_a_redis_that_is_away() -> None:
+    server = services.free_port()
+    away = hosts.Hosts(store.connect(f"redis://127.0.0.1:{server}/0").link)
+    with pytest.raises(errors.StoreAway):
+        away.beat(HOST, machine=MACHINE, about=ABOUT)
+    with pytest.raises(errors.StoreAway):
+        away.silent(now=0, for_s=1)
+    with pytest.raises(errors.StoreAway):
+        away.standings(["j1"])
+    with pytest.raises(errors.StoreAway):
+        away.known()

@@ -1,0 +1,340 @@
+"""Several hosts on one Redis: real workers, each with a Docker of its own unless a test says otherwise."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.result import AsyncResult
+
+from celery_docker import hosts, keys, message, redislink, store
+from celery_docker.lifecycle import State
+from tests import services
+from tests.conftest import require
+from tests.integration.worker import Worker
+from tests.waiting import eventually
+
+RESULT_S = 60
+# LOST_AFTER, one sign of life more, and the judge's own full period.
+JUDGED_S = 60
+# Says that it has begun, and goes on until its test says so.
+JOB = "echo begun >> /output/runs; until [ -e /output/go ]; do sleep 0.05; done; echo done"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="cdt-job-", dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def broker(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+    yield redis_server
+    with redis_server.client() as client:
+        client.flushall()
+
+
+def host(url: str, dockerd: services.Dockerd, name: str, **variables: str) -> Worker:
+    """Return the worker of a host with that name, which counts as lost after ten seconds."""
+    chosen = {"CELERY_DOCKER_LOST_AFTER": "10", "CELERY_DOCKER_RETRY_DELAY": "0", **variables}
+    return Worker(url, dockerd, CELERY_DOCKER_OPTS=f"-n {name}", **chosen)
+
+
+def send(server: services.RedisServer, folder: Path, command: str = JOB) -> AsyncResult:
+    app = Celery(broker=server.url, backend=server.url, set_as_current=False)
+    kwargs = {"image": "busybox", "command": ["sh", "-c", command], "outputpath": str(folder)}
+    return app.send_task("tasks.run_docker", kwargs=kwargs)
+
+
+def runs(folder: Path) -> int:
+    path = folder / "runs"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def receipt_of(result: AsyncResult) -> dict[str, Any]:
+    receipt: dict[str, Any] = result.get(timeout=RESULT_S)
+    return receipt
+
+
+@contextmanager
+def states_seen(server: services.RedisServer, job_id: str) -> Iterator[list[str]]:
+    """Collect every state that Celery's clients are told about a job."""
+    seen: list[str] = []
+    stopped = Event()
+    with server.client() as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(f"celery-task-meta-{job_id}")
+
+        def listen() -> None:
+            while not stopped.is_set():
+                told = subscription.get_message(timeout=0.2)
+                if told is not None:
+                    seen.append(json.loads(told["data"])["status"])
+
+        listener = Thread(target=listen, daemon=True)
+        listener.start()
+        try:
+            yield seen
+        finally:
+            stopped.set()
+            listener.join()
+
+
+class Cable:
+    """A way to a Redis that can be cut: what is sent then goes nowhere, and no answer comes."""
+
+    def __init__(self, server: services.RedisServer) -> None:
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._whole = Event()
+        self._whole.set()
+        self._ends: list[socket.socket] = []
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Let new connections through; the old ones are dead by now."""
+        self._hang_up()
+        self._whole.set()
+
+    def close(self) -> None:
+        self._listener.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", self._server.port)) as far, suppress(OSError):
+            self._ends += [near, far]
+            other = {near: far, far: near}
+            while True:
+                for ready in select.select([near, far], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    if self._whole.is_set():
+                        other[ready].sendall(data)
+
+
+def test_the_jobs_of_a_host_without_power_run_on_another(
+    broker: services.RedisServer, dockerd: services.Dockerd, own_dockerd: services.Dockerd, folder: Path
+) -> None:
+    with host(broker.url, own_dockerd, "one@here") as one:
+        result = send(broker, folder)
+        eventually(lambda: runs(folder) == 1, 30, "the first run")
+        with states_seen(broker, result.id) as seen, host(broker.url, dockerd, "two@here") as two:
+            one.kill()
+            own_dockerd.stop()
+            eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {two.log}")
+            (folder / "go").touch()
+            receipt = receipt_of(result)
+            assert receipt["host"] == "two@here"
+            first, second = receipt["attempts"]
+            assert (first["host"], second["host"]) == ("one@here", "two@here")
+            assert first["reason"].startswith("host one@here was silent for ")
+            assert first["finished_at"] is None
+            assert "host one@here was silent for " in two.log
+            assert ": 1 job queued again" in two.log
+            eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+        assert seen.count("SUCCESS") == 1
+        assert set(seen) == {"STARTED", "SUCCESS"}
+        assert runs(folder) == 2
+
+
+def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
+    broker: services.RedisServer, dockerd: services.Dockerd, own_dockerd: services.Dockerd, folder: Path
+) -> None:
+    """It ran all the time, and had no way to know."""
+    cable = Cable(broker)
+    try:
+        with host(cable.url, own_dockerd, "one@here") as one:
+            result = send(broker, folder)
+            eventually(lambda: runs(folder) == 1, 30, "the first run")
+            with states_seen(broker, result.id) as seen, host(broker.url, dockerd, "two@here") as two:
+                cable.cut()
+                eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {two.log}")
+                name = f"run-{result.id}"
+                assert own_dockerd.containers() == dockerd.containers() == [name], "nobody could tell the first host"
+                cable.mend()
+                eventually(lambda: own_dockerd.containers() == [], 60, f"the end of the first; log: {one.log}")
+                assert dockerd.containers() == [name]
+                (folder / "go").touch()
+                receipt = receipt_of(result)
+                assert receipt["host"] == "two@here"
+                assert len(receipt["attempts"]) == 2
+                eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+                # The first host is a host like any other again.
+                with redis_hosts(broker) as known:
+                    eventually(lambda: {one.host: one.lost for one in known.known()} == LIVING, 20, "both hosts")
+            assert seen.count("SUCCESS") == 1
+            assert set(seen) == {"STARTED", "SUCCESS"}
+            assert runs(folder) == 2
+    finally:
+        cable.close()
+
+
+LIVING = {"one@here": False, "two@here": False}
+
+
+@contextmanager
+def redis_hosts(server: services.RedisServer) -> Iterator[hosts.Hosts]:
+    link = redislink.connect(server.url)
+    try:
+        yield hosts.Hosts(link)
+    finally:
+        link.close()
+
+
+def test_what_a_lost_host_had_not_told_is_told_by_another(
+    broker: services.RedisServer, dockerd: services.Dockerd, folder: Path
+) -> None:
+    """It died between the job's record and Celery's result; nothing runs again."""
+    with host(broker.url, dockerd, "two@here") as two, redis_hosts(broker) as known:
+        told = receipt_of(send(broker, folder, "echo once"))
+        records = store.Store(known.link)
+        envelope = message.task_message("j1", {"image": "busybox"}, queue="celery", tag="t1", origin="1@here")
+        known.beat("one@here", machine="m1", about={})
+        claim = records.claim("j1", host="one@here", queue="celery", envelope=envelope)
+        records.finish("j1", host="one@here", fence=claim.fence, state=State.SUCCEEDED, receipt={**told, "id": "j1"})
+        result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
+        assert result.get(timeout=JUDGED_S) == {**told, "id": "j1"}
+        eventually(lambda: "host one@here was silent for " in two.log, 10, "the judgement")
+        assert ": 1 job ended already" in two.log
+        eventually(lambda: known.jobs("two@here") == {}, 10, "the end of the job's bookkeeping")
+        assert dockerd.containers() == []
+
+
+def test_two_workers_share_a_docker_and_leave_each_others_containers_alone(
+    broker: services.RedisServer, dockerd: services.Dockerd, folder: Path
+) -> None:
+    """Each is a host of its own: the one that died takes up its own job again, and no other."""
+
+    def containers() -> dict[str, str]:
+        _, body = dockerd.request("GET", "/containers/json")
+        return {one["Id"]: one["Labels"]["celery-docker.host"] for one in json.loads(body)}
+
+    alone = {"CELERY_DOCKER_CONCURRENCY": "1", "CELERY_DOCKER_LOST_AFTER": "600"}
+    with host(broker.url, dockerd, "one@%h", **alone) as one, host(broker.url, dockerd, "two@%h", **alone):
+        results = [send(broker, folder) for _ in range(2)]
+        eventually(lambda: runs(folder) == len(containers()) == 2, 30, "a job on each")
+        before = containers()
+        assert sorted(before.values()) == [f"one@{socket.gethostname()}", f"two@{socket.gethostname()}"]
+        one.kill()
+        one.start()
+        eventually(lambda: "taken over" in one.log, 30, f"the adoption; log: {one.log}")
+        assert one.log.count(": taken over") == 1
+        assert containers() == before
+        (folder / "go").touch()
+        receipts = [receipt_of(result) for result in results]
+        assert sorted(told["host"] for told in receipts) == sorted(before.values())
+        assert [len(told["attempts"]) for told in receipts] == [1, 1]
+        eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+    assert runs(folder) == 2
+
+
+def test_nobody_is_lost_when_redis_was(dockerd: services.Dockerd, folder: Path) -> None:
+    """After an outage longer than it takes to be lost, every host looks dead to every other."""
+    require("redis", services.RedisServer.missing())
+    with (
+        services.RedisServer({"appendonly": "yes"}) as server,
+        host(server.url, dockerd, "one@here", CELERY_DOCKER_CONCURRENCY="1") as one,
+        host(server.url, dockerd, "two@here", CELERY_DOCKER_CONCURRENCY="1") as two,
+    ):
+        results = [send(server, folder) for _ in range(2)]
+        eventually(lambda: runs(folder) == 2, 30, "a job on each")
+        with redis_hosts(server) as known:
+            heard_at = sum(known.link.client.zrange(keys.HOSTS, 0, 0, withscores=True)[0][1:])
+            server.end()
+            clock = Event()
+            clock.wait(12)
+            server.start()
+            # Whoever judges has to hold this key first: once it is there anew, and once more, a judge has looked.
+            for _ in range(2):
+                known.link.client.delete(keys.JUDGE)
+                eventually(lambda: known.link.client.exists(keys.JUDGE), JUDGED_S, f"a judge; log: {one.log}")
+            assert {one.host: one.lost for one in known.known()} == LIVING
+            assert min(score for _, score in known.link.client.zrange(keys.HOSTS, 0, -1, withscores=True)) > heard_at
+        (folder / "go").touch()
+        assert [len(receipt_of(result)["attempts"]) for result in results] == [1, 1]
+        assert "was silent" not in one.log + two.log
+        eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+    assert runs(folder) == 2
+
+
+def test_a_second_worker_under_the_same_name_on_the_same_machine(
+    broker: services.RedisServer, dockerd: services.Dockerd
+) -> None:
+    with host(broker.url, dockerd, "one@here") as one:
+        second = host(broker.url, dockerd, "one@here", STATE_DIRECTORY=one.environ["STATE_DIRECTORY"])
+        try:
+            second.launch()
+            assert second.wait() == 69
+            assert second.log.splitlines()[-1] == (
+                "celery-worker: another worker on this machine works under the name one@here "
+                f"(lock {one.environ['STATE_DIRECTORY']}/one@here.lock); "
+                "give one of them another name: CELERY_DOCKER_OPTS=-n NAME"
+            )
+        finally:
+            second.stop()
+
+
+def test_a_second_worker_under_the_same_name_on_another_machine(
+    broker: services.RedisServer, dockerd: services.Dockerd
+) -> None:
+    stopped = Event()
+    with redis_hosts(broker) as known:
+
+        def beat() -> None:
+            while not stopped.wait(0.5):
+                known.beat("one@here", machine="m1", about={"machine": "m1", "started_at": "then"})
+
+        other = Thread(target=beat, daemon=True)
+        other.start()
+        worker = host(broker.url, dockerd, "one@here")
+        try:
+            eventually(known.known, 10, "the other machine")
+            worker.launch()
+            assert worker.wait() == 69
+            assert worker.log.splitlines()[-1] == (
+                "celery-worker: another machine (m1) works under the name one@here since then; "
+                "give one of them another name: CELERY_DOCKER_OPTS=-n NAME"
+            )
+        finally:
+            stopped.set()
+            other.join()
+            worker.stop()
+
+
+def test_a_host_that_is_stopped_is_not_missed(broker: services.RedisServer, dockerd: services.Dockerd) -> None:
+    with host(broker.url, dockerd, "one@here") as one, redis_hosts(broker) as known:
+        (seen,) = known.known()
+        assert (seen.host, seen.lost, seen.jobs) == ("one@here", False, 0)
+        assert (seen.about["slots"], seen.about["running"], seen.about["queues"]) == (2, 0, ["celery"])
+        assert set(seen.about) >= {"version", "machine", "pid", "started_at", "docker", "python", "clock"}
+        one.terminate()
+        assert one.wait() == 0
+        assert known.known() == []

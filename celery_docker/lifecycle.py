@@ -118,6 +118,9 @@ _FINAL = {
 }
 
 
+CALLED_OFF = (Cause.CANCELLED, Cause.EXPIRED, Cause.LOST)
+
+
 def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
     """Return what follows an attempt. `draw` is a uniform random number from 2 to 4.
 

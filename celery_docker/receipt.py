@@ -97,7 +97,7 @@ def build(
     tail: output.Tail,
 ) -> Receipt:
     """Return the receipt of a job whose last attempt came to `outcome`. `spec` is None where it could not be read."""
-    entries = (*earlier, attempt.entry(outcome))
+    entries = (*earlier, attempt.entry(outcome)) if _was_tried(outcome, attempt) else tuple(earlier)
     ran = attempt.started_at is not None
     return Receipt(
         id=job_id,
@@ -132,7 +132,8 @@ def build(
 def sentence(receipt: Mapping[str, Any]) -> str:
     """Return a receipt in one line for people, the state first; nothing of the job's own output is in it."""
     said = receipt["reason"] or f"in {receipt['run_s']} s"
-    return f"{receipt['state']}: {said} (host {receipt['host']}, attempt {len(receipt['attempts'])})"
+    tried = f", attempt {len(receipt['attempts'])}" if receipt["attempts"] else ""
+    return f"{receipt['state']}: {said} (host {receipt['host']}{tried})"
 
 
 def complaint(receipt: Mapping[str, Any]) -> str:
@@ -148,6 +149,11 @@ def timestamp(moment: datetime | None) -> str | None:
 
 def _from_epoch(seconds: float | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+
+
+def _was_tried(outcome: lifecycle.Outcome, attempt: Attempt) -> bool:
+    """A job that was called off while it waited had no attempt, although a host had to take it to end it."""
+    return attempt.container_id is not None or outcome.cause not in lifecycle.CALLED_OFF
 
 
 def _queue_s(submitted_at: float | None, attempt: Attempt, earlier: Sequence[Mapping[str, Any]]) -> float | None:

@@ -228,6 +228,27 @@ def test_what_a_lost_host_had_not_told_is_told_by_another(
         assert dockerd.containers() == []
 
 
+def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
+    broker: services.RedisServer, dockerd: services.Dockerd
+) -> None:
+    with host(broker.url, dockerd, "two@here") as two, redis_hosts(broker) as known:
+        kwargs = {"image": "busybox", "requeue": False}
+        envelope = message.task_message("j1", kwargs, queue="celery", tag="t1", origin="1@here")
+        known.beat("one@here", machine="m1", about={})
+        store.Store(known.link).claim("j1", host="one@here", queue="celery", envelope=envelope)
+        with states_seen(broker, "j1") as seen:
+            result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
+            error = result.get(timeout=JUDGED_S, propagate=False)
+        assert seen == ["FAILURE"]
+        assert str(error).startswith("lost: its host one@here was silent for ")
+        assert "and the job says requeue=false" in str(error)
+        attempts = result.backend.get_task_meta("j1")["receipt"]["attempts"]
+        assert attempts[0]["host"] == "one@here"
+        assert ": 1 job lost" in two.log
+        eventually(lambda: known.jobs("two@here") == {}, 10, "the end of the job's bookkeeping")
+        assert dockerd.containers() == []
+
+
 def test_two_workers_share_a_docker_and_leave_each_others_containers_alone(
     broker: services.RedisServer, dockerd: services.Dockerd, folder: Path
 ) -> None:

@@ -210,3 +210,23 @@ def test_the_one_line_forms_are_one_line(text: bytes) -> None:
 def test_the_state_comes_first_so_that_a_client_can_tell(state: State) -> None:
     told = built(Outcome(Cause.ERROR, "because"), state, ran())
     assert receipt.complaint(told).startswith(f"{lifecycle.State(told['state'])}: because")
+
+
+@pytest.mark.parametrize("cause", lifecycle.CALLED_OFF)
+def test_a_job_that_was_called_off_in_the_queue_had_no_attempt(cause: lifecycle.Cause) -> None:
+    """A host had to take it to end it, but nothing was tried."""
+    state = lifecycle.decide(Outcome(cause, "no"), lifecycle.Tally(), lifecycle.Budget(0, 0), 2.0)
+    assert isinstance(state, lifecycle.Finish)
+    attempt = receipt.Attempt(1, "node1", datetime.now(UTC))
+    common: dict[str, Any] = {
+        "state": state.state,
+        "outcome": Outcome(cause, "no"),
+        "earlier": (),
+        "submitted_at": None,
+    }
+    told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
+    assert told["attempts"] == ()
+    assert receipt.sentence(told) == f"{state.state}: no (host node1)"
+    attempt.container_id = "c1"
+    told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
+    assert len(told["attempts"]) == 1

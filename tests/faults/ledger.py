@@ -59,7 +59,7 @@ class Log(Protocol):
 class Row:
     """What a fault came to; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
 
-    `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption after READY; None: not measured.
+    `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption after READY, if measured.
     """
 
     fault: str

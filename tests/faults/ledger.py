@@ -238,9 +238,7 @@ class Ledger:
     def settle(self, fault: str, due: Sequence[str] = (), within_s: float = SETTLE_S) -> Row:
         """Wait for the end of everything and return the row; `due`: reasons for which a job has to run again."""
         with suppress(AssertionError):
-            eventually(lambda: self.ended() == len(self.entries), within_s, "the end of all jobs")
-        with suppress(AssertionError):
-            eventually(lambda: not self._keys() and not self._containers(), within_s, "nothing left")
+            eventually(self._is_over, within_s, "the end of all jobs")
         found = count([self._seen(entry) for entry in self.entries], self._containers(), due)
         findings = [self._finding("lost", job_id) for job_id in found.lost]
         findings += [self._finding("doubled", job_id) for job_id in found.doubled]
@@ -254,6 +252,9 @@ class Ledger:
             adoption_s=max(self._adopted_s, default=None),
             findings=tuple(findings),
         )
+
+    def _is_over(self) -> bool:
+        return self.ended() == len(self.entries) and not self._keys() and not self._containers()
 
     def _seen(self, entry: Entry) -> Seen:
         return Seen(entry.job_id, tuple(entry.lines()), self.status(entry), self.receipt(entry), entry.ends)

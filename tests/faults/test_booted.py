@@ -55,7 +55,7 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """apt returns although they run on, the new process takes them over, and the settings are kept."""
     with host.ledger() as ledger:
         entry = _steady_job(ledger)
-        ledger.submit(20 if FULL else 4, 2, 6)
+        ledger.submit(20 if FULL else 3, 2, 6 if FULL else 4)
         ledger.under_load(4)
         left = ledger.left()
         took_s = host.new_worker("sh", "-c", _UPGRADE, timeout_s=_APT_S)
@@ -70,7 +70,7 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
 def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None:
     """Those that end in time end; what is queued runs after the next start."""
     with host.ledger() as ledger:
-        ledger.submit(20 if FULL else 6, 1, 4 if FULL else 2)
+        ledger.submit(20 if FULL else 5, 1, 4 if FULL else 2)
         ledger.under_load()
         host.debian.run("systemctl", "stop", "celery-worker")
         assert host.docker.containers() == []
@@ -82,24 +82,10 @@ def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None
     conclude(row)
 
 
-def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> None:
-    """What outlasts it is queued again, retries untouched."""
-    with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
-        ledger.submit(20 if FULL else 4, 3, 5, retries=0)
-        ledger.under_load()
-        host.debian.run("systemctl", "stop", "celery-worker")
-        assert host.docker.containers() == []
-        host.debian.run("systemctl", "start", "celery-worker")
-        ledger.recover()
-        row = ledger.settle("systemctl stop with a deadline of 1 s", due=STOPPED)
-        _retries_are_untouched(ledger)
-    conclude(row)
-
-
 def test_reboot_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """Nobody waits two hours: the containers are stopped and their jobs run again, retries untouched."""
     with host.ledger() as ledger:
-        ledger.submit(20 if FULL else 4, 4, 7, retries=0)
+        ledger.submit(*((20, 4, 7) if FULL else (4, 4, 5)), retries=0)
         ledger.under_load(4)
         host.reboot()
         ledger.recover()
@@ -118,6 +104,20 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
             host.lose_power()
             ledger.recover()
         conclude(ledger.settle("power cut of the machine", due=DOCKER_WENT_DOWN))
+
+
+def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> None:
+    """What outlasts it is queued again, retries untouched."""
+    with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
+        ledger.submit(20 if FULL else 4, 3, 4, retries=0)
+        ledger.under_load()
+        host.debian.run("systemctl", "stop", "celery-worker")
+        assert host.docker.containers() == []
+        host.debian.run("systemctl", "start", "celery-worker")
+        ledger.recover()
+        row = ledger.settle("systemctl stop with a deadline of 1 s", due=STOPPED)
+        _retries_are_untouched(ledger)
+    conclude(row)
 
 
 def _steady_job(ledger: Ledger) -> Entry:

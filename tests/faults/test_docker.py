@@ -26,7 +26,7 @@ def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.Re
     """Docker takes the containers along: they run again, and nothing else does."""
     times = 3 if FULL else 1
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
-        ledger.submit(40 if FULL else 10, 0, 4, retries=0)
+        ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
@@ -41,7 +41,7 @@ def test_restart_of_docker_with_live_restore(
     """The containers run on and are not run again."""
     times = 3 if FULL else 1
     with ledger_and_worker(own_redis, live_dockerd) as (ledger, _):
-        ledger.submit(40 if FULL else 10, 0, 4, retries=0)
+        ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
@@ -51,9 +51,9 @@ def test_restart_of_docker_with_live_restore(
 
 
 def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
-    seconds = 60 if FULL else 6
+    seconds = 60 if FULL else 5
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
-        ledger.submit(30 if FULL else 10, retries=0)
+        ledger.submit(30 if FULL else 6, retries=0)
         ledger.under_load()
         own_dockerd.pause()
         ledger.pause(seconds, seconds)

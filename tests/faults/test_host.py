@@ -37,7 +37,7 @@ def test_no_space_for_a_log_in_mid_job(
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
         talks = "while :; do head -c 8192 /dev/zero | tr '\\0' x; echo; sleep 0.05; done"
         filling = [ledger.add(talks, ends=False, logoutfile=str(small_disk / f"{number}.log")) for number in range(2)]
-        ledger.submit(20 if FULL else 6, 1, 3)
+        ledger.submit(20 if FULL else 3, 1, 3)
         row = ledger.settle("no space for a log in mid-job")
         for entry in filling:
             receipt = ledger.receipt(entry)
@@ -59,7 +59,7 @@ def test_the_clock_is_set_by_an_hour(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, clock: WallClock, then: str
 ) -> None:
     """Forward, then back by two hours: timeouts and retries come neither early nor late."""
-    delay_s = 10 if FULL else 3
+    delay_s = 10 if FULL else 2
     variables = {"CELERY_DOCKER_RETRY_DELAY": str(delay_s), **clock.environ}
     with ledger_and_worker(own_redis, dockerd, **variables) as (ledger, worker):
         expected: dict[Entry, str] = {}

@@ -15,9 +15,9 @@ def test_kill_of_the_worker_at_random_moments(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """SIGKILL, started again at once: containers run on, each is taken over by the next process."""
-    kills, jobs, most_s = (20, 200, 5.0) if FULL else (4, 24, 2.0)
+    kills, jobs, most_s = (20, 200, 5.0) if FULL else (3, 12, 2.0)
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        with ledger.stream(jobs, most_s, kills * 3.0):
+        with ledger.stream(jobs, most_s, kills * (3.0 if FULL else 2.0)):
             for _ in range(kills):
                 ledger.pause(0.2, 3.0)
                 worker.kill()
@@ -30,9 +30,9 @@ def test_kill_of_the_worker_at_random_moments(
 
 def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """SIGHUP, which is what reload and upgrade send."""
-    times, jobs = (10, 100) if FULL else (2, 12)
+    times, jobs, most_s = (10, 100, 3.0) if FULL else (2, 6, 2.0)
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        with ledger.stream(jobs, 3.0, times * 4.0):
+        with ledger.stream(jobs, most_s, times * (4.0 if FULL else 2.0)):
             for _ in range(times):
                 ledger.pause(0.2, 2.0)
                 worker.hand_over()
@@ -49,7 +49,7 @@ def test_stop_with_jobs_that_end_in_time(
 ) -> None:
     """The worker waits for them and takes no other; what is queued runs after the next start."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        ledger.submit(20 if FULL else 8, 1, 5 if FULL else 2)
+        ledger.submit(20 if FULL else 6, 1, 5 if FULL else 2)
         for _ in range(3 if FULL else 1):
             ledger.under_load()
             worker.terminate()
@@ -68,7 +68,7 @@ def test_stop_with_jobs_that_outlast_the_deadline(
 ) -> None:
     """They are queued again, retries untouched, and run a second time: only they, and only for this reason."""
     with ledger_and_worker(own_redis, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as (ledger, worker):
-        ledger.submit(20 if FULL else 6, 0.2, 8, retries=0)
+        ledger.submit(*((20, 0.2, 8) if FULL else (4, 3, 4)), retries=0)
         for _ in range(3 if FULL else 1):
             ledger.under_load()
             worker.terminate()

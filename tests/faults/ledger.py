@@ -199,13 +199,16 @@ class Ledger:
         return receipt
 
     def recover(self) -> None:
-        """Wait until one more job has started and one more result is stored; count the time."""
+        """Wait until one more job has started and one more result is stored, or nothing is left; count the time."""
         began = time.monotonic()
-        ended, started = (min(number + 1, len(self.entries)) for number in (self.ended(), self.started()))
+        ended, started = self.ended(), self.started()
+
+        def goes_on() -> bool:
+            now = self.ended()
+            return now == len(self.entries) or (now > ended and self.started() > min(started, len(self.entries) - 1))
+
         with suppress(AssertionError):
-            eventually(
-                lambda: self.ended() >= ended and self.started() >= started, SETTLE_S, "another start and result"
-            )
+            eventually(goes_on, SETTLE_S, "another start and result")
         self._recovered_s.append(time.monotonic() - began)
 
     def left(self) -> Left:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests import services
-from tests.faults.ledger import SEED, Ledger, Row
+from tests.faults.ledger import FULL, SEED, Ledger, Row
 from tests.integration.worker import Worker
 
 DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
 STOPPED = ("was stopped",)
 Conclude = Callable[[Row], None]
+# The short form has these rows in the booted machine only, where systemd gives the orders.
+only_in_full = pytest.mark.skipif(not FULL, reason="short form: the row of test_booted.py is enough")
 
 
 @contextmanager

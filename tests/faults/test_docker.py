@@ -51,7 +51,7 @@ def test_restart_of_docker_with_live_restore(
 
 
 def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
-    seconds = 60 if FULL else 5
+    seconds = 60 if FULL else 3
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
         ledger.submit(30 if FULL else 6, retries=0)
         ledger.under_load()

@@ -35,7 +35,7 @@ def test_redis_drops_every_connection(
 
 def test_redis_hangs(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """SIGSTOP: connections stay, no answer comes; in full for longer than a call may take."""
-    seconds = 30 if FULL else 5
+    seconds = 30 if FULL else 3
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
         ledger.submit(30 if FULL else 6)
         ledger.under_load()

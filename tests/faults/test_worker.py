@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests import services
 from tests.faults.ledger import FULL
-from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker
+from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker, only_in_full
 
 
 def test_kill_of_the_worker_at_random_moments(
@@ -28,11 +28,12 @@ def test_kill_of_the_worker_at_random_moments(
         conclude(ledger.settle(f"worker kill -9, {kills} times"))
 
 
+@only_in_full
 def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """SIGHUP, which is what reload and upgrade send."""
-    times, jobs, most_s = (10, 100, 3.0) if FULL else (2, 6, 2.0)
+    times = 10
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        with ledger.stream(jobs, most_s, times * (4.0 if FULL else 2.0)):
+        with ledger.stream(100, 3.0, times * 4.0):
             for _ in range(times):
                 ledger.pause(0.2, 2.0)
                 worker.hand_over()
@@ -44,13 +45,14 @@ def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.Redi
         conclude(ledger.settle(f"handover (SIGHUP), {times} times"))
 
 
+@only_in_full
 def test_stop_with_jobs_that_end_in_time(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """The worker waits for them and takes no other; what is queued runs after the next start."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        ledger.submit(20 if FULL else 6, 1, 5 if FULL else 2)
-        for _ in range(3 if FULL else 1):
+        ledger.submit(20, 1, 5)
+        for _ in range(3):
             ledger.under_load()
             worker.terminate()
             assert worker.wait() == 0
@@ -63,13 +65,14 @@ def test_stop_with_jobs_that_end_in_time(
     conclude(row)
 
 
+@only_in_full
 def test_stop_with_jobs_that_outlast_the_deadline(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """They are queued again, retries untouched, and run a second time: only they, and only for this reason."""
     with ledger_and_worker(own_redis, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as (ledger, worker):
-        ledger.submit(*((20, 0.2, 8) if FULL else (4, 3, 4)), retries=0)
-        for _ in range(3 if FULL else 1):
+        ledger.submit(20, 0.2, 8, retries=0)
+        for _ in range(3):
             ledger.under_load()
             worker.terminate()
             assert worker.wait() == 0

@@ -13,8 +13,8 @@ DEB := $(BUILD)/celery-docker_$(VERSION)_$(shell dpkg --print-architecture).deb
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-setuptools \
 	python3-venv python3-wheel
-TEST_PACKAGES := busybox-static dbus docker.io iproute2 iptables mmdebstrap openssl procps redis-server rsync \
-	slirp4netns systemd-container
+TEST_PACKAGES := busybox-static dbus docker.io gcc iproute2 iptables libc6-dev mmdebstrap openssl procps redis-server \
+	rsync slirp4netns systemd-container
 # Everything that goes into the package: a change of any of it means another build.
 SOURCES := $(shell find LICENSE README.md setup.cfg pyproject.toml requirements.txt celery_docker debian docs etc \
 	systemd -type f -not -name '*.pyc')
@@ -53,8 +53,8 @@ contract: packages $(PYTHON)  ## the fakes and the real adapters, by the same te
 integration: packages $(PYTHON)  ## the worker on a real Redis and a real Docker
 	$(REQUIRE) $(PYTEST) tests/integration
 
-faults: packages $(PYTHON)  ## kill, restart and hang everything under load, in full
-	$(REQUIRE) CELERY_DOCKER_FAULTS=full $(PYTEST) tests/faults
+faults: packages $(PYTHON) deb  ## kill, restart, hang and fill everything under load, in full
+	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) CELERY_DOCKER_FAULTS=full $(PYTEST) tests/faults
 
 system: packages $(PYTHON) deb  ## the package in booted Debian machines
 	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) $(PYTEST) tests/system

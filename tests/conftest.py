@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests import services
+from tests.system import machine
 
 REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
 
@@ -47,3 +49,11 @@ def redis_server() -> Iterator[services.RedisServer]:
         with server.client() as client:
             left = client.keys()
     assert left == [], f"the tests left keys: {left!r}"
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The package under test, as CELERY_DOCKER_TEST_DEB names it."""
+    path = os.environ.get("CELERY_DOCKER_TEST_DEB", "")
+    require("machine", machine.missing() or ("" if path else "CELERY_DOCKER_TEST_DEB is not set; run `make test`"))
+    return Path(path)

@@ -131,18 +131,51 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class Dockerd(_Service):
+class DockerSocket:
+    """The API of a Docker that listens on a Unix socket, without docker-py."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    def request(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60) -> tuple[int, bytes]:
+        """Return the status and body of one call."""
+        connection = _UnixConnection(str(self.socket), timeout_s)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers, running or not."""
+        return self._names("/containers/json?all=1")
+
+    def running(self) -> list[str]:
+        """Return the names of the containers that run."""
+        return self._names("/containers/json")
+
+    def remove_containers(self) -> None:
+        for name in self.containers():
+            self.request("DELETE", f"/containers/{name}?force=1&v=1")
+
+    def _names(self, path: str) -> list[str]:
+        listed: list[dict[str, Any]] = json.loads(self.request("GET", path)[1])
+        return sorted(one["Names"][0].removeprefix("/") for one in listed)
+
+
+class Dockerd(_Service, DockerSocket):
     """A dockerd with its own data, containerd, bridge and cgroup; it writes no firewall rules.
 
-    `options` are further arguments of dockerd, such as `--log-opt max-size=1k`.
+    `options` are further arguments of dockerd, such as `--log-opt max-size=1k`; they win over our own.
     """
 
     program = "dockerd"
 
     def __init__(self, *options: str) -> None:
-        super().__init__()
+        _Service.__init__(self)
+        DockerSocket.__init__(self, self.folder / "docker.sock")
         self.options = options
-        self.socket = self.folder / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.name = self.folder.name.replace("_", "-")
         self._bridge = f"cdt{abs(hash(self.name)) % 10**8:08d}"
@@ -167,16 +200,6 @@ class Dockerd(_Service):
         eventually(lambda: not self._helpers("containerd"), _STOP_S, "the end of containerd")
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
-    def request(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60) -> tuple[int, bytes]:
-        """Return the status and body of one call, without docker-py."""
-        connection = _UnixConnection(str(self.socket), timeout_s)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
     def import_busybox(self, tag: str = BUSYBOX) -> None:
         """Make an image of Debian's static busybox, with no command of its own."""
         name, _, version = tag.rpartition(":")
@@ -184,16 +207,6 @@ class Dockerd(_Service):
         status, answer = self.request("POST", f"/images/create?{query}", busybox_tar())
         assert status == 200, answer
         assert b'"error"' not in answer, answer
-
-    def containers(self) -> list[str]:
-        """Return the names of all containers, running or not."""
-        _, body = self.request("GET", "/containers/json?all=1")
-        listed: list[dict[str, Any]] = json.loads(body)
-        return sorted(one["Names"][0].removeprefix("/") for one in listed)
-
-    def remove_containers(self) -> None:
-        for name in self.containers():
-            self.request("DELETE", f"/containers/{name}?force=1&v=1")
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -38,8 +38,8 @@ def conclude(request: pytest.FixtureRequest) -> Callable[[Row], None]:
     def conclude(row: Row) -> None:
         request.config.stash.setdefault(_ROWS, []).append(row)
         found = "\n".join(row.findings)
-        assert (row.lost, row.doubled, row.orphans) == (0, 0, 0), f"{row.cells()}\n{found}"
-        assert row.keys == (), found
+        assert (row.lost, row.doubled, row.orphans, row.late) == (0, 0, 0, 0), f"{row.cells()}\n{found}"
+        assert row.keys == ()
 
     return conclude
 

@@ -8,32 +8,35 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import tempfile
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+import redis
 from celery import Celery
 
 from celery_docker.client import Client
 from celery_docker.jobspec import JobSpec
-from tests import services
-from tests.integration.worker import Worker
+from tests.faults.counting import FINAL, Seen, count
 from tests.waiting import eventually
 
 FULL = os.environ.get("CELERY_DOCKER_FAULTS") == "full"
 SEED = int(os.environ.get("CELERY_DOCKER_FAULTS_SEED") or random.SystemRandom().randrange(2**32))
-SETTLE_S = 600 if FULL else 90
-_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+SETTLE_S = 600 if FULL else 150
+# How soon after READY a container that ran without a worker has to be in a slot again.
+ADOPTION_S = 5.0
 # Lists, sets and hashes in which nothing may be left once every job has ended.
 _PASSING = (
     "celery-docker:host:*:jobs",
+    "celery-docker:host:*:taken:*",
+    "celery-docker:waiting",
+    "celery-docker:expiring",
     "celery-docker:delayed",
     "celery-docker:cancelling",
     "unacked*",
@@ -41,9 +44,26 @@ _PASSING = (
 )
 
 
+class Docker(Protocol):
+    """What is asked of each Docker: the names of its containers."""
+
+    def containers(self) -> list[str]: ...
+    def running(self) -> list[str]: ...
+
+
+class Log(Protocol):
+    """What is asked of each worker."""
+
+    @property
+    def log(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Row:
-    """What a fault came to; `lost`, `doubled` and `orphans` have to be 0."""
+    """What a fault came to; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
+
+    `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption after READY, if measured.
+    """
 
     fault: str
     jobs: int
@@ -51,18 +71,23 @@ class Row:
     doubled: int
     orphans: int
     keys: tuple[str, ...]
-    recover_s: float
+    late: int
+    recover_s: float | None
+    adoption_s: float | None
     findings: tuple[str, ...] = field(default=(), compare=False)
 
     def cells(self) -> tuple[str, ...]:
         return (
             self.fault,
-            *map(str, (self.jobs, self.lost, self.doubled, self.orphans, len(self.keys))),
-            f"{self.recover_s:.1f}",
+            *map(str, (self.jobs, self.lost, self.doubled, self.orphans, len(self.keys), self.late)),
+            *("-" if seconds is None else f"{seconds:.1f}" for seconds in (self.recover_s, self.adoption_s)),
         )
 
 
-HEADINGS = ("fault", "jobs", "lost", "doubled", "orphans", "keys left", "seconds to recover")
+HEADINGS = (
+    *("fault", "jobs", "lost", "doubled", "orphans", "keys left", "adopted late"),
+    *("seconds to recover", "slowest adoption"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,66 +96,101 @@ class Entry:
 
     job_id: str
     file: Path
+    ends: bool = True
 
     def lines(self) -> list[str]:
         return self.file.read_text().split() if self.file.exists() else []
 
 
-class Ledger:
-    """Submits jobs, half by our client and half by a plain Celery client, and counts what became of them."""
+@dataclass(frozen=True)
+class Left:
+    """The containers that ran while no worker did, and how much each worker had logged by then."""
 
-    def __init__(self, redis: services.RedisServer, dockerd: services.Dockerd, seed: int) -> None:
-        self.redis = redis
-        self.dockerd = dockerd
+    job_ids: tuple[str, ...]
+    said: tuple[int, ...]
+
+
+class Ledger:
+    """Submits jobs, half by our client and half by a plain Celery client, and counts what became of them.
+
+    `output` is the folder of the jobs' files as the workers' hosts name it; `seen` is where it is found from here.
+    """
+
+    def __init__(
+        self, redis_url: str, dockers: Sequence[Docker], workers: Sequence[Log], *, output: str, seen: Path, seed: int
+    ) -> None:
+        self.dockers = dockers
+        self.workers = workers
+        self.output = output
+        self.seen = seen
         self.random = random.Random(seed)  # noqa: S311  # a test that can be repeated, not a secret
-        self.folder = Path(tempfile.mkdtemp(prefix="cdt-faults-", dir="/tmp"))
-        self.folder.chmod(0o777)
         self.entries: list[Entry] = []
-        self.recovered_s: list[float] = []
-        self._client = Client(redis.url)
-        self.plain = Celery(broker=redis.url, backend=redis.url, set_as_current=False)
-        self._records = redis.client(decode_responses=True)
+        self._recovered_s: list[float] = []
+        self._adopted_s: list[float] = []
+        self._late: list[str] = []
+        self._client = Client(redis_url)
+        self.plain = Celery(broker=redis_url, backend=redis_url, set_as_current=False)
+        self._records = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=5)
 
     def submit(
-        self, count: int, least_s: float = 0.0, most_s: float = 2.0, queue: str = "celery", **options: Any
+        self, number: int, least_s: float = 0.0, most_s: float = 2.0, queue: str = "celery", **options: Any
     ) -> None:
         """Queue jobs of random length."""
-        for _ in range(count):
-            self._submit_one(self.random.uniform(least_s, most_s), queue, options)
+        for _ in range(number):
+            self.add(f"sleep {self.random.uniform(least_s, most_s):.2f}", queue, **options)
 
-    def _submit_one(self, length_s: float, queue: str, options: dict[str, Any]) -> None:
-        name = uuid.UUID(int=self.random.getrandbits(128)).hex
-        script = f"echo start >> /output/{name}; sleep {length_s:.2f}; echo end >> /output/{name}"
-        command = ("sh", "-c", script)
+    def add(self, body: str, queue: str = "celery", *, ends: bool = True, **options: Any) -> Entry:
+        """Queue one job that runs `body`, in which $F is its own file; `ends` False: it is not to end well."""
+        name = uuid.uuid4().hex
+        command = ("sh", "-c", f"F=/output/{name}; echo start >>$F; {body}; echo end >>$F")
         if len(self.entries) % 2:
-            job_id = self._client.submit(
-                JobSpec("busybox", command, outputpath=str(self.folder), **options), queue=queue
-            )
+            job_id = self._client.submit(JobSpec("busybox", command, outputpath=self.output, **options), queue=queue)
         else:
-            kwargs = {"command": command, "outputpath": str(self.folder), **options}
+            kwargs = {"command": command, "outputpath": self.output, **options}
             job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs, queue=queue).id
-        self.entries.append(Entry(job_id, self.folder / name))
+        entry = Entry(job_id, self.seen / name, ends)
+        self.entries.append(entry)
+        return entry
+
+    @contextmanager
+    def stream(self, number: int, most_s: float, over_s: float) -> Iterator[None]:
+        """Submit jobs one by one, in the background, over some seconds."""
+
+        def submit() -> None:
+            for _ in range(number):
+                self.submit(1, 0, most_s)
+                self.pause(0, 2 * over_s / number)
+
+        thread = Thread(target=submit, daemon=True)
+        thread.start()
+        yield
+        thread.join(timeout=60)
+        assert not thread.is_alive()
 
     def pause(self, least_s: float, most_s: float) -> None:
         """Let a random time pass: the moment of the next fault."""
         time.sleep(self.random.uniform(least_s, most_s))
 
+    def under_load(self, least: int = 2) -> None:
+        """Wait until some jobs run."""
+        eventually(lambda: self.running() >= least, 60, f"{least} jobs to run")
+
     def running(self) -> int:
-        return sum(entry.lines() == ["start"] for entry in self.entries)
+        return sum(entry.lines()[-1:] == ["start"] for entry in self.entries)
 
     def started(self) -> int:
         return sum(entry.file.exists() for entry in self.entries)
 
     def ended(self) -> int:
         """Return how many results are stored."""
-        return sum(self.status(entry) in _FINAL for entry in self.entries)
+        return sum(self.status(entry) in FINAL for entry in self.entries)
 
     def status(self, entry: Entry) -> str:
         return str(self.meta(entry).get("status", "PENDING"))
 
     def meta(self, entry: Entry) -> dict[str, Any]:
         text = self._records.get(f"celery-task-meta-{entry.job_id}")
-        meta: dict[str, Any] = json.loads(text) if text else {}
+        meta: dict[str, Any] = json.loads(text) if isinstance(text, str) else {}
         return meta
 
     def record(self, entry: Entry) -> dict[str, str]:
@@ -142,58 +202,89 @@ class Ledger:
         return receipt
 
     def recover(self) -> None:
-        """Wait until one more job has started and one more result is stored; count the time."""
+        """Wait until one more job has started and one more result is stored, or nothing is left; count the time."""
         began = time.monotonic()
-        ended, started = (min(count + 1, len(self.entries)) for count in (self.ended(), self.started()))
-        with suppress(AssertionError):
-            eventually(
-                lambda: self.ended() >= ended and self.started() >= started, SETTLE_S, "another start and result"
-            )
-        self.recovered_s.append(time.monotonic() - began)
+        ended, started = self.ended(), self.started()
 
-    def settle(self, fault: str, worker: Worker, due: Sequence[str] = (), within_s: float = SETTLE_S) -> Row:
+        def goes_on() -> bool:
+            now = self.ended()
+            return now == len(self.entries) or (now > ended and self.started() > min(started, len(self.entries) - 1))
+
+        with suppress(AssertionError):
+            eventually(goes_on, SETTLE_S, "another start and result")
+        self._recovered_s.append(time.monotonic() - began)
+
+    def left(self) -> Left:
+        """Say what runs now that no worker does."""
+        job_ids = tuple(name.removeprefix("run-") for docker in self.dockers for name in docker.running())
+        return Left(job_ids, tuple(len(worker.log) for worker in self.workers))
+
+    def adopted(self, left: Left) -> None:
+        """Wait, now that a worker is ready, until what was left running is in a slot again; count the time."""
+        began = time.monotonic()
+        late = set(left.job_ids)
+
+        def none_left() -> bool:
+            late.difference_update([job_id for job_id in late if self._is_adopted(job_id, left.said)])
+            return not late
+
+        with suppress(AssertionError):
+            eventually(none_left, ADOPTION_S, "adoption")
+        self._adopted_s.append(time.monotonic() - began)
+        self._late += late
+
+    def _is_adopted(self, job_id: str, said: Sequence[int]) -> bool:
+        lines = [
+            line for worker, start in zip(self.workers, said, strict=True) for line in worker.log[start:].split("\n")
+        ]
+        if any(job_id in line and "taken over" in line for line in lines):
+            return True
+        return any(entry.job_id == job_id and self.status(entry) in FINAL for entry in self.entries)
+
+    def settle(self, fault: str, due: Sequence[str] = (), within_s: float = SETTLE_S) -> Row:
         """Wait for the end of everything and return the row; `due`: reasons for which a job has to run again."""
         with suppress(AssertionError):
-            eventually(lambda: self.ended() == len(self.entries), within_s, "the end of all jobs")
-        with suppress(AssertionError):
-            eventually(lambda: not self._keys() and not self.dockerd.containers(), 20, "nothing left")
-        lost = [entry for entry in self.entries if self._is_lost(entry)]
-        doubled = [entry for entry in self.entries if self._is_doubled(entry, due)]
-        orphans, keys = self.dockerd.containers(), self._keys()
-        findings = [self._finding("lost", entry, worker) for entry in lost]
-        findings += [self._finding("doubled", entry, worker) for entry in doubled]
-        findings += [f"orphan {name}\n{_about(worker, name.removeprefix('run-'))}" for name in orphans]
-        slowest_s = max(self.recovered_s, default=0.0)
-        return Row(fault, len(self.entries), len(lost), len(doubled), len(orphans), keys, slowest_s, tuple(findings))
+            eventually(self._is_over, within_s, "the end of all jobs")
+        found = count([self._seen(entry) for entry in self.entries], self._containers(), due)
+        findings = [self._finding("lost", job_id) for job_id in found.lost]
+        findings += [self._finding("doubled", job_id) for job_id in found.doubled]
+        findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in found.orphans]
+        findings += [self._finding(f"not taken over {ADOPTION_S:g} s after READY", job_id) for job_id in self._late]
+        return Row(
+            fault,
+            *(len(self.entries), len(found.lost), len(found.doubled), len(found.orphans), self._keys()),
+            late=len(self._late),
+            recover_s=max(self._recovered_s, default=None),
+            adoption_s=max(self._adopted_s, default=None),
+            findings=tuple(findings),
+        )
 
-    def _is_lost(self, entry: Entry) -> bool:
-        status, lines = self.status(entry), entry.lines()
-        if status == "REVOKED":
-            return False
-        return status not in _FINAL or lines[-1:] != ["end"]
+    def _is_over(self) -> bool:
+        return self.ended() == len(self.entries) and not self._keys() and not self._containers()
 
-    def _is_doubled(self, entry: Entry, due: Sequence[str]) -> bool:
-        lines = entry.lines()
-        earlier = self.receipt(entry).get("attempts", [])[:-1]
-        again = sum(any(reason in (one["reason"] or "") for reason in due) for one in earlier)
-        return lines.count("start") > 1 + again or lines.count("end") > 1
+    def _seen(self, entry: Entry) -> Seen:
+        return Seen(entry.job_id, tuple(entry.lines()), self.status(entry), self.receipt(entry), entry.ends)
+
+    def _containers(self) -> list[str]:
+        return [name for docker in self.dockers for name in docker.containers()]
 
     def _keys(self) -> tuple[str, ...]:
         return tuple(sorted(key for pattern in _PASSING for key in self._records.scan_iter(pattern, count=1000)))
 
-    def _finding(self, what: str, entry: Entry, worker: Worker) -> str:
+    def _finding(self, what: str, job_id: str) -> str:
+        entry = next((entry for entry in self.entries if entry.job_id == job_id), Entry(job_id, self.seen / "none"))
         record = {name: value for name, value in self.record(entry).items() if name not in ("message", "spec")}
         meta = {name: value for name, value in self.meta(entry).items() if name not in ("result", "receipt")}
-        return (
-            f"{what}: {entry.job_id}\n file: {entry.lines()}\n record: {record}\n result: {meta}\n"
-            f"{_about(worker, entry.job_id)}"
-        )
+        return f"{what}: {job_id}\n file: {entry.lines()}\n record: {record}\n result: {meta}\n{self._about(job_id)}"
+
+    def _about(self, job_id: str) -> str:
+        lines = (line for worker in self.workers for line in worker.log.splitlines())
+        return "\n".join(f"  {line}" for line in lines if job_id in line)
 
     def close(self) -> None:
         self._client.close()
         self.plain.close()
         self._records.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -202,10 +293,6 @@ class Ledger:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _about(worker: Worker, job_id: str) -> str:
-    return "\n".join(f"  {line}" for line in worker.log.splitlines() if job_id in line)
 
 
 def table(rows: Sequence[Row]) -> list[str]:

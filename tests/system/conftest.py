@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,18 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require
-
 from . import machine
 from .installed import Installed
-
-
-@pytest.fixture(scope="session")
-def package() -> Path:
-    """The package under test, as CELERY_DOCKER_TEST_DEB names it."""
-    path = os.environ.get("CELERY_DOCKER_TEST_DEB", "")
-    require("machine", machine.missing() or ("" if path else "CELERY_DOCKER_TEST_DEB is not set; run `make system`"))
-    return Path(path)
 
 
 @pytest.fixture(scope="session")

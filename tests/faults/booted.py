@@ -1,0 +1,142 @@
+"""A booted Debian with the package, and doors into it: to its Redis, its Docker and the jobs' files, for a ledger.
+
+The machine's network is its own, so that the doors are Unix sockets; each boot opens them anew at the same paths.
+Clients want a port of Redis: systemd's own forwarder leads from one of this computer to the door.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import redis
+
+from tests import services
+from tests.faults.ledger import SEED, Ledger
+from tests.system.installed import Installed
+from tests.waiting import eventually
+
+OUTPUT = "/srv/faults"
+_REDIS_SOCKET = "/run/redis/door.sock"
+_REDIS_CONF = f"""
+unixsocket {_REDIS_SOCKET}
+appendonly yes
+appendfsync always
+"""
+_DOORS = {"redis": _REDIS_SOCKET, "docker": "/run/docker.sock", "output": OUTPUT}
+
+
+class Booted:
+    """The machine, as an administrator sees it and as the ledger does."""
+
+    def __init__(self, installed: Installed, doors: Path) -> None:
+        self.installed = installed
+        self.debian = installed.debian
+        self.doors = doors
+        self.port = services.free_port()
+        self._settings: dict[str, str | int] = {}
+        self.docker = services.DockerSocket(doors / "docker")
+
+    @property
+    def log(self) -> str:
+        return self.installed.log
+
+    def prepare(self) -> None:
+        """Keep Redis' data through a power cut, and make the jobs' folder."""
+        self.debian.shell("cat >>/etc/redis/redis.conf", input=_REDIS_CONF)
+        self.debian.run("systemctl", "restart", "redis-server")
+        self.debian.run("install", "-d", "-m", "777", OUTPUT)
+        self.open_doors()
+
+    def open_doors(self) -> None:
+        """Lead the doors into the machine as it runs now."""
+        for name, inner in _DOORS.items():
+            door = self.doors / name
+            door.unlink(missing_ok=True)
+            door.symlink_to(self.debian.path(inner))
+        eventually((self.doors / "redis").is_socket, 30, "Redis' socket")
+
+    def reboot(self) -> None:
+        """Shut down in good order and start again."""
+        self.debian.reboot()
+        self._is_back()
+
+    def lose_power(self) -> None:
+        """Kill every process at once and start again."""
+        self.debian.kill()
+        self.debian.start()
+        self._is_back()
+
+    def new_worker(self, *command: str, timeout_s: float = 60) -> float:
+        """Run what brings another worker process, and wait until that is ready; return the seconds of the command."""
+        before = self.installed.show("MainPID")
+        began = time.monotonic()
+        self.debian.run(*command, timeout_s=timeout_s)
+        took_s = time.monotonic() - began
+        eventually(lambda: self.installed.show("MainPID") not in (before, "0"), 30, "another process")
+        self.installed.wait_until_ready()
+        return took_s
+
+    @contextmanager
+    def ledger(self, **settings: str | int) -> Iterator[Ledger]:
+        """Keep the books of a worker with these settings besides four slots and quick retries."""
+        chosen = {"CONCURRENCY": 4, "RETRY_DELAY": 0, "LOG_LEVEL": "INFO", **settings}
+        if chosen != self._settings or not self.installed.is_active:
+            self.installed.configure(**chosen)
+            self.installed.wait_until_ready()
+        self._settings = chosen
+        url = f"redis://127.0.0.1:{self.port}/0"
+        with Ledger(url, [self.docker], [self], output=OUTPUT, seen=self.doors / "output", seed=SEED) as ledger:
+            try:
+                yield ledger
+            except BaseException:
+                self._forget()
+                raise
+
+    def _forget(self) -> None:
+        """Drop what a failed test has left, so that the next one can start."""
+        if not self.debian.is_on:
+            self.lose_power()
+        self.debian.run("systemctl", "kill", "-s", "KILL", "celery-worker")
+        self.debian.run("systemctl", "stop", "celery-worker")
+        self.docker.remove_containers()
+        self.debian.run("redis-cli", "flushall")
+
+    def _is_back(self) -> None:
+        self.open_doors()
+        self.installed.wait_until_ready()
+
+
+@contextmanager
+def booted(installed: Installed) -> Iterator[Booted]:
+    """Prepare an installed machine for ledgers."""
+    with tempfile.TemporaryDirectory(prefix="cdt-doors-", dir="/tmp") as doors:
+        machine = Booted(installed, Path(doors))
+        machine.prepare()
+        with _forwarded(machine.port, machine.doors / "redis"):
+            yield machine
+
+
+@contextmanager
+def _forwarded(port: int, target: Path) -> Iterator[None]:
+    listen = ("systemd-socket-activate", f"--listen=127.0.0.1:{port}")
+    connect = ("/lib/systemd/systemd-socket-proxyd", "--connections-max=1024", str(target))
+    forwarder = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *listen, *connect], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: _answers(port), 30, "the forwarder to Redis")
+        yield
+    finally:
+        forwarder.kill()
+        forwarder.wait(10)
+
+
+def _answers(port: int) -> bool:
+    with suppress(redis.RedisError), redis.Redis(port=port, socket_timeout=5) as client:
+        return bool(client.ping())
+    return False

@@ -1,0 +1,57 @@
+"""What a fault came to, counted in runs and not in results.
+
+Pure: what was seen of the jobs goes in, the ids of those that broke the promise come out, so that a table can show that
+each counter fires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job from outside: the lines that its runs wrote, Celery's status, and its receipt.
+
+    `ends` False is a job that was made to fail: its last run writes no `end`.
+    """
+
+    job_id: str
+    lines: tuple[str, ...]
+    status: str
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    ends: bool = True
+
+
+@dataclass(frozen=True)
+class Count:
+    """Ids of jobs that were lost or ran twice, and names of containers that nobody follows."""
+
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+    orphans: tuple[str, ...]
+
+
+def count(jobs: Sequence[Seen], containers: Iterable[str], due: Sequence[str] = ()) -> Count:
+    """Count once every job should have ended; `due`: words of the reasons for which an attempt has to be repeated."""
+    return Count(
+        lost=tuple(job.job_id for job in jobs if _is_lost(job)),
+        doubled=tuple(job.job_id for job in jobs if _is_doubled(job, due)),
+        orphans=tuple(sorted(containers)),
+    )
+
+
+def _is_lost(job: Seen) -> bool:
+    if job.status == "REVOKED":
+        return False
+    return job.status not in FINAL or (job.ends and job.lines[-1:] != ("end",))
+
+
+def _is_doubled(job: Seen, due: Sequence[str]) -> bool:
+    earlier = job.receipt.get("attempts", [])[:-1]
+    again = sum(any(reason in (attempt["reason"] or "") for reason in due) for attempt in earlier)
+    return job.lines.count("start") > 1 + again or job.lines.count("end") > 1

@@ -1,0 +1,39 @@
+"""One worker process on one Redis and one dockerd, and the ledger of its jobs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import services
+from tests.faults.ledger import FULL, SEED, Ledger, Row
+from tests.integration.worker import Worker
+
+DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
+STOPPED = ("was stopped",)
+Conclude = Callable[[Row], None]
+# The short form has these rows in the booted machine only, where systemd gives the orders.
+only_in_full = pytest.mark.skipif(not FULL, reason="short form: the row of test_booted.py is enough")
+
+
+@contextmanager
+def ledger_and_worker(
+    redis: services.RedisServer, dockerd: services.Dockerd, **variables: str
+) -> Iterator[tuple[Ledger, Worker]]:
+    """Start the worker with four slots and quick retries; at the end it is killed, since nothing may be left to do."""
+    chosen = {"CELERY_DOCKER_RETRY_DELAY": "0", "CELERY_DOCKER_CONCURRENCY": "4", **variables}
+    with (
+        tempfile.TemporaryDirectory(prefix="cdt-faults-", dir="/tmp") as output,
+        Worker(redis.url, dockerd, **chosen) as worker,
+        Ledger(redis.url, [dockerd], [worker], output=output, seen=Path(output), seed=SEED) as ledger,
+    ):
+        Path(output).chmod(0o777)
+        try:
+            yield ledger, worker
+        finally:
+            worker.kill()
+            dockerd.remove_containers()  # there are none, unless the test has failed

@@ -1,0 +1,62 @@
+"""Docker restarts and hangs under load: nothing lost, nothing twice, nothing left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import services
+from tests.conftest import require
+from tests.faults.ledger import FULL
+from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
+
+
+@pytest.fixture
+def live_dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd whose containers survive it."""
+    require("docker", services.Dockerd.missing())
+    with services.Dockerd("--live-restore=true") as server:
+        server.import_busybox()
+        yield server
+    assert server.leftovers() == []
+
+
+def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+    """Docker takes the containers along: they run again, and nothing else does."""
+    times = 3 if FULL else 1
+    with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
+        ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            own_dockerd.restart()
+            ledger.recover()
+        conclude(ledger.settle(f"dockerd restart, {times} times", due=DOCKER_WENT_DOWN))
+
+
+def test_restart_of_docker_with_live_restore(
+    live_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """The containers run on and are not run again."""
+    times = 3 if FULL else 1
+    with ledger_and_worker(own_redis, live_dockerd) as (ledger, _):
+        ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            live_dockerd.restart()
+            ledger.recover()
+        conclude(ledger.settle(f"dockerd restart with live-restore, {times} times"))
+
+
+def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+    seconds = 60 if FULL else 3
+    with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
+        ledger.submit(30 if FULL else 6, retries=0)
+        ledger.under_load()
+        own_dockerd.pause()
+        ledger.pause(seconds, seconds)
+        own_dockerd.resume()
+        ledger.recover()
+        conclude(ledger.settle(f"dockerd: SIGSTOP for {seconds} s"))

@@ -1,0 +1,89 @@
+"""Messages come twice, jobs are cancelled in any state and wait for their retries: each runs as often as it should."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import closing
+
+import pytest
+
+from celery_docker.client import Client
+from tests import services
+from tests.faults.ledger import FULL
+from tests.faults.single_host import Conclude, ledger_and_worker
+from tests.waiting import eventually
+
+
+@pytest.mark.parametrize("tags", ["same tag", "own tags"] if FULL else ["one of each kind"])
+def test_a_message_delivered_three_times(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, tags: str
+) -> None:
+    """To one worker, concurrently: two on one host would share the host's name."""
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker), own_redis.client(decode_responses=True) as client:
+        worker.kill()
+        ledger.submit(30 if FULL else 4)
+        waiting = client.lrange("celery", 0, -1)
+        copies = [_copy(text, number, tags) for text in waiting for number in range(2)]
+        copies = ledger.random.sample(copies, len(copies))
+        client.lpush("celery", *copies[::2])
+        client.rpush("celery", *copies[1::2])
+        worker.start()
+        ledger.recover()
+        conclude(ledger.settle(f"each message three times, {tags}"))
+
+
+def _copy(text: str, number: int, tags: str) -> str:
+    envelope = json.loads(text)
+    if tags == "own tags" or (tags == "one of each kind" and number):
+        envelope["properties"]["delivery_tag"] = str(uuid.uuid4())
+    return json.dumps(envelope)
+
+
+def test_cancel_in_random_states(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """Two of three jobs, by our client and by `revoke`: none goes on running, each ends as REVOKED or SUCCESS."""
+    jobs = 30 if FULL else 9
+    with ledger_and_worker(own_redis, dockerd) as (ledger, _), closing(Client(own_redis.url)) as client:
+        ledger.submit(jobs, 0, 2)
+        unwanted = ledger.random.sample(ledger.entries, jobs * 2 // 3)
+        for number, entry in enumerate(unwanted):
+            ledger.pause(0, 0.5)
+            if number % 2:
+                client.cancel(entry.job_id)
+            else:
+                ledger.plain.control.revoke(entry.job_id, terminate=bool(number % 4))
+        for entry in unwanted:
+            status = eventually(
+                lambda entry=entry: ledger.status(entry) in ("SUCCESS", "REVOKED") and ledger.status(entry),  # type: ignore[misc]
+                60,
+                f"the end of the cancelled job {entry.job_id}",
+            )
+            if status == "REVOKED":
+                assert f"run-{entry.job_id}" not in dockerd.running()
+        ledger.recover()
+        row = ledger.settle(f"cancel of {len(unwanted)} of {jobs} jobs, by client and revoke")
+        revoked = [entry for entry in ledger.entries if ledger.status(entry) == "REVOKED"]
+        assert revoked
+        assert {entry.job_id for entry in revoked} <= {entry.job_id for entry in unwanted}
+    conclude(row)
+
+
+def test_a_job_that_waits_for_its_retry_holds_no_slot(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """Ten minutes, and there is one slot: it works on others. Cancelled while it waits, the job does not run again."""
+    variables = {"CELERY_DOCKER_CONCURRENCY": "1", "CELERY_DOCKER_RETRY_DELAY": "600"}
+    with ledger_and_worker(own_redis, dockerd, **variables) as (ledger, _), closing(Client(own_redis.url)) as client:
+        waiting = ledger.add("exit 1")
+        eventually(lambda: ledger.status(waiting) == "RETRY", 30, "the first attempt to fail")
+        ledger.submit(20 if FULL else 3)
+        others = ledger.entries[1:]
+        eventually(lambda: {ledger.status(entry) for entry in others} == {"SUCCESS"}, 120, "the other jobs to end")
+        assert (ledger.status(waiting), waiting.lines()) == ("RETRY", ["start"])
+        assert client.cancel(waiting.job_id) == "queued"
+        ledger.recover()
+        row = ledger.settle("a retry waits 10 minutes on the only slot, then is cancelled")
+        assert (ledger.status(waiting), waiting.lines()) == ("REVOKED", ["start"])
+    conclude(row)

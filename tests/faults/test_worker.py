@@ -1,0 +1,86 @@
+"""The worker is killed, handed over and stopped under load: nothing lost, nothing twice, nothing left.
+
+`CELERY_DOCKER_FAULTS=full` runs this folder in the size that docs/RELIABILITY.md reports; the seed of a run is printed,
+and CELERY_DOCKER_FAULTS_SEED repeats it.
+"""
+
+from __future__ import annotations
+
+from tests import services
+from tests.faults.ledger import FULL
+from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker, only_in_full
+
+
+def test_kill_of_the_worker_at_random_moments(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """SIGKILL, started again at once: containers run on, each is taken over by the next process."""
+    kills, jobs, most_s = (20, 200, 5.0) if FULL else (3, 12, 2.0)
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
+        with ledger.stream(jobs, most_s, kills * (3.0 if FULL else 2.0)):
+            for _ in range(kills):
+                ledger.pause(0.2, 3.0)
+                worker.kill()
+                left = ledger.left()
+                worker.start()
+                ledger.adopted(left)
+                ledger.recover()
+        conclude(ledger.settle(f"worker kill -9, {kills} times"))
+
+
+@only_in_full
+def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+    """SIGHUP, which is what reload and upgrade send."""
+    times = 10
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
+        with ledger.stream(100, 3.0, times * 4.0):
+            for _ in range(times):
+                ledger.pause(0.2, 2.0)
+                worker.hand_over()
+                assert worker.wait() == 0
+                left = ledger.left()
+                worker.start()
+                ledger.adopted(left)
+                ledger.recover()
+        conclude(ledger.settle(f"handover (SIGHUP), {times} times"))
+
+
+@only_in_full
+def test_stop_with_jobs_that_end_in_time(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """The worker waits for them and takes no other; what is queued runs after the next start."""
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
+        ledger.submit(20, 1, 5)
+        for _ in range(3):
+            ledger.under_load()
+            worker.terminate()
+            assert worker.wait() == 0
+            assert dockerd.containers() == []
+            assert ledger.started() == ledger.ended()
+            worker.start()
+            ledger.recover()
+        row = ledger.settle("stop that waits for its jobs")
+        assert {len(ledger.receipt(entry)["attempts"]) for entry in ledger.entries} == {1}
+    conclude(row)
+
+
+@only_in_full
+def test_stop_with_jobs_that_outlast_the_deadline(
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """They are queued again, retries untouched, and run a second time: only they, and only for this reason."""
+    with ledger_and_worker(own_redis, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as (ledger, worker):
+        ledger.submit(20, 0.2, 8, retries=0)
+        for _ in range(3):
+            ledger.under_load()
+            worker.terminate()
+            assert worker.wait() == 0
+            assert dockerd.containers() == []
+            worker.start()
+            ledger.recover()
+        row = ledger.settle("stop with a deadline of 1 s", due=STOPPED)
+        for entry in ledger.entries:
+            reasons = [one["reason"] for one in ledger.receipt(entry)["attempts"][:-1]]
+            assert len(entry.lines()) == len(reasons) + 2, (entry.lines(), reasons)
+    conclude(row)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from threading import Thread
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
@@ -84,9 +83,13 @@ class Attempts:
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
 
     def stop(self, job: Job) -> None:
-        """Stop the container of a job that is to end, if it has one by now."""
+        """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
         container_id = job.attempt.container_id
-        if container_id is not None:
+        if container_id is None:
+            return
+        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        if found is not None and found.status in container.ALIVE:
+            job.stopped = True
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
     def discard(self, job: Job) -> None:
@@ -110,8 +113,8 @@ class Attempts:
         job.attempt.container_id = found.container_id
         if job.order is not None:
             self.stop(job)
-        if found.started_at is not None:
-            _bound(job, ran_s=(datetime.now(UTC) - found.started_at).total_seconds())
+        if step is Step.ADOPT:
+            _bound(job, ran_s=self.engine.age_s(found) or 0)
         with (
             self.patience.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *host.log_paths(spec))
@@ -261,9 +264,8 @@ class Attempts:
             # A Docker that goes down stops its containers first, and answers about them to the last.
             watched = watched and self.engine.is_up()
         outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self._limit(job), watched=watched)
-        if job.order is None or (ended.finished_at and ended.finished_at < job.order.given_at):
-            return outcome
-        return replace(outcome, cause=job.order.cause, reason=job.order.reason)
+        order = job.order if job.stopped else _unfinished(job, outcome)
+        return outcome if order is None else replace(outcome, cause=order.cause, reason=order.reason)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
         asked = job.spec.memory if job.spec else None
@@ -280,6 +282,23 @@ def grace_of(spec: jobspec.JobSpec | None) -> int:
     """Return the same for what the job asks for, None where that is not known."""
     asked = spec.stop_grace if spec else None
     return _STOP_GRACE_S if asked is None else asked
+
+
+def timeout_order(timeout_s: int) -> Order:
+    """Return what ends a job that has run for as long as it asked to at most."""
+    return Order(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
+
+
+def _unfinished(job: Job, outcome: Outcome) -> Order | None:
+    """Return the order that an earlier process had begun to carry out, where this one found the container ended."""
+    if job.claim.verdict is not Verdict.ADOPT or outcome.succeeded:
+        return None
+    if job.order is not None and job.order.cause is Cause.CANCELLED:
+        return job.order
+    timeout_s = job.spec.timeout if job.spec else None
+    if timeout_s is None or (job.attempt.run_s or 0) < timeout_s:
+        return None
+    return timeout_order(timeout_s)
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What a running container has used, from the kernel's own files: no call to Docker, no privilege needed.
+"""What a running container has used and how old it is, from the kernel's own files: no call to Docker, no privilege.
 
 Owns the layout of cgroups version 1 and 2. What cannot be read is None.
 """
@@ -6,10 +6,14 @@ Owns the layout of cgroups version 1 and 2. What cannot be read is None.
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 
 from celery_docker import container
 
 _ROOT = "/sys/fs/cgroup"
+# Field 22 of /proc/PID/stat, counted from the one behind the program's name.
+_START_TIME = 19
 
 
 def usage(c: container.Container, *, root: str = _ROOT, proc: str = "/proc") -> container.Usage:
@@ -25,6 +29,15 @@ def usage(c: container.Container, *, root: str = _ROOT, proc: str = "/proc") -> 
     else:
         peak = _number(unified + "/memory.peak") if "" in folders else None
     return container.Usage(cpu_s=cpu_s, memory_peak_bytes=peak)
+
+
+def age_s(c: container.Container, *, proc: str = "/proc") -> float | None:
+    """Return for how many seconds a container's first process has run, by a clock that nobody can set."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"{proc}/{c.pid}/stat", encoding="utf-8") as file:
+        # The second field is the program's name, in parentheses, and may hold anything (proc(5)).
+        ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def _folders(c: container.Container, root: str, proc: str) -> dict[str, str]:

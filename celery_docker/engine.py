@@ -199,6 +199,10 @@ class DockerEngine:
         """Return what a running container has used so far, from the kernel's files; asks nothing of Docker."""
         return cgroup.usage(c)
 
+    def age_s(self, c: container.Container) -> float | None:
+        """Return for how long a running container has run, whatever was done to the clock; None if it is not known."""
+        return cgroup.age_s(c)
+
     def close(self) -> None:
         """Close the idle connections; the engine makes new ones when it is used again."""
         self._http.close()

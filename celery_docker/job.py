@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -28,11 +27,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Order:
-    """Why and when we decided to end a job ourselves."""
+    """Why we decided to end a job ourselves."""
 
     cause: Cause
     reason: str
-    given_at: datetime
 
 
 @dataclass
@@ -45,6 +43,8 @@ class Job:
     tail: output.Tail = field(default_factory=output.Tail)
     spec: jobspec.JobSpec | None = None
     order: Order | None = None
+    # True once the order found a container that ran: its end is our doing.
+    stopped: bool = False
     # On the monotonic clock, so that nobody who sets the other one ends a job.
     deadline_s: float | None = None
     # Held while the order is given, and while the container is started unless there is one.

@@ -138,7 +138,7 @@ class Membership:
 
     def judge_once(self) -> None:
         """Take the jobs of the hosts that are silent, if it is for this host to do that."""
-        if self._has_to_tell:
+        if self._has_to_tell or self._beats % _LOOK_EVERY == 0:
             self._tell()
         series = self._series
         if series is None or not judgement.may_judge(series, self._lost_after_s):

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Protocol
 
 from celery_docker import container, errors, message, systemd
+from celery_docker.attempt import timeout_order
 from celery_docker.container import Container, Usage
 from celery_docker.gate import Gate
 from celery_docker.job import Delivery, Job
@@ -163,8 +164,8 @@ class Node:
         """End the jobs that have run for longer than they asked for."""
         for job in self._runner.jobs():
             if job.order is None and job.deadline_s is not None and time.monotonic() > job.deadline_s:
-                reason = f"ran longer than its timeout of {job.spec.timeout if job.spec else 0} s"
-                Thread(target=self._runner.end, args=(job, Cause.TIMEOUT, reason), daemon=True).start()
+                order = timeout_order(job.spec.timeout if job.spec and job.spec.timeout else 0)
+                Thread(target=self._runner.end, args=(job, order.cause, order.reason), daemon=True).start()
 
     @property
     def status(self) -> str:

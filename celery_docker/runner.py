@@ -76,15 +76,15 @@ class Runner:
                 )
             )
         except BaseException:
-            self._forget(delivery.job_id)
+            self.forget(delivery.job_id)
             raise
         if claim.verdict is Verdict.DROP:
             log.info("a second delivery was dropped: the record says so", extra={"job": delivery.job_id})
-            self._forget(delivery.job_id)
+            self.forget(delivery.job_id)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
         if claim.cancel_reason is not None:
-            job.order = Order(claim.cancel_cause, claim.cancel_reason, _now())
+            job.order = Order(claim.cancel_cause, claim.cancel_reason)
         with self._changed:
             self._in_hand[delivery.job_id] = job
         return job
@@ -116,7 +116,7 @@ class Runner:
                     lambda: self.records.settle(job.job_id, host=self.host, retention_s=self.settings.retention_s)
                 )
         finally:
-            self._forget(job.job_id)
+            self.forget(job.job_id)
 
     def left_behind(self) -> list[Mapping[str, Any]]:
         """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
@@ -136,7 +136,7 @@ class Runner:
         with job.lock:
             # Where the job is another's, what was ordered before is the other's to carry out.
             if job.order is None or cause is Cause.FENCED:
-                job.order = Order(cause, reason, _now())
+                job.order = Order(cause, reason)
         self.attempts.stop(job)
 
     def fence(self, job: Job, reason: str) -> None:
@@ -150,6 +150,13 @@ class Runner:
     def cancel(self, job_id: str, reason: str) -> None:
         """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
         self.patience.until_stored(lambda: self.records.cancel(job_id, reason=reason))
+
+    def forget(self, job_id: str) -> None:
+        """Have the job in no slot any more; what this host still owns of it is found again by `left_behind`."""
+        with self._changed:
+            self._in_hand.pop(job_id, None)
+            self._leaving.discard(job_id)
+            self._changed.notify_all()
 
     def find(self, job_id: str) -> Job | None:
         """Return the job if it holds a slot here."""
@@ -248,12 +255,6 @@ class Runner:
             retry_delay_s=self.settings.retry_delay,
             retry_on=spec.retry_on if spec else None,
         )
-
-    def _forget(self, job_id: str) -> None:
-        with self._changed:
-            self._in_hand.pop(job_id, None)
-            self._leaving.discard(job_id)
-            self._changed.notify_all()
 
 
 def _ended(told: Mapping[str, Any]) -> Ended:

@@ -19,6 +19,7 @@ from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import Ignore
+from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
@@ -219,6 +220,15 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
             traceback = str(receipt.get("output") or "")[-_SHOWN_OUTPUT:] or None
         return super().mark_as_failure(task_id, exc, traceback, **options)
 
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """True also for what Redis refuses: out of memory, read-only, loading. It passes, or a person mends it."""
+        return bool(super().exception_safe_to_retry(exc)) or isinstance(exc, self.redis.exceptions.ResponseError)
+
+    def on_backend_retryable_error(self, exc: Exception) -> None:
+        """Say so in one line; Celery's own has a traceback and is switched off."""
+        log.warning("a result cannot be stored now: %s; trying again", exc)
+        super().on_backend_retryable_error(exc)
+
     def _get_result_meta(self, result: Any, state: str, traceback: Any, request: Any, **options: Any) -> dict[str, Any]:
         meta: dict[str, Any] = super()._get_result_meta(result, state, traceback, request, **options)
         receipt = getattr(request, "receipt", None)
@@ -238,13 +248,19 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
         """Remember the loop. (kombu's own `get_event_loop` forgets it at the first reconnect.)"""
         self._loop = loop
 
-    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+    def on_apply(self, *args: Any, accept_callback: Any = None, **kwargs: Any) -> Any:
         """Run a request in a slot."""
-        result = super().on_apply(*args, **kwargs)
-        result.f.add_done_callback(self._wake)
+        result = super().on_apply(*args, accept_callback=accept_callback, **kwargs)
+        request = getattr(accept_callback, "__self__", None)
+        result.f.add_done_callback(lambda done: self._free(done.exception(), request))
         return result
 
-    def _wake(self, _future: object) -> None:
+    def _free(self, mistake: BaseException | None, request: Any) -> None:
+        """Take note that a slot is free; after a mistake of ours or Celery's, which else would keep it for ever."""
+        if mistake is not None and request is not None:
+            log.error("its slot broke: %r; it is looked at again within a minute", mistake, extra={"job": request.id})
+            state.task_ready(request)
+            request.task.runner.forget(request.id)
         if self._loop is not None:
             self._loop.call_soon(_nothing)
 

@@ -58,6 +58,8 @@ _START_PATIENCE_S = 20.0
 _START_PAUSE_S = 0.5
 # These print each request, or a job's arguments, which may hold a secret.
 _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis")
+# What it warns of, `tasks.Results` says without a traceback.
+_SILENT = "celery.backends.base"
 _QUIET = ("celery.worker.strategy", "celery.app.trace")
 
 
@@ -80,6 +82,7 @@ def configure_logging(level: str, environ: Mapping[str, str]) -> None:
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    logging.getLogger(_SILENT).setLevel(logging.ERROR)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 

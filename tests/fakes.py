@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from celery_docker import container, errors
-from celery_docker.container import Container, Frame, Listed, Status, Stream, Usage
+from celery_docker.container import ALIVE, Container, Frame, Listed, Status, Stream, Usage
 from celery_docker.plan import ContainerPlan
 
 _STOPPED_BY_SIGNAL = 143
@@ -197,6 +197,10 @@ class FakeEngine:
                     self._end(made, _KILLED)
                 del self._containers[made.state.container_id]
                 self._changed.notify_all()
+
+    def age_s(self, c: Container) -> float | None:
+        self._called("age_s")
+        return (datetime.now(UTC) - c.started_at).total_seconds() if c.started_at and c.status in ALIVE else None
 
     def usage(self, c: Container) -> Usage:
         self._called("usage")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,13 @@ def test_a_container_that_does_not_run(tmp_path: Path) -> None:
     """No process, no numbers."""
     assert usage(tmp_path, pid=None) == Usage()
     assert usage(tmp_path) == Usage()
+
+
+def test_the_age_of_a_process_is_by_the_boot_clock(tmp_path: Path) -> None:
+    """The name of a program may hold blanks and parentheses."""
+    began = int((time.clock_gettime(time.CLOCK_BOOTTIME) - 50) * os.sysconf("SC_CLK_TCK"))
+    write(tmp_path, {"77/stat": f"77 (a) b (c) S {' '.join(['0'] * 18)} {began} 0 0\n"})
+    ages = [
+        cgroup.age_s(Container(_ID, "run-x", Status.RUNNING, {}, "", pid=pid), proc=str(tmp_path)) for pid in (77, 78)
+    ]
+    assert ages == [pytest.approx(50, abs=5), None]

@@ -18,7 +18,7 @@ from celery_docker.container import Container, Frame, Step
 from celery_docker.job import Job, Order
 from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
-from celery_docker.ports import Announcer, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.store import Verdict
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Attempts:
     docker_host: str
     host: str
     patience: Patience
+    broadcast: Broadcaster
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
         """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
@@ -77,6 +78,8 @@ class Attempts:
         except Exception as exc:
             log.exception("a mistake of ours", extra={"job": job.job_id})
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
+        finally:
+            self.broadcast.last_words(job)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one by now."""
@@ -200,6 +203,9 @@ class Attempts:
             "container_id": container_id,
             "attempt": job.attempt.number,
         }
+        # A plain client's job has nothing else to be listed by.
+        if job.spec is not None:
+            values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
         self.patience.until_stored(
             lambda: self.records.update(
                 job.job_id,
@@ -231,6 +237,7 @@ class Attempts:
         for frame in stream:
             job.tail.add(frame)
             files.write(frame)
+            job.recent.add(frame)
 
     def _harvest(self, job: Job, container_id: str, watched: bool) -> Outcome:
         ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery_docker import jobspec, output, receipt
 from celery_docker.lifecycle import Cause
+from celery_docker.recent import Recent
 from celery_docker.store import ANY_TIME, Claim, Taken, Term
 
 
@@ -43,12 +44,16 @@ class Job:
     claim: Claim
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
+    recent: Recent = field(init=False)
     spec: jobspec.JobSpec | None = None
     order: Order | None = None
     # On the monotonic clock, so that nobody who sets the other one ends a job.
     deadline_s: float | None = None
     # Held while the order is given, and while the container is started unless there is one.
     lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(self.attempt.number)
 
     @property
     def job_id(self) -> str:

@@ -85,15 +85,17 @@ class Link:
         self.client.close()
 
 
-def connect(url: str, *, connections: int | None = None) -> Link:
+def connect(url: str, *, connections: int | None = None, text: bool = True) -> Link:
     """Return a link for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
+
+    Without `text` it answers in bytes.
 
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
     try:
         client = redis.Redis.from_url(
             url,
-            decode_responses=True,
+            decode_responses=text,
             socket_timeout=CALL_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_keepalive=True,

@@ -23,10 +23,12 @@ from celery import Celery, signals
 from celery_docker import (
     app,
     attempt,
+    broadcast,
     drain,
     engine,
     errors,
     jobspec,
+    livelog,
     logfiles,
     node,
     patience,
@@ -83,6 +85,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     _await(records.check, environ)
     log.info("Docker %s at %s", _await(docker.check, environ), chosen.docker_host)
     host = socket.gethostname()
+    live = broadcast.Broadcast(livelog.LiveLog(records.link), host)
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
@@ -91,6 +94,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         docker_host=chosen.docker_host,
         host=host,
         patience=patience.Patience(),
+        broadcast=live,
     )
     jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
     gate = Gate()
@@ -105,10 +109,12 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         conclude=application.tasks[jobspec.TASK_NAME].conclude,
     )
     background.start()
+    live.start(jobs.jobs)
     try:
         return _consume(application, chosen, slots, jobs, background, gate)
     finally:
         background.stop()
+        live.stop()
 
 
 def _stop_patience_s(chosen: settings.Settings) -> float:

@@ -43,6 +43,8 @@ ADAPTERS = {
     "logstream",
     "store",
     "upkeep",
+    "livelog",
+    "catalog",
     "redislink",
     "systemd",
     "logfiles",
@@ -56,6 +58,10 @@ SHELL = {
     "runner",
     "node",
     "gate",
+    "recent",
+    "broadcast",
+    "handles",
+    "clientfiles",
     "tasks",
     "transport",
     "app",
@@ -71,6 +77,8 @@ PARTS = {
     "engine": {"enginefault", "enginehttp", "cgroup", "logstream"},
     "store": {"redislink"},
     "upkeep": {"redislink"},
+    "livelog": {"redislink"},
+    "catalog": {"redislink"},
     "hosts": {"redislink"},
 }
 

@@ -70,6 +70,11 @@ def queue_key(queue: str, priority: object) -> str:
     return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
 
 
+def queue_keys(queue: str) -> list[str]:
+    """Return the Redis lists of a queue, one for each priority that kombu knows, in the order they are served."""
+    return [queue_key(queue, step) for step in _PRIORITY_STEPS]
+
+
 def _headers(job_id: str, origin: str) -> dict[str, Any]:
     return {
         "lang": "py",

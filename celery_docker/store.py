@@ -204,6 +204,22 @@ class Store:
         touched = [keys.job(job_id), keys.host_jobs(host), keys.log(job_id)]
         self.link.call("settle", touched, [job_id, retention_s, LOG_KEPT_S, keys.BATCH])
 
+    def drain(self, host: str, said: str) -> None:
+        """Keep a host from taking jobs; `said` is who says so, and why."""
+        with self.link.translated():
+            self.link.client.hset(keys.DRAINED, host, said)
+
+    def resume(self, host: str) -> bool:
+        """Let a host take jobs again; False if nobody kept it from that."""
+        with self.link.translated():
+            return bool(self.link.client.hdel(keys.DRAINED, host))
+
+    def drained(self, host: str) -> str | None:
+        """Return who keeps a host from taking jobs, and why; None: nobody does."""
+        with self.link.translated():
+            said: str | None = self.link.client.hget(keys.DRAINED, host)
+        return said
+
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
         with self.link.translated():

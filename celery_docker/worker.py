@@ -35,6 +35,7 @@ from celery_docker import (
     policy,
     runner,
     settings,
+    standby,
     store,
     systemd,
     upkeep,
@@ -110,11 +111,14 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     )
     background.start()
     live.start(jobs.jobs)
+    watch = standby.Standby(records, host, gate)
+    watch.start()
     try:
         return _consume(application, chosen, slots, jobs, background, gate)
     finally:
         background.stop()
         live.stop()
+        watch.stop()
 
 
 def _stop_patience_s(chosen: settings.Settings) -> float:

@@ -60,6 +60,7 @@ SHELL = {
     "gate",
     "recent",
     "broadcast",
+    "standby",
     "handles",
     "clientfiles",
     "tasks",

@@ -103,10 +103,15 @@ class Catalog:
 
     def jobs(self, job_ids: Sequence[str]) -> list[JobRow]:
         """Return what is known of these jobs, in this order; those without a record are left out."""
-        rows: list[JobRow] = []
+        rows = zip(job_ids, self.fields(job_ids, *_FIELDS), strict=True)
+        return [_row(job_id, values) for job_id, values in rows if values[0]]
+
+    def fields(self, job_ids: Sequence[str], *names: str) -> list[list[str | None]]:
+        """Return these fields of the record of each job, None for what is not there."""
+        rows: list[list[str | None]] = []
         for part in _parts(job_ids, _ROWS_AT_ONCE):
-            answer = json.loads(self.link.call("rows", [], [keys.JOB, len(_FIELDS), *_FIELDS, *part]))
-            rows += [_row(job_id, values) for job_id, values in zip(part, answer, strict=True) if values[0]]
+            answer = json.loads(self.link.call("rows", [], [keys.JOB, len(names), *names, *part]))
+            rows += [[None if value is False else value for value in values] for values in answer]
         return rows
 
     def live(self, limit: int = 1000) -> list[JobRow]:
@@ -259,8 +264,8 @@ def _parts(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield job_ids[first : first + size]
 
 
-def _row(job_id: str, values: Sequence[Any]) -> JobRow:
-    known = {name: value for name, value in zip(_FIELDS, values, strict=True) if value not in (False, "")}
+def _row(job_id: str, values: Sequence[str | None]) -> JobRow:
+    known = {name: value for name, value in zip(_FIELDS, values, strict=True) if value}
     return JobRow(
         job_id=job_id,
         state=lifecycle.State(known["state"]),

@@ -105,7 +105,7 @@ class Ledger:
         if len(self.entries) % 2:
             job_id = self._client.submit(
                 JobSpec("busybox", command, outputpath=str(self.folder), **options), queue=queue
-            )
+            ).id
         else:
             kwargs = {"command": command, "outputpath": str(self.folder), **options}
             job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs, queue=queue).id

@@ -597,7 +597,7 @@ def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
 def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[str, str]) -> None:
     with services.RedisServer(options, tls=not options) as server, Worker(server.url, dockerd) as worker:
         submitter = Client(server.url)
-        job_id = submitter.submit(JobSpec("busybox", ("echo", "in private")))
+        job_id = submitter.submit(JobSpec("busybox", ("echo", "in private"))).id
         with server.client(decode_responses=True) as client:
             eventually(
                 lambda: client.hget(f"celery-docker:job:{job_id}", "state") == "succeeded", 30, "the job to succeed"

@@ -117,7 +117,8 @@ class Attempts:
             self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
         ):
             self._announce(job, found.container_id, announcer)
-            return self._follow(job, found.container_id, stream, files, watched=step is Step.ADOPT)
+            is_over = step is not Step.ADOPT
+            return self._follow(job, found.container_id, stream, files, watched=not is_over, complete=is_over)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = host.resolve(spec, self.docker_host)
@@ -173,7 +174,7 @@ class Attempts:
                 log.info(
                     "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
                 )
-                return self._follow(job, container_id, stream, files, watched=True)
+                return self._follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _Ordered):
             self._remove_quietly(container_id)
             raise
@@ -218,20 +219,29 @@ class Attempts:
         )
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
 
-    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool) -> Outcome:
+    def _follow(
+        self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
+    ) -> Outcome:
+        """Read a container's output to its end. `complete` says that the stream has all of it once it has ended."""
         try:
             self._read(job, stream, files)
             while not self.engine.ended(container_id, within_s=_LINGER_S):
                 # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
                 # complete: go on from the byte we have.
-                watched = False
-                with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
-                    self._read(job, output.after(again, job.tail.byte_counts), files)
+                watched = complete = False
+                self._read_on(job, container_id, files)
+            if not complete:
+                # Docker may end a replay of a running container before a last line without its end.
+                self._read_on(job, container_id, files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
         return self._harvest(job, container_id, watched)
+
+    def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
+        with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
+            self._read(job, output.after(again, job.tail.byte_counts), files)
 
     def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
         for frame in stream:

@@ -620,6 +620,19 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) ->
             "starting",
             "running",
         )
+        made = submitter.map(lambda word: {"image": "busybox", "command": ["echo", word]}, ["a", "b"], limit=1)
+        assert [receipt["output"] for receipt in made.results(RESULT_S)] == ["a\n", "b\n"]
+        (first, _) = made.jobs()
+        assert [said.data for said in submitter.job(first.id[:13]).logs(follow=True)] == [b"a\n"]
+        after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
+        assert after.wait(RESULT_S) == "succeeded"
+        made.cancel()
+        assert {row.job_id for row in submitter.catalog.recent()} > {job.id for job in made.jobs()}
+        assert submitter.catalog.live() == []
+        assert [row.batch_id for row in submitter.catalog.batches()] == [made.id]
+        assert submitter.catalog.queue_lengths(["celery"]) == {"celery": 0}
+        submitter.catalog.workers()
+        assert submitter.catalog.server()["save"] is None
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from threading import Event, Lock, Thread
 from typing import Protocol
 
-from celery_docker import errors
 from celery_docker.job import Job
 from celery_docker.livelog import Told
 
@@ -61,7 +60,7 @@ class Broadcast:
             try:
                 self._sink.append(told)
                 self._away = False
-            except errors.CeleryDockerError as exc:
+            except Exception as exc:  # noqa: BLE001  # no job may fail for its readers, whatever it was
                 log.debug("what the jobs print is not shown: %s", exc)
                 self._away = True
                 for job, pieces in taken:

@@ -125,8 +125,11 @@ class Client:
         about: dict[str, str | int] = {"size": len(made), "submitted_by": self._submitter}
         about |= {"limit": limit} if limit is not None else {}
         about |= {"name": name} if name is not None else {}
-        self.store.begin_batch(batch_id, about)
-        self.store.submit_many(made)
+        try:
+            self.store.begin_batch(batch_id, about)
+            self.store.submit_many(made)
+        except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
+            raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
         return Batch(self, batch_id, progress)
 
     def job(self, job_id: str) -> Job:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.client import Client
 from celery_docker.lifecycle import State
 from tests import services
@@ -137,6 +138,15 @@ def test_what_failed_in_a_batch_is_tried_again(worker: Worker, client: Client, f
     assert (row.retry_of, row.batch_index, row.name, row.image) == (before[1].id, 2, "demo", "busybox")
     assert (folder / "runs").read_text().split().count("good") == 2
     assert [one["state"] for one in made.results()] == ["succeeded"] * 3
+
+
+def test_a_batch_that_was_not_queued_whole_can_be_found_and_cancelled(client: Client) -> None:
+    document = {"image": "busybox"}
+    with pytest.raises(errors.NoSuchJob, match=r"'j9'.*some jobs of batch [0-9a-f-]{36} may be queued") as raised:
+        client.map(lambda after: {**document, "after": after}, [[], ["j9"]])
+    made = client.batch(str(raised.value).partition("batch ")[2].split()[0])
+    assert made.counts() == {"queued": 1}
+    assert made.cancel() == ["queued"]
 
 
 def test_a_drained_host_takes_no_jobs_until_it_is_resumed(

@@ -19,7 +19,7 @@ from celery_docker.container import Container, Frame, Step
 from celery_docker.job import Job, Order
 from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
-from celery_docker.ports import Announcer, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.store import Verdict
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Attempts:
     host: str
     patience: Patience
     on_host_fault: Callable[[errors.HostError], None]
+    broadcast: Broadcaster
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
         """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
@@ -81,6 +82,8 @@ class Attempts:
         except Exception as exc:
             log.exception("a mistake of ours", extra={"job": job.job_id})
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
+        finally:
+            self.broadcast.last_words(job)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
@@ -122,7 +125,8 @@ class Attempts:
             self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
         ):
             self._announce(job, found.container_id, announcer)
-            return self._follow(job, found.container_id, stream, files, watched=step is Step.ADOPT)
+            is_over = step is not Step.ADOPT
+            return self._follow(job, found.container_id, stream, files, watched=not is_over, complete=is_over)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = host.resolve(spec, self.docker_host)
@@ -190,7 +194,7 @@ class Attempts:
                 log.info(
                     "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
                 )
-                return self._follow(job, container_id, stream, files, watched=True)
+                return self._follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _Ordered):
             self._remove_quietly(container_id)
             raise
@@ -220,6 +224,9 @@ class Attempts:
             "container_id": container_id,
             "attempt": job.attempt.number,
         }
+        # A plain client's job has nothing else to be listed by.
+        if job.spec is not None:
+            values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
         self.patience.until_stored(
             lambda: self.records.update(
                 job.job_id,
@@ -232,15 +239,20 @@ class Attempts:
         )
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
 
-    def _follow(self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool) -> Outcome:
+    def _follow(
+        self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
+    ) -> Outcome:
+        """Read a container's output to its end. `complete` says that the stream has all of it once it has ended."""
         try:
             self._read(job, stream, files)
             while not self.engine.ended(container_id, within_s=_LINGER_S):
                 # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
                 # complete: go on from the byte we have.
-                watched = False
-                with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
-                    self._read(job, output.after(again, job.tail.byte_counts), files)
+                watched = complete = False
+                self._read_on(job, container_id, files)
+            if not complete:
+                # Docker may end a replay of a running container before a last line without its end.
+                self._read_on(job, container_id, files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
             if isinstance(exc, errors.LogFull):
@@ -249,10 +261,15 @@ class Attempts:
             return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
         return self._harvest(job, container_id, watched)
 
+    def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
+        with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
+            self._read(job, output.after(again, job.tail.byte_counts), files)
+
     def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
         for frame in stream:
             job.tail.add(frame)
             files.write(frame)
+            job.recent.add(frame)
 
     def _harvest(self, job: Job, container_id: str, watched: bool) -> Outcome:
         ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))

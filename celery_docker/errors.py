@@ -44,6 +44,10 @@ class NoSuchJob(CeleryDockerError):
     """no job has this id, or one that begins with it; list the jobs with: celery-docker ps --all"""
 
 
+class NotEnded(CeleryDockerError):
+    """the job has not ended within the time that was given; wait longer, or cancel it"""
+
+
 class AmbiguousId(CeleryDockerError):
     """several jobs have ids that begin with this; type more of it"""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery_docker import jobspec, output, receipt
 from celery_docker.lifecycle import Cause
+from celery_docker.recent import Recent
 from celery_docker.store import ANY_TIME, Claim, Taken, Term
 
 
@@ -41,6 +42,7 @@ class Job:
     claim: Claim
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
+    recent: Recent = field(init=False)
     spec: jobspec.JobSpec | None = None
     order: Order | None = None
     # True once the order found a container that ran: its end is our doing.
@@ -49,6 +51,9 @@ class Job:
     deadline_s: float | None = None
     # Held while the order is given, and while the container is started unless there is one.
     lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(self.attempt.number)
 
     @property
     def job_id(self) -> str:

@@ -19,11 +19,45 @@ HOSTS = PREFIX + "hosts"
 LOST_HOSTS = PREFIX + "lost-hosts"
 # The host that judges others now; the key expires.
 JUDGE = PREFIX + "judge"
+# Jobs that wait for other jobs, and so are in no list, by the time of their submission.
+BLOCKED = PREFIX + "blocked"
+# Every batch, by the time it was begun.
+BATCHES = PREFIX + "batches"
+# The hosts that are to take no jobs for now, and who said so: a hash.
+DRAINED = PREFIX + "drained"
+# What the keys of records and batches begin with, for scripts that go from one to another.
+JOB = PREFIX + "job:"
+BATCH = PREFIX + "batch:"
 
 
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash."""
-    return f"{PREFIX}job:{job_id}"
+    return JOB + job_id
+
+
+def dependents(job_id: str) -> str:
+    """Return the key of the set of jobs that wait for the success of this one."""
+    return f"{job(job_id)}:dependents"
+
+
+def log(job_id: str) -> str:
+    """Return the key of the end of a job's output, a stream."""
+    return f"{PREFIX}log:{job_id}"
+
+
+def batch(batch_id: str) -> str:
+    """Return the key of what is known of a batch, a hash."""
+    return BATCH + batch_id
+
+
+def batch_jobs(batch_id: str) -> str:
+    """Return the key of the jobs of a batch by their index, a sorted set."""
+    return f"{batch(batch_id)}:jobs"
+
+
+def batch_held(batch_id: str) -> str:
+    """Return the key of the jobs of a batch that its limit holds back, in their order, a list."""
+    return f"{batch(batch_id)}:held"
 
 
 def host_jobs(host: str) -> str:

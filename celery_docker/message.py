@@ -60,17 +60,33 @@ def arguments(envelope: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, 
     return args, kwargs
 
 
+def submission(envelope: Mapping[str, Any]) -> jobspec.Submission:
+    """Return the queue and priority of an envelope; the defaults where it does not say them."""
+    properties = envelope.get("properties") or {}
+    queue = (properties.get("delivery_info") or {}).get("routing_key") or jobspec.DEFAULT_QUEUE
+    return jobspec.Submission(queue=queue, priority=_number(properties.get("priority")))
+
+
 def queue_key(queue: str, priority: object) -> str:
     """Return the Redis list that kombu reads messages of this priority from (0 is first, 9 is last).
 
     What is no number counts as 0, as it does for kombu.
     """
-    try:
-        number = min(max(int(priority), 0), 9)  # type: ignore[call-overload]  # whatever a message says
-    except (TypeError, ValueError):
-        number = 0
+    number = _number(priority)
     step = max(s for s in _PRIORITY_STEPS if s <= number)
     return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def queue_keys(queue: str) -> list[str]:
+    """Return the Redis lists of a queue, one for each priority that kombu knows, in the order they are served."""
+    return [queue_key(queue, step) for step in _PRIORITY_STEPS]
+
+
+def _number(priority: object) -> int:
+    try:
+        return min(max(int(priority), 0), 9)  # type: ignore[call-overload, no-any-return]  # whatever a message says
+    except (TypeError, ValueError):
+        return 0
 
 
 def _headers(job_id: str, origin: str) -> dict[str, Any]:

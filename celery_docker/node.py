@@ -28,6 +28,7 @@ _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _OBEY_EVERY_S = 1.0
+_CONCLUDED_AT_ONCE = 500
 _EXTENSION_US = 30_000_000
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
@@ -152,13 +153,17 @@ class Node:
 
     def _obey(self) -> None:
         """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
+        queued = []
         for cancelled in self._records.cancelling():
             job = self._runner.find(cancelled.job_id)
             if job is not None and job.order is None:
                 order = (job, Cause(cancelled.cause), cancelled.reason)
                 Thread(target=self._runner.end, args=order, daemon=True).start()
             elif job is None and cancelled.state == State.QUEUED and self.is_serving:
-                self._conclude(_delivery(cancelled))
+                queued.append(cancelled)
+        # A batch of thousands takes a minute: whoever cancels a running job meanwhile does not wait for that.
+        for cancelled in queued[:_CONCLUDED_AT_ONCE]:
+            self._conclude(_delivery(cancelled))
 
     def _time_out(self) -> None:
         """End the jobs that have run for longer than they asked for."""

@@ -1,9 +1,10 @@
-"""The end of a job's output, kept in constant memory for the result. Pure."""
+"""The end of a job's output, kept in constant memory for the result; and its pieces for those who watch. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from celery_docker.container import Frame, Stream
 
@@ -11,6 +12,28 @@ TAIL_BYTES = 64 * 1024
 # JSON writes six bytes and more for what is not ASCII; a result must stay small all the same.
 JSON_BYTES = 80 * 1024
 _LAST_LINE_CHARS = 200
+# How much of a running job's output can be watched from elsewhere, and in pieces of which size.
+LIVE_BYTES = 256 * 1024
+PIECE_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of what an attempt has printed; `offset` is that of its first byte in the attempt's stream."""
+
+    stream: Stream
+    attempt: int
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset of what follows."""
+        return self.offset + len(self.data)
+
+    def after(self, count: int) -> Piece:
+        """Return the piece without its first bytes."""
+        return Piece(self.stream, self.attempt, self.offset + count, self.data[count:])
 
 
 class Tail:
@@ -57,6 +80,22 @@ def after(frames: Iterable[Frame], byte_counts: Mapping[Stream, int]) -> Iterato
         left[frame.stream] -= passed
         if passed < len(frame.payload):
             yield Frame(frame.stream, frame.payload[passed:])
+
+
+def last_lines(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Return the end of what the pieces say, in `count` lines; the last may be without its end."""
+    kept: list[Piece] = []
+    left = count
+    for piece in reversed(pieces):
+        # The line break at the very end begins no line.
+        end = len(piece.data) - (not kept and piece.data.endswith(b"\n"))
+        while left > 0 and (end := piece.data.rfind(b"\n", 0, end)) >= 0:
+            left -= 1
+        if left <= 0:
+            kept += [piece.after(end + 1)] if count else []
+            break
+        kept.append(piece)
+    return [piece for piece in reversed(kept) if piece.data]
 
 
 def last_line(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from celery_docker import lifecycle, plan
 from celery_docker.container import Container, Frame, Listed, Stance, Usage
+from celery_docker.job import Job
 from celery_docker.store import ANY_TIME, Claim, Taken, Term
 
 
@@ -95,6 +96,12 @@ class Logs(Protocol):
     def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFile: ...
     def resume(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFile: ...
     def forget(self, job_id: str) -> None: ...
+
+
+class Broadcaster(Protocol):
+    """Tells those who watch what a job has printed."""
+
+    def last_words(self, job: Job) -> None: ...
 
 
 class Announcer(Protocol):

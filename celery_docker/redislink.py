@@ -6,7 +6,8 @@ but for one connection that had gone stale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -47,6 +48,20 @@ class Link:
                 script = self._scripts[name] = self.client.register_script(source(name))
             return script(keys=keys, args=args)
 
+    def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run a script once for each pair of keys and arguments, in one round trip; return the answers.
+
+        Raises `StoreAway` or `StoreRefused`, at the first call that was not answered.
+        """
+        text = source(name)
+        digest = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324  # Redis' own name for the script
+        with self.translated(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.script_load(text)
+            for touched, args in calls:
+                pipeline.evalsha(digest, len(touched), *touched, *args)
+            answers: list[Any] = pipeline.execute()
+        return answers[1:]
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn what `redis` raises into `StoreAway` or `StoreRefused`."""
@@ -70,15 +85,17 @@ class Link:
         self.client.close()
 
 
-def connect(url: str, *, connections: int | None = None) -> Link:
+def connect(url: str, *, connections: int | None = None, text: bool = True) -> Link:
     """Return a link for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
+
+    Without `text` it answers in bytes.
 
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
     try:
         client = redis.Redis.from_url(
             url,
-            decode_responses=True,
+            decode_responses=text,
             socket_timeout=CALL_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_keepalive=True,

@@ -16,6 +16,31 @@ from typing import Any, NamedTuple
 
 from celery_docker import container, errors, keys, lifecycle, redislink
 
+# How many new jobs go to Redis at once, and what a listing shows of a receipt.
+_AT_ONCE = 500
+_LISTED = ("name", "image", "exit_code", "reason", "run_s")
+_LISTED_CHARS = 300
+# The live log of a job that has ended; its receipt has the end of the output for longer.
+LOG_KEPT_S = 3600
+
+
+@dataclass(frozen=True)
+class New:
+    """A job to be submitted. `queue` is the Redis list; one that has not started after `expires_s` seconds will not.
+
+    It runs once the jobs `after` have succeeded. `about` has further fields of the record, for people to find it by.
+    """
+
+    job_id: str
+    queue: str
+    envelope: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    expires_s: float | None = None
+    after: tuple[str, ...] = ()
+    batch_id: str | None = None
+    batch_index: int = 0
+    about: Mapping[str, str] = field(default_factory=dict)
+
 
 class Verdict(StrEnum):
     """What a host is to do with a message it has just taken."""
@@ -78,13 +103,28 @@ class Store:
         spec: Mapping[str, Any],
         expires_s: float | None = None,
     ) -> bool:
-        """Write a new job's record and publish its message, in one step; False if the id is known already.
+        """Write a new job's record and publish its message, in one step; False if the id is known already."""
+        (is_new,) = self.submit_many([New(job_id, queue, envelope, spec, expires_s)])
+        return is_new
 
-        `queue` is the Redis list; a job that has not started after `expires_s` seconds will not.
+    def submit_many(self, jobs: Sequence[New]) -> list[bool]:
+        """Do the same for many jobs, each in a step of its own; what waits for others is not published yet.
+
+        Raises `NoSuchJob` if one is to run after a job that is not known: that one is refused, others may be queued.
         """
-        touched = [keys.job(job_id), keys.INDEX, keys.WAITING, keys.EXPIRING]
-        args = [job_id, queue, _dump(envelope), _dump(spec), "" if expires_s is None else expires_s]
-        return bool(self.link.call("submit", touched, args))
+        answers: list[Any] = []
+        for first in range(0, len(jobs), _AT_ONCE):
+            part = jobs[first : first + _AT_ONCE]
+            answers += self.link.call_many("submit", [_submission(new) for new in part])
+            for new, answer in zip(part, answers[first:], strict=True):
+                if isinstance(answer, str):
+                    raise errors.NoSuchJob(f"job {new.job_id} cannot run after {answer!r}: no job has this id")
+        return [bool(answer) for answer in answers]
+
+    def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
+        """Write down a batch before its jobs; the value `limit` bounds how many of them are published at a time."""
+        pairs = [part for pair in values.items() for part in pair]
+        self.link.call("batch", [keys.batch(batch_id), keys.BATCHES], [batch_id, *pairs])
 
     def claim(
         self,
@@ -122,9 +162,12 @@ class Store:
         self._owned(self.link.call("update", touched, args), job_id)
 
     def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
-        """Write how a job ended. Raises `Fenced` if it is not this host's."""
-        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.CANCELLING]
-        args = [host, fence, job_id, state.value, _dump(receipt)]
+        """Write how a job ended, and publish what waited for that. Raises `Fenced` if it is not this host's."""
+        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.CANCELLING, keys.WAITING, keys.BLOCKED]
+        args = [host, fence, job_id, state.value, _dump(receipt), keys.JOB, keys.BATCH]
+        for name in _LISTED:
+            if receipt.get(name) is not None:
+                args += [name, str(receipt[name])[:_LISTED_CHARS]]
         self._owned(self.link.call("finish", touched, args), job_id)
 
     def requeue(
@@ -147,12 +190,35 @@ class Store:
 
     def cancel(self, job_id: str, *, reason: str) -> str:
         """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
-        touched = [keys.job(job_id), keys.INDEX, keys.DELAYED, keys.CANCELLING]
-        return str(self.link.call("cancel", touched, [job_id, reason]))
+        return self.cancel_many([job_id], reason=reason)[0]
+
+    def cancel_many(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
+        """Do the same for many jobs, in this order."""
+        shared = [keys.INDEX, keys.DELAYED, keys.CANCELLING]
+        calls = [([keys.job(job_id), *shared], [job_id, reason]) for job_id in job_ids]
+        parts = [calls[first : first + _AT_ONCE] for first in range(0, len(calls), _AT_ONCE)]
+        return [str(state) for part in parts for state in self.link.call_many("cancel", part)]
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         """Let go of a job whose result is stored and whose container is gone."""
-        self.link.call("settle", [keys.job(job_id), keys.host_jobs(host)], [job_id, retention_s])
+        touched = [keys.job(job_id), keys.host_jobs(host), keys.log(job_id)]
+        self.link.call("settle", touched, [job_id, retention_s, LOG_KEPT_S, keys.BATCH])
+
+    def drain(self, host: str, said: str) -> None:
+        """Keep a host from taking jobs; `said` is who says so, and why."""
+        with self.link.translated():
+            self.link.client.hset(keys.DRAINED, host, said)
+
+    def resume(self, host: str) -> bool:
+        """Let a host take jobs again; False if nobody kept it from that."""
+        with self.link.translated():
+            return bool(self.link.client.hdel(keys.DRAINED, host))
+
+    def drained(self, host: str) -> str | None:
+        """Return who keeps a host from taking jobs, and why; None: nobody does."""
+        with self.link.translated():
+            said: str | None = self.link.client.hget(keys.DRAINED, host)
+        return said
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
@@ -194,6 +260,19 @@ def connect(url: str, *, connections: int | None = None) -> Store:
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
     return Store(redislink.connect(url, connections=connections))
+
+
+def _submission(new: New) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `lua/submit.lua`."""
+    batch_id = new.batch_id or ""
+    after = list(dict.fromkeys(new.after))
+    touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
+    touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
+    touched += [keys.job(other) for other in after]
+    args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
+    args += [batch_id, new.batch_index, *after]
+    args += [part for pair in new.about.items() for part in pair]
+    return touched, args
 
 
 def _claim(row: list[str]) -> Claim:

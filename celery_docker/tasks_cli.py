@@ -107,7 +107,7 @@ def _settings(environ: Mapping[str, str]) -> tuple[settings.Settings, str]:
 
 
 def _submit(chosen: settings.Settings, spec: jobspec.JobSpec, hint: str) -> str:
-    return _with_client(chosen, hint, lambda client: client.submit(spec))
+    return _with_client(chosen, hint, lambda client: str(client.submit(spec)))
 
 
 def _cancel(chosen: settings.Settings, job_id: str, hint: str) -> str:

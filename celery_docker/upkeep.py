@@ -6,7 +6,7 @@ Invariant: every step may be done by several workers at once, and twice; the sec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +78,14 @@ class Upkeep:
         return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
 
     def forget_expired(self, before: float) -> int:
-        """Drop index entries older than `before` whose records have expired; return how many."""
+        """Drop index entries older than `before` whose records or batches have expired; return how many."""
+        return self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
+
+    def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
         with self.link.translated():
-            old = self._up_to(keys.INDEX, before)
-            gone = [job_id for job_id in old if not self.link.client.exists(keys.job(job_id))]
+            gone = [one for one in self._up_to(index, before) if not self.link.client.exists(key_of(one))]
             if gone:
-                self.link.client.zrem(keys.INDEX, *gone)
+                self.link.client.zrem(index, *gone)
         return len(gone)
 
     def _with_taken(self, sources: list[str]) -> list[str]:

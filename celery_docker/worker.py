@@ -24,6 +24,7 @@ from celery_docker import (
     about,
     app,
     attempt,
+    broadcast,
     drain,
     engine,
     errors,
@@ -32,6 +33,7 @@ from celery_docker import (
     hosts,
     identity,
     jobspec,
+    livelog,
     logfiles,
     membership,
     node,
@@ -40,6 +42,7 @@ from celery_docker import (
     policy,
     runner,
     settings,
+    standby,
     store,
     systemd,
     tasks,
@@ -101,6 +104,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     door = gate.Gate()
     folders = (logs_dir, str(state_dir), _await(docker.folder, environ))
     doctor = health.Health(door, docker, folders, lambda: len(jobs.jobs()))
+    live = broadcast.Broadcast(livelog.LiveLog(records.link), host)
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
@@ -110,6 +114,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         host=host,
         patience=patience.Patience(),
         on_host_fault=doctor.suspect,
+        broadcast=live,
     )
     jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
     application = app.make(chosen, jobs, door)
@@ -145,9 +150,14 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     member.arrive()
     for duty in (member, background, doctor):
         duty.start()
+    live.start(jobs.jobs)
+    watch = standby.Standby(records, host, door)
+    watch.start()
     try:
         return _consume(application, chosen, jobs, background, door, inbox)
     finally:
+        watch.stop()
+        live.stop()
         doctor.stop()
         background.stop()
         member.leave()

@@ -15,8 +15,17 @@ from typing import Any
 
 from celery_docker import errors, lifecycle
 from celery_docker.container import Stance
-from celery_docker.store import ANY_TIME, Claim, Taken, Term, Verdict
+from celery_docker.store import ANY_TIME, Claim, New, Taken, Term, Verdict
 from celery_docker.upkeep import Cancelled
+
+
+@dataclass
+class FakeBatch:
+    """How many of a batch's jobs may be on their way at once, how many are, and which are held back."""
+
+    limit: int | None
+    active: int = 0
+    held: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -26,7 +35,8 @@ class FakeRecords:
     `failures` are raised by the next calls of a method, in order; `calls` lists the names of the methods called.
     `queues` holds the published envelopes of each list, newest first, `waiting` the jobs whose message is in one,
     `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
-    jobs, `taken` its unclaimed messages, `expiry` the seconds that a finished job's record is kept.
+    jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
+    `expiry` the seconds that a finished job's record is kept.
     """
 
     clock: Callable[[], float] = time.time
@@ -40,6 +50,9 @@ class FakeRecords:
     expiring: dict[str, float] = field(default_factory=dict)
     taken: dict[str, list[Taken]] = field(default_factory=dict)
     marked: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
+    dependents: dict[str, set[str]] = field(default_factory=dict)
+    batches: dict[str, FakeBatch] = field(default_factory=dict)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -53,26 +66,80 @@ class FakeRecords:
         spec: Mapping[str, Any],
         expires_s: float | None = None,
     ) -> bool:
+        (is_new,) = self.submit_many([New(job_id, queue, envelope, spec, expires_s)])
+        return is_new
+
+    def submit_many(self, jobs: Sequence[New]) -> list[bool]:
         with self._call("submit"):
-            if job_id in self.jobs:
-                return False
-            now = self.clock()
-            self.jobs[job_id] = {
-                "state": "queued",
-                "fence": "0",
-                "attempt": "0",
-                "submitted_at": repr(now),
-                "queue": queue,
-                "message": json.dumps(envelope),
-                "spec": json.dumps(spec),
-            }
-            if expires_s is not None:
-                self.jobs[job_id]["expires_at"] = repr(now + expires_s)
-                self.expiring[job_id] = now + expires_s
-            self.index[job_id] = now
-            self.waiting[job_id] = now
-            self._push(queue, json.dumps(envelope))
+            return [self._submit(new) for new in jobs]
+
+    def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
+        with self._call("begin_batch"):
+            limit = values.get("limit")
+            self.batches[batch_id] = FakeBatch(None if limit is None else int(limit))
+
+    def _submit(self, new: New) -> bool:
+        if new.job_id in self.jobs:
+            return False
+        for other in new.after:
+            if other not in self.jobs:
+                raise errors.NoSuchJob(f"job {new.job_id} cannot run after {other!r}: no job has this id")
+        now = self.clock()
+        job = self.jobs[new.job_id] = {
+            "state": "queued",
+            "fence": "0",
+            "attempt": "0",
+            "submitted_at": repr(now),
+            "queue": new.queue,
+            "message": json.dumps(new.envelope),
+            "spec": json.dumps(new.spec),
+            **new.about,
+        }
+        self.index[new.job_id] = now
+        if new.expires_s is not None:
+            job["expires_at"] = repr(now + new.expires_s)
+            self.expiring[new.job_id] = now + new.expires_s
+        self._join(new, job)
+        waits = [self._wait_for(other, new.job_id, job) for other in dict.fromkeys(new.after)]
+        if any(waits):
+            job["pending"] = str(sum(waits))
+        self.blocked.add(new.job_id)
+        self._release(new.job_id)
+        return True
+
+    def _join(self, new: New, job: dict[str, str]) -> None:
+        if new.batch_id is None:
+            return
+        batch = self.batches[new.batch_id]
+        job |= {"batch": new.batch_id, "batch_index": str(new.batch_index)}
+        if batch.limit is not None and batch.active >= batch.limit:
+            job["held"] = "1"
+            batch.held.append(new.job_id)
+        else:
+            batch.active += 1
+
+    def _wait_for(self, other: str, job_id: str, job: dict[str, str]) -> bool:
+        if "receipt" not in self.jobs[other]:
+            self.dependents.setdefault(other, set()).add(job_id)
             return True
+        if self.jobs[other]["state"] != "succeeded":
+            self._give_up(job_id, job, other)
+        return False
+
+    def _give_up(self, job_id: str, job: dict[str, str], other: str) -> None:
+        job.setdefault("cancelled_at", repr(self.clock()))
+        state = self.jobs[other]["state"]
+        job.setdefault("cancel_reason", f"job {other}, after which it was to run, ended as {state}")
+        self.marked.add(job_id)
+
+    def _release(self, job_id: str) -> None:
+        """Publish a job that nothing holds back any more."""
+        job = self.jobs[job_id]
+        is_free = "held" not in job and int(job.get("pending", 0)) <= 0 and "cancelled_at" not in job
+        if job_id in self.blocked and is_free:
+            self.blocked.discard(job_id)
+            self._push(job["queue"], job["message"])
+            self.waiting[job_id] = self.clock()
 
     def claim(
         self,
@@ -124,6 +191,10 @@ class FakeRecords:
 
     def _mark_expired(self, job: dict[str, str]) -> None:
         reason = "no host had a free slot for it before it expired"
+        if int(job.get("pending", 0)) > 0:
+            reason = "the jobs after which it was to run had not succeeded before it expired"
+        elif "held" in job:
+            reason = "the limit of its batch held it back until it expired"
         job |= {"cancelled_at": repr(self.clock()), "cancel_cause": "expired", "cancel_reason": reason}
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
@@ -155,7 +226,33 @@ class FakeRecords:
             job = self._owned_by(job_id, host, fence)
             self.marked.discard(job_id)
             if "receipt" not in job:
-                job |= {"state": state.value, "receipt": json.dumps(receipt)}
+                job |= {"state": state.value, "receipt": json.dumps(receipt), "finished_at": repr(self.clock())}
+                self.blocked.discard(job_id)
+                self._go_on_after(job_id, job)
+
+    def _go_on_after(self, job_id: str, job: dict[str, str]) -> None:
+        for other in self.dependents.pop(job_id, ()):
+            waiting = self.jobs.get(other, {})
+            if "pending" not in waiting or "receipt" in waiting:
+                continue
+            if job["state"] == "succeeded":
+                waiting["pending"] = str(int(waiting["pending"]) - 1)
+                self._release(other)
+            else:
+                self._give_up(other, waiting, job_id)
+        if "batch" in job and "held" not in job:
+            self._release_next(self.batches[job["batch"]])
+
+    def _release_next(self, batch: FakeBatch) -> None:
+        batch.active -= 1
+        while batch.held:
+            job_id = batch.held.pop(0)
+            job = self.jobs.get(job_id, {})
+            if job.get("state") == "queued" and "held" in job and "cancelled_at" not in job:
+                del job["held"]
+                batch.active += 1
+                return self._release(job_id)
+        return None
 
     def cancel(self, job_id: str, *, reason: str) -> str:
         with self._call("cancel"):

@@ -1,12 +1,17 @@
 -- A job had to start by now. If it has not, it is to end, in the way in which a cancelled one ends.
 -- KEYS: job, expiring, cancelling, delayed.  ARGV: job id.
 redis.call('ZREM', KEYS[2], ARGV[1])
-local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelled_at')
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelled_at', 'pending', 'held')
 if job[1] ~= 'queued' or tonumber(job[2] or 0) > 0 or job[3] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'cancelled_at', redis.call('TIME')[1], 'cancel_cause', 'expired',
-  'cancel_reason', 'no host had a free slot for it before it expired')
+local reason = 'no host had a free slot for it before it expired'
+if tonumber(job[4] or 0) > 0 then
+  reason = 'the jobs after which it was to run had not succeeded before it expired'
+elseif job[5] then
+  reason = 'the limit of its batch held it back until it expired'
+end
+redis.call('HSET', KEYS[1], 'cancelled_at', redis.call('TIME')[1], 'cancel_cause', 'expired', 'cancel_reason', reason)
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 return 1

@@ -1,17 +1,78 @@
 -- The owner writes how the job ended. Nothing changes it afterwards; saying it twice is the same as once.
+-- In the same step whatever waited for this end goes on: the jobs that were to run after it, and the next of its batch.
 -- A record that Redis has lost is begun again.
--- KEYS: job, index, the host's jobs, cancelling.  ARGV: host, fence, job id, state, receipt.
+-- KEYS: job, index, the host's jobs, cancelling, waiting, blocked.
+-- ARGV: host, fence, job id, state, receipt, what the keys of records begin with, the same for batches,
+-- then field, value, field, value... for listings.
 -- Returns 1, or 0 for somebody who is not the owner.
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt')
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+
+local function publish(id)
+  local job = redis.call('HMGET', ARGV[6] .. id, 'queue', 'message', 'held', 'pending', 'cancelled_at')
+  if job[3] or tonumber(job[4] or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
+    return
+  end
+  redis.call('LPUSH', job[1], job[2])
+  redis.call('ZADD', KEYS[5], now, id)
+end
+
+local function go_on_after(id)
+  local key = ARGV[6] .. id
+  local job = redis.call('HMGET', key, 'pending', 'receipt')
+  if not job[1] or job[2] then
+    return
+  end
+  if ARGV[4] == 'succeeded' then
+    redis.call('HINCRBY', key, 'pending', -1)
+    return publish(id)
+  end
+  if redis.call('HSETNX', key, 'cancelled_at', now) == 1 then
+    redis.call('HSET', key, 'cancel_cause', 'cancelled',
+      'cancel_reason', 'job ' .. ARGV[3] .. ', after which it was to run, ended as ' .. ARGV[4])
+  end
+  redis.call('SADD', KEYS[4], id)
+end
+
+local function release_next(batch)
+  redis.call('HINCRBY', batch, 'active', -1)
+  while true do
+    local id = redis.call('LPOP', batch .. ':held')
+    if not id then
+      return
+    end
+    local job = redis.call('HMGET', ARGV[6] .. id, 'state', 'held', 'cancelled_at')
+    if job[1] == 'queued' and job[2] and not job[3] then
+      redis.call('HDEL', ARGV[6] .. id, 'held')
+      redis.call('HINCRBY', batch, 'active', 1)
+      return publish(id)
+    end
+  end
+end
+
+local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2])
-  redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[3])
+  redis.call('ZADD', KEYS[2], now, ARGV[3])
   redis.call('SADD', KEYS[3], ARGV[3])
 elseif job[1] ~= ARGV[1] or job[2] ~= ARGV[2] then
   return 0
 end
 redis.call('SREM', KEYS[4], ARGV[3])
-if not job[3] then
-  redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5])
+if job[3] then
+  return 1
+end
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 8))
+redis.call('ZREM', KEYS[6], ARGV[3])
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
+  go_on_after(id)
+end
+redis.call('DEL', KEYS[1] .. ':dependents')
+if job[4] and redis.call('EXISTS', ARGV[7] .. job[4]) == 1 then
+  redis.call('HINCRBY', ARGV[7] .. job[4], 'open', -1)
+  -- One that was held back until its end took no place.
+  if not job[5] then
+    release_next(ARGV[7] .. job[4])
+  end
 end
 return 1

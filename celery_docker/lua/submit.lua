@@ -1,18 +1,72 @@
--- A new job: its record and its message in one step. A known job is left alone.
--- KEYS: job, index, waiting, expiring.
--- ARGV: job id, queue list, envelope, spec, the seconds in which it has to start, '' for any.
+-- A new job: its record, and its message unless it has to wait for other jobs. A known job is left alone.
+-- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs,
+-- then the records of the jobs after which it is to run.
+-- ARGV: job id, queue list, envelope, spec, the seconds in which it has to start ('' for any), batch id ('' for none),
+-- index in the batch, the ids of the jobs after which it is to run, then field, value, field, value...
+-- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
+local FIXED, AFTER = 9, 7
+local count = #KEYS - FIXED
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
+for i = 1, count do
+  if redis.call('EXISTS', KEYS[FIXED + i]) == 0 then
+    return ARGV[AFTER + i]
+  end
+end
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', 0, 'attempt', 0,
-  'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4])
+  'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4], unpack(ARGV, AFTER + count + 1))
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'expires_at', now + ARGV[5])
   redis.call('ZADD', KEYS[4], now + ARGV[5], ARGV[1])
 end
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('LPUSH', ARGV[2], ARGV[3])
+
+local pending, failed = 0, nil
+for i = 1, count do
+  local other = redis.call('HMGET', KEYS[FIXED + i], 'state', 'receipt')
+  if not other[2] then
+    redis.call('SADD', KEYS[FIXED + i] .. ':dependents', ARGV[1])
+    pending = pending + 1
+  elseif other[1] ~= 'succeeded' then
+    failed = failed or ('job ' .. ARGV[AFTER + i] .. ', after which it was to run, ended as ' .. other[1])
+  end
+end
+if pending > 0 then
+  redis.call('HSET', KEYS[1], 'pending', pending)
+end
+
+local held = false
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[1], 'batch', ARGV[6], 'batch_index', ARGV[7])
+  -- A job that is tried again takes the place of the one that ended.
+  redis.call('ZREMRANGEBYSCORE', KEYS[8], ARGV[7], ARGV[7])
+  redis.call('ZADD', KEYS[8], ARGV[7], ARGV[1])
+  if redis.call('HINCRBY', KEYS[7], 'open', 1) == 1 then
+    for i = 7, 9 do
+      redis.call('PERSIST', KEYS[i])
+    end
+  end
+  local batch = redis.call('HMGET', KEYS[7], 'limit', 'active')
+  held = batch[1] and tonumber(batch[2] or 0) >= tonumber(batch[1])
+  if held then
+    redis.call('HSET', KEYS[1], 'held', 1)
+    redis.call('RPUSH', KEYS[9], ARGV[1])
+  else
+    redis.call('HINCRBY', KEYS[7], 'active', 1)
+  end
+end
+
+if failed then
+  redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'cancelled', 'cancel_reason', failed)
+  redis.call('SADD', KEYS[6], ARGV[1])
+elseif held or pending > 0 then
+  redis.call('ZADD', KEYS[5], now, ARGV[1])
+else
+  redis.call('ZADD', KEYS[3], now, ARGV[1])
+  redis.call('LPUSH', ARGV[2], ARGV[3])
+end
 return 1

@@ -144,7 +144,8 @@ class Ledger:
         name = uuid.uuid4().hex
         command = ("sh", "-c", f"F=/output/{name}; echo start >>$F; {body}; echo end >>$F")
         if len(self.entries) % 2:
-            job_id = self._client.submit(JobSpec("busybox", command, outputpath=self.output, **options), queue=queue)
+            spec = JobSpec("busybox", command, outputpath=self.output, **options)
+            job_id = self._client.submit(spec, queue=queue).id
         else:
             kwargs = {"command": command, "outputpath": self.output, **options}
             job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs, queue=queue).id

@@ -125,7 +125,7 @@ def test_a_job_that_expires_before_a_slot_is_free_never_runs(
         busy = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}"], outputpath=str(folder))
         eventually((folder / "on").exists, 20)
         client = Client(clean_redis.url)
-        ours = client.submit(JobSpec("busybox", ("true",)), expires_s=1)
+        ours = client.submit(JobSpec("busybox", ("true",)), expires_s=1).id
         client.close()
         result = plain.app.AsyncResult(ours)
         assert str(result.get(timeout=RESULT_S, propagate=False)).startswith("expired: ")
@@ -155,7 +155,7 @@ def test_a_message_that_was_lost_is_published_again(
 ) -> None:
     """An operator's `DEL celery`, or an append-only file that was cut: the record still says that it waits."""
     client = Client(clean_redis.url)
-    job_id = client.submit(JobSpec("busybox", ("echo", "again")))
+    job_id = client.submit(JobSpec("busybox", ("echo", "again"))).id
     client.close()
     with clean_redis.client() as redis:
         redis.delete("celery")

@@ -611,7 +611,7 @@ def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
 def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[str, str]) -> None:
     with services.RedisServer(options, tls=not options) as server, Worker(server.url, dockerd) as worker:
         submitter = Client(server.url)
-        job_id = submitter.submit(JobSpec("busybox", ("echo", "in private")))
+        job_id = submitter.submit(JobSpec("busybox", ("echo", "in private"))).id
         with server.client(decode_responses=True) as client:
             eventually(
                 lambda: client.hget(f"celery-docker:job:{job_id}", "state") == "succeeded", 30, "the job to succeed"
@@ -634,6 +634,19 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) ->
             "starting",
             "running",
         )
+        made = submitter.map(lambda word: {"image": "busybox", "command": ["echo", word]}, ["a", "b"], limit=1)
+        assert [receipt["output"] for receipt in made.results(RESULT_S)] == ["a\n", "b\n"]
+        (first, _) = made.jobs()
+        assert [said.data for said in submitter.job(first.id[:13]).logs(follow=True)] == [b"a\n"]
+        after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
+        assert after.wait(RESULT_S) == "succeeded"
+        made.cancel()
+        assert {row.job_id for row in submitter.catalog.recent()} > {job.id for job in made.jobs()}
+        assert submitter.catalog.live() == []
+        assert [row.batch_id for row in submitter.catalog.batches()] == [made.id]
+        assert submitter.catalog.queue_lengths(["celery"]) == {"celery": 0}
+        submitter.catalog.workers()
+        assert submitter.catalog.server()["save"] is None
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

@@ -13,6 +13,7 @@ from kombu.transport.redis import Channel
 from kombu.transport.virtual import Message
 
 from celery_docker import message
+from celery_docker.jobspec import Submission
 
 # kombu carries no types that a strict reading could use.
 connection: Any = Connection
@@ -133,3 +134,14 @@ def test_queue_key(priority: int | None, expected: str) -> None:
 def test_a_priority_that_is_no_number_is_read_as_kombu_reads_it(priority: Any, expected: str) -> None:
     """The claim asks for the key; it must not fail over what a stranger wrote into the message."""
     assert message.queue_key("celery", priority) == expected
+
+
+def test_the_lists_of_a_queue_are_those_of_its_priorities() -> None:
+    assert message.queue_keys("bio") == [message.queue_key("bio", priority) for priority in (0, 3, 6, 9)]
+
+
+def test_queue_and_priority_are_found_again_in_a_message() -> None:
+    envelope = message.task_message("j1", {}, queue="bio", tag="t", origin="", priority=6)
+    assert message.submission(envelope) == Submission(queue="bio", priority=6)
+    assert message.submission({}) == Submission()
+    assert message.submission({"properties": {"priority": "x", "delivery_info": None}}) == Submission()

@@ -104,3 +104,24 @@ def test_last_line(text: str, expected: str) -> None:
 @given(st.text())
 def test_a_last_line_is_one_line(text: str) -> None:
     assert len(output.last_line(text).splitlines()) <= 1
+
+
+def said(*texts: bytes) -> list[output.Piece]:
+    return [output.Piece(Stream.STDOUT, 1, sum(map(len, texts[:number])), text) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "count", "kept"),
+    [
+        ((b"a\nb\nc\n",), 2, [(2, b"b\nc\n")]),
+        ((b"a\nb\nc",), 2, [(2, b"b\nc")]),
+        ((b"a\nb", b"b\nc", b"c\n"), 2, [(2, b"b"), (3, b"b\nc"), (6, b"c\n")]),
+        ((b"a\n", b"b\n"), 1, [(2, b"b\n")]),
+        ((b"a\n", b"b\n"), 9, [(0, b"a\n"), (2, b"b\n")]),
+        ((b"a\n",), 0, []),
+        ((b"\n\n\n",), 1, [(2, b"\n")]),
+        ((), 3, []),
+    ],
+)
+def test_the_last_lines_of_pieces(texts: tuple[bytes, ...], count: int, kept: list[tuple[int, bytes]]) -> None:
+    assert [(piece.offset, piece.data) for piece in output.last_lines(said(*texts), count)] == kept

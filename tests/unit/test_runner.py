@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,12 @@ import pytest
 
 from celery_docker import errors, keys, logfiles, message, settings
 from celery_docker.attempt import Attempts
+from celery_docker.broadcast import Broadcast
 from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import Cause, State, Tally
+from celery_docker.livelog import Told
+from celery_docker.output import Piece
 from celery_docker.patience import Patience
 from celery_docker.plan import ContainerPlan
 from celery_docker.policy import Limits, Policy
@@ -48,6 +51,19 @@ class Announcements:
         self.reasons.append(reason)
 
 
+class Watched:
+    """What those who watch a job are told; `failure` is raised instead."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.failure: Exception | None = None
+
+    def append(self, told: Sequence[Told]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.pieces += [piece for one in told for piece in one.pieces]
+
+
 @dataclass
 class Bench:
     """One host, with everything around its runner within reach."""
@@ -57,6 +73,7 @@ class Bench:
     records: FakeRecords
     runner: Runner
     keeper: logfiles.LogKeeper
+    watched: Watched
     announced: Announcements = field(default_factory=Announcements)
     sleeps: list[float] = field(default_factory=list)
     faults: list[errors.HostError] = field(default_factory=list)
@@ -116,6 +133,7 @@ class Bench:
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
     keeper, sleeps, faults = logfiles.LogKeeper(folder / "state"), list[float](), list[errors.HostError]()
+    watched = Watched()
     chosen = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
     attempts = Attempts(
         engine=engine,
@@ -126,9 +144,10 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         host=HOST,
         patience=Patience(sleeps.append),
         on_host_fault=faults.append,
+        broadcast=Broadcast(watched, HOST),
     )
     made = Runner(attempts, records, chosen, HOST, attempts.patience)
-    return Bench(folder, engine, records, made, keeper, sleeps=sleeps, faults=faults)
+    return Bench(folder, engine, records, made, keeper, watched, sleeps=sleeps, faults=faults)
 
 
 @pytest.fixture
@@ -1044,3 +1063,31 @@ def test_the_keys_of_the_store_are_the_contract() -> None:
     """Other versions of the worker share the same Redis."""
     assert keys.job("j1") == "celery-docker:job:j1"
     assert keys.host_jobs("node1") == "celery-docker:host:node1:jobs"
+
+
+# Those who watch
+
+
+def test_the_whole_output_is_told_before_the_end_is_written(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, says(b"out", b"err"))
+    told_at: list[int] = []
+    finish = bench.records.finish
+
+    def watched_finish(*args: Any, **kwargs: Any) -> None:
+        told_at.append(len(bench.watched.pieces))
+        finish(*args, **kwargs)
+
+    bench.records.finish = watched_finish  # type: ignore[method-assign]
+    bench.ended()
+    assert told_at == [2]
+    assert [(piece.stream, piece.attempt, piece.offset, piece.data) for piece in bench.watched.pieces] == [
+        (Stream.STDOUT, 1, 0, b"out"),
+        (Stream.STDERR, 1, 0, b"err"),
+    ]
+
+
+def test_a_job_does_not_notice_that_nobody_can_be_told(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, says(b"out"))
+    bench.watched.failure = errors.StoreAway("no room")
+    assert bench.ended().state is State.SUCCEEDED
+    assert bench.log.read_bytes() == b"out"

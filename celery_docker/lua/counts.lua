@@ -1,0 +1,15 @@
+-- How many jobs of a batch are in which state.
+-- KEYS: the batch's jobs.  ARGV: what the keys of records begin with.
+-- Returns {state, count, state, count...}.
+local counts, flat = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local state = redis.call('HGET', ARGV[1] .. id, 'state')
+  if state then
+    counts[state] = (counts[state] or 0) + 1
+  end
+end
+for state, count in pairs(counts) do
+  flat[#flat + 1] = state
+  flat[#flat + 1] = count
+end
+return flat

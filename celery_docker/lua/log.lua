@@ -1,0 +1,39 @@
+-- The owner tells what a job has printed lately. What was told before is passed over, so that telling it again, as a
+-- new process does that reads a container's output from the beginning, doubles nothing. The oldest is dropped.
+-- KEYS: job, log.
+-- ARGV: host, fence, attempt, the most bytes, the most entries, seconds to keep it,
+-- then stream, offset, data, stream, offset, data... (the offset is that of the first byte in the attempt's stream).
+-- Returns 1, or 0 where nobody is to hear it: for somebody who is not the owner, and after the job's end.
+local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'log_attempt', 'log_bytes', 'log_1', 'log_2')
+local attempt, known = tonumber(ARGV[3]), tonumber(job[4] or 0)
+if job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3] or attempt < known then
+  return 0
+end
+local ends = {0, 0}
+if attempt == known then
+  ends = {tonumber(job[6] or 0), tonumber(job[7] or 0)}
+end
+local total = 0
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  total = tonumber(job[5] or 0)
+end
+
+for i = 7, #ARGV, 3 do
+  local stream, offset, data = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2]
+  local passed = math.max(0, ends[stream] - offset)
+  if passed < #data then
+    data = string.sub(data, passed + 1)
+    offset = offset + passed
+    redis.call('XADD', KEYS[2], '*', 'stream', stream, 'attempt', attempt, 'offset', offset, 'data', data)
+    total = total + #data
+    ends[stream] = offset + #data
+  end
+end
+while total > tonumber(ARGV[4]) or redis.call('XLEN', KEYS[2]) > tonumber(ARGV[5]) do
+  local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  redis.call('XDEL', KEYS[2], oldest[1])
+  total = total - #oldest[2][8]
+end
+redis.call('HSET', KEYS[1], 'log_attempt', attempt, 'log_bytes', total, 'log_1', ends[1], 'log_2', ends[2])
+redis.call('EXPIRE', KEYS[2], ARGV[6])
+return 1

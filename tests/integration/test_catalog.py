@@ -1,0 +1,207 @@
+"""What is found in a real Redis about jobs, batches, queues and workers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celery_docker import catalog, errors, keys, message, store
+from celery_docker.lifecycle import State
+from celery_docker.store import New
+from tests import services
+
+HOST = "node1"
+
+
+class Shelf:
+    """A store to write with, a catalog to read with, and a client to look behind them."""
+
+    def __init__(self, server: services.RedisServer) -> None:
+        self.store = store.connect(server.url)
+        self.catalog = catalog.Catalog(self.store.link)
+        self.client: Any = server.client(decode_responses=True)
+
+    def submit(self, *job_ids: str, **options: Any) -> None:
+        self.store.submit_many([new(job_id, **options) for job_id in job_ids])
+
+    def batch(self, count: int, **values: str | int) -> list[str]:
+        job_ids = [f"j{number:05}" for number in range(1, count + 1)]
+        self.store.begin_batch("b1", {"size": count, **values})
+        jobs = [new(job_id, batch_id="b1", batch_index=index) for index, job_id in enumerate(job_ids, 1)]
+        self.store.submit_many(jobs)
+        return job_ids
+
+    def claim(self, job_id: str) -> int:
+        self.client.zadd(keys.HOSTS, {HOST: time.time()})
+        envelope = message.task_message(job_id, {}, queue="celery", tag="t", origin="")
+        return self.store.claim(job_id, host=HOST, queue="celery", envelope=envelope).fence
+
+    def end(self, job_id: str, state: State = State.SUCCEEDED, **about: Any) -> None:
+        fence = self.claim(job_id)
+        receipt = {"id": job_id, "state": state.value, "exit_code": 0, "run_s": 1.5, **about}
+        self.store.finish(job_id, host=HOST, fence=fence, state=state, receipt=receipt)
+        self.store.settle(job_id, host=HOST, retention_s=7200)
+
+
+@pytest.fixture
+def shelf(redis_server: services.RedisServer) -> Iterator[Shelf]:
+    one = Shelf(redis_server)
+    yield one
+    one.client.flushdb()
+    one.client.close()
+    one.store.close()
+
+
+def new(job_id: str, **options: Any) -> New:
+    envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag=job_id, origin="1@here")
+    return New(job_id, "celery", envelope, {"image": "busybox"}, **options)
+
+
+def test_a_row_of_a_job_that_waits(shelf: Shelf) -> None:
+    """All that its submitter said of it; what cannot be known yet is None."""
+    labels = json.dumps({"a": "ä"})
+    about = {"image": "busybox", "name": "täst", "labels": labels, "submitted_by": "alice@here", "retry_of": "j0"}
+    shelf.submit("j1", about=about)
+    (row,) = shelf.catalog.jobs(["j1"])
+    assert (row.job_id, row.state, row.name, row.image) == ("j1", State.QUEUED, "täst", "busybox")
+    assert (row.labels, row.submitted_by, row.retry_of) == ({"a": "ä"}, "alice@here", "j0")
+    assert row.submitted_at == pytest.approx(time.time(), abs=60)
+    assert (row.host, row.claimed_at, row.finished_at, row.exit_code, row.reason) == (None, None, None, None, None)
+    assert (row.batch_id, row.waits_for, row.held, row.attempt) == (None, 0, False, 0)
+
+
+def test_a_row_of_a_job_that_has_ended_needs_no_receipt(shelf: Shelf) -> None:
+    shelf.submit("j1")
+    shelf.end("j1", State.FAILED, exit_code=3, reason="exit code 3", image="busybox")
+    shelf.client.hset(keys.job("j1"), "receipt", "not JSON")
+    (row,) = shelf.catalog.jobs(["nobody", "j1"])
+    assert (row.state, row.host, row.attempt, row.exit_code) == (State.FAILED, HOST, 1, 3)
+    assert (row.reason, row.run_s, row.image) == ("exit code 3", 1.5, "busybox")
+    assert row.finished_at is not None
+    assert row.claimed_at is not None
+    assert row.finished_at >= row.claimed_at
+
+
+def test_jobs_that_have_not_ended(shelf: Shelf) -> None:
+    """Running ones first; and nothing that is over."""
+    shelf.submit("j1", "j2", "j3")
+    shelf.submit("j4", after=("j1",))
+    shelf.end("j3")
+    shelf.claim("j2")
+    assert [row.job_id for row in shelf.catalog.live()] == ["j2", "j1", "j4"]
+    assert [row.job_id for row in shelf.catalog.live(limit=1)] == ["j2"]
+    assert [row.job_id for row in shelf.catalog.recent(2)] == ["j4", "j3"]
+    assert shelf.catalog.live()[-1].waits_for == 1
+
+
+def test_receipts_come_in_the_order_that_was_asked_for(shelf: Shelf) -> None:
+    job_ids = shelf.batch(250)
+    for job_id in job_ids[100:]:
+        shelf.end(job_id)
+    receipts = shelf.catalog.receipts(job_ids)
+    assert receipts[:100] == [None] * 100
+    assert [receipt["id"] for receipt in receipts[100:] if receipt] == job_ids[100:]
+    assert shelf.catalog.receipt("nobody") is None
+
+
+def test_a_batch_is_counted_by_state(shelf: Shelf) -> None:
+    job_ids = shelf.batch(5, limit=2, name="demo", submitted_by="alice@here")
+    shelf.end(job_ids[0])
+    shelf.end(job_ids[1], State.FAILED)
+    known = shelf.catalog.batch("b1")
+    assert known.counts == {"succeeded": 1, "failed": 1, "queued": 3}
+    assert (known.name, known.size, known.limit, known.submitted_by) == ("demo", 5, 2, "alice@here")
+    assert shelf.catalog.batches() == [known]
+    assert shelf.catalog.batch_jobs("b1") == dict(enumerate(job_ids, 1))
+    assert [row.held for row in shelf.catalog.jobs(job_ids)] == [False, False, False, False, True]
+
+
+def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
+    shelf.end(shelf.batch(2)[0], State.FAILED)
+    shelf.store.submit_many([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])
+    assert shelf.catalog.batch_jobs("b1") == {1: "again", 2: "j00002"}
+    assert shelf.catalog.batch("b1").counts == {"queued": 2}
+
+
+def test_a_batch_ages_once_its_last_job_has_ended(shelf: Shelf) -> None:
+    first, second = shelf.batch(2, limit=1)
+    shelf.end(first)
+    assert shelf.client.ttl(keys.batch("b1")) == -1
+    shelf.end(second)
+    for key in (keys.batch("b1"), keys.batch_jobs("b1")):
+        assert 7000 < shelf.client.ttl(key) <= 7200
+    shelf.store.submit_many([new("again", batch_id="b1", batch_index=1)])
+    for key in (keys.batch("b1"), keys.batch_jobs("b1")):
+        assert shelf.client.ttl(key) == -1
+
+
+def test_a_batch_that_nobody_knows(shelf: Shelf) -> None:
+    with pytest.raises(errors.NoSuchJob, match="'b9'"):
+        shelf.catalog.batch("b9")
+
+
+def test_an_id_is_found_by_its_beginning(shelf: Shelf) -> None:
+    shelf.submit("abc1", "abd2", "abd2x", "e1")
+    assert shelf.catalog.resolve("abc") == "abc1"
+    assert shelf.catalog.resolve("abd2") == "abd2", "a whole id is never ambiguous"
+    for text in ("", "f", "%", "*"):
+        with pytest.raises(errors.NoSuchJob):
+            shelf.catalog.resolve(text)
+    with pytest.raises(errors.AmbiguousId, match="abd2, abd2x"):
+        shelf.catalog.resolve("abd")
+    shelf.store.begin_batch("b1", {"size": 0})
+    assert shelf.catalog.resolve_batch("b") == "b1"
+
+
+def test_an_id_is_found_behind_many_others(shelf: Shelf) -> None:
+    """The index is read to its end, piece by piece."""
+    shelf.client.zadd(keys.INDEX, {f"x{number}": number for number in range(50_000)})
+    shelf.client.zadd(keys.INDEX, {"old": -1})
+    assert shelf.catalog.resolve("ol") == "old"
+
+
+def test_queue_lengths_count_every_priority(shelf: Shelf) -> None:
+    shelf.submit("j1", "j2")
+    shelf.client.lpush(message.queue_key("celery", 9), "x")
+    assert shelf.catalog.queue_lengths(["celery", "other"]) == {"celery": 3, "other": 0}
+
+
+def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
+    shelf.submit("j1")
+    shelf.claim("j1")
+    shelf.client.hset(keys.host_about(HOST), "about", json.dumps({"slots": 2}))
+    shelf.client.zadd(keys.HOSTS, {"node0": 0})
+    shelf.store.drain(HOST, "alice@here: a new disk")
+    other, row = shelf.catalog.workers()
+    assert (other.host, other.about, other.drained) == ("node0", {}, None)
+    assert (row.host, row.jobs, row.about, row.drained) == (HOST, 1, {"slots": 2}, "alice@here: a new disk")
+    assert -1 < row.heard_s < 60
+    assert shelf.store.resume(HOST)
+    assert not shelf.store.resume(HOST)
+    assert shelf.store.drained(HOST) is None
+
+
+def test_what_the_server_says_of_itself(shelf: Shelf) -> None:
+    facts = shelf.catalog.server()
+    assert (facts["maxmemory_policy"], facts["aof_enabled"], facts["role"]) == ("noeviction", 0, "master")
+    assert facts["save"] == ""
+    assert facts["now"] == pytest.approx(time.time(), abs=60)
+
+
+def test_what_may_not_be_asked_of_the_server_is_unknown(shelf: Shelf) -> None:
+    shelf.client.execute_command("ACL", "SETUSER", "default", "-config")
+    try:
+        assert shelf.catalog.server()["save"] is None
+    finally:
+        shelf.client.execute_command("ACL", "SETUSER", "default", "+config")
+
+
+def test_the_record_of_a_job(shelf: Shelf) -> None:
+    shelf.submit("j1")
+    assert shelf.catalog.record("j1")["state"] == "queued"
+    with pytest.raises(errors.NoSuchJob, match="'j9'"):
+        shelf.catalog.record("j9")

@@ -1,0 +1,170 @@
+"""The client library against real workers: order, limits, logs, repetitions, and a host that takes no jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.client import Client
+from celery_docker.lifecycle import State
+from tests import services
+from tests.integration.worker import ROOT, Worker
+from tests.waiting import eventually
+
+END_S = 60
+FOLLOWER = """
+import sys
+from celery_docker import Client
+with open(sys.argv[3], "wb", buffering=0) as file:
+    for said in Client(sys.argv[1]).job(sys.argv[2]).logs(follow=True):
+        assert said.gap_bytes == 0, said
+        file.write(said.data)
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="cdt-client-", dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def own_redis(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+    yield redis_server
+    with redis_server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture
+def client(own_redis: services.RedisServer) -> Iterator[Client]:
+    one = Client(own_redis.url)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def worker(own_redis: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+    with Worker(own_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0", CELERY_DOCKER_CONCURRENCY="4") as process:
+        yield process
+        eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
+
+
+def test_jobs_run_one_after_the_other(worker: Worker, client: Client, folder: Path) -> None:
+    """Each begins when the one before it has succeeded, although there are slots for all."""
+    jobs = [client.submit("busybox", "sh -c 'sleep 0.5; echo 0 >> /output/order'", outputpath=str(folder))]
+    for number in (1, 2):
+        command = f"sh -c 'echo {number} >> /output/order'"
+        jobs.append(client.submit("busybox", command, outputpath=str(folder), after=jobs))
+    assert jobs[-1].wait(END_S) is State.SUCCEEDED
+    assert (folder / "order").read_text() == "0\n1\n2\n"
+
+
+def test_what_was_to_run_after_a_failure_is_cancelled(worker: Worker, client: Client, folder: Path) -> None:
+    """All that hangs on it, with a reason that a person understands, and nothing of it ran."""
+    first = client.submit("busybox", "sh -c 'sleep 0.5; exit 3'", retries=0)
+    second = client.submit("busybox", "touch /output/ran", outputpath=str(folder), after=first)
+    third = client.submit("busybox", "touch /output/ran", outputpath=str(folder), after=second)
+    assert third.wait(END_S) is State.CANCELLED
+    for job, before, state in ((second, first, "failed"), (third, second, "cancelled")):
+        receipt = job.receipt
+        assert receipt is not None
+        assert receipt["reason"] == f"job {before}, after which it was to run, ended as {state}"
+    assert not (folder / "ran").exists()
+
+
+def test_of_a_batch_with_a_limit_no_more_run_at_a_time(worker: Worker, client: Client, folder: Path) -> None:
+    script = "touch /output/on-$0; ls /output | grep -c on- >> /output/seen; sleep 0.5; rm /output/on-$0"
+    document = {"image": "busybox", "outputpath": str(folder)}
+    made = client.map(lambda n: {**document, "command": ["sh", "-c", script, str(n)]}, range(6), limit=2)
+    told: list[int] = []
+    followed = client.batch(made.id, progress=lambda counts, total: told.append(counts.get("succeeded", 0)))
+    assert followed.wait(END_S) == {"succeeded": 6}
+    seen = [int(line) for line in (folder / "seen").read_text().split()]
+    assert len(seen) == 6
+    assert max(seen) == 2
+    assert told == sorted(told)
+    assert told[-1] == 6
+
+
+def test_a_log_is_followed_from_another_process_while_the_worker_dies_and_comes_back(
+    own_redis: services.RedisServer, dockerd: services.Dockerd, client: Client, folder: Path
+) -> None:
+    """From the first byte to the last, each once."""
+    wait = "until [ -e /output/$i ]; do sleep 0.05; done"
+    script = f"for i in 1 2 3; do echo line $i; {wait}; done; printf end"
+    read = folder / "read"
+    read.touch()
+    with Worker(own_redis.url, dockerd) as worker:
+        job = client.submit("busybox", ["sh", "-c", script], outputpath=str(folder))
+        follower = subprocess.Popen(
+            [sys.executable, "-c", FOLLOWER, own_redis.url, job.id, str(read)],
+            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        )
+        eventually(lambda: read.read_text() == "line 1\n", 20, "the first line")
+        worker.kill()
+        (folder / "1").touch()
+        worker.start()
+        eventually(lambda: read.read_text() == "line 1\nline 2\n", 20, "the second line")
+        (folder / "2").touch()
+        (folder / "3").touch()
+        assert follower.wait(END_S) == 0
+        assert job.wait(END_S) is State.SUCCEEDED
+    assert (job.receipt or {})["output"] == read.read_text() == "line 1\nline 2\nline 3\nend"
+
+
+def test_what_failed_in_a_batch_is_tried_again(worker: Worker, client: Client, folder: Path) -> None:
+    """Under new ids in the old places; what succeeded does not run again."""
+    script = "echo $0 >> /output/runs; [ $0 = good ] || [ -e /output/mended ]"
+    document = {"image": "busybox", "outputpath": str(folder), "retries": 0, "name": "demo"}
+    made = client.map(lambda word: {**document, "command": ["sh", "-c", script, word]}, ["good", "bad", "good"])
+    assert made.wait(END_S) == {"succeeded": 2, "failed": 1}
+    before = made.jobs()
+    (folder / "mended").touch()
+    (again,) = made.retry_failed()
+    assert made.wait(END_S) == {"succeeded": 3}
+    assert made.jobs() == [before[0], again, before[2]]
+    (row,) = client.catalog.jobs([again.id])
+    assert (row.retry_of, row.batch_index, row.name, row.image) == (before[1].id, 2, "demo", "busybox")
+    assert (folder / "runs").read_text().split().count("good") == 2
+    assert [one["state"] for one in made.results()] == ["succeeded"] * 3
+
+
+def test_a_batch_that_was_not_queued_whole_can_be_found_and_cancelled(client: Client) -> None:
+    document = {"image": "busybox"}
+    with pytest.raises(errors.NoSuchJob, match=r"'j9'.*some jobs of batch [0-9a-f-]{36} may be queued") as raised:
+        client.map(lambda after: {**document, "after": after}, [[], ["j9"]])
+    made = client.batch(str(raised.value).partition("batch ")[2].split()[0])
+    assert made.counts() == {"queued": 1}
+    assert made.cancel() == ["queued"]
+
+
+def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
+    worker: Worker, own_redis: services.RedisServer, client: Client, folder: Path
+) -> None:
+    """A restart changes nothing about that; what it had in hand is taken over all the same and goes on to its end."""
+    wait = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
+    running = client.submit("busybox", ["sh", "-c", wait], outputpath=str(folder))
+    eventually((folder / "on").exists, 20, "the job to run")
+    worker.kill()
+    client.drain(socket.gethostname(), "a new disk")
+    later = client.submit("busybox", "true")
+    worker.start()
+    (folder / "go").touch()
+    assert running.wait(END_S) is State.SUCCEEDED
+    assert later.state is State.QUEUED
+    assert client.resume(socket.gethostname())
+    assert later.wait(END_S) is State.SUCCEEDED
+    said = worker.log
+    closed, opened = said.index(": a new disk"), said.index("takes jobs again")
+    assert closed < said.index("is running: taken over") < opened < said.rindex("attempt 1 runs")

@@ -1,0 +1,56 @@
+"""Every public function of the client library has an example, and each does what it says, with a real worker."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from celery_docker import client, handles
+from tests import services
+from tests.integration.worker import Worker
+from tests.waiting import eventually
+
+MODULES = (client, handles)
+CLASSES = (client.Client, handles.Job, handles.Batch)
+
+
+@pytest.fixture(scope="module")
+def served(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[client.Client]:
+    with Worker(redis_server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0"):
+        one = client.Client(redis_server.url)
+        yield one
+        one.close()
+        eventually(lambda: dockerd.containers() == [], 60, "no container left by the examples")
+    with redis_server.client() as behind:
+        behind.flushall()
+
+
+def _examples() -> list[doctest.DocTest]:
+    finder = doctest.DocTestFinder()
+    found = [one for module in MODULES for one in finder.find(module) if one.examples]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda example: example.name)
+def test_the_example_does_what_it_says(
+    example: doctest.DocTest, served: client.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "CELERY_DOCKER_BROKER_URL", served.url)
+    said: list[str] = []
+    example.globs = {**example.globs, "client": served}
+    failed, _ = doctest.DocTestRunner(verbose=False).run(example, out=said.append)
+    assert failed == 0, "".join(said)
+
+
+def test_everything_public_has_an_example() -> None:
+    names = {one.name for one in _examples()}
+    public = {f"{kind.__module__}.{kind.__name__}" for kind in CLASSES}
+    for kind in CLASSES:
+        members = [name for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"]
+        public |= {f"{kind.__module__}.{kind.__name__}.{name}" for name in members}
+    assert public <= names

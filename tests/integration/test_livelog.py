@@ -1,0 +1,162 @@
+"""The live log over a real Redis: what is sent is read once, whoever sends it how often, and whenever it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from celery_docker import errors, keys, livelog, message, output, redislink, store
+from celery_docker.container import Stream
+from celery_docker.lifecycle import State
+from celery_docker.livelog import Said, Told
+from celery_docker.output import Piece
+from tests import services
+from tests.waiting import eventually
+
+HOST = "node1"
+OUT, ERR = Stream.STDOUT, Stream.STDERR
+RECEIPT: dict[str, Any] = {"state": "succeeded", "output": "the end\n", "stdout_bytes": 8, "attempts": [{}]}
+
+
+class Watched:
+    """A job that runs, its log, and how to look at it."""
+
+    def __init__(self, server: services.RedisServer) -> None:
+        self.store = store.connect(server.url)
+        self.bytes = redislink.connect(server.url, text=False)
+        self.client: Any = server.client()
+        self.log = livelog.LiveLog(self.store.link)
+        self.fence = 0
+        self.claim()
+
+    def claim(self) -> None:
+        envelope = message.task_message("j1", {}, queue="celery", tag="t", origin="")
+        self.fence = self.store.claim("j1", host=HOST, queue="celery", envelope=envelope).fence
+
+    def tell(self, *pieces: Piece) -> None:
+        self.log.append([Told("j1", HOST, self.fence, pieces)])
+
+    def finish(self) -> None:
+        self.store.finish("j1", host=HOST, fence=self.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+
+    def reader(self, **options: Any) -> livelog.Reader:
+        return livelog.Reader(self.bytes, "j1", **options)
+
+    def so_far(self, **options: Any) -> list[Said]:
+        return list(self.reader().so_far(**options))
+
+    def close(self) -> None:
+        self.client.flushdb()
+        for one in (self.store, self.bytes, self.client):
+            one.close()
+
+
+@pytest.fixture
+def watched(redis_server: services.RedisServer) -> Iterator[Watched]:
+    one = Watched(redis_server)
+    yield one
+    one.close()
+
+
+def out(offset: int, data: bytes, attempt: int = 1) -> Piece:
+    return Piece(OUT, attempt, offset, data)
+
+
+def text(said: list[Said]) -> bytes:
+    return b"".join(one.data for one in said)
+
+
+def test_what_was_sent_before_is_not_there_twice(watched: Watched) -> None:
+    """A new process reads the container's output from its beginning, and cuts it elsewhere."""
+    watched.tell(out(0, b"abc"), Piece(ERR, 1, 0, b"x"))
+    for _ in range(2):
+        watched.tell(out(0, b"ab"), out(2, b"cde"), Piece(ERR, 1, 0, b"x"))
+    assert watched.so_far() == [Said(OUT, 1, b"abc", 0), Said(ERR, 1, b"x", 0), Said(OUT, 1, b"de", 0)]
+
+
+def test_bytes_that_are_no_text_arrive_as_they_are(watched: Watched) -> None:
+    every = bytes(range(256))
+    watched.tell(out(0, every))
+    assert text(watched.so_far()) == every
+
+
+def test_a_hole_shows_as_a_gap(watched: Watched) -> None:
+    watched.tell(out(0, b"abc"))
+    watched.tell(out(10, b"def"))
+    assert [(one.data, one.gap_bytes) for one in watched.so_far()] == [(b"abc", 0), (b"def", 7)]
+
+
+def test_only_the_last_part_is_kept(watched: Watched) -> None:
+    """By bytes; and where each entry is small, by their number."""
+    for number in range(40):
+        watched.tell(out(number * output.PIECE_BYTES, bytes(output.PIECE_BYTES)))
+    said = watched.so_far()
+    assert len(text(said)) == output.LIVE_BYTES
+    assert said[0].gap_bytes == 40 * output.PIECE_BYTES - output.LIVE_BYTES
+    assert sum(one.gap_bytes for one in said[1:]) == 0
+
+
+def test_attempts_come_one_after_the_other(watched: Watched) -> None:
+    watched.tell(out(0, b"first"))
+    watched.tell(out(0, b"second", attempt=2))
+    watched.tell(out(5, b"too late"))
+    assert [(one.attempt, one.data, one.gap_bytes) for one in watched.so_far()] == [(1, b"first", 0), (2, b"second", 0)]
+
+
+def test_somebody_who_is_not_the_owner_is_not_heard(watched: Watched) -> None:
+    watched.log.append([Told("j1", "node2", watched.fence, [out(0, b"x")])])
+    watched.log.append([Told("j1", HOST, watched.fence + 1, [out(0, b"x")])])
+    watched.log.append([Told("j2", HOST, 1, [out(0, b"x")])])
+    assert watched.so_far() == []
+    assert not watched.client.exists(keys.log("j1"), keys.log("j2"), keys.job("j2"))
+
+
+def test_a_log_outlives_its_job_by_an_hour_and_then_the_receipt_is_read(watched: Watched) -> None:
+    watched.tell(out(0, b"all of it\n"))
+    assert watched.client.ttl(keys.log("j1")) > 15 * 86_400
+    watched.finish()
+    watched.tell(out(10, b"after the end"))
+    watched.store.settle("j1", host=HOST, retention_s=7200)
+    assert 3500 < watched.client.ttl(keys.log("j1")) <= 3600
+    assert text(watched.so_far()) == b"all of it\n"
+    watched.client.delete(keys.log("j1"))
+    assert list(watched.reader().follow()) == [Said(OUT, 1, b"the end\n", 0)]
+    assert list(watched.reader(streams=[ERR]).follow()) == []
+
+
+def test_of_a_long_output_the_receipt_has_the_end(watched: Watched) -> None:
+    watched.finish()
+    cut = {**RECEIPT, "stdout_bytes": 1000, "output_truncated": True}
+    watched.client.hset(keys.job("j1"), "receipt", json.dumps(cut))
+    assert watched.so_far() == [Said(OUT, 1, b"the end\n", 992)]
+
+
+def test_the_last_lines_and_one_stream(watched: Watched) -> None:
+    watched.tell(out(0, b"a\nb\n"), Piece(ERR, 1, 0, b"e\nf\n"), out(4, b"c\n"))
+    assert text(watched.so_far(lines=2)) == b"f\nc\n"
+    assert text(list(watched.reader(streams=[OUT]).so_far(lines=2))) == b"b\nc\n"
+    assert [one.gap_bytes for one in watched.so_far(lines=2)] == [0, 0]
+
+
+def test_following_ends_with_the_job_and_misses_nothing(watched: Watched) -> None:
+    said: list[Said] = []
+    thread = Thread(target=lambda: said.extend(watched.reader().follow()), daemon=True)
+    thread.start()
+    for number in range(3):
+        watched.tell(out(number, b"x"))
+        eventually(lambda number=number: watched.client.xlen(keys.log("j1")) == number + 1)  # type: ignore[misc]
+    assert thread.is_alive()
+    watched.tell(out(3, b"end"))
+    watched.finish()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert text(said) == b"xxxend"
+
+
+def test_a_job_that_nobody_knows_has_no_log(watched: Watched) -> None:
+    with pytest.raises(errors.NoSuchJob, match="'j9'"):
+        list(livelog.Reader(watched.bytes, "j9").follow())

@@ -34,6 +34,13 @@ CORE = {
     "tables",
     "progress",
     "clientconf",
+    "cli_types",
+    "cli_table",
+    "cli_help",
+    "completion",
+    "roff",
+    "manual",
+    "doctor",
 }
 ADAPTERS = {
     "engine",
@@ -47,6 +54,9 @@ ADAPTERS = {
     "systemd",
     "logfiles",
     "host",
+    "queuelists",
+    "redisfacts",
+    "hostfacts",
 }
 SHELL = {
     "ports",
@@ -62,6 +72,21 @@ SHELL = {
     "worker",
     "client",
     "tasks_cli",
+    "cli",
+    "cli_call",
+    "cli_config",
+    "cli_job",
+    "cli_last",
+    "cli_parse",
+    "screen",
+    "dryrun",
+    "commands_submit",
+    "commands_batch",
+    "commands_jobs",
+    "commands_hosts",
+    "commands_queue",
+    "commands_doctor",
+    "commands_config",
     "drain",
 }
 RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL, 2)
@@ -72,6 +97,9 @@ PARTS = {
     "store": {"redislink"},
     "upkeep": {"redislink"},
     "hosts": {"redislink"},
+    "queuelists": {"redislink"},
+    "redisfacts": {"redislink"},
+    "hostfacts": {"enginehttp"},
 }
 
 # Who may import which library that is not ours.
@@ -102,6 +130,7 @@ PURE: dict[str, set[str] | None] = {
     "re": None,
     "shlex": None,
     "signal": None,
+    "textwrap": None,
     "tomllib": None,
     "typing": None,
     "unicodedata": None,

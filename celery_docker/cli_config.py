@@ -15,6 +15,7 @@ from celery_docker import clientconf, errors, settings
 # The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
 DEFAULTS_FILE = "/etc/default/celery-worker"
 ENVIRONMENT = "environment"
+DEFAULT_DOCKER_HOST = next(one.default for one in settings.SETTINGS if one.field == "docker_host")
 _FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}
 
 

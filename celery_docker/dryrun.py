@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from celery_docker import errors, host, jobspec, plan, policy, settings
+from celery_docker import cli_config, errors, host, jobspec, plan, policy, settings
 
 _JOB_ID = "ID"
 _POLICY_FILE = next(one.default for one in settings.SETTINGS if one.field == "policy")
-_DOCKER_HOST = next(one.default for one in settings.SETTINGS if one.field == "docker_host")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def preview(spec: jobspec.JobSpec, submission: jobspec.Submission, policy_file: 
     """Return `job`, `policy` and `docker_run` of a job that is not submitted."""
     rules, verdict = _rules(policy_file)
     try:
-        resolved, request = host.resolve(spec, _DOCKER_HOST)
+        resolved, request = host.resolve(spec, cli_config.DEFAULT_DOCKER_HOST)
         problems = policy.violations(rules, request)
     except errors.RequestError as exc:
         resolved, problems = _as_typed(spec), [str(exc)]

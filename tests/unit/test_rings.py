@@ -41,6 +41,7 @@ CORE = {
     "roff",
     "manual",
     "doctor",
+    "facts",
 }
 ADAPTERS = {
     "engine",

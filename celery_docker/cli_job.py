@@ -100,7 +100,7 @@ def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
 
 
 def _typed(words: cli_parse.Words, caller: Caller) -> dict[str, Any]:
-    said: dict[str, Any] = {key: words.flags[key] for key in _JOB_KEYS if key in words.flags}
+    said: dict[str, Any] = {key: words.flags[key] for key in _JOB_KEYS if key in words.flags and key != "--env"}
     for name in HOST_PATHS:
         key = next(line.flag for line in jobspec.FIELDS if line.name == name)
         if key in said:

@@ -107,7 +107,12 @@ def zsh() -> str:
 
 def fish() -> str:
     """Return the script for fish."""
-    lines = ["# fish completion for celery-docker. Made of its table of commands.", f"complete -c {PROGRAM} -f"]
+    # Files only where a job's own command may stand.
+    literal = " ".join(command.name for command in cli_table.COMMANDS if command.operands.literal)
+    lines = [
+        "# fish completion for celery-docker. Made of its table of commands.",
+        f"complete -c {PROGRAM} -n 'not __fish_seen_subcommand_from {literal}' -f",
+    ]
     for flag in (cli_table.HELP, cli_table.VERSION):
         lines.append(f"complete -c {PROGRAM} -n __fish_use_subcommand {_fish_flag(flag)}")
     for command in cli_table.COMMANDS:
@@ -115,9 +120,7 @@ def fish() -> str:
     for command in cli_table.COMMANDS:
         condition = f"complete -c {PROGRAM} -n '__fish_seen_subcommand_from {command.name}'"
         lines += [f"{condition} {_fish_flag(flag)}" for flag in command.flags]
-        if command.operands.literal:
-            lines.append(f"{condition} -F")
-        elif command.operands.words:
+        if command.operands.words:
             lines.append(f"{condition} -a {_fish(' '.join(command.operands.words))}")
     return "\n".join(lines) + "\n"
 

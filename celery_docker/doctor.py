@@ -204,9 +204,7 @@ def docker(host: facts.Host) -> list[Finding]:
     found = host.docker
     if found.is_denied:
         says = f"you may not ask Docker at {found.where}, so it was not looked at"
-        return [
-            Finding(Level.WARN, "docker", says, "run this with sudo; members of group docker may ask, and are root")
-        ]
+        return [Finding(Level.WARN, "docker", says, "run this with sudo; who is in group docker may ask, and is root")]
     if found.problem:
         says = f"does not answer at {found.where}: {found.problem}"
         return [Finding(Level.FAIL, "docker", says, "systemctl start docker; if that fails: journalctl -u docker")]

@@ -51,11 +51,11 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
     )
 
 
-def _asked(link: redislink.Link, command: str, *args: Any) -> Any:
+def _asked(link: redislink.Link, command: str, *args: Any, **options: Any) -> Any:
     """Return an answer, None to a question that this user may not ask."""
     try:
         with link.translated():
-            return getattr(link.client, command)(*args)
+            return getattr(link.client, command)(*args, **options)
     except errors.StoreRefused:
         return None
 
@@ -88,7 +88,7 @@ def _failed(info: dict[str, Any], save: str | None) -> bool | None:
 
 
 def _workers(link: redislink.Link, now: float) -> tuple[facts.Worker, ...] | None:
-    heard = _asked(link, "zrange", keys.HOSTS, 0, -1, "withscores")
+    heard = _asked(link, "zrange", keys.HOSTS, 0, -1, withscores=True)
     if heard is None:
         return None
     return tuple(_worker(link, host, heard_at, now) for host, heard_at in heard)

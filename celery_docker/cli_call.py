@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from celery_docker import cli_config, cli_last, cli_parse, cli_table, errors
+from celery_docker.cli_types import PROGRAM
 from celery_docker.screen import Screen
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ class Call:
     def unfinished(self) -> errors.CeleryDockerError:
         """Return the complaint of a command that has its words and no more yet."""
         return errors.CeleryDockerError(f"{self.words.command.name}: is not there yet")
+
+    @contextmanager
+    def detaching(self, way_back: str) -> Iterator[None]:
+        """Tell somebody who interrupts this that the job goes on, and how to come back."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
+            raise
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from celery_docker import cli_job, cli_last, dryrun, errors, jobspec, lifecycle
+from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec, lifecycle
 from celery_docker.cli_call import Call
+from celery_docker.cli_types import PROGRAM
+
+_PAUSE_S = 0.2
 
 
 def submit(call: Call) -> int:
@@ -23,11 +28,63 @@ def submit(call: Call) -> int:
 
 
 def run(call: Call) -> int:
-    """Queue the job that was typed, show its output, and return the container's code."""
+    """Queue the job that was typed, show its output, and return the container's code. Ctrl-C cancels it."""
     spec, submission = _described(call)
     if call.has("--dry-run"):
         return _preview(call, spec, submission)
-    raise call.unfinished()
+    job_id = _queue(call, spec, submission)
+    try:
+        receipt = _followed(call, job_id)
+    except KeyboardInterrupt:
+        receipt = _cancelled(call, job_id)
+    if call.wants_json:
+        call.screen.json(receipt)
+    problem = exitcodes.explain(receipt)
+    if problem:
+        call.screen.note(f"{PROGRAM}: {problem}")
+    return exitcodes.exit_status(receipt)
+
+
+def _followed(call: Call, job_id: str) -> Mapping[str, Any]:
+    """Show a job's output and return its receipt. A Redis that goes away in the meantime is waited for."""
+    told = False
+    while True:
+        try:
+            receipt = _receipt(call, job_id)
+        except errors.StoreAway as exc:
+            if not told:
+                call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
+            told = True
+        else:
+            if receipt is not None:
+                if not call.wants_json:
+                    call.screen.raw(str(receipt.get("output") or "").encode(errors="replace"))
+                return receipt
+        time.sleep(_PAUSE_S)
+
+
+def _receipt(call: Call, job_id: str) -> Mapping[str, Any] | None:
+    """Return the receipt of a job, None before its end. Raises `NoSuchJob` where Redis has lost it."""
+    from celery_docker import store
+
+    with call.link() as link:
+        record = store.Store(link).record(job_id)
+    if not record:
+        raise errors.NoSuchJob(f"Redis does not know job {job_id} any more")
+    receipt: Mapping[str, Any] | None = json.loads(record["receipt"]) if "receipt" in record else None
+    return receipt
+
+
+def _cancelled(call: Call, job_id: str) -> Mapping[str, Any]:
+    """Cancel a job and wait for its end; who interrupts that leaves it to end by itself."""
+    call.screen.note(f"\n{PROGRAM}: cancelling {job_id}; Ctrl-C again leaves at once")
+    try:
+        with call.client() as client:
+            client.cancel(job_id, reason=f"cancelled by {cli_job.login()} with Ctrl-C")
+        return _followed(call, job_id)
+    except KeyboardInterrupt:
+        call.screen.note(f"\nsee what becomes of it with: {PROGRAM} status {job_id}")
+        raise
 
 
 def _described(call: Call) -> tuple[jobspec.JobSpec, jobspec.Submission]:

@@ -7,11 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec, lifecycle
+from celery_docker import cli_job, cli_last, commands_jobs, dryrun, errors, exitcodes, jobspec, lifecycle
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
-
-_PAUSE_S = 0.2
 
 
 def submit(call: Call) -> int:
@@ -47,31 +45,22 @@ def run(call: Call) -> int:
 
 def _followed(call: Call, job_id: str) -> Mapping[str, Any]:
     """Show a job's output and return its receipt. A Redis that goes away in the meantime is waited for."""
-    told = False
-    while True:
-        try:
-            receipt = _receipt(call, job_id)
-        except errors.StoreAway as exc:
-            if not told:
-                call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
-            told = True
-        else:
-            if receipt is not None:
-                if not call.wants_json:
-                    call.screen.raw(str(receipt.get("output") or "").encode(errors="replace"))
-                return receipt
-        time.sleep(_PAUSE_S)
-
-
-def _receipt(call: Call, job_id: str) -> Mapping[str, Any] | None:
-    """Return the receipt of a job, None before its end. Raises `NoSuchJob` where Redis has lost it."""
     from celery_docker import store
 
     with call.link() as link:
-        record = store.Store(link).record(job_id)
-    if not record:
-        raise errors.NoSuchJob(f"Redis does not know job {job_id} any more")
-    receipt: Mapping[str, Any] | None = json.loads(record["receipt"]) if "receipt" in record else None
+        records, told = store.Store(link), False
+        while True:
+            try:
+                receipt = commands_jobs.receipt_of(records, job_id)
+            except errors.StoreAway as exc:
+                if not told:
+                    call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
+                receipt, told = None, True
+            if receipt is not None:
+                break
+            time.sleep(commands_jobs.PAUSE_S)
+    if not call.wants_json:
+        call.screen.raw(str(receipt.get("output") or "").encode(errors="replace"))
     return receipt
 
 

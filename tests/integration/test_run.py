@@ -1,4 +1,4 @@
-"""`celery-docker run` with a real worker: exit statuses, interruptions, and a Redis that goes away."""
+"""`celery-docker run` and `wait` with a real worker: exit statuses and interruptions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def started(worker: Worker, home: Path, *line: str) -> subprocess.Popen[str]:
     """Start the command as a terminal would: by itself, so that a signal reaches it alone."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
     environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
-    command = [sys.executable, "-m", "celery_docker.cli", "run", *line]
+    command = [sys.executable, "-m", "celery_docker.cli", *line]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
@@ -67,7 +68,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     ids=["success", "its own code", "no such command", "timeout", "refused", "killed"],
 )
 def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str, str]) -> None:
-    status, out, err = ended(started(worker, tmp_path, *line))
+    status, out, err = ended(started(worker, tmp_path, "run", *line))
     assert status == expected[0], err
     assert out.startswith(expected[1])
     assert err.startswith(expected[2])
@@ -75,14 +76,14 @@ def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected
 
 
 def test_the_receipt_as_json(worker: Worker, tmp_path: Path) -> None:
-    status, out, _ = ended(started(worker, tmp_path, "--json", "busybox", "sh", "-c", "echo hello; exit 4"))
+    status, out, _ = ended(started(worker, tmp_path, "run", "--json", "busybox", "sh", "-c", "echo hello; exit 4"))
     receipt = json.loads(out)
     assert status == 4
     assert (receipt["state"], receipt["exit_code"], receipt["output"]) == ("failed", 4, "hello\n")
 
 
 def test_ctrl_c_cancels_the_job(worker: Worker, tmp_path: Path, folder: Path) -> None:
-    process = started(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", _FOR_EVER)
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", _FOR_EVER)
     eventually((folder / "on").exists, 30, "the job to run")
     process.send_signal(signal.SIGINT)
     status, _, err = ended(process)
@@ -94,7 +95,7 @@ def test_ctrl_c_cancels_the_job(worker: Worker, tmp_path: Path, folder: Path) ->
 def test_a_second_ctrl_c_leaves_at_once(worker: Worker, tmp_path: Path, folder: Path) -> None:
     """The job is cancelled all the same."""
     stubborn = f"trap '' TERM; {_FOR_EVER}"
-    process = started(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", stubborn)
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", stubborn)
     eventually((folder / "on").exists, 30, "the job to run")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -117,7 +118,7 @@ def test_a_hangup_leaves_the_job_alone(
     worker: Worker, tmp_path: Path, folder: Path, redis_server: services.RedisServer
 ) -> None:
     script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done; touch /output/done"
-    process = started(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", script)
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", script)
     eventually((folder / "on").exists, 30, "the job to run")
     process.send_signal(signal.SIGHUP)
     ended(process)
@@ -127,3 +128,50 @@ def test_a_hangup_leaves_the_job_alone(
         (folder / "go").touch()
         eventually(lambda: client.hget(keys.job(job_id), "state") == "succeeded", 30, "the job to succeed")
     assert (folder / "done").exists()
+
+
+def test_wait_exits_with_the_highest_code(worker: Worker, tmp_path: Path) -> None:
+    jobs = {code: _submitted(worker, tmp_path, "busybox", "sh", "-c", f"exit {code}") for code in (0, 3, 7)}
+    assert ended(started(worker, tmp_path, "wait", jobs[0])) == (0, "", "")
+    status, out, err = ended(started(worker, tmp_path, "wait", *jobs.values()))
+    assert (status, out) == (7, "")
+    assert err.splitlines() == [f"celery-docker: {jobs[code][:8]}: exit code {code}" for code in (3, 7)]
+    status, out, _ = ended(started(worker, tmp_path, "wait", "--json", "@last"))
+    assert (status, [receipt["exit_code"] for receipt in json.loads(out)]) == (7, [7])
+
+
+def test_wait_for_no_job(worker: Worker, tmp_path: Path) -> None:
+    status, out, err = ended(started(worker, tmp_path, "wait", "nonsense"))
+    assert (status, out) == (4, "")
+    assert err.startswith("celery-docker: nonsense: no job has this id")
+
+
+def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
+    job_id = _submitted(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", script)
+    status, _, err = ended(started(worker, tmp_path, "wait", "--timeout", "0", job_id))
+    assert status == 124
+    assert err == f"celery-docker: {job_id} has not ended after 0s; it goes on\n"
+    eventually((folder / "on").exists, 30, "the job to run")
+    waiting = started(worker, tmp_path, "wait", job_id)
+    eventually(lambda: _has_socket(waiting.pid), 30, "the connection to Redis")
+    waiting.send_signal(signal.SIGINT)
+    status, _, err = ended(waiting)
+    assert status == 130
+    assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker wait {job_id}"
+    (folder / "go").touch()
+    assert ended(started(worker, tmp_path, "wait", job_id))[0] == 0
+
+
+def _submitted(worker: Worker, home: Path, *line: str) -> str:
+    status, out, err = ended(started(worker, home, "submit", *line))
+    assert status == 0, err
+    return out.strip()
+
+
+def _has_socket(pid: int) -> bool:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            if str(file.readlink()).startswith("socket:"):
+                return True
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,3 +115,23 @@ def test_somebody_without_access_is_told_whom_to_ask() -> None:
     assert done.stderr.count("\n") == 1
     assert "ask the administrator" in done.stderr
     assert "~/.config/celery-docker/client.conf" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [("y", True), ("yes", True), ("n", False), ("", False)])
+def test_at_a_terminal_a_purge_asks(
+    celery_docker: Commands, redis_server: services.RedisServer, answer: str, cancelled: bool
+) -> None:
+    job_id = celery_docker("submit", "busybox").stdout.strip()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "celery_docker.cli", "queue", "purge"]
+    process = subprocess.Popen(command, env=celery_docker.environ, stdin=theirs, stderr=theirs, stdout=theirs)
+    os.close(theirs)
+    asked = b""
+    while b"[y/N]" not in asked:
+        asked += os.read(ours, 1024)
+    os.write(ours, f"{answer}\n".encode())
+    assert process.wait(30) == 0
+    os.close(ours)
+    assert b"Cancel all 1 jobs that wait in queue 'celery'?" in asked
+    with redis_server.client() as client:
+        assert client.hexists(keys.job(job_id), "cancelled_at") is cancelled

@@ -32,13 +32,13 @@ class Caller:
 
     def absolute(self, path: str) -> str:
         """Return a path as seen from the caller's folder. An empty one stays, to be refused."""
-        if not path or path.startswith("/"):
+        if not path or path.startswith(("/", "{")):  # what a batch puts into braces is absolute already
             return path
         if self.folder is None:
             raise errors.SpecError(f"{path!r}: the current folder is gone; give an absolute path")
         joined = os.path.join(self.folder, path)
-        # What ".." leads to is known only where symlinks are followed.
-        return joined if ".." in path.split("/") else os.path.normpath(joined)
+        # What ".." leads to is known only where symlinks are followed, and {//} only for each job of a batch.
+        return joined if ".." in path.split("/") or "{" in path else os.path.normpath(joined)
 
 
 def of_process(environ: Mapping[str, str]) -> Caller:
@@ -64,8 +64,22 @@ def document(words: cli_parse.Words, caller: Caller, queue: str) -> dict[str, An
 
     Raises `SpecError` for a flag or a file that cannot be read as what it should be.
     """
+    return _over_file(words, jobspec.from_flags(_typed(words, caller)), caller, queue)
+
+
+def template(words: cli_parse.Words, caller: Caller, queue: str) -> dict[str, Any]:
+    """Return the same for a batch: what has braces in it is checked when something stands in their place."""
+    said = _typed(words, caller)
+    open_ones = {key: value for key, value in said.items() if key.startswith("-") and "{" in str(value)}
+    closed = {key: value for key, value in said.items() if key not in open_ones and key not in ("image", "command")}
+    names = {line.flag: line.name for line in jobspec.DOCUMENT}
+    words_of_it = {name: said[name] for name in ("image", "command") if said.get(name) is not None}
+    typed = {**jobspec.from_flags(closed), **words_of_it, **{names[key]: value for key, value in open_ones.items()}}
+    return _over_file(words, typed, caller, queue)
+
+
+def _over_file(words: cli_parse.Words, typed: Mapping[str, Any], caller: Caller, queue: str) -> dict[str, Any]:
     base = _from_file(words.flags["--file"]) if "--file" in words.flags else {}
-    typed = jobspec.from_flags(_typed(words, caller))
     both = {**base, **typed, **_merged_tables(base, typed)}
     return {"user": caller.user, "queue": queue, **{name: value for name, value in both.items() if value is not None}}
 
@@ -123,7 +137,7 @@ def _with_callers(assignments: Sequence[str], environ: Mapping[str, str]) -> lis
 def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Let a flag replace one name of a table and leave the others; what is no table is left for the parser."""
     return {
-        name: {**_table(base[name]), **typed[name]}
+        name: {**_table(base[name]), **_table(typed[name])}
         for name in ("env", "labels")
         if name in base and name in typed and isinstance(base[name], Mapping | list)
     }

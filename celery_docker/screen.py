@@ -54,6 +54,10 @@ class Screen:
         """Write a value as JSON: in one line for programs, indented for people."""
         self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT if self.is_terminal else None))
 
+    def line_of_json(self, value: Any) -> None:
+        """Write one of many values as a line of JSON."""
+        self.data(json.dumps(value, ensure_ascii=False))
+
     def table(self, columns: Sequence[tables.Column], rows: Iterable[Sequence[str]], *, whole: bool = False) -> None:
         """Write a table, cut to the terminal's width unless `whole`."""
         for line in tables.render(columns, rows, None if whole else self.width, colour=self.colour):

@@ -242,3 +242,13 @@ def test_the_version_is_that_of_the_package(
     monkeypatch.setattr("importlib.metadata.version", {"celery-docker": VERSION}.__getitem__)
     assert cli.main(["--version"], {}) == 0
     assert capsys.readouterr().out == f"celery-docker {VERSION}\n"
+
+
+def test_a_batch_is_shown_without_being_queued(
+    queue: Queue, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["batch", "--dry-run", "--array", "1-3%2", "busybox", "echo", "{}"], environ) == 0
+    said = capsys.readouterr()
+    assert [json.loads(line)["command"] for line in said.out.splitlines()] == [["echo", n] for n in "123"]
+    assert said.err == "3 jobs, 2 at once; none was queued\n"
+    assert queue.urls == []

@@ -75,6 +75,7 @@ SHELL = {
     "tasks_cli",
     "cli",
     "cli_call",
+    "cli_batch",
     "cli_config",
     "cli_job",
     "cli_last",

@@ -13,8 +13,8 @@ DEB := $(BUILD)/celery-docker_$(VERSION)_$(shell dpkg --print-architecture).deb
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-setuptools \
 	python3-venv python3-wheel
-TEST_PACKAGES := busybox-static dbus docker.io gcc iproute2 iptables libc6-dev mmdebstrap openssl procps redis-server \
-	rsync slirp4netns systemd-container
+TEST_PACKAGES := busybox-static dbus docker.io fish gcc iproute2 iptables libc6-dev mandoc mmdebstrap openssl procps \
+	redis-server rsync slirp4netns systemd-container zsh
 # Everything that goes into the package: a change of any of it means another build.
 SOURCES := $(shell find LICENSE README.md setup.cfg pyproject.toml requirements.txt celery_docker debian docs etc \
 	systemd -type f -not -name '*.pyc')
@@ -24,7 +24,7 @@ DEPENDENCIES := /usr/bin/python3 -c 'import configparser, sys; c = configparser.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compile --quiet --no-config --universal \
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
-REQUIRE := CELERY_DOCKER_TEST_REQUIRE=redis,docker,machine
+REQUIRE := CELERY_DOCKER_TEST_REQUIRE=redis,docker,machine,shells,man
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

@@ -248,7 +248,7 @@ class Client:
     @cached_property
     def url(self) -> str:
         """The address of Redis in use."""
-        return self._given_url if self._given_url is not None else clientfiles.broker_url(os.environ)
+        return self._given_url if self._given_url is not None else clientfiles.read(os.environ, {}).broker_url
 
     @cached_property
     def store(self) -> Store:

@@ -24,6 +24,10 @@ class SpecError(CeleryDockerError):
     """the job's arguments are not usable; names the field, the value and what is allowed"""
 
 
+class UsageError(CeleryDockerError):
+    """the command line is not usable; names the word and what is allowed"""
+
+
 class BatchError(SpecError):
     """some jobs of a batch are not usable; names the first ten of their problems, with line and column
 

@@ -10,13 +10,18 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from celery_docker import tables
+from celery_docker import errors, tables
 from celery_docker.lifecycle import State
 
+USAGE = 2
+NO_SUCH_JOB = 4
 TIMED_OUT = 124
 NOT_RUN = 125
 KILLED = 128 + signal.SIGKILL
 CANCELLED = 128 + signal.SIGTERM
+# What a shell says of a program that the terminal has interrupted, or whose reader has gone.
+INTERRUPTED = 128 + signal.SIGINT
+READER_GONE = 128 + signal.SIGPIPE
 _CANNOT_START = (126, 127)
 
 _BY_STATE = {
@@ -49,6 +54,13 @@ def _own_code(receipt: Mapping[str, Any]) -> int:
     return 128 + number if isinstance(number, int) and 1 <= number < signal.SIGRTMIN else NOT_RUN
 
 
+def of_error(exc: errors.CeleryDockerError) -> int:
+    """Return what to exit with where no job came of a command at all."""
+    if isinstance(exc, errors.NoSuchJob):
+        return NO_SUCH_JOB
+    return USAGE if isinstance(exc, errors.UsageError | errors.SpecError | errors.AmbiguousId) else NOT_RUN
+
+
 def highest(codes: Iterable[int]) -> int:
     """Return what to exit with for several jobs; 0 only if all of them came to 0."""
     return max(codes, default=0)
@@ -61,6 +73,15 @@ def explain(receipt: Mapping[str, Any]) -> str | None:
         return None
     said = tables.harmless(" ".join(_sentence(state, receipt.get("reason") or "").split()))
     return f"{said} (after {attempts} attempts)" if attempts > 1 else said
+
+
+def cancel_told(state: str) -> str:
+    """Return in words what a cancel came to, from the state that the job was in."""
+    if state == "unknown":
+        return "there is no record of this job; nothing will run under this id"
+    if State(state).is_final:
+        return f"has ended already: {state}"
+    return f"was {state}, is being cancelled"
 
 
 def _sentence(state: str, reason: str) -> str:

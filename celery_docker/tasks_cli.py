@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import pwd
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celery_docker import errors, jobspec, lifecycle, settings
+from celery_docker import cli_job, clientfiles, errors, exitcodes, jobspec, settings
 
 if TYPE_CHECKING:
     from celery_docker.client import Client
-
-DEFAULTS_FILE = "/etc/default/celery-worker"
 
 _EPILOG = """example:
   tasks.py --inputpath /data/in.txt --outputpath /data/out --out /data/job.log \\
@@ -27,21 +23,22 @@ _EPILOG = """example:
   tasks.py --cancel ID
 
 The paths are paths on the worker's host. The broker is CELERY_DOCKER_BROKER_URL from the environment,
-else from /etc/default/celery-worker.
+else from the files of celery-docker, the command with more to it: see celery-docker config.
 """
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Submit the job that the arguments describe; return the exit status."""
     words = _parse(sys.argv[1:] if argv is None else argv)
+    around = os.environ if environ is None else environ
     try:
-        chosen, hint = _settings(os.environ if environ is None else environ)
+        config = clientfiles.read(around, {})
         if words.verbose:
-            _show(chosen)
+            _show(clientfiles.worker_settings(around))
         if words.cancel is not None:
-            print(f"{words.cancel}: {_told(_cancel(chosen, words.cancel, hint))}", file=sys.stderr)
+            print(f"{words.cancel}: {exitcodes.cancel_told(_cancel(config, words.cancel))}", file=sys.stderr)
         else:
-            print(_submit(chosen, _spec(words), hint))
+            print(_submit(config, _spec(words)))
     except errors.SpecError as exc:
         return _complain(exc, 2)
     except errors.CeleryDockerError as exc:
@@ -92,46 +89,23 @@ def _spec(words: argparse.Namespace) -> jobspec.JobSpec:
     return jobspec.parse((), {name: value for name, value in given.items() if value is not None})
 
 
-def _settings(environ: Mapping[str, str]) -> tuple[settings.Settings, str]:
-    """Return the settings in use, and what to add to a complaint about the broker."""
-    try:
-        text = Path(DEFAULTS_FILE).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        text = ""
-    except OSError:
-        hint = f"; you may not read {DEFAULTS_FILE}: ask for membership in group celery, or set "
-        return settings.parse(environ), hint + settings.PREFIX + "BROKER_URL"
-    return settings.parse(
-        {**settings.read_assignments(text), **{name: value for name, value in environ.items() if value}}
-    ), ""
+def _submit(config: clientfiles.Config, spec: jobspec.JobSpec) -> str:
+    return _with_client(config, lambda client: client.submit(spec).id)
 
 
-def _submit(chosen: settings.Settings, spec: jobspec.JobSpec, hint: str) -> str:
-    return _with_client(chosen, hint, lambda client: str(client.submit(spec)))
+def _cancel(config: clientfiles.Config, job_id: str) -> str:
+    return _with_client(config, lambda client: client.cancel(job_id, reason=f"cancelled by {cli_job.login()}"))
 
 
-def _cancel(chosen: settings.Settings, job_id: str, hint: str) -> str:
-    user = pwd.getpwuid(os.getuid()).pw_name
-    return _with_client(chosen, hint, lambda client: client.cancel(job_id, reason=f"cancelled by {user}"))
-
-
-def _told(state: str) -> str:
-    if state == "unknown":
-        return "there is no record of this job; nothing will run under this id"
-    if lifecycle.State(state).is_final:
-        return f"has ended already: {state}"
-    return f"was {state}, is being cancelled"
-
-
-def _with_client(chosen: settings.Settings, hint: str, action: Callable[[Client], str]) -> str:
+def _with_client(config: clientfiles.Config, action: Callable[[Client], str]) -> str:
     # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
     from celery_docker import client
 
-    submitter = client.Client(chosen.broker_url)
+    submitter = client.Client(config.broker_url)
     try:
         return action(submitter)
     except (errors.StoreAway, errors.StoreRefused) as exc:
-        raise type(exc)(f"{exc}{hint}") from exc
+        raise config.with_remedy(exc) from exc
     finally:
         submitter.close()
 

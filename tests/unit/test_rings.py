@@ -37,6 +37,14 @@ CORE = {
     "tables",
     "progress",
     "clientconf",
+    "cli_types",
+    "cli_table",
+    "cli_help",
+    "completion",
+    "roff",
+    "manual",
+    "doctor",
+    "facts",
 }
 ADAPTERS = {
     "engine",
@@ -55,6 +63,9 @@ ADAPTERS = {
     "host",
     "hosts",
     "identity",
+    "queuelists",
+    "redisfacts",
+    "hostfacts",
 }
 SHELL = {
     "ports",
@@ -78,6 +89,21 @@ SHELL = {
     "worker",
     "client",
     "tasks_cli",
+    "cli",
+    "cli_call",
+    "cli_batch",
+    "cli_job",
+    "cli_last",
+    "cli_parse",
+    "screen",
+    "dryrun",
+    "commands_submit",
+    "commands_batch",
+    "commands_jobs",
+    "commands_hosts",
+    "commands_queue",
+    "commands_doctor",
+    "commands_config",
     "drain",
     "membership",
 }
@@ -91,6 +117,9 @@ PARTS = {
     "livelog": {"redislink"},
     "catalog": {"redislink"},
     "hosts": {"redislink"},
+    "queuelists": {"redislink"},
+    "redisfacts": {"redislink"},
+    "hostfacts": {"enginehttp"},
 }
 
 # Who may import which library that is not ours.
@@ -121,6 +150,7 @@ PURE: dict[str, set[str] | None] = {
     "re": None,
     "shlex": None,
     "signal": None,
+    "textwrap": None,
     "tomllib": None,
     "typing": None,
     "unicodedata": None,

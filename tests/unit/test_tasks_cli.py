@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pytest_mock import MockerFixture
 
-from celery_docker import client, errors, tasks_cli
+from celery_docker import client, clientconf, clientfiles, errors, tasks_cli
 from celery_docker.jobspec import JobSpec
 
 BROKER = "redis://:geheim@broker.example.org:6379/0"
@@ -28,11 +29,11 @@ class Submitted:
         self.urls.append(url)
         return self
 
-    def submit(self, spec: JobSpec) -> str:
+    def submit(self, spec: JobSpec) -> SimpleNamespace:
         if self.failure is not None:
             raise self.failure
         self.specs.append(spec)
-        return "0f3a"
+        return SimpleNamespace(id="0f3a")
 
     def close(self) -> None: ...
 
@@ -48,7 +49,8 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Submitted:
 def defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The file of /etc/default that is read; missing until a test writes it."""
     path = tmp_path / "celery-worker"
-    monkeypatch.setattr(tasks_cli, "DEFAULTS_FILE", str(path))
+    monkeypatch.setattr(clientfiles, "DEFAULTS_FILE", str(path))
+    monkeypatch.setattr(clientconf, "SYSTEM_FILE", str(tmp_path / "client.conf"))
     return path
 
 
@@ -165,12 +167,14 @@ def test_a_broker_that_does_not_take_the_job(
     assert tasks_cli.main(["busybox"], {}) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"tasks.py: {failure}\n"
+    assert said.err.startswith(f"tasks.py: {failure}")
+    assert len(said.err.splitlines()) == 1
 
 
 def test_a_bad_setting(queue: Submitted, capsys: pytest.CaptureFixture[str]) -> None:
     assert tasks_cli.main(["busybox"], {"CELERY_DOCKER_BROKER_URL": "reddis://x"}) == 1
-    assert capsys.readouterr().err.startswith("tasks.py: CELERY_DOCKER_BROKER_URL='reddis://x': must look like")
+    said = capsys.readouterr().err
+    assert said.startswith("tasks.py: environment: CELERY_DOCKER_BROKER_URL='reddis://x': must look like")
     assert queue.urls == []
 
 

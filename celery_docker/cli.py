@@ -1,0 +1,99 @@
+"""The command `celery-docker`: finds the command that was typed, calls it, and turns its end into an exit status.
+
+Imports nothing slow: help, completion and complaints are there before Redis could be imported. What a call needs is
+imported when it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, TextIO
+
+from celery_docker import cli_parse, cli_table, errors, exitcodes, screen
+from celery_docker.cli_types import PROGRAM, Flag
+
+if TYPE_CHECKING:
+    from celery_docker import cli_call
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Do what the arguments say; return the exit status."""
+    _prepare(sys.stdout, sys.stderr)
+    shown = screen.of_process(os.environ if environ is None else environ)
+    try:
+        status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
+        shown.out.flush()
+    except BrokenPipeError:
+        _forget_output()
+        return exitcodes.READER_GONE
+    except OSError as exc:
+        _forget_output()
+        shown.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
+        return exitcodes.NOT_RUN
+    return status
+
+
+def version() -> str:
+    """Return the version of the package, which is that of debian/changelog."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("celery-docker")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def _status(argv: Sequence[str], environ: Mapping[str, str], shown: screen.Screen) -> int:
+    try:
+        words = cli_parse.parse(argv)
+        if isinstance(words, Flag):
+            _about_program(words, shown)
+            return 0
+        if words.is_set(cli_table.HELP):
+            from celery_docker import cli_help
+
+            shown.data(cli_help.of(words.command))
+            return 0
+        from celery_docker import cli_call
+
+        return _function(words)(cli_call.Call(words, environ, shown))
+    except errors.CeleryDockerError as exc:
+        shown.note(f"{PROGRAM}: {exc}")
+        return exitcodes.of_error(exc)
+    except KeyboardInterrupt:
+        return exitcodes.INTERRUPTED
+
+
+def _about_program(asked: Flag, shown: screen.Screen) -> None:
+    if asked is cli_table.VERSION:
+        shown.data(f"{PROGRAM} {version()}")
+        return
+    from celery_docker import cli_help
+
+    shown.data(cli_help.overview())
+
+
+def _function(words: cli_parse.Words) -> Callable[[cli_call.Call], int]:
+    module = import_module(f"celery_docker.{words.command.module}")
+    found: Callable[[cli_call.Call], int] = getattr(module, words.command.name)
+    return found
+
+
+def _prepare(*streams: TextIO) -> None:
+    """Let a name that this terminal has no letters for be written all the same, and not end the command."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Keep Python from trying to write the rest at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

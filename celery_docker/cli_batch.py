@@ -1,0 +1,68 @@
+"""The batch that a command line describes: its rows from files, numbers or a manifest, and a job for each.
+
+Every job is checked here, before anything is submitted. Files are read, and nothing else is asked of anybody.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery_docker import batch, cli_job, cli_parse, errors, jobspec, rows
+
+_SOURCES = ("--each", "--each-from", "--array", "--manifest")
+_BOM = "\ufeff"
+_LINES_OF_JSON = (".jsonl", ".ndjson")
+
+
+def jobs(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> tuple[list[batch.Expanded], int | None]:
+    """Return a checked job for each row, and how many may run at once; None: as many as can.
+
+    Raises `UsageError` for flags that do not go together, `SpecError` with every line that is not right.
+    """
+    given = [key for key in _SOURCES if key in words.flags]
+    if len(given) != 1:
+        raise errors.UsageError(f"batch: give one of {', '.join(_SOURCES)}, not {' and '.join(given) or 'none'}")
+    found, limit = _rows(given[0], words.flags[given[0]], caller)
+    if not found:
+        raise errors.SpecError(f"{given[0]}: has no line, so there is nothing to run")
+    template = cli_job.template(words, caller, queue)
+    if found[0].source is rows.Source.PATHS:
+        template = batch.with_default_input(template)
+    expanded = batch.expand(template, found)
+    _check_options(expanded)
+    return expanded, words.flags.get("--limit", limit)
+
+
+def _rows(key: str, said: Any, caller: cli_job.Caller) -> tuple[Sequence[rows.Row], int | None]:
+    if key == "--each":
+        return rows.from_paths(caller.absolute(path) for pattern in said for path in _matching(pattern)), None
+    if key == "--array":
+        return rows.from_array(said)
+    text = cli_job.read(said)
+    if key == "--each-from":
+        return rows.from_path_list(_absolute_lines(text, caller)), None
+    is_json = said.endswith(_LINES_OF_JSON) or (said == cli_job.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))
+    return (rows.from_jsonl(text) if is_json else rows.from_csv(text)), None
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files that match, in the order of their names; `**` goes into folders."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise errors.SpecError(f"--each: no file matches {pattern!r}; quote it, so that the shell leaves it alone")
+    return found
+
+
+def _absolute_lines(text: str, caller: cli_job.Caller) -> str:
+    separator = "\0" if "\0" in text else "\n"
+    lines = text.removeprefix(_BOM).split(separator)
+    return separator.join(caller.absolute(line) if line.strip() else line for line in lines)
+
+
+def _check_options(expanded: Sequence[batch.Expanded]) -> None:
+    """Check what each job says about its submission; most say the same."""
+    known: dict[str, Mapping[str, Any]] = {repr(job.options): job.options for job in expanded}
+    for options in known.values():
+        jobspec.parse_document({"image": expanded[0].kwargs["image"], **options})

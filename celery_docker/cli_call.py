@@ -1,0 +1,100 @@
+"""One call of a command: what was typed, and what every command needs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from celery_docker import cli_last, cli_parse, cli_table, clientfiles, errors
+from celery_docker.cli_types import PROGRAM
+from celery_docker.screen import Screen
+
+if TYPE_CHECKING:
+    from celery_docker.client import Client
+    from celery_docker.redislink import Link
+
+_LAYER_FLAGS = ("--broker", "--queue")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with its words, the environment it was called in, and the screen to answer on."""
+
+    words: cli_parse.Words
+    environ: Mapping[str, str]
+    screen: Screen
+
+    @property
+    def wants_json(self) -> bool:
+        return self.words.is_set(cli_table.JSON)
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.words.is_set(cli_table.QUIET)
+
+    def has(self, key: str) -> bool:
+        """Return whether a flag was given."""
+        return key in self.words.flags
+
+    def text(self, key: str) -> str | None:
+        """Return the value of a flag, None where it was not given."""
+        value: str | None = self.words.flags.get(key)
+        return value
+
+    @cached_property
+    def config(self) -> clientfiles.Config:
+        given = {flag: self.words.flags[flag] for flag in _LAYER_FLAGS if flag in self.words.flags}
+        return clientfiles.read(self.environ, given)
+
+    @property
+    def named(self) -> list[str]:
+        """Return the operands of a command that takes jobs, with what @last stands for."""
+        return [cli_last.meant(self.environ, name) for name in self.words.operands]
+
+    def unfinished(self) -> errors.CeleryDockerError:
+        """Return the complaint of a command that has its words and no more yet."""
+        return errors.CeleryDockerError(f"{self.words.command.name}: is not there yet")
+
+    @contextmanager
+    def detaching(self, way_back: str) -> Iterator[None]:
+        """Tell somebody who interrupts this that the job goes on, and how to come back."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
+            raise
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Open a client; where Redis fails, the complaint says what to ask the administrator for."""
+        # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
+        from celery_docker import client
+
+        with self._explained():
+            opened = client.Client(self.config.broker_url)
+            try:
+                yield opened
+            finally:
+                opened.close()
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """Open a connection to Redis, with the same complaints."""
+        from celery_docker import redislink
+
+        with self._explained():
+            opened = redislink.connect(self.config.broker_url)
+            try:
+                yield opened
+            finally:
+                opened.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.StoreAway, errors.StoreRefused) as exc:
+            raise self.config.with_remedy(exc) from exc

@@ -1,0 +1,88 @@
+"""What `doctor` knows of Redis, of the hosts and of this one. Pure values; what could not be learnt is None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A host that takes jobs: how long ago it was heard, by how much its clock is ahead, and what it runs."""
+
+    host: str
+    heard_s: float
+    ahead_s: float | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Redis:
+    """What is known of Redis. `problem`: why it could not be asked. `is_open`: it answers without a password.
+
+    `bind` are the addresses that it listens on, `save` its rule for snapshots; `ahead_s`: this host's clock.
+    """
+
+    where: str
+    problem: str = ""
+    is_local: bool = True
+    is_open: bool | None = None
+    bind: str | None = None
+    is_protected: bool | None = None
+    has_log: bool | None = None
+    save: str | None = None
+    last_save_failed: bool | None = None
+    eviction: str | None = None
+    used_bytes: int | None = None
+    most_bytes: int | None = None
+    ahead_s: float | None = None
+    workers: tuple[Worker, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system that a folder is on."""
+
+    path: str
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Docker:
+    """What Docker says of itself. `problem`: why it could not be asked; `is_denied`: this user may not ask."""
+
+    where: str
+    problem: str = ""
+    is_denied: bool = False
+    version: str = ""
+    api: str = ""
+    has_live_restore: bool | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The worker's service as systemd sees it, and the last lines of its log."""
+
+    active: str
+    sub: str
+    is_enabled: bool
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Host:
+    """What is known of a host that runs jobs."""
+
+    unit: Unit
+    docker: Docker
+    disks: tuple[Disk, ...] = ()
+    is_in_docker_group: bool | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was gathered; no `host` where none of the jobs run on this one. `version`: that of this command."""
+
+    redis: Redis
+    host: Host | None = None
+    version: str = ""

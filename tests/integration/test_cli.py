@@ -1,0 +1,137 @@
+"""The command on a real Redis: what is submitted lies in its queue, and what is cancelled is marked."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_docker import keys
+from tests import services
+
+ROOT = Path(__file__).parents[2]
+
+
+class Commands:
+    """The command as a process, with a home of its own."""
+
+    def __init__(self, server: services.RedisServer, home: Path) -> None:
+        self.environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
+        self.environ["CELERY_DOCKER_BROKER_URL"] = server.url
+
+    def __call__(self, *line: str, status: int = 0, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery_docker.cli", *line],
+            env=self.environ,
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == status, done.stderr
+        return done
+
+
+@pytest.fixture
+def celery_docker(redis_server: services.RedisServer, tmp_path: Path) -> Iterator[Commands]:
+    yield Commands(redis_server, tmp_path)
+    with redis_server.client() as client:
+        client.flushall()
+
+
+def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+    job_id = celery_docker("submit", "busybox", "true").stdout.strip()
+    assert celery_docker("queue").stdout == "1\n"
+    done = celery_docker("cancel", "--reason", "wrong data", "@last")
+    assert (done.stdout, done.stderr) == ("", f"{job_id}: was queued, is being cancelled\n")
+    with redis_server.client(decode_responses=True) as client:
+        assert client.hget(keys.job(job_id), "cancel_reason") == "wrong data"
+    assert json.loads(celery_docker("cancel", "--json", job_id).stdout) == [{"id": job_id, "state": "queued"}]
+    assert celery_docker("cancel", "-q", job_id).stdout == f"{job_id}\n"
+
+
+def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+    """The others are cancelled all the same; for the one that is none, no record is made."""
+    job_id = celery_docker("submit", "busybox").stdout.strip()
+    done = celery_docker("cancel", "nonsense", job_id, status=4)
+    assert done.stderr.splitlines() == [
+        f"{job_id}: was queued, is being cancelled",
+        "celery-docker: nonsense: no job has this id; list the jobs with: celery-docker ps --all",
+    ]
+    with redis_server.client() as client:
+        assert not client.exists(keys.job("nonsense"))
+
+
+def test_a_document_from_a_pipe(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+    document = {"image": "busybox", "command": "echo 'a b'", "env": {"A": "1"}, "priority": 5}
+    job_id = celery_docker("submit", "-f", "-", "-e", "B=2", input=json.dumps(document)).stdout.strip()
+    with redis_server.client(decode_responses=True) as client:
+        spec = json.loads(client.hget(keys.job(job_id), "spec") or "")
+    assert spec["command"] == ["echo", "a b"]
+    assert spec["env"] == {"A": "1", "B": "2"}
+    assert spec["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert celery_docker("queue", "--json").stdout == '{"queue": "celery", "length": 1}\n'
+
+
+def test_purge_cancels_what_waits_in_one_queue_at_every_priority(
+    celery_docker: Commands, redis_server: services.RedisServer
+) -> None:
+    waiting = {celery_docker("submit", "--priority", p, "busybox").stdout.strip() for p in ("0", "3", "9")}
+    other = celery_docker("submit", "--queue", "other", "busybox").stdout.strip()
+    asked = celery_docker("queue", "purge", status=2, input="y\n")
+    assert asked.stderr.startswith("celery-docker: Cancel all 3 jobs that wait in queue 'celery'? There is no terminal")
+    done = celery_docker("queue", "purge", "--yes", "--json")
+    assert set(json.loads(done.stdout)["cancelled"]) == waiting
+    with redis_server.client(decode_responses=True) as client:
+        assert client.smembers(keys.CANCELLING) == waiting
+        assert not client.hexists(keys.job(other), "cancelled_at")
+
+
+def test_an_empty_queue_is_purged_without_a_question(celery_docker: Commands) -> None:
+    assert celery_docker("queue", "purge").stderr == "0 jobs of queue 'celery' are being cancelled\n"
+
+
+def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+    with redis_server.client() as client:
+        client.lpush("celery", "not a message", "[]")
+    assert celery_docker("queue").stdout == "2\n"
+    assert json.loads(celery_docker("queue", "purge", "-y", "--json").stdout)["cancelled"] == []
+
+
+def test_somebody_without_access_is_told_whom_to_ask() -> None:
+    with services.RedisServer({"requirepass": "secret"}) as server:
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        url = server.url.replace(":secret@", "")
+        command = [sys.executable, "-m", "celery_docker.cli", "submit", "--broker", url, "busybox"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 125
+    assert done.stderr.count("\n") == 1
+    assert "ask the administrator" in done.stderr
+    assert "~/.config/celery-docker/client.conf" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [("y", True), ("yes", True), ("n", False), ("", False)])
+def test_at_a_terminal_a_purge_asks(
+    celery_docker: Commands, redis_server: services.RedisServer, answer: str, cancelled: bool
+) -> None:
+    job_id = celery_docker("submit", "busybox").stdout.strip()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "celery_docker.cli", "queue", "purge"]
+    process = subprocess.Popen(command, env=celery_docker.environ, stdin=theirs, stderr=theirs, stdout=theirs)
+    os.close(theirs)
+    asked = b""
+    while b"[y/N]" not in asked:
+        asked += os.read(ours, 1024)
+    os.write(ours, f"{answer}\n".encode())
+    assert process.wait(30) == 0
+    os.close(ours)
+    assert b"Cancel all 1 jobs that wait in queue 'celery'?" in asked
+    with redis_server.client() as client:
+        assert client.hexists(keys.job(job_id), "cancelled_at") is cancelled

@@ -1,0 +1,188 @@
+"""Each bad day made for real, and what `celery-docker doctor` says about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_docker import doctor, facts, hostfacts, keys
+from tests import services
+from tests.conftest import require
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def redis_as() -> Iterator[list[services.RedisServer]]:
+    """Redis servers of a test's own, ended with it."""
+    require("redis", services.RedisServer.missing())
+    servers: list[services.RedisServer] = []
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+def started(servers: list[services.RedisServer], **options: str) -> services.RedisServer:
+    """Start a Redis with these lines in its redis.conf."""
+    server = services.RedisServer({name.replace("_", "-"): value for name, value in options.items()})
+    servers.append(server)
+    server.start()
+    return server
+
+
+def examined(url: str) -> tuple[int, dict[str, list[str]]]:
+    """Return the status of doctor, and its lines by what they are about."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "CELERY_DOCKER_BROKER_URL": url}
+    command = [sys.executable, "-m", "celery_docker.cli", "doctor"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        level, what, says = line.split(maxsplit=2)
+        found.setdefault(what.rstrip(":"), []).append(f"{level} {says}")
+    return done.returncode, found
+
+
+def beat(server: services.RedisServer, host: str, *, ago_s: float = 0, ahead_s: float = 0, version: str = "") -> None:
+    """Write the sign of life that a worker would have given."""
+    with server.client() as client:
+        seconds, micros = client.time()
+        heard_at = seconds + micros / 1e6 - ago_s
+        client.zadd(keys.HOSTS, {host: heard_at})
+        about = {"version": version, "clock": heard_at + ahead_s}
+        client.hset(f"{keys.PREFIX}host:{host}", "about", json.dumps(about))
+
+
+def test_redis_away() -> None:
+    status, said = examined(f"redis://127.0.0.1:{services.free_port()}/0")
+    assert status == 1
+    assert said["redis"][0].startswith("fail cannot reach Redis at redis://127.0.0.1:")
+    assert set(said) == {"redis"}
+
+
+def test_the_wrong_password(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as, requirepass="right")
+    status, said = examined(server.url.replace("right", "wrong"))
+    assert status == 1
+    assert said["redis"][0].startswith("fail Redis at redis://:***@127.0.0.1")
+    assert "wrong" not in str(said)
+
+
+def test_a_good_day(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as, requirepass="right", appendonly="yes", maxmemory="1gb")
+    beat(server, "a")
+    status, said = examined(server.url)
+    assert status == 0, said
+    assert said["password"] == ["ok Redis asks for one"]
+    assert said["persistence"] == ["ok Redis writes every change to its append-only file"]
+    assert said["eviction"] == ["ok Redis throws nothing away"]
+    assert said["memory"][0].startswith("ok Redis uses 0%")
+    assert said["workers"] == ["ok 1 alive: a"]
+    assert said["clock"] == ["ok all clocks agree to 5 s"]
+
+
+def test_a_public_address_without_a_password(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as, bind="*", protected_mode="no")
+    status, said = examined(server.url)
+    assert status == 1
+    assert "asks for no password: whoever can connect is root on the workers" in said["password"][0]
+    with server.client() as client:
+        client.config_set("protected-mode", "yes")
+    assert examined(server.url)[1]["password"] == ["ok Redis asks for none, and others cannot reach it"]
+
+
+def test_no_persistence_and_an_eviction_policy(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as, maxmemory="100mb", maxmemory_policy="allkeys-lru")
+    status, said = examined(server.url)
+    assert status == 1
+    assert said["persistence"] == ["fail a restart of Redis loses every job → set appendonly yes in redis.conf"]
+    assert said["eviction"][0].startswith("fail with maxmemory-policy allkeys-lru Redis throws jobs away")
+    with server.client() as client:
+        client.config_set("save", "3600 1")
+    assert examined(server.url)[1]["persistence"][0].startswith("warn a power cut loses")
+
+
+def test_redis_near_its_limit(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as)
+    with server.client() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
+    found = examined(server.url)[1]["memory"][0]
+    assert found.startswith("warn Redis uses ")
+    assert found.endswith("→ raise maxmemory in redis.conf, or keep results for less long")
+
+
+def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as)
+    assert examined(server.url)[1]["workers"][0].startswith("fail none is alive → systemctl start celery-worker")
+    beat(server, "a", ago_s=120)
+    found = examined(server.url)[1]["workers"]
+    assert found[0].startswith("fail none is alive")
+    assert found[1].startswith("warn a was last heard 2m ago")
+    beat(server, "b", ahead_s=60, version="0.0.1")
+    said = examined(server.url)[1]
+    assert said["workers"][0] == "ok 1 alive: b"
+    assert said["clock"] == [
+        "warn b is 1m ahead of Redis' host → let both keep the time with systemd-timesyncd or chrony"
+    ]
+    assert "others are not: b 0.0.1" in said["version"][0]
+
+
+def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[services.RedisServer]) -> None:
+    """What this user may not see is left out, and is no failure of doctor's."""
+    server = started(redis_as, requirepass="right")
+    with server.client() as client:
+        client.execute_command("ACL SETUSER me on >mine ~* +ping +time +select")
+    status, said = examined(server.url.replace(":right@", "me:mine@"))
+    assert status == 0
+    assert set(said) == {"redis", "password", "clock"}
+
+
+def test_for_programs(redis_as: list[services.RedisServer]) -> None:
+    server = started(redis_as)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "celery_docker.cli", "doctor", "--json", "--broker", server.url]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert {"level", "what", "says", "remedy", "details"} == set(found[0])
+    assert [one["what"] for one in found][:2] == ["redis", "password"]
+
+
+def test_docker(own_dockerd: services.Dockerd) -> None:
+    found = hostfacts.docker(own_dockerd.url)
+    unit = facts.Unit("active", "running", True)
+    (line,) = doctor.docker(facts.Host(unit, found))
+    assert line.level is doctor.Level.OK
+    (line,) = doctor.live_restore(facts.Host(unit, found))
+    assert line.level is doctor.Level.WARN
+    own_dockerd.end()
+    found = hostfacts.docker(own_dockerd.url)
+    (line,) = doctor.docker(facts.Host(unit, found))
+    assert line.lines()[0].startswith(f"fail  docker: does not answer at {own_dockerd.url}: ")
+
+
+def test_a_nearly_full_disk(tmp_path: Path) -> None:
+    """A file system of its own, with less left than Docker needs for an image."""
+    require("docker", "" if os.geteuid() == 0 else "a mount needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)], check=True, timeout=10)
+    try:
+        found = hostfacts.disks((str(tmp_path), "/no/such/folder"))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
+    (finding,) = doctor.disks(facts.Host(facts.Unit("active", "running", True), facts.Docker("d"), found))
+    assert finding.lines() == [
+        f"fail  disk: {tmp_path} has 64 MiB left of 64 MiB → make room; docker system prune removes unused images"
+    ]
+
+
+def test_groups() -> None:
+    assert hostfacts.is_in_group("root", "root") is True
+    assert hostfacts.is_in_group("nobody", "root") is False
+    assert hostfacts.is_in_group("nobody", "no-such-group") is False
+    assert hostfacts.is_in_group("no-such-user", "root") is None

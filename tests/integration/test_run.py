@@ -1,0 +1,177 @@
+"""`celery-docker run` and `wait` with a real worker: exit statuses and interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from celery_docker import keys
+from tests import services
+from tests.integration.worker import ROOT, Worker
+from tests.waiting import eventually
+
+_FOR_EVER = "touch /output/on; while :; do sleep 0.1; done"
+
+
+@pytest.fixture(scope="module")
+def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+    with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0") as running:
+        yield running
+    dockerd.remove_containers()
+    with redis_server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that the job may write to."""
+    made = tmp_path / "out"
+    made.mkdir()
+    return made
+
+
+def started(worker: Worker, home: Path, *line: str) -> subprocess.Popen[str]:
+    """Start the command as a terminal would: by itself, so that a signal reaches it alone."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
+    command = [sys.executable, "-m", "celery_docker.cli", *line]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["busybox", "echo", "hello"], (0, "hello\n", "")),
+        (["busybox", "sh", "-c", "echo no; exit 3"], (3, "no\n", "celery-docker: exit code 3\n")),
+        (
+            ["busybox", "no-such-command"],
+            (127, "[FATAL tini", "celery-docker: exit code 127, the command was not found"),
+        ),
+        (["--timeout", "1", "busybox", "sleep", "60"], (124, "", "celery-docker: timed out")),
+        (["-i", "/no/such/file", "busybox", "true"], (125, "", "celery-docker: rejected: inputpath: ")),
+        (["busybox", "sh", "-c", "kill -9 $$"], (137, "", "celery-docker: ")),
+    ],
+    ids=["success", "its own code", "no such command", "timeout", "refused", "killed"],
+)
+def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str, str]) -> None:
+    status, out, err = ended(started(worker, tmp_path, "run", *line))
+    assert status == expected[0], err
+    assert out.startswith(expected[1])
+    assert err.startswith(expected[2])
+    assert len(err.splitlines()) == (0 if status == 0 else 1)
+
+
+def test_the_receipt_as_json(worker: Worker, tmp_path: Path) -> None:
+    status, out, _ = ended(started(worker, tmp_path, "run", "--json", "busybox", "sh", "-c", "echo hello; exit 4"))
+    receipt = json.loads(out)
+    assert status == 4
+    assert (receipt["state"], receipt["exit_code"], receipt["output"]) == ("failed", 4, "hello\n")
+
+
+def test_ctrl_c_cancels_the_job(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", _FOR_EVER)
+    eventually((folder / "on").exists, 30, "the job to run")
+    process.send_signal(signal.SIGINT)
+    status, _, err = ended(process)
+    assert status == 143
+    assert "cancelling" in err
+    assert "with Ctrl-C" in err.splitlines()[-1]
+
+
+def test_a_second_ctrl_c_leaves_at_once(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    """The job is cancelled all the same."""
+    stubborn = f"trap '' TERM; {_FOR_EVER}"
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", stubborn)
+    eventually((folder / "on").exists, 30, "the job to run")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert "cancelling" in process.stderr.readline() + process.stderr.readline()
+    eventually(lambda: _is_marked(worker), 30, "the mark")
+    process.send_signal(signal.SIGINT)
+    status, _, err = ended(process)
+    assert status == 130
+    assert "celery-docker status" in err
+
+
+def _is_marked(worker: Worker) -> bool:
+    import redis
+
+    with redis.Redis.from_url(worker.environ["CELERY_DOCKER_BROKER_URL"]) as client:
+        return bool(client.scard(keys.CANCELLING))
+
+
+def test_a_hangup_leaves_the_job_alone(
+    worker: Worker, tmp_path: Path, folder: Path, redis_server: services.RedisServer
+) -> None:
+    script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done; touch /output/done"
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", script)
+    eventually((folder / "on").exists, 30, "the job to run")
+    process.send_signal(signal.SIGHUP)
+    ended(process)
+    job_id = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
+    with redis_server.client(decode_responses=True) as client:
+        assert not client.hexists(keys.job(job_id), "cancelled_at")
+        (folder / "go").touch()
+        eventually(lambda: client.hget(keys.job(job_id), "state") == "succeeded", 30, "the job to succeed")
+    assert (folder / "done").exists()
+
+
+def test_wait_exits_with_the_highest_code(worker: Worker, tmp_path: Path) -> None:
+    jobs = {code: _submitted(worker, tmp_path, "busybox", "sh", "-c", f"exit {code}") for code in (0, 3, 7)}
+    assert ended(started(worker, tmp_path, "wait", jobs[0])) == (0, "", "")
+    status, out, err = ended(started(worker, tmp_path, "wait", *jobs.values()))
+    assert (status, out) == (7, "")
+    assert err.splitlines() == [f"celery-docker: {jobs[code][:8]}: exit code {code}" for code in (3, 7)]
+    status, out, _ = ended(started(worker, tmp_path, "wait", "--json", "@last"))
+    assert (status, [receipt["exit_code"] for receipt in json.loads(out)]) == (7, [7])
+
+
+def test_wait_for_no_job(worker: Worker, tmp_path: Path) -> None:
+    status, out, err = ended(started(worker, tmp_path, "wait", "nonsense"))
+    assert (status, out) == (4, "")
+    assert err.startswith("celery-docker: nonsense: no job has this id")
+
+
+def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
+    job_id = _submitted(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", script)
+    status, _, err = ended(started(worker, tmp_path, "wait", "--timeout", "0", job_id))
+    assert status == 124
+    assert err == f"celery-docker: {job_id} has not ended after 0s; it goes on\n"
+    eventually((folder / "on").exists, 30, "the job to run")
+    waiting = started(worker, tmp_path, "wait", job_id)
+    eventually(lambda: _has_socket(waiting.pid), 30, "the connection to Redis")
+    waiting.send_signal(signal.SIGINT)
+    status, _, err = ended(waiting)
+    assert status == 130
+    assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker wait {job_id}"
+    (folder / "go").touch()
+    assert ended(started(worker, tmp_path, "wait", job_id))[0] == 0
+
+
+def _submitted(worker: Worker, home: Path, *line: str) -> str:
+    status, out, err = ended(started(worker, home, "submit", *line))
+    assert status == 0, err
+    return out.strip()
+
+
+def _has_socket(pid: int) -> bool:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            if str(file.readlink()).startswith("socket:"):
+                return True
+    return False

@@ -1,0 +1,131 @@
+"""The command celery-docker as the package installs it: for an ordinary user, and for the administrator at night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from debian.version import VERSION
+from tests.waiting import eventually
+
+from .installed import SETTINGS, Installed
+
+FILES = (
+    "/etc/celery-docker/client.conf",
+    "/usr/bin/celery-docker",
+    "/usr/share/bash-completion/completions/celery-docker",
+    "/usr/share/fish/vendor_completions.d/celery-docker.fish",
+    "/usr/share/man/man1/celery-docker.1.gz",
+    "/usr/share/man/man5/celery-worker.default.5.gz",
+    "/usr/share/man/man8/celery-worker.8.gz",
+    "/usr/share/zsh/vendor-completions/_celery-docker",
+)
+
+
+@pytest.fixture(scope="module")
+def alice(installed: Installed) -> str:
+    """A user who is in no group that matters, with a home."""
+    installed.wait_until_ready()
+    installed.debian.run("useradd", "--create-home", "alice")
+    return "alice"
+
+
+@pytest.fixture
+def mended(installed: Installed) -> Iterator[Installed]:
+    """A machine that a test may break; afterwards everything runs again."""
+    yield installed
+    installed.debian.run("gpasswd", "--add", "celery", "docker")
+    installed.debian.run("systemctl", "start", "docker")
+    installed.configure()
+    installed.wait_until_ready()
+
+
+def examined(installed: Installed) -> dict[str, str]:
+    """Return what doctor says, by what it is about."""
+    said = installed.debian.run("celery-docker", "doctor", check=False).stdout
+    found: dict[str, str] = {}
+    what = ""
+    for line in said.splitlines():
+        if line.startswith("      | "):
+            found[what] += "\n" + line.removeprefix("      | ")
+        else:
+            level, what, says = line.split(maxsplit=2)
+            what = what.rstrip(":")
+            found[what] = f"{level} {says}"
+    return found
+
+
+def test_everything_is_in_its_place(installed: Installed) -> None:
+    assert installed.debian.run("celery-docker", "--version").stdout == f"celery-docker {VERSION}\n"
+    listed = installed.debian.run("dpkg", "-L", "celery-docker").stdout.splitlines()
+    assert [path for path in FILES if path not in listed] == []
+    conffiles = installed.debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "celery-docker").stdout
+    assert "/etc/celery-docker/client.conf" in conffiles
+    assert installed.debian.run("stat", "-c", "%a", "/etc/celery-docker/client.conf").stdout == "644\n"
+
+
+def test_a_member_of_no_group_submits_and_owns_the_output(installed: Installed, alice: str) -> None:
+    debian = installed.debian
+    debian.run("install", "-d", "-o", alice, "/srv/alice")
+    script = "cd /srv/alice && mkdir -p out && echo hello >in && exec celery-docker submit -i in -o out "
+    line = script + "busybox sh -c 'cp /input /output/copy'"
+    job_id = debian.run("sh", "-c", line, user=alice).stdout.strip()
+    assert installed.result(job_id)[0] == "SUCCESS"
+    assert debian.read("/srv/alice/out/copy") == "hello\n"
+    assert debian.run("stat", "-c", "%U", "/srv/alice/out/copy").stdout == "alice\n"
+    said = debian.run("celery-docker", "config", user=alice)
+    assert "redis://127.0.0.1:6379/0" in said.stdout
+    assert said.stderr == f"you may not read {SETTINGS}; it might say something else\n"
+
+
+def test_the_environment_of_the_caller_does_not_reach_the_interpreter(installed: Installed, alice: str) -> None:
+    """Somebody's PYTHONPATH must not bring other modules in."""
+    debian = installed.debian
+    debian.shell("mkdir -p /srv/bad && echo 'raise SystemExit(9)' >/srv/bad/argparse.py")
+    assert debian.run("sh", "-c", "cd /srv/bad && PYTHONPATH=/srv/bad celery-docker --version", user=alice).stdout
+
+
+def test_doctor_on_a_good_day(installed: Installed) -> None:
+    installed.wait_until_ready()
+    said = examined(installed)
+    assert said["redis"].startswith("ok answers at 127.0.0.1:6379")
+    assert said["password"].startswith("ok ")
+    assert said["celery-worker"] == "ok is active"
+    assert said["docker"].startswith("ok ")
+    assert said["live-restore"].startswith("warn a restart of Docker ends the running jobs")
+    assert "group" not in said
+
+
+def test_doctor_shows_the_last_lines_of_a_worker_that_failed(mended: Installed) -> None:
+    mended.debian.shell(f"echo CELERY_DOCKER_CONCURRENCY=many >{SETTINGS}")
+    mended.debian.run("systemctl", "restart", "celery-worker", check=False)
+    eventually(lambda: mended.show("ActiveState") == "failed", 30, "the worker to fail")
+    said = examined(mended)["celery-worker"]
+    assert said.startswith("fail has failed → mend what its last lines say, then systemctl restart celery-worker\n")
+    assert "CELERY_DOCKER_CONCURRENCY='many': must be a whole number" in said
+
+
+def test_doctor_on_a_worker_that_was_stopped(mended: Installed) -> None:
+    mended.debian.run("systemctl", "stop", "celery-worker")
+    assert examined(mended)["celery-worker"] == "warn is stopped on this host → systemctl start celery-worker"
+
+
+def test_doctor_without_docker_and_without_the_group(mended: Installed) -> None:
+    mended.debian.run("gpasswd", "--delete", "celery", "docker")
+    mended.debian.run("systemctl", "stop", "docker.socket", "docker.service")
+    said = examined(mended)
+    assert said["docker"].startswith("fail does not answer at unix:///var/run/docker.sock: ")
+    assert said["docker"].endswith("→ systemctl start docker; if that fails: journalctl -u docker")
+    assert said["group"].startswith("fail user celery, the worker's, is not in group docker → adduser celery docker")
+
+
+def test_doctor_for_somebody_who_only_submits(mended: Installed, alice: str) -> None:
+    """Nothing of this host where no worker runs; Docker is not theirs to ask."""
+    said = mended.debian.run("celery-docker", "doctor", user=alice, check=False).stdout
+    assert "warn  docker: you may not ask Docker" in said
+    mended.debian.run("systemctl", "disable", "--now", "celery-worker")
+    try:
+        assert set(examined(mended)) <= {"redis", "password", "persistence", "eviction", "workers", "clock", "version"}
+    finally:
+        mended.debian.run("systemctl", "enable", "celery-worker")

@@ -68,7 +68,9 @@ class Link:
         where = settings.masked(self.url)
         try:
             yield
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as exc:
+        except redis.exceptions.NoPermissionError as exc:
+            raise errors.StoreRefused(f"Redis at {where} refuses: {exc}; it lacks a right, see README") from exc
+        except redis.AuthenticationError as exc:
             raise errors.StoreRefused(
                 f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
             ) from exc

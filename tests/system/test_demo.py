@@ -26,11 +26,11 @@ def checkout(tmp_path: Path) -> Path:
     return archive
 
 
-@pytest.fixture
-def bare() -> Iterator[machine.Machine]:
+@pytest.fixture(params=["bookworm", "trixie"])
+def bare(request: pytest.FixtureRequest) -> Iterator[machine.Machine]:
     """A minimal Debian: no Docker, no Redis, no venv, no make, but a way to Debian's archive and PyPI."""
     require("machine", machine.missing())
-    with machine.Machine.boot("bare", machine.bare_image(), nat=True) as booted:
+    with machine.Machine.boot("bare", machine.bare_image(request.param), nat=True) as booted:
         yield booted
     assert machine.leftovers() == []
 

@@ -71,7 +71,7 @@ def test_kill_of_the_worker_under_systemd(host: Booted, conclude: Conclude) -> N
     """systemd starts it again in two seconds, and it takes over what ran on."""
     times = 5 if FULL else 1
     with host.ledger() as ledger:
-        ledger.submit(40 if FULL else 4, 1, 5 if FULL else 4)
+        ledger.submit(60 if FULL else 4, 1, 5 if FULL else 4)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)

@@ -315,6 +315,11 @@ class Ledger:
         self.close()
 
 
+def in_words(times: int) -> str:
+    """Return how often a fault was made, for the name of its row."""
+    return "once" if times == 1 else f"{times} times"
+
+
 def table(rows: Sequence[Row]) -> list[str]:
     """Return the rows as lines of a table in Markdown."""
     cells = [HEADINGS, tuple("---" for _ in HEADINGS), *(row.cells() for row in rows)]

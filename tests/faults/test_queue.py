@@ -10,29 +10,31 @@ from celery_docker.client import Client
 from tests import services
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.ledger import FULL
-from tests.faults.single_host import Conclude, ledger_and_worker
+from tests.faults.single_host import Conclude, ledger_and_worker, only_in_full
 from tests.waiting import eventually
 
 
-@pytest.mark.parametrize("kind", KINDS if FULL else KINDS[-1:])
+@only_in_full
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_message_delivered_three_times(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, kind: str
 ) -> None:
     """To one worker, concurrently: two on one host would share the host's name."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
         worker.kill()
-        ledger.submit(30 if FULL else 4)
+        ledger.submit(30)
         make_three_of_each(own_redis, ledger.random, kind)
         worker.start()
         ledger.recover()
         conclude(ledger.settle(f"each message three times, {kind}"))
 
 
+@only_in_full
 def test_cancel_in_random_states(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """Two of three jobs, by our client and by `revoke`: none goes on running, each ends as REVOKED or SUCCESS."""
-    jobs = 30 if FULL else 9
+    jobs = 30
     with ledger_and_worker(own_redis, dockerd) as (ledger, _), closing(Client(own_redis.url)) as client:
         ledger.submit(jobs, 0, 2)
         unwanted = ledger.random.sample(ledger.entries, jobs * 2 // 3)

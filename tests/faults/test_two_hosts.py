@@ -17,7 +17,7 @@ from celery_docker.client import Client
 from tests import services
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.counting import FINAL
-from tests.faults.ledger import FULL, SEED, Entry, Ledger
+from tests.faults.ledger import FULL, SEED, Entry, Ledger, in_words
 from tests.faults.single_host import Conclude
 from tests.integration.registry import Registry
 from tests.integration.several import Cable, host, told
@@ -81,7 +81,7 @@ def test_a_host_loses_power(
                 own_dockerd.start()
                 one.start()
                 ledger.dockers = [own_dockerd, dockerd]
-        conclude(ledger.settle(f"one of two hosts loses power, {_times(times)}", due=SILENT, unseen=SILENT))
+        conclude(ledger.settle(f"one of two hosts loses power, {in_words(times)}", due=SILENT, unseen=SILENT))
         reasons = [attempt["reason"] for entry in ledger.entries for attempt in ledger.receipt(entry)["attempts"]]
         assert any("host one@here was silent for" in (reason or "") for reason in reasons)
 
@@ -221,7 +221,3 @@ def _jobs_in(dockerd: services.Dockerd, ledger: Ledger) -> list[Entry]:
 
 def _goes_on(ledger: Ledger, entry: Entry) -> bool:
     return entry.lines().count("start") > 1 or ledger.status(entry) in FINAL
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

@@ -113,6 +113,7 @@ class Attempts:
             self.engine.remove(found.container_id)
             return self._begin(job, spec, announcer)
         log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
+        job.docker_life = self.patience.until_answered(self.engine.life)
         job.attempt.container_id = found.container_id
         if job.order is not None:
             self.stop(job)
@@ -187,6 +188,7 @@ class Attempts:
                 self.engine.attach(container_id) as stream,
             ):
                 self._announce(job, container_id, announcer)
+                job.docker_life = self.engine.life()
                 with job.lock:
                     _heed(job)
                     self._start_once(container_id)
@@ -278,8 +280,9 @@ class Attempts:
         job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
         if ended.exit_code in lifecycle.RESTART_EXITS:
-            # A Docker that goes down stops its containers first, and answers about them to the last.
-            watched = watched and self.engine.is_up()
+            # A Docker that goes down stops its containers first, and answers about them to the last; the one that
+            # follows it may answer by now.
+            watched = watched and self.engine.is_up(job.docker_life)
         outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self._limit(job), watched=watched)
         order = job.order if job.stopped else _unfinished(job, outcome)
         return outcome if order is None else replace(outcome, cause=order.cause, reason=order.reason)

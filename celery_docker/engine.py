@@ -39,6 +39,7 @@ class DockerEngine:
         self._base_url = base_url
         self._call_timeout_s = call_timeout_s
         self._http = enginehttp.Http(base_url.removeprefix("unix://"), keep=connections)
+        self._lifeline = enginehttp.Lifeline(base_url.removeprefix("unix://"), "/_ping")
         self._api: str | None = None
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
 
@@ -61,13 +62,18 @@ class DockerEngine:
         if not answer.ok:
             raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
 
-    def is_up(self) -> bool:
-        """Return whether Docker takes new connections."""
+    def life(self) -> int:
+        """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
+        with self._reaching(_PING_S):
+            return self._lifeline.number(timeout_s=_PING_S)
+
+    def is_up(self, life: int) -> bool:
+        """Return whether the Docker process of that number takes new connections; the next one may do so already."""
         try:
             self.ping()
+            return self.life() == life
         except errors.HostError:
             return False
-        return True
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
@@ -206,6 +212,7 @@ class DockerEngine:
     def close(self) -> None:
         """Close the idle connections; the engine makes new ones when it is used again."""
         self._http.close()
+        self._lifeline.close()
 
     def _stop_once(self, container_id: str, signal: str | None, grace_s: int) -> None:
         path = f"/containers/{container_id}"

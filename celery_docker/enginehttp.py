@@ -15,6 +15,7 @@ import select
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 
@@ -90,6 +91,11 @@ class Http:
         """Return an answer as soon as it begins."""
         return Opened(*self._send(method, path, None, timeout_s, headers or {}))
 
+    @property
+    def is_connected(self) -> bool:
+        """True if an idle connection is still open at the other end too."""
+        return any(one.sock is not None and not _is_readable(one.sock) for one in tuple(self._idle))
+
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
@@ -129,6 +135,31 @@ class Http:
             connection.close()
         else:
             self._idle.append(connection)
+
+
+class Lifeline:
+    """Tells one server process from the next at the same path: holds a connection, which ends with its process.
+
+    A new connection cannot tell them: where systemd holds the socket, it waits for the next process.
+    """
+
+    def __init__(self, path: str, question: str) -> None:
+        self._http = Http(path, keep=1)
+        self._question = question
+        self._number = 0
+        self._lock = Lock()
+
+    def number(self, *, timeout_s: float) -> int:
+        """Return the number of the process that answers, which is another for each."""
+        with self._lock:
+            if not self._http.is_connected:
+                self._http.call("GET", self._question, timeout_s=timeout_s)
+                self._number += 1
+            return self._number
+
+    def close(self) -> None:
+        """Let go; whoever answers next has another number."""
+        self._http.close()
 
 
 def _is_readable(sock: socket.socket) -> bool:

@@ -45,6 +45,8 @@ class Job:
     recent: Recent = field(init=False)
     spec: jobspec.JobSpec | None = None
     order: Order | None = None
+    # The Docker process that the container was started or found under.
+    docker_life: int = 0
     # True once the order found a container that ran: its end is our doing.
     stopped: bool = False
     # On the monotonic clock, so that nobody who sets the other one ends a job.

@@ -10,6 +10,7 @@ record decides.
 from __future__ import annotations
 
 import logging
+import uuid
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -18,6 +19,7 @@ from kombu.transport import redis, virtual
 from kombu.utils.json import loads
 
 from celery_docker import keys, redislink
+from celery_docker.message import redelivery
 from celery_docker.store import Taken
 
 log = logging.getLogger(__name__)
@@ -152,8 +154,9 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
 
 
 def _envelope(text: bytes) -> dict[str, Any] | None:
+    """Return a message under a tag of its own: copies bear the same, and each has to be acknowledged by itself."""
     try:
         envelope: dict[str, Any] = loads(text)
-        return envelope if "delivery_tag" in envelope["properties"] else None
+        return redelivery(envelope, str(uuid.uuid4())) if "delivery_tag" in envelope["properties"] else None
     except (ValueError, TypeError, KeyError):
         return None

@@ -90,6 +90,8 @@ class FakeEngine:
         self._count = 0
         self._broken = False
         self.going_down = False
+        # Raised by each process of Docker that follows another.
+        self.lives = 1
 
     def check(self) -> str:
         self._called("check")
@@ -100,9 +102,13 @@ class FakeEngine:
         if self.going_down:
             raise errors.EngineAway("cannot reach Docker: connection refused; start docker.service")
 
-    def is_up(self) -> bool:
+    def life(self) -> int:
+        self._called("life")
+        return self.lives
+
+    def is_up(self, life: int) -> bool:
         self._called("is_up")
-        return not self.going_down
+        return not self.going_down and life == self.lives
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")

@@ -200,6 +200,19 @@ class Dockerd(_Service, DockerSocket):
         eventually(lambda: not self._helpers("containerd"), _STOP_S, "the end of containerd")
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
+    def lose_power(self) -> None:
+        """Kill the server, its helpers and all containers at once; only what is on its disk is there at a `start`."""
+        process, self.process = self.process, None
+        assert process is not None
+        for pid in (process.pid, *self._leftovers()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(_STOP_S)
+        eventually(lambda: not self._leftovers(), _STOP_S, "the end of dockerd's helpers and containers")
+        self._unmount()
+        shutil.rmtree(self.folder / "exec")
+        (self.folder / "pid").unlink()
+
     def import_busybox(self, tag: str = BUSYBOX) -> None:
         """Make an image of Debian's static busybox, with no command of its own."""
         name, _, version = tag.rpartition(":")
@@ -218,8 +231,7 @@ class Dockerd(_Service, DockerSocket):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         eventually(lambda: not self._leftovers(), _STOP_S, "the end of dockerd's helpers")
-        for mount in self._mounts():
-            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        self._unmount()
         subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
         for folder in self._cgroups():
             _remove_cgroup(folder)
@@ -266,6 +278,10 @@ class Dockerd(_Service, DockerSocket):
                 if str(self.folder) in line and line.split("\0")[0].rpartition("/")[2] in programs:
                     pids.append(int(process.name))
         return pids
+
+    def _unmount(self) -> None:
+        for mount in self._mounts():
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
 
     def _mounts(self) -> list[str]:
         lines = Path("/proc/self/mounts").read_text().splitlines()

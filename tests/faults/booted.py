@@ -71,6 +71,16 @@ class Booted:
         self.debian.start()
         self._is_back()
 
+    def restart_redis(self) -> None:
+        """Restart it as an administrator would; it reads its append-only file before it answers."""
+        self.debian.run("systemctl", "restart", "redis-server")
+        eventually(lambda: _answers(self.port), 30, "Redis to answer")
+
+    def restart_docker(self) -> None:
+        """The same; systemd would not start it for the third time within a minute."""
+        self.debian.run("systemctl", "reset-failed", "docker")
+        self.debian.run("systemctl", "restart", "docker")
+
     def new_worker(self, *command: str, timeout_s: float = 60) -> float:
         """Run what brings another worker process, and wait until that is ready; return the seconds of the command."""
         before = self.installed.show("MainPID")

@@ -36,11 +36,16 @@ class Count:
     orphans: tuple[str, ...]
 
 
-def count(jobs: Sequence[Seen], containers: Iterable[str], due: Sequence[str] = ()) -> Count:
-    """Count once every job should have ended; `due`: words of the reasons for which an attempt has to be repeated."""
+def count(
+    jobs: Sequence[Seen], containers: Iterable[str], due: Sequence[str] = (), unseen: Sequence[str] = ()
+) -> Count:
+    """Count once every job should have ended; `due`: words of the reasons for which an attempt has to be repeated.
+
+    `unseen`: words of those among them after which nobody could know that the attempt had written its `end`.
+    """
     return Count(
         lost=tuple(job.job_id for job in jobs if _is_lost(job)),
-        doubled=tuple(job.job_id for job in jobs if _is_doubled(job, due)),
+        doubled=tuple(job.job_id for job in jobs if _is_doubled(job, due, unseen)),
         orphans=tuple(sorted(containers)),
     )
 
@@ -51,7 +56,11 @@ def _is_lost(job: Seen) -> bool:
     return job.status not in FINAL or (job.ends and job.lines[-1:] != ("end",))
 
 
-def _is_doubled(job: Seen, due: Sequence[str]) -> bool:
+def _is_doubled(job: Seen, due: Sequence[str], unseen: Sequence[str]) -> bool:
+    return job.lines.count("start") > 1 + _earlier(job, due) or job.lines.count("end") > 1 + _earlier(job, unseen)
+
+
+def _earlier(job: Seen, reasons: Sequence[str]) -> int:
+    """Return how many attempts before the last one ended for one of these reasons."""
     earlier = job.receipt.get("attempts", [])[:-1]
-    again = sum(any(reason in (attempt["reason"] or "") for reason in due) for attempt in earlier)
-    return job.lines.count("start") > 1 + again or job.lines.count("end") > 1
+    return sum(any(words in (attempt["reason"] or "") for words in reasons) for attempt in earlier)

@@ -10,7 +10,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,16 +139,30 @@ class Ledger:
         for _ in range(number):
             self.add(f"sleep {self.random.uniform(least_s, most_s):.2f}", queue, **options)
 
-    def add(self, body: str, queue: str = "celery", *, ends: bool = True, **options: Any) -> Entry:
-        """Queue one job that runs `body`, in which $F is its own file; `ends` False: it is not to end well."""
+    def add(
+        self,
+        body: str,
+        queue: str = "celery",
+        *,
+        image: str = "busybox",
+        ends: bool = True,
+        countdown_s: float | None = None,
+        **options: Any,
+    ) -> Entry:
+        """Queue one job that runs `body`, in which $F is its own file; `ends` False: it is not to end well.
+
+        One with a countdown comes from the plain client, since ours has none.
+        """
         name = uuid.uuid4().hex
         command = ("sh", "-c", f"F=/output/{name}; echo start >>$F; {body}; echo end >>$F")
-        if len(self.entries) % 2:
-            spec = JobSpec("busybox", command, outputpath=self.output, **options)
+        if len(self.entries) % 2 and countdown_s is None:
+            spec = JobSpec(image, command, outputpath=self.output, **options)
             job_id = self._client.submit(spec, queue=queue).id
         else:
             kwargs = {"command": command, "outputpath": self.output, **options}
-            job_id = self.plain.send_task("tasks.run_docker", args=["busybox"], kwargs=kwargs, queue=queue).id
+            job_id = self.plain.send_task(
+                "tasks.run_docker", args=[image], kwargs=kwargs, queue=queue, countdown=countdown_s
+            ).id
         entry = Entry(job_id, self.seen / name, ends)
         self.entries.append(entry)
         return entry
@@ -204,15 +218,19 @@ class Ledger:
 
     def recover(self) -> None:
         """Wait until one more job has started and one more result is stored, or nothing is left; count the time."""
-        began = time.monotonic()
         ended, started = self.ended(), self.started()
 
         def goes_on() -> bool:
             now = self.ended()
             return now == len(self.entries) or (now > ended and self.started() > min(started, len(self.entries) - 1))
 
+        self.recover_to(goes_on)
+
+    def recover_to(self, is_well: Callable[[], bool]) -> None:
+        """Wait until a row's own condition holds; count the time."""
+        began = time.monotonic()
         with suppress(AssertionError):
-            eventually(goes_on, SETTLE_S, "another start and result")
+            eventually(is_well, SETTLE_S, "recovery")
         self._recovered_s.append(time.monotonic() - began)
 
     def left(self) -> Left:
@@ -242,11 +260,13 @@ class Ledger:
             return True
         return any(entry.job_id == job_id and self.status(entry) in FINAL for entry in self.entries)
 
-    def settle(self, fault: str, due: Sequence[str] = (), within_s: float = SETTLE_S) -> Row:
-        """Wait for the end of everything and return the row; `due`: reasons for which a job has to run again."""
+    def settle(
+        self, fault: str, due: Sequence[str] = (), unseen: Sequence[str] = (), within_s: float = SETTLE_S
+    ) -> Row:
+        """Wait for the end of everything and return the row; `due` and `unseen` are those of `count`."""
         with suppress(AssertionError):
             eventually(self._is_over, within_s, "the end of all jobs")
-        found = count([self._seen(entry) for entry in self.entries], self._containers(), due)
+        found = count([self._seen(entry) for entry in self.entries], self._containers(), due, unseen)
         findings = [self._finding("lost", job_id) for job_id in found.lost]
         findings += [self._finding("doubled", job_id) for job_id in found.doubled]
         findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in found.orphans]
@@ -294,6 +314,11 @@ class Ledger:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def in_words(times: int) -> str:
+    """Return how often a fault was made, for the name of its row."""
+    return "once" if times == 1 else f"{times} times"
 
 
 def table(rows: Sequence[Row]) -> list[str]:

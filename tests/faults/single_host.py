@@ -16,8 +16,8 @@ from tests.integration.worker import Worker
 DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
 STOPPED = ("was stopped",)
 Conclude = Callable[[Row], None]
-# The short form has these rows in the booted machine only, where systemd gives the orders.
-only_in_full = pytest.mark.skipif(not FULL, reason="short form: the row of test_booted.py is enough")
+# In short, rows of the booted machine, where systemd gives the orders, or of two hosts stand for these.
+only_in_full = pytest.mark.skipif(not FULL, reason="short form: a row of test_booted.py or test_two_hosts.py is enough")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import pytest
 
 from tests import services
 from tests.conftest import require
-from tests.faults.ledger import FULL
-from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
+from tests.faults.ledger import FULL, in_words
+from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker, only_in_full
 
 
 @pytest.fixture
@@ -22,11 +22,12 @@ def live_dockerd() -> Iterator[services.Dockerd]:
     assert server.leftovers() == []
 
 
+@only_in_full
 def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """Docker takes the containers along: they run again, and nothing else does."""
-    times = 3 if FULL else 1
+    times = 3
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
-        ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
+        ledger.submit(40, 0, 4, retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
@@ -47,7 +48,7 @@ def test_restart_of_docker_with_live_restore(
             ledger.pause(0, 1)
             live_dockerd.restart()
             ledger.recover()
-        conclude(ledger.settle(f"dockerd restart with live-restore, {times} times"))
+        conclude(ledger.settle(f"dockerd restart with live-restore, {in_words(times)}"))
 
 
 def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:

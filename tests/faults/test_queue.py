@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from contextlib import closing
 
 import pytest
 
 from celery_docker.client import Client
 from tests import services
+from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.ledger import FULL
-from tests.faults.single_host import Conclude, ledger_and_worker
+from tests.faults.single_host import Conclude, ledger_and_worker, only_in_full
 from tests.waiting import eventually
 
 
-@pytest.mark.parametrize("tags", ["same tag", "own tags"] if FULL else ["one of each kind"])
+@only_in_full
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_message_delivered_three_times(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, tags: str
+    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, kind: str
 ) -> None:
     """To one worker, concurrently: two on one host would share the host's name."""
-    with ledger_and_worker(own_redis, dockerd) as (ledger, worker), own_redis.client(decode_responses=True) as client:
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
         worker.kill()
-        ledger.submit(30 if FULL else 4)
-        waiting = client.lrange("celery", 0, -1)
-        copies = [_copy(text, number, tags) for text in waiting for number in range(2)]
-        copies = ledger.random.sample(copies, len(copies))
-        client.lpush("celery", *copies[::2])
-        client.rpush("celery", *copies[1::2])
+        ledger.submit(30)
+        make_three_of_each(own_redis, ledger.random, kind)
         worker.start()
         ledger.recover()
-        conclude(ledger.settle(f"each message three times, {tags}"))
+        conclude(ledger.settle(f"each message three times, {kind}"))
 
 
-def _copy(text: str, number: int, tags: str) -> str:
-    envelope = json.loads(text)
-    if tags == "own tags" or (tags == "one of each kind" and number):
-        envelope["properties"]["delivery_tag"] = str(uuid.uuid4())
-    return json.dumps(envelope)
-
-
+@only_in_full
 def test_cancel_in_random_states(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """Two of three jobs, by our client and by `revoke`: none goes on running, each ends as REVOKED or SUCCESS."""
-    jobs = 30 if FULL else 9
+    jobs = 30
     with ledger_and_worker(own_redis, dockerd) as (ledger, _), closing(Client(own_redis.url)) as client:
         ledger.submit(jobs, 0, 2)
         unwanted = ledger.random.sample(ledger.entries, jobs * 2 // 3)

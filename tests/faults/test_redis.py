@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from tests import services
 from tests.faults.ledger import FULL
-from tests.faults.single_host import Conclude, ledger_and_worker
+from tests.faults.single_host import Conclude, ledger_and_worker, only_in_full
 
 
+@only_in_full
 def test_restart_of_redis(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """With its append-only file, as Debian's administrators are told to have it."""
-    times = 3 if FULL else 2
+    times = 3
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
-        ledger.submit(60 if FULL else 8)
+        ledger.submit(60)
         for _ in range(times):
             ledger.pause(0.5, 2.0)
             own_redis.restart()
@@ -64,7 +65,7 @@ def test_redis_is_gone_while_jobs_end(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """Every container that ran ends meanwhile; its end is told when Redis is back."""
-    seconds = 120 if FULL else 15
+    seconds = 120 if FULL else 6
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
         ledger.submit(30 if FULL else 6, 1, 3 if FULL else 2)
         ledger.under_load(4)

@@ -15,7 +15,7 @@ def test_kill_of_the_worker_at_random_moments(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """SIGKILL, started again at once: containers run on, each is taken over by the next process."""
-    kills, jobs, most_s = (20, 200, 5.0) if FULL else (3, 12, 2.0)
+    kills, jobs, most_s = (20, 200, 5.0) if FULL else (2, 8, 2.0)
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
         with ledger.stream(jobs, most_s, kills * (3.0 if FULL else 2.0)):
             for _ in range(kills):

@@ -327,13 +327,16 @@ class TestConnections:
         """The ping says why, and the next one says that it is back; an engine that was in use makes no difference."""
         engine = DockerEngine(own_dockerd.url, connections=4)
         engine.check()
+        life = engine.life()
+        assert engine.is_up(life)
         own_dockerd.end()
         with pytest.raises(errors.EngineAway, match=r"start docker\.service"):
             engine.ping()
-        assert not engine.is_up()
+        assert not engine.is_up(life)
         own_dockerd.start()
         engine.ping()
-        assert engine.is_up()
+        assert not engine.is_up(life), "another process answers"
+        assert engine.is_up(engine.life())
 
     def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import select
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -21,12 +20,10 @@ from celery_docker import hosts, keys, message, redislink, store
 from celery_docker.lifecycle import State
 from tests import services
 from tests.conftest import require
-from tests.integration.worker import Worker
+from tests.integration.several import JUDGED_S, Cable, host, told
 from tests.waiting import eventually
 
 RESULT_S = 60
-# LOST_AFTER, one sign of life more, and the judge's own full period.
-JUDGED_S = 60
 # Says that it has begun, and goes on until its test says so.
 JOB = "echo begun >> /output/runs; until [ -e /output/go ]; do sleep 0.05; done; echo done"
 
@@ -46,12 +43,6 @@ def broker(redis_server: services.RedisServer) -> Iterator[services.RedisServer]
         client.flushall()
 
 
-def host(url: str, dockerd: services.Dockerd, name: str, **variables: str) -> Worker:
-    """Return the worker of a host with that name, which counts as lost after ten seconds."""
-    chosen = {"CELERY_DOCKER_LOST_AFTER": "10", "CELERY_DOCKER_RETRY_DELAY": "0", **variables}
-    return Worker(url, dockerd, CELERY_DOCKER_OPTS=f"-n {name}", **chosen)
-
-
 def send(server: services.RedisServer, folder: Path, command: str = JOB) -> AsyncResult:
     app = Celery(broker=server.url, backend=server.url, set_as_current=False)
     kwargs = {"image": "busybox", "command": ["sh", "-c", command], "outputpath": str(folder)}
@@ -68,76 +59,8 @@ def receipt_of(result: AsyncResult) -> dict[str, Any]:
     return receipt
 
 
-@contextmanager
-def states_seen(server: services.RedisServer, job_id: str) -> Iterator[list[str]]:
-    """Collect every state that Celery's clients are told about a job."""
-    seen: list[str] = []
-    stopped = Event()
-    with server.client() as client, client.pubsub(ignore_subscribe_messages=True) as subscription:
-        subscription.subscribe(f"celery-task-meta-{job_id}")
-
-        def listen() -> None:
-            while not stopped.is_set():
-                told = subscription.get_message(timeout=0.2)
-                if told is not None:
-                    seen.append(json.loads(told["data"])["status"])
-
-        listener = Thread(target=listen, daemon=True)
-        listener.start()
-        try:
-            yield seen
-        finally:
-            stopped.set()
-            listener.join()
-
-
-class Cable:
-    """A way to a Redis that can be cut: what is sent then goes nowhere, and no answer comes."""
-
-    def __init__(self, server: services.RedisServer) -> None:
-        self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._whole = Event()
-        self._whole.set()
-        self._ends: list[socket.socket] = []
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        self._whole.clear()
-
-    def mend(self) -> None:
-        """Let new connections through; the old ones are dead by now."""
-        self._hang_up()
-        self._whole.set()
-
-    def close(self) -> None:
-        self._listener.close()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                Thread(target=self._carry, args=(near,), daemon=True).start()
-
-    def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self._server.port)) as far, suppress(OSError):
-            self._ends += [near, far]
-            other = {near: far, far: near}
-            while True:
-                for ready in select.select([near, far], [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    if self._whole.is_set():
-                        other[ready].sendall(data)
+def states(metas: list[dict[str, Any]]) -> list[str]:
+    return [meta["status"] for meta in metas]
 
 
 def test_the_jobs_of_a_host_without_power_run_on_another(
@@ -146,7 +69,7 @@ def test_the_jobs_of_a_host_without_power_run_on_another(
     with host(broker.url, own_dockerd, "one@here") as one:
         result = send(broker, folder)
         eventually(lambda: runs(folder) == 1, 30, "the first run")
-        with states_seen(broker, result.id) as seen, host(broker.url, dockerd, "two@here") as two:
+        with told(broker) as metas, host(broker.url, dockerd, "two@here") as two:
             one.kill()
             own_dockerd.stop()
             eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {two.log}")
@@ -160,8 +83,8 @@ def test_the_jobs_of_a_host_without_power_run_on_another(
             assert "host one@here was silent for " in two.log
             assert ": 1 job queued again" in two.log
             eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
-        assert seen.count("SUCCESS") == 1
-        assert set(seen) == {"STARTED", "SUCCESS"}
+        assert states(metas[result.id]).count("SUCCESS") == 1
+        assert set(states(metas[result.id])) == {"STARTED", "SUCCESS"}
         assert runs(folder) == 2
 
 
@@ -174,7 +97,7 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
         with host(cable.url, own_dockerd, "one@here") as one:
             result = send(broker, folder)
             eventually(lambda: runs(folder) == 1, 30, "the first run")
-            with states_seen(broker, result.id) as seen, host(broker.url, dockerd, "two@here") as two:
+            with told(broker) as metas, host(broker.url, dockerd, "two@here") as two:
                 cable.cut()
                 eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {two.log}")
                 name = f"run-{result.id}"
@@ -190,8 +113,8 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
                 # The first host is a host like any other again.
                 with redis_hosts(broker) as known:
                     eventually(lambda: {one.host: one.lost for one in known.known()} == LIVING, 20, "both hosts")
-            assert seen.count("SUCCESS") == 1
-            assert set(seen) == {"STARTED", "SUCCESS"}
+            assert states(metas[result.id]).count("SUCCESS") == 1
+            assert set(states(metas[result.id])) == {"STARTED", "SUCCESS"}
             assert runs(folder) == 2
     finally:
         cable.close()
@@ -236,10 +159,10 @@ def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
         envelope = message.task_message("j1", kwargs, queue="celery", tag="t1", origin="1@here")
         known.beat("one@here", machine="m1", about={})
         store.Store(known.link).claim("j1", host="one@here", queue="celery", envelope=envelope)
-        with states_seen(broker, "j1") as seen:
+        with told(broker) as metas:
             result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
             error = result.get(timeout=JUDGED_S, propagate=False)
-        assert seen == ["FAILURE"]
+        assert states(metas["j1"]) == ["FAILURE"]
         assert str(error).startswith("lost: its host one@here was silent for ")
         assert "and the job says requeue=false" in str(error)
         attempts = result.backend.get_task_meta("j1")["receipt"]["attempts"]

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.counting import Count, Seen, count
 
 RAN = ("start", "end")
+UNSEEN = "Docker or the host went down under it (exit code 255)"
 DUE = ("was stopped", "went down under it")
 
 
@@ -35,11 +36,18 @@ DOUBLED = {
     "a second run for a reason that is not due": seen("start", *RAN, reasons=("exit code 137",)),
     "three runs, one of them due": seen("start", "start", *RAN, reasons=("the worker was stopped",)),
     "a due second run of a job that had ended": seen(*RAN, *RAN, reasons=("the worker was stopped",)),
+    "a due second run of a job that had ended, by another exit code": seen(
+        *RAN, *RAN, reasons=("Docker or the host went down under it (exit code 137)",)
+    ),
+    "one end that nobody saw, and three": seen(*RAN, *RAN, "end", reasons=(UNSEEN,)),
+    "one end that nobody saw, and three runs": seen("start", *RAN, *RAN, reasons=(UNSEEN,)),
     "cancelled and run twice": seen("start", "start", status="REVOKED"),
 }
 WELL = {
     "ran once": seen(*RAN),
     "run again for a due reason": seen("start", *RAN, reasons=("Docker or the host went down under it",)),
+    "run again after an end that nobody saw": seen(*RAN, *RAN, reasons=(UNSEEN,)),
+    "two runs at once, one of them out of sight": seen("start", "start", "end", "end", reasons=(UNSEEN,)),
     "an attempt that never started": seen(*RAN, reasons=("the worker was stopped",)),
     "cancelled before its run": seen(status="REVOKED"),
     "cancelled in its run": seen("start", status="REVOKED"),
@@ -55,12 +63,16 @@ def test_a_lost_job_is_counted(job: Seen) -> None:
 
 @pytest.mark.parametrize("job", DOUBLED.values(), ids=DOUBLED)
 def test_a_doubled_run_is_counted(job: Seen) -> None:
-    assert count([seen(*RAN), job], [], DUE) == Count(lost=(), doubled=("j",), orphans=())
+    assert count([seen(*RAN), job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=("j",), orphans=())
 
 
 @pytest.mark.parametrize("job", WELL.values(), ids=WELL)
 def test_a_job_that_kept_the_promise_is_not_counted(job: Seen) -> None:
-    assert count([job], [], DUE) == Count(lost=(), doubled=(), orphans=())
+    assert count([job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=(), orphans=())
+
+
+def test_a_second_end_counts_unless_the_row_says_that_nobody_could_see_the_first() -> None:
+    assert count([seen(*RAN, *RAN, reasons=(UNSEEN,))], [], DUE).doubled == ("j",)
 
 
 def test_an_orphan_is_counted() -> None:

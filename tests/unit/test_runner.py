@@ -464,6 +464,20 @@ def test_a_container_that_docker_takes_along_is_no_failure_of_the_job(tmp_path: 
     assert "went down under it" in end.sentence
 
 
+def test_a_container_that_docker_took_along_before_it_was_started_again_is_no_failure_of_the_job(
+    tmp_path: Path,
+) -> None:
+    """Where systemd holds Docker's socket, nobody is refused in between: the next Docker answers as if nothing was."""
+    bench = make_bench(tmp_path, Script(exit_code=143, until_released=True))
+    slot = Background(lambda: bench.run(retries=0))
+    eventually(lambda: "start" in bench.engine.calls and _status(bench) is Status.RUNNING)
+    bench.engine.lives += 1
+    bench.engine.release(f"run-{JOB}")
+    end = slot.answer()
+    assert isinstance(end, LetGo)
+    assert "went down under it" in end.sentence
+
+
 def test_a_container_is_removed_even_if_docker_is_away_at_first(bench: Bench) -> None:
     """Nobody would ever look for it again: its job is over."""
     bench.engine.failures["remove"] = [errors.EngineAway()]

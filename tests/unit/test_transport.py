@@ -1,0 +1,31 @@
+"""kombu's side of a message that was taken from Redis, as far as it can be seen without one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pytest_mock import MockerFixture
+
+from celery_docker import message
+from celery_docker.store import Taken
+from celery_docker.transport import Channel, QoS
+
+
+def test_each_copy_of_a_message_is_let_go_by_its_own_acknowledgement(mocker: MockerFixture) -> None:
+    """They bear one tag, and the first is acknowledged by a slot while the loop brings the second."""
+    text = json.dumps(message.task_message("j1", {}, queue="celery", tag="t1", origin="1@here")).encode()
+    delivered: list[dict[str, Any]] = []
+    channel = mocker.Mock(sep=":")
+    channel.connection._deliver = lambda envelope, queue: delivered.append(envelope)
+    for _ in range(2):
+        Channel._arrive(channel, Taken("celery", text))
+    first, second = (mocker.Mock(_raw=raw) for raw in delivered)
+    first_tag, second_tag = (raw["properties"]["delivery_tag"] for raw in delivered)
+    qos = QoS(channel)
+    qos.append(first, first_tag)
+    qos.append(second, second_tag)
+    qos.ack(first_tag)
+    qos.append(mocker.Mock(), "t2")
+    qos.ack(second_tag)
+    assert [call.args for call in channel.let_go.call_args_list] == [(first,), (second,)]

@@ -197,11 +197,11 @@ def _elapsed_s(row: BatchRow, finished_at: float | None, now: float) -> float:
     return (finished_at if has_ended and finished_at else now) - row.created_at
 
 
-def failure_lines(rows: Sequence[JobRow], most: int) -> list[str]:
-    """Return the first of these failures, a line each."""
-    some = [f"  {tables.short_id(row.job_id)}  {row.state.value}: {row.reason or ''}" for row in rows[:most]]
-    more = [f"  and {len(rows) - most} more"] if len(rows) > most else []
-    return [tables.harmless(line) for line in some + more]
+def failure_lines(first: Sequence[JobRow], count: int) -> list[str]:
+    """Return the first of so many failures, a line each."""
+    lines = [f"  {tables.short_id(row.job_id)}  {row.state.value}: {row.reason or ''}" for row in first]
+    more = [f"  and {count - len(first)} more"] if count > len(first) else []
+    return [tables.harmless(line) for line in lines + more]
 
 
 def facts_lines(facts: Iterable[tuple[str, str]]) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500
 _EXPLAINED = 10
+_GONE = "its record is gone, and with it how it ended; records are kept for the time set on the workers"
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -82,14 +83,14 @@ def wait(call: Call) -> int:
     if call.wants_json:
         call.screen.json(receipts)
     if not call.is_quiet:
-        _explain(call, receipts)
-    # What has become of a job whose record is gone, nobody knows.
+        _explain(call, found)
     return exitcodes.highest([exitcodes.exit_status(receipt or {}) for receipt in found.values()])
 
 
-def _explain(call: Call, receipts: Sequence[Mapping[str, Any]]) -> None:
-    """Say why jobs did not succeed, the first of them."""
-    problems = [(receipt["id"], said) for receipt in receipts if (said := exitcodes.explain(receipt))]
+def _explain(call: Call, found: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Say why jobs did not succeed, the first of them; of one whose record is gone, nobody knows."""
+    told = {job_id: _GONE if receipt is None else exitcodes.explain(receipt) for job_id, receipt in found.items()}
+    problems = [(job_id, said) for job_id, said in told.items() if said]
     for job_id, said in problems[:_EXPLAINED]:
         call.screen.note(f"{PROGRAM}: {tables.short_id(job_id)}: {said}")
     if len(problems) > _EXPLAINED:

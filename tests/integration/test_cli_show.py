@@ -188,6 +188,16 @@ def test_the_beginning_of_an_id_is_enough(environ: dict[str, str], ended: Job, b
     assert said(environ, "wait", "-q", batch.id[:13], ended.id, status=3) == ("", "")
 
 
+def test_a_job_whose_record_is_gone_has_not_succeeded(environ: dict[str, str], client: Client) -> None:
+    """Its id may still be listed."""
+    redis = client.store.link.client
+    redis.zadd(keys.INDEX, {"gone-long-ago": 0})
+    _, err = said(environ, "wait", "gone-long", status=exitcodes.NOT_RUN)
+    assert err.startswith("celery-docker: gone-long-ago: its record is gone")
+    said(environ, "status", "gone-long", status=exitcodes.NO_SUCH_JOB)
+    redis.zrem(keys.INDEX, "gone-long-ago")
+
+
 def test_in_a_pipe_ids_are_whole_and_on_a_terminal_short(environ: dict[str, str], ended: Job, batch: Batch) -> None:
     for command in (("ps", "-a"), ("results", batch.id)):
         for width in (60, 200):

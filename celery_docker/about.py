@@ -12,6 +12,10 @@ from typing import Any
 
 from celery_docker import receipt
 
+# What the status of a worker begins with that takes no new jobs.
+STOPPING = "Stopping"
+TAKES_NO_JOBS = "Takes no jobs"
+
 
 @dataclass(frozen=True)
 class About:

@@ -7,92 +7,19 @@ jobs takes a few round trips, and never keeps Redis busy for longer than some mi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from celery_docker import errors, keys, lifecycle, message, redislink, tables
+from celery_docker import errors, keys, listing, message, redislink, tables
+from celery_docker.listing import BatchRow, JobRow, Load, Meant, WorkerRow
 
 _ROWS_AT_ONCE = 1000
 _RECEIPTS_AT_ONCE = 100
+_MESSAGES_AT_ONCE = 500
 _IDS_AT_ONCE = 20_000
 _MATCHES = 100
-_FIELDS = (
-    "state",
-    "name",
-    "image",
-    "owner",
-    "batch",
-    "batch_index",
-    "submitted_at",
-    "claimed_at",
-    "finished_at",
-    "exit_code",
-    "attempt",
-    "reason",
-    "run_s",
-    "submitted_by",
-    "labels",
-    "retry_of",
-    "pending",
-    "held",
-    "cancel_reason",
-)
-_SECTIONS = ("server", "clients", "memory", "persistence", "replication")
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as a listing shows it. Times are seconds since the epoch by Redis' clock; None is unknown or not yet.
-
-    `waits_for` how many other jobs have to succeed first; `held` says that the limit of its batch keeps it back.
-    `claimed_at` is of the latest attempt. A job that is being cancelled has a `cancel_reason` and no final state yet.
-    """
-
-    job_id: str
-    state: lifecycle.State
-    name: str | None
-    image: str | None
-    host: str | None
-    batch_id: str | None
-    batch_index: int | None
-    submitted_at: float | None
-    claimed_at: float | None
-    finished_at: float | None
-    exit_code: int | None
-    attempt: int
-    reason: str | None
-    run_s: float | None
-    submitted_by: str | None
-    labels: Mapping[str, str]
-    retry_of: str | None
-    waits_for: int
-    held: bool
-    cancel_reason: str | None
-
-
-@dataclass(frozen=True)
-class BatchRow:
-    """A batch: `counts` has the number of its jobs in each state, `size` how many it was to have."""
-
-    batch_id: str
-    name: str | None
-    created_at: float
-    size: int
-    limit: int | None
-    submitted_by: str | None
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class WorkerRow:
-    """A host that takes jobs; `heard_s` seconds ago it gave a sign of life. `drained`: who keeps it from taking any."""
-
-    host: str
-    heard_s: float
-    jobs: int
-    about: Mapping[str, Any]
-    drained: str | None
 
 
 @dataclass(frozen=True)
@@ -103,8 +30,14 @@ class Catalog:
 
     def jobs(self, job_ids: Sequence[str]) -> list[JobRow]:
         """Return what is known of these jobs, in this order; those without a record are left out."""
-        rows = zip(job_ids, self.fields(job_ids, *_FIELDS), strict=True)
-        return [_row(job_id, values) for job_id, values in rows if values[0]]
+        rows = zip(job_ids, self.fields(job_ids, *listing.FIELDS), strict=True)
+        return [listing.job(job_id, values) for job_id, values in rows if values[0]]
+
+    def job(self, job_id: str) -> JobRow:
+        """Return what is known of a job; raises `NoSuchJob`."""
+        for row in self.jobs([job_id]):
+            return row
+        raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
 
     def fields(self, job_ids: Sequence[str], *names: str) -> list[list[str | None]]:
         """Return these fields of the record of each job, None for what is not there."""
@@ -116,22 +49,68 @@ class Catalog:
 
     def live(self, limit: int = 1000) -> list[JobRow]:
         """Return jobs that have not ended: those that run first, then by what they wait for."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            pipeline.zrange(keys.HOSTS, 0, -1)
-            for place in (keys.DELAYED, keys.WAITING, keys.BLOCKED):
-                pipeline.zrange(place, 0, limit - 1)
-            hosts, *waiting = pipeline.execute()
-            for host in hosts:
-                pipeline.smembers(keys.host_jobs(host))
-            running = [sorted(job_ids) for job_ids in pipeline.execute()]
-        job_ids = list(dict.fromkeys(job_id for part in running + waiting for job_id in part))
-        return [row for row in self.jobs(job_ids[:limit]) if not row.state.is_final]
+        return list(islice(self.each_live(), limit))
 
     def recent(self, limit: int = 1000) -> list[JobRow]:
         """Return the jobs that were submitted last, the newest first."""
+        return list(islice(self.each_recent(), limit))
+
+    def each_live(self) -> Iterator[JobRow]:
+        """Yield the jobs that have not ended in the same order, asked for as they are taken."""
+        return (row for row in self.each(self._live_ids()) if not row.state.is_final)
+
+    def each_recent(self) -> Iterator[JobRow]:
+        """Yield all jobs, the newest first, likewise."""
+        return self.each(self._ranked(keys.INDEX, newest_first=True))
+
+    def each(self, job_ids: Iterable[str]) -> Iterator[JobRow]:
+        """Yield what is known of these jobs, each once, likewise."""
+        # A job may move on while others are looked at, and come up again.
+        seen: set[str] = set()
+        left = iter(job_ids)
+        while part := list(islice(left, _ROWS_AT_ONCE)):
+            new = [job_id for job_id in dict.fromkeys(part) if job_id not in seen]
+            seen.update(new)
+            yield from self.jobs(new)
+
+    def _live_ids(self) -> Iterator[str]:
+        yield from self._in_hand()
+        for place in (keys.DELAYED, keys.WAITING, keys.BLOCKED):
+            yield from self._ranked(place)
+        # What a host has taken since is in none of these any more.
+        yield from self._in_hand()
+
+    def _in_hand(self) -> list[str]:
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for host in self.link.client.zrange(keys.HOSTS, 0, -1):
+                pipeline.smembers(keys.host_jobs(host))
+            return [job_id for job_ids in pipeline.execute() for job_id in sorted(job_ids)]
+
+    def _ranked(self, place: str, *, newest_first: bool = False) -> Iterator[str]:
+        first = 0
+        while True:
+            with self.link.translated():
+                part = self.link.client.zrange(place, first, first + _ROWS_AT_ONCE - 1, desc=newest_first)
+            yield from part
+            first += len(part)
+            if len(part) < _ROWS_AT_ONCE:
+                return
+
+    def load(self) -> Load:
+        """Return how many jobs have not ended, by what they wait for."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED):
+                pipeline.zcard(place)
+            for host in self.link.client.zrange(keys.HOSTS, 0, -1):
+                pipeline.scard(keys.host_jobs(host))
+            queued, delayed, blocked, *in_hand = pipeline.execute()
+        return Load(sum(in_hand), queued, delayed, blocked)
+
+    def now(self) -> float:
+        """Return the time by Redis' clock."""
         with self.link.translated():
-            job_ids = self.link.client.zrange(keys.INDEX, 0, limit - 1, desc=True)
-        return self.jobs(job_ids)
+            seconds, microseconds = self.link.client.time()
+        return float(seconds + microseconds / 1e6)
 
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; raises `NoSuchJob`."""
@@ -144,6 +123,15 @@ class Catalog:
     def receipt(self, job_id: str) -> dict[str, Any] | None:
         """Return the receipt of a job, None if it has not ended or is not known."""
         return self.receipts([job_id])[0]
+
+    def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
+        """Yield the receipts of those jobs that have ended as they were stored, each a JSON text in one line."""
+        for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
+            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+                for job_id in part:
+                    pipeline.hget(keys.job(job_id), "receipt")
+                texts = pipeline.execute()
+            yield from (text for text in texts if text is not None)
 
     def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the receipt of each job, None for one that has not ended or is not known."""
@@ -160,13 +148,27 @@ class Catalog:
         """Return the batch that is meant, likewise."""
         return self._resolve(text, keys.BATCHES, keys.batch)
 
+    def meant(self, text: str) -> Meant:
+        """Return the job or batch that is meant by an id or the beginning of one.
+
+        Raises `NoSuchJob` or `AmbiguousId`.
+        """
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.exists(keys.job(text)).exists(keys.batch(text))
+            is_job, is_batch = pipeline.execute()
+        if text and (is_job or is_batch):
+            return Meant(text, is_batch=not is_job)
+        jobs, batches = self._beginning_with(text, keys.INDEX), self._beginning_with(text, keys.BATCHES)
+        found = tables.resolve_prefix(text, [*jobs, *batches])
+        return Meant(found, is_batch=found not in jobs)
+
     def batch(self, batch_id: str) -> BatchRow:
         """Return a batch with the number of its jobs in each state. Raises `NoSuchJob`."""
         with self.link.translated():
             known = self.link.client.hgetall(keys.batch(batch_id))
         if not known:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
-        return _batch(batch_id, known, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
+        return listing.batch(batch_id, known, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
 
     def batches(self, limit: int = 100) -> list[BatchRow]:
         """Return the batches that were begun last, the newest first."""
@@ -177,7 +179,7 @@ class Catalog:
             known = pipeline.execute()
         counts = self.link.call_many("counts", [([keys.batch_jobs(batch_id)], [keys.JOB]) for batch_id in batch_ids])
         rows = zip(batch_ids, known, counts, strict=True)
-        return [_batch(batch_id, one, flat) for batch_id, one, flat in rows if one]
+        return [listing.batch(batch_id, one, flat) for batch_id, one, flat in rows if one]
 
     def batch_jobs(self, batch_id: str) -> dict[int, str]:
         """Return the jobs of a batch by index, in its order; where one was tried again, the latest."""
@@ -198,46 +200,47 @@ class Catalog:
             total[name] += length
         return total
 
+    def jobs_of_queue(self, queue: str) -> list[str]:
+        """Return the jobs of a queue that no host has taken: those in its lists, delayed ones, and those held back."""
+        lists = message.queue_keys(queue)
+        waiting = [job_id for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._ranked(place)]
+        # Of a plain client's job there is nothing but the message.
+        found = [job_id for one in lists for job_id in self._messages(one)]
+        rows = zip(waiting, self.fields(waiting, "queue"), strict=True)
+        return list(dict.fromkeys([*found, *(job_id for job_id, (name,) in rows if name in lists)]))
+
+    def _messages(self, name: str) -> list[str]:
+        """Return the ids of the messages in a list, the next one first; what is no message has none."""
+        texts: list[str] = []
+        # They are taken from the other end, so that none is passed over.
+        while True:
+            with self.link.translated():
+                part = self.link.client.lrange(name, len(texts), len(texts) + _MESSAGES_AT_ONCE - 1)
+            texts += part
+            if len(part) < _MESSAGES_AT_ONCE:
+                return [job_id for text in reversed(texts) if (job_id := message.job_id(text))]
+
     def workers(self) -> list[WorkerRow]:
-        """Return the hosts that take jobs, by name."""
+        """Return the hosts that take jobs, and those that were lost in the last 16 days, by name."""
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.zrange(keys.HOSTS, 0, -1, withscores=True)
+            pipeline.zrange(keys.LOST_HOSTS, 0, -1, withscores=True)
             pipeline.hgetall(keys.DRAINED)
-            (seconds, microseconds), hosts, drained = pipeline.execute()
-            for host, _ in hosts:
+            (seconds, microseconds), present, lost, drained = pipeline.execute()
+            # One that was recalled is in both.
+            heard = dict(lost) | dict(present)
+            for host in heard:
                 pipeline.hget(keys.host_about(host), "about")
                 pipeline.scard(keys.host_jobs(host))
             answers = pipeline.execute()
-        now = seconds + microseconds / 1e6
-        rows = zip(hosts, answers[::2], answers[1::2], strict=True)
-        return sorted(
-            (
-                WorkerRow(host, now - heard_at, jobs, json.loads(about or "{}"), drained.get(host))
-                for (host, heard_at), about, jobs in rows
-            ),
-            key=lambda row: row.host,
-        )
-
-    def server(self) -> dict[str, Any]:
-        """Return what Redis says of itself (INFO), its `now`, and its `save` points, None where we may not ask."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            for section in _SECTIONS:
-                pipeline.info(section)
-            (seconds, microseconds), *sections = pipeline.execute()
-        facts: dict[str, Any] = {"now": seconds + microseconds / 1e6, "save": self._save_points()}
-        for section in sections:
-            facts |= section
-        return facts
-
-    def _save_points(self) -> str | None:
-        try:
-            with self.link.translated():
-                return str(self.link.client.config_get("save").get("save", ""))
-        except (errors.StoreRefused, errors.StoreAway):
-            # Submitters may not ask, and some servers have no such command.
-            return None
+        now, names = seconds + microseconds / 1e6, {host for host, _ in present}
+        rows = []
+        for (host, heard_at), about, jobs in zip(heard.items(), answers[::2], answers[1::2], strict=True):
+            known = json.loads(about or "{}")
+            ahead_s = listing.ahead_s(known.get("clock"), heard_at)
+            rows.append(WorkerRow(host, now - heard_at, ahead_s, jobs, known, drained.get(host), host not in names))
+        return sorted(rows, key=lambda row: row.host)
 
     def _resolve(self, text: str, index: str, key_of: Callable[[str], str]) -> str:
         with self.link.translated():
@@ -262,49 +265,3 @@ class Catalog:
 def _parts(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for first in range(0, len(job_ids), size):
         yield job_ids[first : first + size]
-
-
-def _row(job_id: str, values: Sequence[str | None]) -> JobRow:
-    known = {name: value for name, value in zip(_FIELDS, values, strict=True) if value}
-    return JobRow(
-        job_id=job_id,
-        state=lifecycle.State(known["state"]),
-        name=known.get("name"),
-        image=known.get("image"),
-        host=known.get("owner"),
-        batch_id=known.get("batch"),
-        batch_index=_integer(known.get("batch_index")),
-        submitted_at=_number(known.get("submitted_at")),
-        claimed_at=_number(known.get("claimed_at")),
-        finished_at=_number(known.get("finished_at")),
-        exit_code=_integer(known.get("exit_code")),
-        attempt=int(known.get("attempt", 0)),
-        reason=known.get("reason"),
-        run_s=_number(known.get("run_s")),
-        submitted_by=known.get("submitted_by"),
-        labels=json.loads(known.get("labels", "{}")),
-        retry_of=known.get("retry_of"),
-        waits_for=int(known.get("pending", 0)),
-        held="held" in known,
-        cancel_reason=known.get("cancel_reason"),
-    )
-
-
-def _batch(batch_id: str, known: Mapping[str, str], flat: Sequence[Any]) -> BatchRow:
-    return BatchRow(
-        batch_id=batch_id,
-        name=known.get("name"),
-        created_at=float(known.get("created_at", 0)),
-        size=int(known.get("size", 0)),
-        limit=_integer(known.get("limit")),
-        submitted_by=known.get("submitted_by"),
-        counts={str(state): int(count) for state, count in zip(flat[::2], flat[1::2], strict=True)},
-    )
-
-
-def _integer(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def _number(text: str | None) -> float | None:
-    return None if text is None else float(text)

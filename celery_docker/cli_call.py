@@ -50,9 +50,18 @@ class Call:
         return clientfiles.read(self.environ, given)
 
     @property
+    def is_whole(self) -> bool:
+        """True where nothing of a table is to be cut: somebody wants that, or a program reads it."""
+        return self.has("--no-trunc") or not self.screen.is_terminal
+
+    @property
     def named(self) -> list[str]:
         """Return the operands of a command that takes jobs, with what @last stands for."""
-        return [cli_last.meant(self.environ, name) for name in self.words.operands]
+        return [self.meant(name) for name in self.words.operands]
+
+    def meant(self, name: str) -> str:
+        """Return what a name stands for: @last for what was submitted last, any other for itself."""
+        return cli_last.meant(self.environ, name)
 
     def unfinished(self) -> errors.CeleryDockerError:
         """Return the complaint of a command that has its words and no more yet."""

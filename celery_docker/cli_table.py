@@ -129,15 +129,15 @@ COMMANDS = (
     ),
     Command(
         "ps",
-        "commands_jobs",
-        "list jobs, those that have not ended first",
+        "commands_show",
+        "list jobs: those that have not ended, or the latest",
         Operands(),
         (
-            Flag(("-a", "--all"), "the jobs that have ended too"),
-            Flag(("-n", "--last"), "at most so many; default: 100", "N", kind=values.number(1, 1_000_000)),
+            Flag(("-a", "--all"), "the jobs that have ended too, the latest first"),
+            Flag(("-n", "--last"), "at most so many; default: 100, with -q all", "N", kind=values.number(1, 1_000_000)),
             Flag(("--state",), "only jobs in this state", "STATE", repeated=True, words=_state_names()),
-            Flag(("--queue",), "only jobs of this queue", "NAME"),
-            Flag(("--batch",), "only jobs of this batch", "BATCH"),
+            Flag(("--queue",), "only jobs of this queue", "NAME", kind=values.QUEUE),
+            Flag(("--batch",), "only jobs of this batch", "BATCH", words=(LAST,)),
             Flag(("--no-trunc",), "cut nothing, and show whole ids"),
             QUIET,
             *_ALWAYS,
@@ -145,23 +145,27 @@ COMMANDS = (
         (
             ("what runs and waits", "celery-docker ps"),
             ("what failed lately", "celery-docker ps --all --state failed"),
-            ("cancel all of mine that wait", "celery-docker ps -q --state queued | xargs -r celery-docker cancel"),
+            ("cancel all that wait", "celery-docker ps -q --state queued | xargs -r celery-docker cancel"),
         ),
     ),
     Command(
         "status",
-        "commands_jobs",
-        "say where a job or batch is, in a line or two",
+        "commands_show",
+        "say where jobs, batches or the whole queue are",
         Operands("[JOB|BATCH...]", 0, None, words=(LAST,)),
         _ALWAYS,
-        (("the last one", "celery-docker status"), ("of a script", "celery-docker status --json $id | jq -r .state")),
-        "Without a name: the job or batch that was submitted last.",
+        (
+            ("the last one", "celery-docker status @last"),
+            ("in a script", "celery-docker status --json $id | jq -r .state"),
+            ("is there much to do", "celery-docker status"),
+        ),
+        "Without a name: how many jobs wait and run, and how many workers there are.",
     ),
     Command(
         "results",
-        "commands_jobs",
-        "list how the jobs of a batch ended",
-        _BATCH,
+        "commands_show",
+        "list how jobs, or those of a batch, ended",
+        Operands("[JOB|BATCH...]", 0, None, words=(LAST,)),
         (
             Flag(("--failed",), "only those that did not succeed"),
             Flag(("--no-trunc",), "cut nothing, and show whole ids"),
@@ -169,10 +173,11 @@ COMMANDS = (
             *_ALWAYS,
         ),
         (("the failures", "celery-docker results --failed"), ("all of it", "celery-docker results --json BATCH")),
+        "Without a name: what was submitted last. With --json the receipts, one a line.",
     ),
     Command(
         "logs",
-        "commands_jobs",
+        "commands_logs",
         "show what a job has printed",
         Operands("JOB", 1, 1, words=(LAST,)),
         (
@@ -235,7 +240,7 @@ COMMANDS = (
     ),
     Command(
         "inspect",
-        "commands_jobs",
+        "commands_show",
         "print all that is known of jobs, as JSON",
         _JOBS,
         (BROKER, HELP),
@@ -280,8 +285,9 @@ COMMANDS = (
             ("how many wait", "celery-docker queue"),
             ("cancel all of them", "celery-docker queue purge --queue night"),
         ),
-        "purge cancels every job that lies in the queue, whoever submitted it; those that run go on. On a terminal it "
-        "asks first, elsewhere it wants --yes.",
+        "purge cancels every job of the queue that no host has taken, whoever submitted it: those that wait for their "
+        "time, for other jobs or for their batch too. Those that run go on. On a terminal it asks first, elsewhere it "
+        "wants --yes.",
     ),
     Command(
         "doctor",

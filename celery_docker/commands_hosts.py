@@ -1,20 +1,150 @@
-"""The commands about the hosts that run jobs."""
+"""The commands about the hosts that run jobs: `workers`, `drain` and `resume`."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from celery_docker import about, cli_show, tables
 from celery_docker.cli_call import Call
+from celery_docker.doctor import SILENT_S
+from celery_docker.listing import WorkerRow
+from celery_docker.tables import Align, Column
+
+if TYPE_CHECKING:
+    from celery_docker.catalog import Catalog
+
+_COLUMNS = (
+    Column("host", min_width=6, may_shrink=True),
+    Column("state"),
+    Column("slots", Align.RIGHT),
+    Column("running", Align.RIGHT),
+    Column("version", min_width=5, may_shrink=True),
+    Column("heard", Align.RIGHT),
+    Column("why", min_width=3, may_shrink=True),
+)
+
+
+class WorkerState(StrEnum):
+    """Whether a host takes jobs, and if not, why."""
+
+    READY = "ready"
+    # Somebody keeps it from that.
+    DRAINED = "drained"
+    # Its Docker or a disk does.
+    SICK = "sick"
+    STOPPING = "stopping"
+    SILENT = "silent"
+    LOST = "lost"
+
+
+def state_of(row: WorkerRow) -> WorkerState:
+    """Return what keeps a host from taking jobs, the gravest first."""
+    status = str(row.about.get("status", ""))
+    if row.lost:
+        return WorkerState.LOST
+    if row.heard_s > SILENT_S:
+        return WorkerState.SILENT
+    if status.startswith(about.STOPPING):
+        return WorkerState.STOPPING
+    if row.drained is not None:
+        return WorkerState.DRAINED
+    return WorkerState.SICK if status.startswith(about.TAKES_NO_JOBS) else WorkerState.READY
 
 
 def workers(call: Call) -> int:
     """List the hosts."""
-    raise call.unfinished()
+    with call.client() as client:
+        rows, now = client.catalog.workers(), client.catalog.now()
+    if call.is_quiet:
+        for row in rows:
+            call.screen.data(row.host)
+    elif call.wants_json:
+        for row in rows:
+            call.screen.line_of_json(_json(row, now))
+    else:
+        call.screen.table(_COLUMNS, map(_cells, rows))
+    return 0
+
+
+def _cells(row: WorkerRow) -> tuple[str, ...]:
+    return (
+        row.host,
+        state_of(row).value,
+        _known(row.about.get("slots")),
+        str(row.jobs),
+        _known(row.about.get("version")),
+        tables.ago(row.heard_s),
+        _why(row),
+    )
+
+
+def _why(row: WorkerRow) -> str:
+    """Return who drained a host, or what its worker says itself where that is not the usual."""
+    if row.drained is not None:
+        return row.drained
+    return str(row.about.get("status", "")) if state_of(row) in (WorkerState.SICK, WorkerState.STOPPING) else ""
+
+
+def _known(value: object) -> str:
+    return tables.UNKNOWN if value is None else str(value)
+
+
+def _json(row: WorkerRow, now: float) -> dict[str, Any]:
+    return {
+        "host": row.host,
+        "state": state_of(row).value,
+        "slots": row.about.get("slots"),
+        "running": row.jobs,
+        "version": row.about.get("version"),
+        "heard_at": cli_show.timestamp(now - row.heard_s),
+        "heard_s": round(row.heard_s, 3),
+        "clock_ahead_s": None if row.ahead_s is None else round(row.ahead_s, 3),
+        "drained": row.drained,
+        "status": row.about.get("status"),
+        "queues": row.about.get("queues"),
+        "docker": row.about.get("docker"),
+        "started_at": row.about.get("started_at"),
+    }
 
 
 def drain(call: Call) -> int:
-    """Let hosts take no more jobs."""
-    raise call.unfinished()
+    """Let hosts take no more jobs; what runs there goes on."""
+    hosts, reason = _hosts(call), call.text("--reason") or "no reason given"
+    with call.client() as client:
+        for host in hosts:
+            client.drain(host, reason)
+        _tell_strangers(call, client.catalog, hosts)
+    if call.wants_json:
+        call.screen.json([{"host": host, "drained": True} for host in hosts])
+        return 0
+    for host in hosts:
+        call.screen.note(f"{host} takes no more jobs, until celery-docker resume {host}; those that run there go on")
+    return 0
 
 
 def resume(call: Call) -> int:
     """Let hosts take jobs again."""
-    raise call.unfinished()
+    with call.client() as client:
+        was_drained = {host: client.resume(host) for host in _hosts(call)}
+        _tell_strangers(call, client.catalog, was_drained)
+    if call.wants_json:
+        call.screen.json([{"host": host, "drained": False, "was_drained": was} for host, was in was_drained.items()])
+        return 0
+    for host, was in was_drained.items():
+        call.screen.note(f"{host} takes jobs again" if was else f"{host} was not drained")
+    return 0
+
+
+def _hosts(call: Call) -> list[str]:
+    return list(dict.fromkeys(call.words.operands)) or [socket.gethostname()]
+
+
+def _tell_strangers(call: Call, catalog: Catalog, hosts: Iterable[str]) -> None:
+    """Name the hosts of which no worker was ever heard: one may be a slip of the pen, or about to be installed."""
+    known = {row.host for row in catalog.workers()}
+    for host in hosts:
+        if host not in known:
+            call.screen.note(f"{host}: no worker of this name is known; there are {', '.join(sorted(known)) or 'none'}")

@@ -1,96 +1,118 @@
-"""The commands about jobs that were submitted: what they are doing, what became of them, and their end."""
+"""The commands about jobs that were submitted: to wait for them, to end them, and to have them once more."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery_docker import cli_job, errors, exitcodes, jobspec, tables
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
+from celery_docker.lifecycle import State
 
 if TYPE_CHECKING:
+    from celery_docker.catalog import Catalog
     from celery_docker.store import Store
 
 PAUSE_S = 0.2
+_AWAITED_AT_ONCE = 500
+_EXPLAINED = 10
+_GONE = "its record is gone, and with it how it ended; records are kept for the time set on the workers"
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def cancel(call: Call) -> int:
-    """End jobs wherever they are; those that are not known are named when the others have been told."""
-    from celery_docker import store
+    """End jobs wherever they are; names that are no good are told when the others have been cancelled."""
+    from celery_docker import cli_names
 
     reason = call.text("--reason") or f"cancelled by {cli_job.login()}"
-    with call.link() as link:
-        records = store.Store(link)
-        told = {name: _cancelled(records, name, reason) for name in call.named}
-    known = [{"id": name, "state": state} for name, state in told.items() if state is not None]
+    names = call.named
+    with call.client() as client:
+        found = cli_names.find(client.catalog, names)
+        jobs = {meant.name: cli_names.jobs_of(client.catalog, meant) for meant in found.meant}
+        # One that a plain Celery client has sent has no record before it is claimed: a whole id is marked all the same.
+        sent = [name for name in found.problems if _WHOLE_ID.fullmatch(name)]
+        jobs |= {name: [name] for name in sent}
+        job_ids = list(dict.fromkeys(job_id for part in jobs.values() for job_id in part))
+        # The last first: otherwise each end would let go of the next, which would start in vain.
+        states = dict(zip(job_ids[::-1], client.store.cancel_many(job_ids[::-1], reason=reason), strict=True))
     if call.wants_json:
-        call.screen.json(known)
-    for one in known:
-        if call.is_quiet:
-            call.screen.data(one["id"])
-        elif not call.wants_json:
-            call.screen.note(f"{one['id']}: {exitcodes.cancel_told(one['state'])}")
-    missing = [name for name, state in told.items() if state is None]
-    for name in missing:
-        call.screen.note(f"{PROGRAM}: {name}: no job has this id; list the jobs with: {PROGRAM} ps --all")
-    return exitcodes.NO_SUCH_JOB if missing else 0
+        call.screen.json([{"id": job_id, "state": states[job_id]} for job_id in job_ids])
+    elif call.is_quiet:
+        for job_id in job_ids:
+            call.screen.data(job_id)
+    else:
+        batches = {meant.name for meant in found.meant if meant.is_batch}
+        for name, part in jobs.items():
+            told = [states[job_id] for job_id in part]
+            call.screen.note(_batch_told(name, told) if name in batches else _job_told(name, told))
+    wrong = {name: problem for name, problem in found.problems.items() if name not in sent}
+    return cli_names.complaint(call, replace(found, problems=wrong))
 
 
-def ps(call: Call) -> int:
-    """List jobs."""
-    raise call.unfinished()
+def _job_told(job_id: str, states: Sequence[str]) -> str:
+    return f"{job_id}: {exitcodes.cancel_told(states[0])}"
 
 
-def status(call: Call) -> int:
-    """Say where jobs and batches are."""
-    raise call.unfinished()
-
-
-def results(call: Call) -> int:
-    """List how the jobs of a batch ended."""
-    raise call.unfinished()
-
-
-def logs(call: Call) -> int:
-    """Show a job's output."""
-    raise call.unfinished()
+def _batch_told(batch_id: str, states: Sequence[str]) -> str:
+    ended = sum(State(state).is_final for state in states if state != "unknown")
+    return f"batch {batch_id}: {len(states) - ended} jobs are being cancelled, {ended} had ended already"
 
 
 def wait(call: Call) -> int:
     """Wait for the end of jobs; return the code that they came to, the highest of several."""
-    from celery_docker import store
+    from celery_docker import cli_names
 
     limit_s = call.words.flags.get("--timeout")
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    receipts = []
-    with call.detaching(f"wait {' '.join(call.words.operands)}"), call.link() as link:
-        for job_id in call.named:
-            receipt = _awaited(store.Store(link), job_id, deadline)
-            if receipt is None:
-                call.screen.note(f"{PROGRAM}: {job_id} has not ended after {tables.duration(limit_s)}; it goes on")
-                return exitcodes.TIMED_OUT
-            receipts.append(receipt)
+    names = call.named
+    with call.detaching(f"wait {' '.join(names)}"), call.client() as client:
+        job_ids = cli_names.jobs(client.catalog, names)
+        if not _have_ended(client.catalog, job_ids, deadline):
+            left = _going(client.catalog, job_ids)
+            said = f"{left[0]} has" if len(job_ids) == 1 else f"{len(left)} of {len(job_ids)} jobs have"
+            goes_on = "it goes on" if len(left) == 1 else "they go on"
+            call.screen.note(f"{PROGRAM}: {said} not ended after {tables.duration(limit_s)}; {goes_on}")
+            return exitcodes.TIMED_OUT
+        found = dict(zip(job_ids, client.catalog.receipts(job_ids), strict=True))
+    receipts = [receipt for receipt in found.values() if receipt is not None]
     if call.wants_json:
         call.screen.json(receipts)
-    for receipt in receipts:
-        problem = exitcodes.explain(receipt)
-        if problem and not call.is_quiet:
-            call.screen.note(f"{PROGRAM}: {tables.short_id(receipt['id'])}: {problem}")
-    return exitcodes.highest(map(exitcodes.exit_status, receipts))
+    if not call.is_quiet:
+        _explain(call, found)
+    return exitcodes.highest([exitcodes.exit_status(receipt or {}) for receipt in found.values()])
 
 
-def _awaited(records: Store, job_id: str, deadline: float | None) -> Mapping[str, Any] | None:
-    """Return the receipt of a job at its end, None where that does not come in time."""
-    while (receipt := receipt_of(records, job_id)) is None:
-        if deadline is not None and time.monotonic() >= deadline:
-            return None
-        time.sleep(PAUSE_S)
-    return receipt
+def _explain(call: Call, found: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Say why jobs did not succeed, the first of them; of one whose record is gone, nobody knows."""
+    told = {job_id: _GONE if receipt is None else exitcodes.explain(receipt) for job_id, receipt in found.items()}
+    problems = [(job_id, said) for job_id, said in told.items() if said]
+    for job_id, said in problems[:_EXPLAINED]:
+        call.screen.note(f"{PROGRAM}: {tables.short_id(job_id)}: {said}")
+    if len(problems) > _EXPLAINED:
+        call.screen.note(f"{PROGRAM}: and {len(problems) - _EXPLAINED} more; see them with: {PROGRAM} results --failed")
+
+
+def _have_ended(catalog: Catalog, job_ids: Sequence[str], deadline: float | None) -> bool:
+    """Wait for all of them, some at a time: they all have to end; False where that does not happen in time."""
+    for first in range(0, len(job_ids), _AWAITED_AT_ONCE):
+        part: Sequence[str] = job_ids[first : first + _AWAITED_AT_ONCE]
+        while part := _going(catalog, part):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(PAUSE_S)
+    return True
+
+
+def _going(catalog: Catalog, job_ids: Sequence[str]) -> list[str]:
+    """Return the jobs that have not ended. A record that is gone has ended long ago."""
+    states = catalog.fields(job_ids, "state")
+    rows = zip(job_ids, states, strict=True)
+    return [job_id for job_id, (state,) in rows if state is not None and not State(state).is_final]
 
 
 def receipt_of(records: Store, job_id: str) -> Mapping[str, Any] | None:
@@ -110,19 +132,3 @@ def watch(call: Call) -> int:
 def retry(call: Call) -> int:
     """Queue jobs that have ended once more, under new ids."""
     raise call.unfinished()
-
-
-def inspect(call: Call) -> int:
-    """Print all that is known of jobs."""
-    raise call.unfinished()
-
-
-def _cancelled(records: Store, name: str, reason: str) -> str | None:
-    """Return the state that a job was in, None where there is no such job.
-
-    One that a plain Celery client has sent has no record before it is claimed: a whole id is marked all the same.
-    """
-    job_id = jobspec.check_job_id(name)
-    if not _WHOLE_ID.fullmatch(job_id) and not records.record(job_id):
-        return None
-    return records.cancel(job_id, reason=reason)

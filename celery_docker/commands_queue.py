@@ -8,8 +8,7 @@ from celery_docker import cli_job, cli_table, errors
 from celery_docker.cli_call import Call
 
 if TYPE_CHECKING:
-    from celery_docker.queuelists import QueueLists
-    from celery_docker.redislink import Link
+    from celery_docker.client import Client
 
 
 def queue(call: Call) -> int:
@@ -17,18 +16,13 @@ def queue(call: Call) -> int:
     action = call.words.operands[0] if call.words.operands else "length"
     if action not in ("length", "purge"):
         raise errors.UsageError(f"queue: {action!r} must be length or purge")
-    from celery_docker import queuelists
-
-    with call.link() as link:
-        lists = queuelists.QueueLists(link)
-        if action == "length":
-            return _length(call, lists)
-        return _purge(call, lists, link)
+    with call.client() as client:
+        return _length(call, client) if action == "length" else _purge(call, client)
 
 
-def _length(call: Call, lists: QueueLists) -> int:
+def _length(call: Call, client: Client) -> int:
     name = call.config.queue
-    length = lists.length(name)
+    length = client.catalog.queue_lengths([name])[name]
     if call.wants_json:
         call.screen.json({"queue": name, "length": length})
     else:
@@ -36,18 +30,15 @@ def _length(call: Call, lists: QueueLists) -> int:
     return 0
 
 
-def _purge(call: Call, lists: QueueLists, link: Link) -> int:
-    from celery_docker import store
-
+def _purge(call: Call, client: Client) -> int:
     name = call.config.queue
-    job_ids = lists.job_ids(name)
+    job_ids = client.catalog.jobs_of_queue(name)
     question = f"Cancel all {len(job_ids)} jobs that wait in queue {name!r}?"
     if job_ids and not call.has(cli_table.YES.key) and not call.screen.confirmed(question):
         call.screen.note("nothing was cancelled")
         return 0
-    records, reason = store.Store(link), f"queue {name} purged by {cli_job.login()}"
-    for job_id in job_ids:
-        records.cancel(job_id, reason=reason)
+    # The last first: otherwise the end of one could let go of the next.
+    client.store.cancel_many(job_ids[::-1], reason=f"queue {name} purged by {cli_job.login()}")
     if call.wants_json:
         call.screen.json({"queue": name, "cancelled": job_ids})
     else:

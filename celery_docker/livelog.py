@@ -61,6 +61,8 @@ class Reader:
     link: redislink.Link
     job_id: str
     streams: Collection[Stream] = BOTH
+    # What was read came from the receipt, which does not tell the streams apart.
+    is_of_receipt: bool = False
     _seen: str = "0-0"
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class Reader:
         pieces = self._all()
         if receipt is not None and not pieces:
             pieces = _of_receipt(receipt, self.streams)
+            self.is_of_receipt = bool(pieces)
         if lines is not None:
             pieces = output.last_lines(pieces, lines)
             self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}

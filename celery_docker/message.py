@@ -82,6 +82,19 @@ def queue_keys(queue: str) -> list[str]:
     return [queue_key(queue, step) for step in _PRIORITY_STEPS]
 
 
+def queue_name(key: str) -> str:
+    """Return the queue that a Redis list belongs to."""
+    return key.partition(_PRIORITY_SEPARATOR)[0]
+
+
+def job_id(text: str) -> str:
+    """Return the id in a message as it lies in a list; empty where somebody has put something else there."""
+    try:
+        return str(json.loads(text)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def _number(priority: object) -> int:
     try:
         return min(max(int(priority), 0), 9)  # type: ignore[call-overload, no-any-return]  # whatever a message says

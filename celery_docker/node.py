@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import Protocol
 
-from celery_docker import container, errors, message, systemd
+from celery_docker import about, container, errors, message, systemd
 from celery_docker.attempt import timeout_order
 from celery_docker.container import Container, Usage
 from celery_docker.gate import Gate
@@ -177,10 +177,10 @@ class Node:
         """What the worker does, in one line for people."""
         jobs = self._runner.jobs()
         if "STOPPING" in self._phase:
-            return f"Stopping: waiting for {_named(jobs)}, taking no more"
+            return f"{about.STOPPING}: waiting for {_named(jobs)}, taking no more"
         reason = "; ".join(filter(None, (self._redis_fault, self._gate.reason)))
         if reason:
-            return f"Takes no jobs: {reason}; {_counted(len(jobs))}"
+            return f"{about.TAKES_NO_JOBS}: {reason}; {_counted(len(jobs))}"
         return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
 
     def _sample(self) -> None:

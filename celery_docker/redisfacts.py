@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from celery_docker import errors, facts, keys, redislink
+from celery_docker import catalog, errors, facts, redislink
 
 _LOGIN = ("username", "password")
 
@@ -47,7 +45,7 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
         used_bytes=info.get("used_memory"),
         most_bytes=info.get("maxmemory"),
         ahead_s=None if now is None else ours - now,
-        workers=None if now is None else _workers(link, now),
+        workers=_workers(link),
     )
 
 
@@ -87,21 +85,15 @@ def _failed(info: dict[str, Any], save: str | None) -> bool | None:
     return any(state not in ("ok", None) for state in states)
 
 
-def _workers(link: redislink.Link, now: float) -> tuple[facts.Worker, ...] | None:
-    heard = _asked(link, "zrange", keys.HOSTS, 0, -1, withscores=True)
-    if heard is None:
+def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
+    """Return the hosts that are not lost; None where this user may not ask for them."""
+    try:
+        rows = catalog.Catalog(link).workers()
+    except errors.StoreRefused:
         return None
-    return tuple(_worker(link, host, heard_at, now) for host, heard_at in heard)
-
-
-def _worker(link: redislink.Link, host: str, heard_at: float, now: float) -> facts.Worker:
-    text = _asked(link, "hget", f"{keys.PREFIX}host:{host}", "about")
-    about: Any = {}
-    with suppress(ValueError):
-        about = json.loads(text or "{}")
-    clock = about.get("clock")
-    ahead_s = clock - heard_at if isinstance(clock, int | float) else None
-    return facts.Worker(host, now - heard_at, ahead_s, about.get("version"))
+    return tuple(
+        facts.Worker(row.host, row.heard_s, row.ahead_s, row.about.get("version")) for row in rows if not row.lost
+    )
 
 
 def _is_local(hostname: str) -> bool:

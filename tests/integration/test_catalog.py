@@ -11,6 +11,7 @@ import pytest
 
 from celery_docker import catalog, errors, keys, message, store
 from celery_docker.lifecycle import State
+from celery_docker.listing import Load, Meant
 from celery_docker.store import New
 from tests import services
 
@@ -185,19 +186,57 @@ def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
     assert shelf.store.drained(HOST) is None
 
 
-def test_what_the_server_says_of_itself(shelf: Shelf) -> None:
-    facts = shelf.catalog.server()
-    assert (facts["maxmemory_policy"], facts["aof_enabled"], facts["role"]) == ("noeviction", 0, "master")
-    assert facts["save"] == ""
-    assert facts["now"] == pytest.approx(time.time(), abs=60)
+def test_a_lost_host_is_listed_as_such(shelf: Shelf) -> None:
+    """With how far its clock was off when it was heard last, where it said so."""
+    shelf.client.zadd(keys.LOST_HOSTS, {"gone": 1000, HOST: 1000})
+    shelf.client.zadd(keys.HOSTS, {HOST: 2000})
+    shelf.client.hset(keys.host_about("gone"), "about", json.dumps({"clock": "1970-01-01T00:16:43.500Z"}))
+    gone, back = shelf.catalog.workers()
+    assert (gone.host, gone.lost, gone.ahead_s) == ("gone", True, 3.5)
+    assert (back.host, back.lost, back.ahead_s) == (HOST, False, None)
 
 
-def test_what_may_not_be_asked_of_the_server_is_unknown(shelf: Shelf) -> None:
-    shelf.client.execute_command("ACL", "SETUSER", "default", "-config")
-    try:
-        assert shelf.catalog.server()["save"] is None
-    finally:
-        shelf.client.execute_command("ACL", "SETUSER", "default", "+config")
+def test_the_jobs_of_a_queue_that_no_host_has_taken(shelf: Shelf) -> None:
+    """Queued, delayed, held back, after others, and a plain client's; none that runs, nor of another queue."""
+    shelf.submit("runs", "elsewhere")
+    shelf.client.hset(keys.job("elsewhere"), "queue", "other")
+    shelf.client.delete("celery")
+    shelf.claim("runs")
+    shelf.submit("j1", "j2")
+    shelf.submit("after", after=("j1",))
+    shelf.batch(2, limit=1)
+    shelf.client.zadd(keys.DELAYED, {"j2": 9e9})
+    shelf.client.zrem(keys.WAITING, "j2")
+    plain = [message.task_message(f"p{number:04}", {}, queue="celery", tag="t", origin="") for number in range(1200)]
+    for one in plain:
+        shelf.client.lpush(message.queue_key("celery", 9), json.dumps(one))
+    shelf.client.lpush("celery", "not a message")
+    found = shelf.catalog.jobs_of_queue("celery")
+    assert found[0] == "j1"
+    assert [job_id for job_id in found if job_id.startswith("p")] == [f"p{number:04}" for number in range(1200)]
+    assert {job_id for job_id in found if not job_id.startswith("p")} == {"j1", "j2", "after", "j00001", "j00002"}
+    assert len(found) == 1205
+    assert shelf.catalog.load() == Load(in_hand=1, queued=3, delayed=1, blocked=2)
+
+
+def test_a_name_stands_for_a_job_or_a_batch(shelf: Shelf) -> None:
+    shelf.submit("abc1", "abd1")
+    shelf.store.begin_batch("abe1", {"size": 0})
+    assert shelf.catalog.meant("abc") == Meant("abc1", is_batch=False)
+    assert shelf.catalog.meant("abe") == shelf.catalog.meant("abe1") == Meant("abe1", is_batch=True)
+    with pytest.raises(errors.AmbiguousId, match="3 ids"):
+        shelf.catalog.meant("ab")
+    for text in ("", "x"):
+        with pytest.raises(errors.NoSuchJob):
+            shelf.catalog.meant(text)
+
+
+def test_a_listing_is_asked_for_in_parts(shelf: Shelf) -> None:
+    """All of it comes, once."""
+    job_ids = shelf.batch(2500)
+    assert [row.job_id for row in shelf.catalog.each_live()] == job_ids
+    assert [row.job_id for row in shelf.catalog.each_recent()] == job_ids[::-1]
+    assert len(shelf.catalog.live(3)) == 3
 
 
 def test_the_record_of_a_job(shelf: Shelf) -> None:

@@ -63,7 +63,7 @@ def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: services.Redi
     done = celery_docker("cancel", "nonsense", job_id, status=4)
     assert done.stderr.splitlines() == [
         f"{job_id}: was queued, is being cancelled",
-        "celery-docker: nonsense: no job has this id; list the jobs with: celery-docker ps --all",
+        "celery-docker: no job has an id that begins with 'nonsense'; list the jobs with: celery-docker ps --all",
     ]
     with redis_server.client() as client:
         assert not client.exists(keys.job("nonsense"))

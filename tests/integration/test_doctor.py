@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,8 @@ def beat(server: services.RedisServer, host: str, *, ago_s: float = 0, ahead_s: 
         seconds, micros = client.time()
         heard_at = seconds + micros / 1e6 - ago_s
         client.zadd(keys.HOSTS, {host: heard_at})
-        about = {"version": version, "clock": heard_at + ahead_s}
-        client.hset(f"{keys.PREFIX}host:{host}", "about", json.dumps(about))
+        about = {"version": version, "clock": datetime.fromtimestamp(heard_at + ahead_s, UTC).isoformat()}
+        client.hset(keys.host_about(host), "about", json.dumps(about))
 
 
 def test_redis_away() -> None:

@@ -143,7 +143,7 @@ def test_wait_exits_with_the_highest_code(worker: Worker, tmp_path: Path) -> Non
 def test_wait_for_no_job(worker: Worker, tmp_path: Path) -> None:
     status, out, err = ended(started(worker, tmp_path, "wait", "nonsense"))
     assert (status, out) == (4, "")
-    assert err.startswith("celery-docker: nonsense: no job has this id")
+    assert err.startswith("celery-docker: no job has an id that begins with 'nonsense'")
 
 
 def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp_path: Path, folder: Path) -> None:

@@ -25,6 +25,7 @@ from celery.result import AsyncResult
 
 from celery_docker.client import Client
 from celery_docker.jobspec import JobSpec
+from celery_docker.listing import Load, Meant
 from tests import services
 from tests.integration.registry import Registry
 from tests.integration.worker import ROOT, Worker
@@ -645,8 +646,11 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) ->
         assert submitter.catalog.live() == []
         assert [row.batch_id for row in submitter.catalog.batches()] == [made.id]
         assert submitter.catalog.queue_lengths(["celery"]) == {"celery": 0}
+        assert submitter.catalog.jobs_of_queue("celery") == []
+        eventually(lambda: submitter.catalog.load() == Load(0, 0, 0, 0), RESULT_S, "everything to be settled")
+        assert submitter.catalog.meant(made.id[:13]) == Meant(made.id, is_batch=True)
+        assert len(list(submitter.catalog.receipt_texts([first.id]))) == 1
         submitter.catalog.workers()
-        assert submitter.catalog.server()["save"] is None
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

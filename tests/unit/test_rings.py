@@ -36,6 +36,7 @@ CORE = {
     "exitcodes",
     "tables",
     "progress",
+    "listing",
     "clientconf",
     "cli_types",
     "cli_table",
@@ -63,7 +64,6 @@ ADAPTERS = {
     "host",
     "hosts",
     "identity",
-    "queuelists",
     "redisfacts",
     "hostfacts",
 }
@@ -100,6 +100,10 @@ SHELL = {
     "commands_submit",
     "commands_batch",
     "commands_jobs",
+    "commands_show",
+    "commands_logs",
+    "cli_names",
+    "cli_show",
     "commands_hosts",
     "commands_queue",
     "commands_doctor",
@@ -117,8 +121,7 @@ PARTS = {
     "livelog": {"redislink"},
     "catalog": {"redislink"},
     "hosts": {"redislink"},
-    "queuelists": {"redislink"},
-    "redisfacts": {"redislink"},
+    "redisfacts": {"redislink", "catalog"},
     "hostfacts": {"enginehttp"},
 }
 

@@ -1,0 +1,345 @@
+"""The commands that look at things, with a real worker: through the real entry point, in a pipe and on a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import exitcodes, keys
+from celery_docker.client import Client
+from celery_docker.handles import Batch, Job
+from tests import services
+from tests.integration.worker import ROOT, Worker
+from tests.waiting import eventually
+
+_GO = "until [ -e /output/go ]; do sleep 0.05; done"
+HOST = "one@lab"
+UNKNOWN = "00000000-dead-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+    with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0", CELERY_DOCKER_OPTS="-n one@lab") as running:
+        yield running
+    dockerd.remove_containers()
+    with redis_server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture(scope="module")
+def client(worker: Worker) -> Iterator[Client]:
+    opened = Client(worker.environ["CELERY_DOCKER_BROKER_URL"])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def ended(client: Client) -> Job:
+    """A job that has failed, and said so on both streams."""
+    job = client.submit("busybox", ["sh", "-c", "echo one; echo two; echo bad >&2; exit 3"], name="ended")
+    assert job.wait(60) == "failed"
+    return job
+
+
+@pytest.fixture(scope="module")
+def batch(client: Client) -> Batch:
+    """A batch of three whose second job has failed with 2."""
+    made = client.map(
+        lambda n: {"image": "busybox", "command": ["sh", "-c", f"exit {n % 2 * 2}"]}, range(3), name="demo"
+    )
+    made.wait(60)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that the job may write to."""
+    made = tmp_path / "out"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def environ(worker: Worker, tmp_path: Path) -> dict[str, str]:
+    url = worker.environ["CELERY_DOCKER_BROKER_URL"]
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "TERM": "xterm",
+        "CELERY_DOCKER_BROKER_URL": url,
+    }
+
+
+def started(environ: dict[str, str], *line: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command where there is no terminal at all."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "celery_docker.cli", *line]
+    return subprocess.Popen(command, env=environ, text=True, start_new_session=True, **{**pipes, **options})
+
+
+def said(environ: dict[str, str], *line: str, status: int = 0) -> tuple[str, str]:
+    """Return both outputs of the command."""
+    process = started(environ, *line)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    return out, err
+
+
+def shown(environ: dict[str, str], *line: str, columns: int) -> list[str]:
+    """Return the lines that the command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = started(environ, *line, stdout=theirs)
+    os.close(theirs)
+    seen = b""
+    # The end of a terminal whose other side is closed is an error.
+    try:
+        while data := os.read(ours, 65536):
+            seen += data
+    except OSError:
+        pass
+    os.close(ours)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return seen.decode().splitlines()
+
+
+def documents(text: str) -> list[Any]:
+    """Return the JSON documents in a text, as jq reads them."""
+    found, decoder = [], json.JSONDecoder()
+    while text := text.lstrip():
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:]
+    return found
+
+
+def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Batch) -> None:
+    def asked(*line: str, status: int = 0) -> list[Any]:
+        return documents(said(environ, *line, "--json", status=status)[0])
+
+    assert ended.id in {one["id"] for one in asked("ps", "--all")}
+    assert [one["state"] for one in asked("ps", "-a", "--batch", batch.id)] == ["succeeded", "failed", "succeeded"]
+    (found,) = asked("status", ended.id)
+    assert (found["state"], found["exit_code"], found["host"]) == ("failed", 3, HOST)
+    (found,) = asked("status", batch.id)
+    assert (found["counts"], found["done"]) == ({"succeeded": 2, "failed": 1}, 3)
+    assert found["failed"] == [batch.failed()[0].id]
+    (found,) = asked("status")
+    assert (found["workers"], found["slots"], found["queues"]) == ({"ready": 1}, 2, {"celery": 0})
+    assert asked("results", batch.id, ended.id) == [*batch.results(), ended.receipt]
+    assert "".join(one["text"] for one in asked("logs", "--stdout", ended.id)) == "one\ntwo\n"
+    (found,) = json.loads(said(environ, "inspect", ended.id)[0])
+    assert (found["id"], found["receipt"]) == (ended.id, ended.receipt)
+    assert (len(found["attempts"]), found["spec"]["image"]) == (1, "busybox")
+    (found,) = asked("workers")
+    assert (found["host"], found["state"], found["slots"], found["running"]) == (HOST, "ready", 2, 0)
+    assert asked("wait", batch.id, status=2) == [batch.results()]
+    assert asked("cancel", ended.id) == [[{"id": ended.id, "state": "failed"}]]
+    assert asked("queue") == [{"queue": "celery", "length": 0}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("status", UNKNOWN),
+        ("results", UNKNOWN),
+        ("inspect", UNKNOWN),
+        ("logs", "-f", UNKNOWN),
+        ("wait", UNKNOWN),
+        ("cancel", "nonsense"),
+        ("ps", "--batch", UNKNOWN),
+        ("results", "@last"),
+    ],
+    ids=" ".join,
+)
+def test_an_id_that_nobody_knows(environ: dict[str, str], line: tuple[str, ...]) -> None:
+    _, err = said(environ, *line, status=exitcodes.NO_SUCH_JOB)
+    assert len(err.splitlines()) == 1
+    assert err.startswith("celery-docker: ")
+
+
+def test_a_whole_id_without_a_record_is_cancelled(environ: dict[str, str], client: Client) -> None:
+    """A plain Celery client writes none."""
+    _, err = said(environ, "cancel", UNKNOWN)
+    assert err == f"{UNKNOWN}: there is no record of this job; nothing will run under this id\n"
+    client.store.link.client.delete(keys.job(UNKNOWN))
+    client.store.link.client.zrem(keys.INDEX, UNKNOWN)
+    client.store.link.client.srem(keys.CANCELLING, UNKNOWN)
+
+
+def test_the_beginning_of_an_id_is_enough(environ: dict[str, str], ended: Job, batch: Batch) -> None:
+    assert said(environ, "status", ended.id[:13])[0].startswith(f"job        {ended.id}\n")
+    assert said(environ, "status", batch.id[:13])[0].startswith(f"batch      {batch.id}\n")
+    assert said(environ, "wait", ended.id[:13], status=3)[1] == f"celery-docker: {ended.id[:8]}: exit code 3\n"
+    assert said(environ, "wait", "-q", batch.id[:13], ended.id, status=3) == ("", "")
+
+
+def test_a_job_whose_record_is_gone_has_not_succeeded(environ: dict[str, str], client: Client) -> None:
+    """Its id may still be listed."""
+    redis = client.store.link.client
+    redis.zadd(keys.INDEX, {"gone-long-ago": 0})
+    _, err = said(environ, "wait", "gone-long", status=exitcodes.NOT_RUN)
+    assert err.startswith("celery-docker: gone-long-ago: its record is gone")
+    said(environ, "status", "gone-long", status=exitcodes.NO_SUCH_JOB)
+    redis.zrem(keys.INDEX, "gone-long-ago")
+
+
+def test_in_a_pipe_ids_are_whole_and_on_a_terminal_short(environ: dict[str, str], ended: Job, batch: Batch) -> None:
+    for command in (("ps", "-a"), ("results", batch.id)):
+        for width in (60, 200):
+            lines = shown({**environ, "NO_COLOR": "1"}, *command, columns=width)
+            assert max(map(len, lines)) <= width
+            assert not any("\x1b" in line for line in lines)
+            assert not any(batch.jobs()[0].id in line for line in lines)
+            assert any(batch.jobs()[0].id[:8] in line for line in lines)
+        assert batch.jobs()[0].id in said(environ, *command)[0]
+        assert batch.jobs()[0].id in "".join(shown(environ, *command, "--no-trunc", columns=60))
+    assert max(map(len, shown(environ, "workers", columns=60))) <= 60
+
+
+def test_colours_are_for_terminals(environ: dict[str, str], ended: Job) -> None:
+    assert any("\x1b[31mfailed\x1b[0m" in line for line in shown(environ, "ps", "-a", columns=80))
+    for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\x1b" not in "".join(shown({**environ, **plain}, "ps", "-a", columns=80))
+    assert "\x1b" not in said(environ, "ps", "-a")[0]
+
+
+def test_a_listing_has_a_bound_and_says_so(environ: dict[str, str], ended: Job, batch: Batch) -> None:
+    out, err = said(environ, "ps", "-a", "-n", "2")
+    assert (len(out.splitlines()), err.startswith("there are more than these 2; ")) == (3, True)
+    assert len(said(environ, "ps", "-aq")[0].splitlines()) >= 4
+    assert said(environ, "ps", "--state", "failed", "-q")[0].split() == [batch.failed()[0].id, ended.id]
+    assert said(environ, "ps", "--state", "failing", status=2)[1].startswith("celery-docker: --state: 'failing' must")
+    assert said(environ, "results", "--failed", "-q", batch.id)[0].split() == [batch.failed()[0].id]
+
+
+def test_a_reader_that_has_enough_ends_a_listing_quietly(environ: dict[str, str], batch: Batch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started(environ, "results", "--json", batch.id, stdout=writing)
+    os.close(writing)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == exitcodes.READER_GONE
+
+
+def test_logs_keep_the_streams_apart(environ: dict[str, str], ended: Job) -> None:
+    assert said(environ, "logs", ended.id) == ("one\ntwo\n", "bad\n")
+    assert said(environ, "logs", "--stderr", ended.id) == ("", "bad\n")
+    assert said(environ, "logs", "--stdout", "-n", "1", ended.id) == ("two\n", "")
+
+
+def test_every_line_is_followed_once_from_start_to_end(environ: dict[str, str], client: Client, folder: Path) -> None:
+    script = f"seq 500; touch /output/on; {_GO}; seq 501 1000; echo end >&2; printf rest"
+    job = client.submit("busybox", ["sh", "-c", script], outputpath=str(folder))
+    early = started(environ, "logs", "-f", job.id)
+    eventually((folder / "on").exists, 30, "the job to run")
+    late = started(environ, "logs", "--follow", job.id[:20])
+    assert late.stdout is not None
+    assert late.stderr is not None
+    assert late.stdout.readline() == "1\n", "what was printed is there while the job runs"
+    (folder / "go").touch()
+    every = "".join(f"{number}\n" for number in range(1, 1001)) + "rest"
+    assert early.communicate(timeout=60) == (every, "end\n")
+    assert (late.stdout.read(), late.stderr.read()) == (every.removeprefix("1\n"), "end\n")
+    assert (early.returncode, late.wait(60)) == (0, 0)
+    late.stdout.close()
+    late.stderr.close()
+
+
+def test_an_interruption_leaves_the_job_and_says_how_to_come_back(
+    environ: dict[str, str], client: Client, folder: Path
+) -> None:
+    job = client.submit("busybox", ["sh", "-c", f"echo hello; {_GO}"], outputpath=str(folder))
+    following = started(environ, "logs", "-f", job.id)
+    assert following.stdout is not None
+    assert following.stdout.readline() == "hello\n"
+    assert said(environ, "ps", "-q")[0].split() == [job.id]
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert following.returncode == exitcodes.INTERRUPTED
+    assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker logs -f {job.id}"
+    (folder / "go").touch()
+    assert job.wait(60) == "succeeded"
+
+
+def test_a_live_log_that_has_aged_or_has_a_hole(environ: dict[str, str], client: Client) -> None:
+    job = client.submit("busybox", ["sh", "-c", "echo one; echo two >&2"])
+    job.wait(60)
+    redis = client.store.link.client
+    redis.delete(keys.log(job.id))
+    out, err = said(environ, "logs", job.id)
+    assert (sorted(out.split()), err.count("\n")) == (["one", "two"], 1)
+    assert "receipt" in err
+    redis.xadd(keys.log(job.id), {"stream": 1, "attempt": 1, "offset": 10, "data": "three\n"})
+    assert said(environ, "logs", job.id) == (
+        "three\n",
+        "celery-docker: 10 B of stdout are not kept here; see the job's --log-file\n",
+    )
+
+
+def test_a_batch_is_cancelled_whole(environ: dict[str, str], client: Client) -> None:
+    batch = client.map(lambda n: {"image": "busybox", "command": "sleep 100"}, range(5), limit=1)
+    assert said(environ, "status", batch.id)[0].splitlines()[3] == "limit      1 at once"
+    _, err = said(environ, "cancel", batch.id[:13])
+    assert err == f"batch {batch.id}: 5 jobs are being cancelled, 0 had ended already\n"
+    assert said(environ, "wait", "-q", batch.id, status=exitcodes.CANCELLED) == ("", "")
+    assert batch.counts() == {"cancelled": 5}
+    assert said(environ, "cancel", batch.id)[1].endswith(" 0 jobs are being cancelled, 5 had ended already\n")
+
+
+def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, client: Client) -> None:
+    assert said(environ, "drain", "--reason", "new disk", HOST)[1].startswith(f"{HOST} takes no more jobs, until")
+    eventually(lambda: "drained by" in worker.status, 30, "the worker to hear of it")
+    eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its sign of life")
+    assert _worker(environ)["state"] == "drained"
+    header, line = shown(environ, "workers", columns=60)
+    assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "VERSION", "HEARD", "WHY"]
+    assert line.split()[:4] == [HOST, "drained", "2", "0"]
+    assert "new disk" in said(environ, "workers")[0]
+    job = client.submit("busybox", "true")
+    assert said(environ, "status")[0].splitlines()[0].startswith("jobs       0 in hand, 1 queued")
+    assert said(environ, "resume", HOST)[1] == f"{HOST} takes jobs again\n"
+    assert job.wait(60) == "succeeded"
+    assert said(environ, "resume", HOST)[1] == f"{HOST} was not drained\n"
+    eventually(lambda: _worker(environ)["state"] == "ready", 30, "the host to be ready")
+    assert "tow: no worker of this name is known; there are one@lab\n" in said(environ, "drain", "tow")[1]
+    said(environ, "resume", "tow")
+
+
+def _worker(environ: dict[str, str]) -> dict[str, Any]:
+    (found,) = documents(said(environ, "workers", "--json")[0])
+    return dict(found)
+
+
+def test_a_purge_covers_what_waits_elsewhere(environ: dict[str, str], client: Client) -> None:
+    """Delayed jobs, dependent ones and those that their batch holds back, of this queue alone."""
+    first, second = client.submit("busybox", "true", queue="night"), client.submit("busybox", "true", queue="day")
+    after = client.submit("busybox", "true", queue="night", after=[second])
+    document = {"image": "busybox", "command": "true", "queue": "night"}
+    held = client.map({**document, "command": "echo {}"}, ["/a", "/b"], limit=1)
+    redis = client.store.link.client
+    redis.zrem(keys.WAITING, first.id)
+    redis.delete("night")
+    redis.zadd(keys.DELAYED, {first.id: 9e9})
+    out, _ = said(environ, "queue", "purge", "--queue", "night", "--yes", "--json")
+    jobs = {first.id, after.id, *(job.id for job in held.jobs())}
+    assert set(json.loads(out)["cancelled"]) == jobs
+    assert all(redis.hexists(keys.job(job_id), "cancelled_at") for job_id in jobs)
+    assert not redis.hexists(keys.job(second.id), "cancelled_at")
+    client.cancel(second)
+    eventually(lambda: all(job.state == "cancelled" for job in (first, second, after)), 60, "their end")
+    assert held.wait(60) == {"cancelled": 2}

@@ -28,6 +28,7 @@ PATH_PLACEHOLDERS = ("", "/", ".", "/.", "//")
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _HASH_CHARS = 16
+_FIELDS = {line.name: line for line in jobspec.DOCUMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
         try:
             expanded.append(_expand_one(prepared, row))
         except errors.SpecError as exc:
-            problems.append(_located(row, str(exc)))
+            problems.append(_located(row, str(exc), prepared))
     if problems:
         raise errors.BatchError(problems)
     return expanded
@@ -126,10 +127,22 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 
 
 def _expand_one(template: Mapping[str, Any], row: Row) -> Expanded:
-    filled = {name: _filled(value, row.fields) for name, value in template.items()}
+    filled = {name: _meant(name, value, _filled(value, row.fields)) for name, value in template.items()}
     kwargs = {name: value for name, value in filled.items() if name not in OPTIONS} | dict(row.overrides or {})
     options = {name: value for name, value in filled.items() if name in OPTIONS}
     return Expanded(row, jobspec.parse((), kwargs).to_kwargs(), options)
+
+
+def _meant(name: str, template: Any, filled: Any) -> Any:
+    """Return what a text stands for that was put in where a number or a list belongs, read as a flag's is."""
+    field = _FIELDS.get(name)
+    if field is None or not isinstance(template, str) or filled == template:
+        return filled
+    try:
+        value = field.from_text(filled)
+    except ValueError as exc:
+        raise errors.SpecError(f"{name}: {filled!r} {exc}") from exc
+    return [value] if field.repeated and isinstance(value, str) else value
 
 
 def _filled(value: Any, fields: Mapping[str, str]) -> Any:
@@ -152,7 +165,10 @@ def _names(value: Any) -> Iterator[str]:
         yield from (name for one in value for name in _names(one))
 
 
-def _located(row: Row, problem: str) -> str:
+def _located(row: Row, problem: str, template: Mapping[str, Any]) -> str:
     """Return a problem with its place: the line, and the column if its value came from one."""
-    came_from_column = problem.partition(":")[0] in (row.overrides or {})
-    return f"{row.place}, column {problem}" if came_from_column else f"{row.place}: {problem}"
+    name = problem.partition(":")[0]
+    if name in (row.overrides or {}):
+        return f"{row.place}, column {problem}"
+    columns = [one for one in _names(template.get(name)) if row.source is Source.MANIFEST and one in row.fields]
+    return f"{row.place}, column {columns[0]}: {problem}" if len(columns) == 1 else f"{row.place}: {problem}"

@@ -6,7 +6,7 @@ Every job is checked here, before anything is submitted. Files are read, and not
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from celery_docker import batch, cli_job, cli_parse, errors, jobspec, rows
@@ -62,7 +62,13 @@ def _absolute_lines(text: str, caller: cli_job.Caller) -> str:
 
 
 def _check_options(expanded: Sequence[batch.Expanded]) -> None:
-    """Check what each job says about its submission; most say the same."""
-    known: dict[str, Mapping[str, Any]] = {repr(job.options): job.options for job in expanded}
-    for options in known.values():
-        jobspec.parse_document({"image": expanded[0].kwargs["image"], **options})
+    """Check what each job says about its submission; most say the same, so each is checked once."""
+    first = {repr(job.options): job for job in reversed(expanded)}
+    problems = []
+    for job in reversed(first.values()):
+        try:
+            jobspec.parse_document({"image": job.kwargs["image"], **job.options})
+        except errors.SpecError as exc:
+            problems.append(f"{job.row.place}: {exc}")
+    if problems:
+        raise errors.BatchError(problems)

@@ -21,6 +21,8 @@ _KEPT_S = 1_382_400
 _MOST_ENTRIES = 8192
 _AT_ONCE = 256
 _WAIT_MS = 500
+# Before the first entry of a stream.
+_START = "0-0"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Reader:
     link: redislink.Link
     job_id: str
     streams: Collection[Stream] = BOTH
-    _seen: str = "0-0"
+    _seen: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
     def follow(self, *, lines: int | None = None) -> Iterator[Said]:
@@ -87,7 +89,8 @@ class Reader:
         """
         receipt = self._receipt()
         pieces = self._all()
-        if receipt is not None and not pieces:
+        # What has been read before is not said again by the receipt.
+        if receipt is not None and not pieces and self._seen == _START:
             pieces = _of_receipt(receipt, self.streams)
         if lines is not None:
             pieces = output.last_lines(pieces, lines)

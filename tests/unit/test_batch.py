@@ -214,7 +214,7 @@ def test_all_problems_are_told_with_line_and_column() -> None:
     assert [line.partition(" must be ")[0] for line in lines] == [
         "line 3, column inputpath: 'b'",
         "line 4, column timeout: 'never'",
-        "line 5: outputpath: 'o'",
+        "line 5, column out: outputpath: 'o'",
     ]
 
 
@@ -308,3 +308,21 @@ def test_a_path_keeps_its_marker_when_its_position_changes() -> None:
     (alone,) = batch.expand(template, rows.from_paths(["/b"]))
     assert second.marker == alone.marker == batch.marker_name({"image": "busybox", "inputpath": "/b"})
     assert second.marker.startswith(".celery-docker-done-")
+
+
+def test_a_number_may_come_from_a_placeholder() -> None:
+    text = 't,codes,cores,rank\n90,"1,2",0.5,3\n2h,7,2,0\n'
+    template = {"image": "busybox", "timeout": "{t}", "retry_on": "{codes}", "cpus": "{cores}", "priority": "{rank}"}
+    jobs = batch.expand(template, rows.from_csv(text))
+    assert [(job.kwargs["timeout"], job.kwargs["retry_on"], job.kwargs["cpus"]) for job in jobs] == [
+        (90, [1, 2], 0.5),
+        (7200, [7], 2.0),
+    ]
+    assert [job.options["priority"] for job in jobs] == [3, 0]
+
+
+def test_what_is_no_number_is_refused_with_line_and_column() -> None:
+    assert refusal({"timeout": "{t}", "retries": "{n}"}, rows.from_csv("t,n\nsoon,1\n9,x\n")) == [
+        "line 2, column t: timeout: 'soon' must be seconds, or a number with s, m, h or d, like '90' or '2h'",
+        "line 3, column n: retries: 'x' must be a whole number from 0 to 1000",
+    ]

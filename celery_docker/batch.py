@@ -23,7 +23,6 @@ BATCH_SIZE = "CELERY_DOCKER_BATCH_SIZE"
 
 # What a job document says about its submission; the container's part is `jobspec`'s.
 OPTIONS = ("queue", "priority", "expires", "after")
-PATH_PLACEHOLDERS = ("", "/", ".", "/.", "//")
 
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
@@ -42,9 +41,7 @@ class Expanded:
     @property
     def marker(self) -> str:
         """The name of its done marker. An array's job may tell itself apart by nothing but its number."""
-        if self.row.source is Source.ARRAY:
-            return marker_name({**self.kwargs, BATCH_INDEX: self.row.index})
-        return marker_name(self.kwargs)
+        return marker_of(self.kwargs, self.row.index if self.row.source is Source.ARRAY else None)
 
 
 def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
@@ -74,9 +71,9 @@ def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
 def with_default_input(template: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template of a batch over paths: where none says what becomes of the path, it is the job's input.
 
-    `{#}` says nothing about the path, so a template with that alone still gets it.
+    Only `{}` says it; the others name what comes out of it, like `/output/{/.}.txt`.
     """
-    if template.get(INPUT_FIELD) is None and not any(name in PATH_PLACEHOLDERS for name in _names(template)):
+    if template.get(INPUT_FIELD) is None and not any(name == "" for name in _names(template)):
         return {**template, INPUT_FIELD: "{}"}
     return dict(template)
 
@@ -91,13 +88,23 @@ def spec_hash(kwargs: Mapping[str, Any]) -> str:
     """Return a short name for what a job does: the same in every batch, another as soon as an argument differs."""
     env = {name: v for name, v in (kwargs.get("env") or {}).items() if name not in (BATCH_ID, BATCH_INDEX, BATCH_SIZE)}
     rest = {name: value for name, value in kwargs.items() if name != "env" and value is not None}
-    canonical = json.dumps({**rest, "env": env}, sort_keys=True, separators=(",", ":"))
+    return _hash({**rest, "env": env})
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_CHARS]
 
 
-def marker_name(kwargs: Mapping[str, Any]) -> str:
-    """Return the name of the file that says that a job with these arguments has succeeded."""
-    return f".celery-docker-done-{spec_hash(kwargs)}"
+def template_id(template: Mapping[str, Any], source: Source) -> str:
+    """Return a short name for what a batch was made of: the same for the same command line over other inputs."""
+    return _hash({name: value for name, value in template.items() if name not in OPTIONS} | {"source": source.value})
+
+
+def marker_of(kwargs: Mapping[str, Any], number: int | None = None) -> str:
+    """Return the name of the file that says that a job with these arguments has succeeded; `number` of an array."""
+    told = kwargs if number is None else {**kwargs, BATCH_INDEX: number}
+    return f".celery-docker-done-{spec_hash(told)}"
 
 
 def _with_words(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import batch, cli_job, cli_parse, errors, jobspec, rows
@@ -16,8 +17,17 @@ _BOM = "\ufeff"
 _LINES_OF_JSON = (".jsonl", ".ndjson")
 
 
-def jobs(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> tuple[list[batch.Expanded], int | None]:
-    """Return a checked job for each row, and how many may run at once; None: as many as can.
+@dataclass(frozen=True)
+class Described:
+    """A batch as it was typed: its jobs, checked, and how many may run at once; None: as many as can."""
+
+    jobs: list[batch.Expanded]
+    limit: int | None
+    template_id: str
+
+
+def described(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> Described:
+    """Return the batch that was typed, with a job for each row.
 
     Raises `UsageError` for flags that do not go together, `SpecError` with every line that is not right.
     """
@@ -32,7 +42,7 @@ def jobs(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> tuple[li
         template = batch.with_default_input(template)
     expanded = batch.expand(template, found)
     _check_options(expanded)
-    return expanded, words.flags.get("--limit", limit)
+    return Described(expanded, words.flags.get("--limit", limit), batch.template_id(template, found[0].source))
 
 
 def _rows(key: str, said: Any, caller: cli_job.Caller) -> tuple[Sequence[rows.Row], int | None]:

@@ -102,16 +102,6 @@ def receipt_of(records: Store, job_id: str) -> Mapping[str, Any] | None:
     return receipt
 
 
-def watch(call: Call) -> int:
-    """Show the progress of a batch until its end."""
-    raise call.unfinished()
-
-
-def retry(call: Call) -> int:
-    """Queue jobs that have ended once more, under new ids."""
-    raise call.unfinished()
-
-
 def inspect(call: Call) -> int:
     """Print all that is known of jobs."""
     raise call.unfinished()

@@ -14,8 +14,8 @@ from celery_docker import cli_batch, cli_job, cli_parse, errors
 def batch(line: str, folder: Path) -> tuple[list[dict[str, Any]], int | None]:
     words = cli_parse.parse(["batch", *shlex.split(line)])
     assert isinstance(words, cli_parse.Words)
-    expanded, limit = cli_batch.jobs(words, cli_job.Caller({}, "5:6", str(folder)), "celery")
-    return [{**job.kwargs, **job.options} for job in expanded], limit
+    found = cli_batch.described(words, cli_job.Caller({}, "5:6", str(folder)), "celery")
+    return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt) ->
             for said in reader.so_far():
                 shown.show(said)
             if receipt is not None:
-                shown.end()
+                shown.end(receipt)
                 return receipt
         except errors.StoreAway as exc:
             if not is_told:
@@ -113,21 +113,24 @@ class _Output:
         self._screen = call.screen
         self._is_hidden = call.wants_json
         self._attempt = 1
-        self._missing_bytes = 0
+        self._shown_bytes = 0
 
     def show(self, said: livelog.Said) -> None:
+        """Show a piece. Where another attempt begins, say so."""
         if self._is_hidden:
             return
         if said.attempt > self._attempt:
             self._screen.note(f"{PROGRAM}: attempt {said.attempt}")
-            self._attempt = said.attempt
-        self._missing_bytes += said.gap_bytes
+            self._attempt, self._shown_bytes = said.attempt, 0
+        self._shown_bytes += len(said.data)
         self._screen.raw(said.data, to_err=said.stream is Stream.STDERR)
 
-    def end(self) -> None:
-        if self._missing_bytes:
-            missing = tables.size(self._missing_bytes)
-            self._screen.note(f"{PROGRAM}: {missing} came too fast to be shown; --log-file keeps all of the output")
+    def end(self, receipt: Mapping[str, Any]) -> None:
+        """Say how much of the last attempt was not shown: Redis keeps the end of what a fast job prints."""
+        missing = (receipt["stdout_bytes"] or 0) + (receipt["stderr_bytes"] or 0) - self._shown_bytes
+        if missing > 0 and not self._is_hidden:
+            said = f"{tables.size(missing)} of the output could not be shown; --log-file keeps all of it"
+            self._screen.note(f"{PROGRAM}: {said}")
 
 
 def whole_ids(catalog: Catalog, named: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
-from celery_docker import cli_batch, cli_job, cli_last, commands_submit, errors, progress
+from celery_docker import cli_batch, cli_job, cli_last, cli_table, commands_submit, errors, progress
 from celery_docker.batch import Expanded
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
@@ -32,7 +32,7 @@ def batch(call: Call) -> int:
 
 def watch(call: Call) -> int:
     """Show the progress of a batch until its end, and what became of it; return the highest code of its jobs."""
-    (name,) = call.named or [cli_last.meant(call.environ, "@last")]
+    (name,) = call.named or [cli_last.meant(call.environ, cli_table.LAST)]
     with call.client() as client:
         batch_id = _meant(client.catalog, name)
         return _watched(call, client, batch_id, call.screen.err if call.wants_json else call.screen.out)

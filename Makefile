@@ -14,7 +14,7 @@ DEB := $(BUILD)/celery-docker_$(VERSION)_$(shell dpkg --print-architecture).deb
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-setuptools \
 	python3-venv python3-wheel
 TEST_PACKAGES := busybox-static dbus docker.io fish gcc iproute2 iptables libc6-dev mandoc mmdebstrap openssl procps \
-	redis-server rsync slirp4netns systemd-container zsh
+	redis-server rsync slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 SOURCES := $(shell find LICENSE README.md setup.cfg pyproject.toml requirements.txt celery_docker debian docs etc \
 	systemd -type f -not -name '*.pyc')

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import statistics
+import subprocess
 import sys
 import time
 import uuid
@@ -37,6 +38,8 @@ POLICY = Path("/etc/celery-docker/policy.toml")
 TRUE = "true"
 NAP_S = 1.3
 PATIENCE_S = 300
+NOBODYS_QUEUE = "bench"
+AT_ONCE = 500
 _OURS = ("info", "monitor", "scard")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -73,6 +76,15 @@ class Product:
         for result in sent:
             result.get(timeout=PATIENCE_S)
         return time.perf_counter() - begin
+
+    def send_s(self, jobs: int) -> float:
+        """Return the seconds in which Celery submits jobs, to a queue that no worker reads."""
+        begin = time.perf_counter()
+        for _ in range(jobs):
+            self._app.send_task(jobspec.TASK_NAME, ("busybox", TRUE), queue=NOBODYS_QUEUE, ignore_result=True)
+        took_s = time.perf_counter() - begin
+        self.redis.delete(NOBODYS_QUEUE)
+        return took_s
 
     def settle(self) -> None:
         """Wait until the worker has removed its containers and let go of its jobs."""
@@ -162,6 +174,41 @@ def measure_slots(slots: int, jobs: int, rounds: int) -> dict[str, Any]:
     return {"jobs": jobs, "slots": slots, "nap_s": NAP_S, "rounds": rows}
 
 
+def measure_batch(jobs: int, sent: int, rounds: int) -> dict[str, Any]:
+    """Measure how long the command takes to queue a batch while the worker runs jobs of it.
+
+    The baselines: as many plain LPUSH of the same message, 500 at a time, from a client that is up; and `sent` jobs by
+    Celery. Another queue takes those, so that nobody runs them.
+    """
+    product = Product()
+    rows = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        _celery_docker("batch", "-q", "--array", f"1-{jobs}", "busybox", "true")
+        product_s = time.perf_counter() - begin
+        text = product.redis.lindex(jobspec.DEFAULT_QUEUE, 0)
+        _celery_docker("queue", "purge", "--yes")
+        rows.append({"product_s": product_s, "push_s": _push_s(product, text, jobs), "celery_s": product.send_s(sent)})
+    return {"jobs": jobs, "sent": sent, "rounds": rows}
+
+
+def _celery_docker(*line: str) -> None:
+    command = ["/usr/bin/celery-docker", *line]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)  # noqa: S603  # our own words
+
+
+def _push_s(product: Product, text: str, count: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(0, count, AT_ONCE):
+        with product.redis.pipeline(transaction=False) as pipeline:
+            for _ in range(AT_ONCE):
+                pipeline.lpush(NOBODYS_QUEUE, text)
+            pipeline.execute()
+    took_s = time.perf_counter() - begin
+    product.redis.delete(NOBODYS_QUEUE)
+    return took_s
+
+
 def _round(worker: Worker, product: Product, baseline: Baseline, jobs: int) -> dict[str, Any]:
     commands, cpu_s, begin = product.commands(), worker.cpu_s, time.perf_counter()
     product_s = product.run(jobs, TRUE)
@@ -241,10 +288,11 @@ def _without_ours(counts: Counter[str]) -> Counter[str]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run one measurement: `jobs PID` or `slots`."""
+    """Run one measurement: `jobs PID`, `slots` or `batch`."""
     measurements: dict[str, Callable[[], dict[str, Any]]] = {
         "jobs": lambda: measure_jobs(Worker(int(argv[1])), slots=4, jobs=40, rounds=3, singles=30),
         "slots": lambda: measure_slots(slots=2, jobs=16, rounds=3),
+        "batch": lambda: measure_batch(jobs=10_000, sent=1000, rounds=3),
     }
     print(json.dumps(measurements[argv[0]]()))
 

@@ -23,11 +23,11 @@ BATCH_SIZE = "CELERY_DOCKER_BATCH_SIZE"
 
 # What a job document says about its submission; the container's part is `jobspec`'s.
 OPTIONS = ("queue", "priority", "expires", "after")
-PATH_PLACEHOLDERS = ("", "/", ".", "/.", "//")
 
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _HASH_CHARS = 16
+_FIELDS = {line.name: line for line in jobspec.DOCUMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,7 @@ class Expanded:
     @property
     def marker(self) -> str:
         """The name of its done marker. An array's job may tell itself apart by nothing but its number."""
-        if self.row.source is Source.ARRAY:
-            return marker_name({**self.kwargs, BATCH_INDEX: self.row.index})
-        return marker_name(self.kwargs)
+        return marker_of(self.kwargs, self.row.index if self.row.source is Source.ARRAY else None)
 
 
 def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
@@ -64,7 +62,7 @@ def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
         try:
             expanded.append(_expand_one(prepared, row))
         except errors.SpecError as exc:
-            problems.append(_located(row, str(exc)))
+            problems.append(_located(row, str(exc), prepared))
     if problems:
         raise errors.BatchError(problems)
     return expanded
@@ -73,9 +71,9 @@ def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
 def with_default_input(template: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template of a batch over paths: where none says what becomes of the path, it is the job's input.
 
-    `{#}` says nothing about the path, so a template with that alone still gets it.
+    Only `{}` says it; the others name what comes out of it, like `/output/{/.}.txt`.
     """
-    if template.get(INPUT_FIELD) is None and not any(name in PATH_PLACEHOLDERS for name in _names(template)):
+    if template.get(INPUT_FIELD) is None and not any(name == "" for name in _names(template)):
         return {**template, INPUT_FIELD: "{}"}
     return dict(template)
 
@@ -90,13 +88,23 @@ def spec_hash(kwargs: Mapping[str, Any]) -> str:
     """Return a short name for what a job does: the same in every batch, another as soon as an argument differs."""
     env = {name: v for name, v in (kwargs.get("env") or {}).items() if name not in (BATCH_ID, BATCH_INDEX, BATCH_SIZE)}
     rest = {name: value for name, value in kwargs.items() if name != "env" and value is not None}
-    canonical = json.dumps({**rest, "env": env}, sort_keys=True, separators=(",", ":"))
+    return _hash({**rest, "env": env})
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_CHARS]
 
 
-def marker_name(kwargs: Mapping[str, Any]) -> str:
-    """Return the name of the file that says that a job with these arguments has succeeded."""
-    return f".celery-docker-done-{spec_hash(kwargs)}"
+def template_id(template: Mapping[str, Any], source: Source) -> str:
+    """Return a short name for what a batch was made of: the same for the same command line over other inputs."""
+    return _hash({name: value for name, value in template.items() if name not in OPTIONS} | {"source": source.value})
+
+
+def marker_of(kwargs: Mapping[str, Any], number: int | None = None) -> str:
+    """Return the name of the file that says that a job with these arguments has succeeded; `number` of an array."""
+    told = kwargs if number is None else {**kwargs, BATCH_INDEX: number}
+    return f".celery-docker-done-{spec_hash(told)}"
 
 
 def _with_words(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +134,22 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 
 
 def _expand_one(template: Mapping[str, Any], row: Row) -> Expanded:
-    filled = {name: _filled(value, row.fields) for name, value in template.items()}
+    filled = {name: _meant(name, value, _filled(value, row.fields)) for name, value in template.items()}
     kwargs = {name: value for name, value in filled.items() if name not in OPTIONS} | dict(row.overrides or {})
     options = {name: value for name, value in filled.items() if name in OPTIONS}
     return Expanded(row, jobspec.parse((), kwargs).to_kwargs(), options)
+
+
+def _meant(name: str, template: Any, filled: Any) -> Any:
+    """Return what a text stands for that was put in where a number or a list belongs, read as a flag's is."""
+    field = _FIELDS.get(name)
+    if field is None or not isinstance(template, str) or filled == template:
+        return filled
+    try:
+        value = field.from_text(filled)
+    except ValueError as exc:
+        raise errors.SpecError(f"{name}: {filled!r} {exc}") from exc
+    return [value] if field.repeated and isinstance(value, str) else value
 
 
 def _filled(value: Any, fields: Mapping[str, str]) -> Any:
@@ -152,7 +172,10 @@ def _names(value: Any) -> Iterator[str]:
         yield from (name for one in value for name in _names(one))
 
 
-def _located(row: Row, problem: str) -> str:
+def _located(row: Row, problem: str, template: Mapping[str, Any]) -> str:
     """Return a problem with its place: the line, and the column if its value came from one."""
-    came_from_column = problem.partition(":")[0] in (row.overrides or {})
-    return f"{row.place}, column {problem}" if came_from_column else f"{row.place}: {problem}"
+    name = problem.partition(":")[0]
+    if name in (row.overrides or {}):
+        return f"{row.place}, column {problem}"
+    columns = [one for one in _names(template.get(name)) if row.source is Source.MANIFEST and one in row.fields]
+    return f"{row.place}, column {columns[0]}: {problem}" if len(columns) == 1 else f"{row.place}: {problem}"

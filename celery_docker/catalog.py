@@ -181,6 +181,22 @@ class Catalog:
         rows = zip(batch_ids, known, counts, strict=True)
         return [listing.batch(batch_id, one, flat) for batch_id, one, flat in rows if one]
 
+    def batches_like(self, template_id: str, limit: int = 1000) -> list[str]:
+        """Return the batches that were made of this template, the newest first."""
+        with self.link.translated():
+            batch_ids: list[str] = self.link.client.zrange(keys.BATCHES, 0, limit - 1, desc=True)
+            with self.link.client.pipeline(transaction=False) as pipeline:
+                for batch_id in batch_ids:
+                    pipeline.hget(keys.batch(batch_id), "template")
+                found = pipeline.execute()
+        return [batch_id for batch_id, one in zip(batch_ids, found, strict=True) if one == template_id]
+
+    def batch_field(self, batch_id: str, name: str) -> str | None:
+        """Return one field of what is known of a batch, None for what is not there."""
+        with self.link.translated():
+            value: str | None = self.link.client.hget(keys.batch(batch_id), name)
+        return value
+
     def batch_jobs(self, batch_id: str) -> dict[int, str]:
         """Return the jobs of a batch by index, in its order; where one was tried again, the latest."""
         with self.link.translated():

@@ -6,7 +6,8 @@ Every job is checked here, before anything is submitted. Files are read, and not
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import batch, cli_job, cli_parse, errors, jobspec, rows
@@ -16,8 +17,17 @@ _BOM = "\ufeff"
 _LINES_OF_JSON = (".jsonl", ".ndjson")
 
 
-def jobs(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> tuple[list[batch.Expanded], int | None]:
-    """Return a checked job for each row, and how many may run at once; None: as many as can.
+@dataclass(frozen=True)
+class Described:
+    """A batch as it was typed: its jobs, checked, and how many may run at once; None: as many as can."""
+
+    jobs: list[batch.Expanded]
+    limit: int | None
+    template_id: str
+
+
+def described(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> Described:
+    """Return the batch that was typed, with a job for each row.
 
     Raises `UsageError` for flags that do not go together, `SpecError` with every line that is not right.
     """
@@ -32,7 +42,7 @@ def jobs(words: cli_parse.Words, caller: cli_job.Caller, queue: str) -> tuple[li
         template = batch.with_default_input(template)
     expanded = batch.expand(template, found)
     _check_options(expanded)
-    return expanded, words.flags.get("--limit", limit)
+    return Described(expanded, words.flags.get("--limit", limit), batch.template_id(template, found[0].source))
 
 
 def _rows(key: str, said: Any, caller: cli_job.Caller) -> tuple[Sequence[rows.Row], int | None]:
@@ -62,7 +72,13 @@ def _absolute_lines(text: str, caller: cli_job.Caller) -> str:
 
 
 def _check_options(expanded: Sequence[batch.Expanded]) -> None:
-    """Check what each job says about its submission; most say the same."""
-    known: dict[str, Mapping[str, Any]] = {repr(job.options): job.options for job in expanded}
-    for options in known.values():
-        jobspec.parse_document({"image": expanded[0].kwargs["image"], **options})
+    """Check what each job says about its submission; most say the same, so each is checked once."""
+    first = {repr(job.options): job for job in reversed(expanded)}
+    problems = []
+    for job in reversed(first.values()):
+        try:
+            jobspec.parse_document({"image": job.kwargs["image"], **job.options})
+        except errors.SpecError as exc:
+            problems.append(f"{job.row.place}: {exc}")
+    if problems:
+        raise errors.BatchError(problems)

@@ -63,10 +63,6 @@ class Call:
         """Return what a name stands for: @last for what was submitted last, any other for itself."""
         return cli_last.meant(self.environ, name)
 
-    def unfinished(self) -> errors.CeleryDockerError:
-        """Return the complaint of a command that has its words and no more yet."""
-        return errors.CeleryDockerError(f"{self.words.command.name}: is not there yet")
-
     @contextmanager
     def detaching(self, way_back: str) -> Iterator[None]:
         """Tell somebody who interrupts this that the job goes on, and how to come back."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from celery_docker import cli_parse, cli_table, errors, jobspec
+from celery_docker import cli_last, cli_parse, cli_table, errors, jobspec
 
 STDIN = "-"
 # Fields that name something on the worker's host. Who types a path means the one that they see.
@@ -120,6 +120,8 @@ def _typed(words: cli_parse.Words, caller: Caller) -> dict[str, Any]:
         if key in said:
             said[key] = caller.absolute(said[key])
     files = [one for path in words.flags.get("--env-file", ()) for one in env_file(path, read(path), caller.environ)]
+    if "--after" in said:
+        said["--after"] = [cli_last.meant(caller.environ, name) for name in said["--after"]]
     assignments = files + _with_callers(words.flags.get("--env", ()), caller.environ)
     if assignments:
         said["--env"] = assignments

@@ -124,8 +124,10 @@ COMMANDS = (
             ("a line of a table each", "celery-docker batch --manifest runs.csv tool:2 fit --rate {rate}"),
         ),
         "Every job is checked before the first is queued. In the command and in flags {} is the path, {/} its name, "
-        "{.} without extension, {/.} name without extension, {//} its folder, {#} the job's number. Where none of them "
-        "is used, the path becomes the job's input. Prints the id of the batch.",
+        "{.} without extension, {/.} name without extension, {//} its folder, {#} the job's number. Without {} and -i "
+        "the path becomes the job's input. Prints the id of the batch. --skip-done knows what succeeded before by a "
+        "marker in the output folder, and by Redis as long as that keeps the job and the folder is there; it leaves "
+        "such markers.",
     ),
     Command(
         "ps",
@@ -210,7 +212,7 @@ COMMANDS = (
     ),
     Command(
         "watch",
-        "commands_jobs",
+        "commands_batch",
         "show the progress of a batch until its end",
         _BATCH,
         _ALWAYS,
@@ -231,12 +233,13 @@ COMMANDS = (
     ),
     Command(
         "retry",
-        "commands_jobs",
+        "commands_batch",
         "queue jobs that have ended once more",
         Operands("[JOB...]", 0, None, words=(LAST,)),
         (Flag(("--failed",), "those of this batch that did not succeed", "BATCH", words=(LAST,)), QUIET, *_ALWAYS),
         (("one job", "celery-docker retry JOB"), ("what failed of a batch", "celery-docker retry --failed BATCH")),
-        "Each gets a new id; what it was before is kept.",
+        "Each gets a new id, which is printed; what it was before is kept. With --failed the id of the batch is "
+        "printed, in which the new jobs take the places of the old.",
     ),
     Command(
         "inspect",

@@ -84,9 +84,11 @@ class Client:
         A template is a job document with placeholders, as for `celery-docker batch`: `{}` is the input, `{/}` its last
         part, `{.}` it without extension, `{#}` its number. Or it is a function that makes a document of an input.
 
-        >>> made = client.map({"image": "busybox", "command": "echo {/}"}, ["/data/a.txt", "/data/b.txt"], limit=1)
+        >>> made = client.map({"image": "busybox", "command": "echo {} {/}"}, ["/data/a.txt", "/data/b.txt"], limit=1)
         >>> [receipt["output"] for receipt in made.results()]
-        ['a.txt\\n', 'b.txt\\n']
+        ['/data/a.txt a.txt\\n', '/data/b.txt b.txt\\n']
+
+        Without `{}` in it, the input is mounted as the job's `inputpath`.
 
         Raises `BatchError`, with the problems of all jobs of a template, before any is queued.
         """
@@ -103,6 +105,7 @@ class Client:
         *,
         limit: int | None = None,
         name: str | None = None,
+        about: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> Batch:
         """Queue the jobs that `batch.expand` has made of a template, and return them as a batch.
@@ -112,6 +115,8 @@ class Client:
         >>> made = client.submit_batch(batch.expand({"image": "busybox", "command": "echo {}"}, numbers), limit=limit)
         >>> [receipt["output"] for receipt in made.results()]
         ['1\\n', '2\\n', '3\\n']
+
+        What it is to be known by later may be said in `about`.
         """
         batch_id = str(uuid.uuid4())
         parsed: dict[str, Submission] = {}
@@ -122,11 +127,11 @@ class Client:
                 parsed[key] = _parsed({"image": job.kwargs["image"], **job.options})[1]
             kwargs = batch.with_batch_env(job.kwargs, batch_id, job.row.index, len(jobs))
             made.append(self._new(kwargs, parsed[key], batch_id=batch_id, batch_index=job.row.index))
-        about: dict[str, str | int] = {"size": len(made), "submitted_by": self._submitter}
-        about |= {"limit": limit} if limit is not None else {}
-        about |= {"name": name} if name is not None else {}
+        said: dict[str, str | int] = {**(about or {}), "size": len(made), "submitted_by": self._submitter}
+        said |= {"limit": limit} if limit is not None else {}
+        said |= {"name": name} if name is not None else {}
         try:
-            self.store.begin_batch(batch_id, about)
+            self.store.begin_batch(batch_id, said)
             self.store.submit_many(made)
         except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
             raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc

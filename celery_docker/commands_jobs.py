@@ -122,13 +122,3 @@ def receipt_of(records: Store, job_id: str) -> Mapping[str, Any] | None:
         raise errors.NoSuchJob(f"{job_id}: no job has this id; list the jobs with: {PROGRAM} ps --all")
     receipt: Mapping[str, Any] | None = json.loads(record["receipt"]) if "receipt" in record else None
     return receipt
-
-
-def watch(call: Call) -> int:
-    """Show the progress of a batch until its end."""
-    raise call.unfinished()
-
-
-def retry(call: Call) -> int:
-    """Queue jobs that have ended once more, under new ids."""
-    raise call.unfinished()

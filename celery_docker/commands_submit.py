@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from celery_docker import cli_job, cli_last, commands_jobs, dryrun, errors, exitcodes, jobspec, lifecycle
+from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec, lifecycle, tables
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
+from celery_docker.container import Stream
+
+if TYPE_CHECKING:
+    from celery_docker import livelog
+    from celery_docker.catalog import Catalog
+    from celery_docker.client import Client
+
+_PAUSE_S = 0.2
 
 
 def submit(call: Call) -> int:
@@ -31,11 +40,11 @@ def run(call: Call) -> int:
     spec, submission = _described(call)
     if call.has("--dry-run"):
         return _preview(call, spec, submission)
-    job_id = _queue(call, spec, submission)
-    try:
-        receipt = _followed(call, job_id)
-    except KeyboardInterrupt:
-        receipt = _cancelled(call, job_id)
+    with _Interrupt(call) as interrupt:
+        job_id = _queue(call, spec, submission)
+        interrupt.job_id = job_id
+        with call.client() as client:
+            receipt = _followed(call, client, job_id, interrupt)
     if call.wants_json:
         call.screen.json(receipt)
     problem = exitcodes.explain(receipt)
@@ -44,37 +53,101 @@ def run(call: Call) -> int:
     return exitcodes.exit_status(receipt)
 
 
-def _followed(call: Call, job_id: str) -> Mapping[str, Any]:
-    """Show a job's output and return its receipt. A Redis that goes away in the meantime is waited for."""
-    from celery_docker import store
+class _Interrupt:
+    """Ctrl-C while a job is shown: the first is only noted, so that no piece of output is torn; the second leaves."""
 
-    with call.link() as link:
-        records, told = store.Store(link), False
-        while True:
-            try:
-                receipt = commands_jobs.receipt_of(records, job_id)
-            except errors.StoreAway as exc:
-                if not told:
-                    call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
-                receipt, told = None, True
+    def __init__(self, call: Call) -> None:
+        self._screen = call.screen
+        self._is_marked = False
+        self.has_come = False
+        self.job_id = ""
+
+    def cancel(self, client: Client) -> None:
+        """Cancel the job if somebody wished it, once."""
+        if self.has_come and not self._is_marked:
+            client.cancel(self.job_id, reason=f"cancelled by {cli_job.login()} with Ctrl-C")
+            self._is_marked = True
+            self._screen.note(f"\n{PROGRAM}: cancelling {self.job_id}; Ctrl-C again leaves at once")
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._come)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        if kind is KeyboardInterrupt and self.job_id:
+            remedy = "status" if self._is_marked else "cancel"
+            what = "see what becomes of it" if self._is_marked else "it is not cancelled; do that"
+            self._screen.note(f"\n{what} with: {PROGRAM} {remedy} {self.job_id}")
+
+    def _come(self, *_: object) -> None:
+        self.has_come = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt) -> Mapping[str, Any]:
+    """Show a job's output as it comes and return its receipt. A Redis that goes away meanwhile is waited for."""
+    reader, shown = client.logs_of(job_id), _Output(call)
+    is_told = False
+    while True:
+        try:
+            interrupt.cancel(client)
+            # Before the output: after an end there is nothing more to come.
+            receipt = client.catalog.receipt(job_id)
+            for said in reader.so_far():
+                shown.show(said)
             if receipt is not None:
-                break
-            time.sleep(commands_jobs.PAUSE_S)
-    if not call.wants_json:
-        call.screen.raw(str(receipt.get("output") or "").encode(errors="replace"))
-    return receipt
+                shown.end(receipt)
+                return receipt
+        except errors.StoreAway as exc:
+            if not is_told:
+                call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
+            is_told = True
+        time.sleep(_PAUSE_S)
 
 
-def _cancelled(call: Call, job_id: str) -> Mapping[str, Any]:
-    """Cancel a job and wait for its end; who interrupts that leaves it to end by itself."""
-    call.screen.note(f"\n{PROGRAM}: cancelling {job_id}; Ctrl-C again leaves at once")
-    try:
-        with call.client() as client:
-            client.cancel(job_id, reason=f"cancelled by {cli_job.login()} with Ctrl-C")
-        return _followed(call, job_id)
-    except KeyboardInterrupt:
-        call.screen.note(f"\nsee what becomes of it with: {PROGRAM} status {job_id}")
-        raise
+class _Output:
+    """A job's output on the caller's own streams, and in a note what of it is not there."""
+
+    def __init__(self, call: Call) -> None:
+        self._screen = call.screen
+        self._is_hidden = call.wants_json
+        self._attempt = 1
+        self._shown_bytes = 0
+
+    def show(self, said: livelog.Said) -> None:
+        """Show a piece. Where another attempt begins, say so."""
+        if self._is_hidden:
+            return
+        if said.attempt > self._attempt:
+            self._screen.note(f"{PROGRAM}: attempt {said.attempt}")
+            self._attempt, self._shown_bytes = said.attempt, 0
+        self._shown_bytes += len(said.data)
+        self._screen.raw(said.data, to_err=said.stream is Stream.STDERR)
+
+    def end(self, receipt: Mapping[str, Any]) -> None:
+        """Say how much of the last attempt was not shown: Redis keeps the end of what a fast job prints."""
+        missing = (receipt["stdout_bytes"] or 0) + (receipt["stderr_bytes"] or 0) - self._shown_bytes
+        if missing > 0 and not self._is_hidden:
+            said = f"{tables.size(missing)} of the output could not be shown; --log-file keeps all of it"
+            self._screen.note(f"{PROGRAM}: {said}")
+
+
+def whole_ids(catalog: Catalog, named: Sequence[str]) -> list[str]:
+    """Return the ids that are meant by beginnings of ids; for a batch those of its jobs.
+
+    Raises `NoSuchJob` or `AmbiguousId`.
+    """
+    found: list[str] = []
+    for name in named:
+        try:
+            found.append(catalog.resolve(name))
+        except errors.NoSuchJob as exc:
+            try:
+                found += catalog.batch_jobs(catalog.resolve_batch(name)).values()
+            except errors.NoSuchJob:
+                raise exc from None
+    return found
 
 
 def _described(call: Call) -> tuple[jobspec.JobSpec, jobspec.Submission]:
@@ -84,7 +157,10 @@ def _described(call: Call) -> tuple[jobspec.JobSpec, jobspec.Submission]:
 
 def _queue(call: Call, spec: jobspec.JobSpec, submission: jobspec.Submission) -> str:
     with call.client() as client:
-        job = client.submit(spec, **{name: value for name, value in asdict(submission).items() if value is not None})
+        options = {name: value for name, value in asdict(submission).items() if value}
+        if submission.after:
+            options["after"] = whole_ids(client.catalog, submission.after)
+        job = client.submit(spec, **options)
     cli_last.remember(call.environ, job.id)
     return job.id
 

@@ -21,6 +21,8 @@ _KEPT_S = 1_382_400
 _MOST_ENTRIES = 8192
 _AT_ONCE = 256
 _WAIT_MS = 500
+# Before the first entry of a stream.
+_START = "0-0"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Reader:
     streams: Collection[Stream] = BOTH
     # What was read came from the receipt, which does not tell the streams apart.
     is_of_receipt: bool = False
-    _seen: str = "0-0"
+    _seen: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
     def follow(self, *, lines: int | None = None) -> Iterator[Said]:
@@ -89,7 +91,8 @@ class Reader:
         """
         receipt = self._receipt()
         pieces = self._all()
-        if receipt is not None and not pieces:
+        # What has been read before is not said again by the receipt.
+        if receipt is not None and not pieces and self._seen == _START:
             pieces = _of_receipt(receipt, self.streams)
             self.is_of_receipt = bool(pieces)
         if lines is not None:

@@ -15,11 +15,11 @@ from celery_docker.lifecycle import State
 _BAR_MAX, _BAR_MIN = 40, 10
 _STEP = 0.1
 _EVERY_S = 60.0
-_FAILURES_SHOWN = 5
+FAILURES_SHOWN = 5
 # What may run again; a cancelled job ended as somebody wished.
-_FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.ERROR, State.LOST, State.EXPIRED)
+FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.ERROR, State.LOST, State.EXPIRED)
 # What a progress line names, where there is any of it.
-_NAMED = (State.RUNNING, *_FAILURES, State.CANCELLED)
+_NAMED = (State.RUNNING, *FAILURES, State.CANCELLED)
 _FINAL = frozenset(state for state in State if state.is_final)
 
 
@@ -81,11 +81,11 @@ def summary(results: Sequence[Mapping[str, Any]], batch_id: str) -> list[str]:
 
     `results` are receipts, in the order of the batch.
     """
-    failures = [receipt for receipt in results if receipt["state"] in _FAILURES]
+    failures = [receipt for receipt in results if receipt["state"] in FAILURES]
     lines = [f"{len(results)} jobs: {_counted(results)}"]
-    lines += [_failure(receipt) for receipt in failures[:_FAILURES_SHOWN]]
-    if len(failures) > _FAILURES_SHOWN:
-        lines.append(f"  and {len(failures) - _FAILURES_SHOWN} more")
+    lines += [_failure(receipt) for receipt in failures[:FAILURES_SHOWN]]
+    if len(failures) > FAILURES_SHOWN:
+        lines.append(f"  and {len(failures) - FAILURES_SHOWN} more")
     if failures:
         lines.append(f"Run the failed ones again: celery-docker retry --failed {batch_id}")
     return lines
@@ -127,7 +127,8 @@ def _count(count: int, state: State) -> str:
 
 
 def _failure(receipt: Mapping[str, Any]) -> str:
-    return f"  {tables.short_id(receipt['id'])}  exit {exitcodes.exit_status(receipt)}  {_why(receipt)}"
+    name = f"{tables.harmless(receipt['name'])}: " if receipt.get("name") else ""
+    return f"  {tables.short_id(receipt['id'])}  exit {exitcodes.exit_status(receipt)}  {name}{_why(receipt)}"
 
 
 def _why(receipt: Mapping[str, Any]) -> str:

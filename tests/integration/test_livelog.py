@@ -128,6 +128,15 @@ def test_a_log_outlives_its_job_by_an_hour_and_then_the_receipt_is_read(watched:
     assert list(watched.reader(streams=[ERR]).follow()) == []
 
 
+def test_a_reader_that_comes_again_is_told_nothing_twice(watched: Watched) -> None:
+    """Nor by the receipt, when the job has ended meanwhile."""
+    reader = watched.reader()
+    watched.tell(out(0, b"the end\n"))
+    assert text(list(reader.so_far())) == b"the end\n"
+    watched.finish()
+    assert list(reader.so_far()) == []
+
+
 def test_of_a_long_output_the_receipt_has_the_end(watched: Watched) -> None:
     watched.finish()
     cut = {**RECEIPT, "stdout_bytes": 1000, "output_truncated": True}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker import keys
+from celery_docker import keys, tables
 from tests import services
 from tests.integration.worker import ROOT, Worker
 from tests.waiting import eventually
@@ -23,7 +23,7 @@ _FOR_EVER = "touch /output/on; while :; do sleep 0.1; done"
 
 @pytest.fixture(scope="module")
 def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
-    with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0") as running:
+    with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0", CELERY_DOCKER_RETRY_DELAY="0") as running:
         yield running
     dockerd.remove_containers()
     with redis_server.client() as client:
@@ -52,27 +52,82 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+_EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         (["busybox", "echo", "hello"], (0, "hello\n", "")),
-        (["busybox", "sh", "-c", "echo no; exit 3"], (3, "no\n", "celery-docker: exit code 3\n")),
-        (
-            ["busybox", "no-such-command"],
-            (127, "[FATAL tini", "celery-docker: exit code 127, the command was not found"),
-        ),
+        (["busybox", "sh", "-c", "echo no; echo why >&2; exit 3"], (3, "no\n", "why\ncelery-docker: exit code 3\n")),
         (["--timeout", "1", "busybox", "sleep", "60"], (124, "", "celery-docker: timed out")),
+        (["--expires", "1", "--queue", "nobody", "busybox", "true"], (124, "", "celery-docker: expired")),
         (["-i", "/no/such/file", "busybox", "true"], (125, "", "celery-docker: rejected: inputpath: ")),
-        (["busybox", "sh", "-c", "kill -9 $$"], (137, "", "celery-docker: ")),
+        (["-i", "/etc", "busybox", "true"], (125, "", "celery-docker: rejected: inputpath: ")),
+        (["--pull", "never", "no-such-image", "true"], (125, "", "celery-docker: rejected: ")),
+        (["--entrypoint", "/etc/passwd", "busybox"], (126, "", "celery-docker: exit code 126, the command cannot be")),
+        (["busybox", "no-such-command"], (127, "", "celery-docker: exit code 127, the command was not found")),
+        (["busybox", "sh", "-c", "kill -9 $$"], (137, "", "celery-docker: exit code 137")),
+        (
+            ["-m", "16m", "busybox", "sh", "-c", _EAT],
+            (137, "", "celery-docker: out of memory: limit 16m, raise it with -m"),
+        ),
     ],
-    ids=["success", "its own code", "no such command", "timeout", "refused", "killed"],
+    ids=[
+        *("success", "its own code", "timeout", "expired", "missing input", "policy", "no image", "not executable"),
+        *("no such command", "killed", "out of memory"),
+    ],
 )
 def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str, str]) -> None:
     status, out, err = ended(started(worker, tmp_path, "run", *line))
-    assert status == expected[0], err
-    assert out.startswith(expected[1])
-    assert err.startswith(expected[2])
-    assert len(err.splitlines()) == (0 if status == 0 else 1)
+    assert (status, out) == expected[:2], err
+    # Before the last line stands what the job itself has said.
+    assert expected[2] in err
+    assert err.count("celery-docker: ") == (0 if status == 0 else 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["run"], (2, "celery-docker: image: is missing")),
+        (["run", "--no-such-flag", "busybox"], (2, "celery-docker: run: --no-such-flag is not a flag")),
+        (["run", "--memory", "1", "busybox"], (2, "celery-docker: --memory: ")),
+        (["run", "--after", "nonsense", "busybox"], (4, "celery-docker: no job has an id that begins with 'nonsense'")),
+        (["submit", "--after", "@last", "busybox"], (4, "celery-docker: @last: it is not known")),
+    ],
+)
+def test_no_job_comes_of_it(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str]) -> None:
+    status, out, err = ended(started(worker, tmp_path, *line))
+    assert (status, out, len(err.splitlines())) == (expected[0], "", 1)
+    assert err.startswith(expected[1])
+
+
+def test_output_is_shown_as_it_comes_and_once(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    """Both streams apart, beyond the 64 KiB that a receipt keeps."""
+    script = "echo first; echo aside >&2; until [ -e /output/go ]; do sleep 0.05; done; seq 20000; echo last >&2"
+    process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first\n"
+    (folder / "go").touch()
+    status, out, err = ended(process)
+    assert (status, err) == (0, "aside\nlast\n")
+    assert out.splitlines() == [str(number) for number in range(1, 20001)]
+
+
+def test_what_could_not_be_shown_is_told(worker: Worker, tmp_path: Path) -> None:
+    """Redis keeps 256 KiB; what a job prints faster than that is read is in its log file alone."""
+    script = "head -c 8m /dev/zero | tr '\\0' x; echo end"
+    status, out, err = ended(started(worker, tmp_path, "run", "busybox", "sh", "-c", script))
+    assert status == 0
+    assert out.endswith("xend\n")
+    missing = tables.size(8 * 2**20 + len("end\n") - len(out))
+    assert err == f"celery-docker: {missing} of the output could not be shown; --log-file keeps all of it\n"
+
+
+def test_a_second_attempt_is_told(worker: Worker, tmp_path: Path, folder: Path) -> None:
+    script = "echo again; [ -e /output/on ] || { touch /output/on; exit 5; }"
+    line = ["run", "--retries", "1", "-o", str(folder), "busybox", "sh", "-c", script]
+    assert ended(started(worker, tmp_path, *line)) == (0, "again\nagain\n", "celery-docker: attempt 2\n")
 
 
 def test_the_receipt_as_json(worker: Worker, tmp_path: Path) -> None:

@@ -161,10 +161,10 @@ def test_nothing_to_expand() -> None:
         pytest.param({"outputpath": "/out/{#}"}, "{}", id="a number says nothing about the path"),
         pytest.param({"inputpath": None}, "{}", id="no input"),
         pytest.param({"inputpath": "/ref"}, "/ref", id="an input"),
-        pytest.param({"command": ["wc", "{/}"]}, None, id="in a word"),
+        pytest.param({"command": ["wc", "<{}>"]}, None, id="in a word"),
         pytest.param({"command": "wc {}"}, None, id="in a command"),
-        pytest.param({"outputpath": "/out/{/.}"}, None, id="in a path"),
-        pytest.param({"env": {"X": "{//}"}}, None, id="in a table"),
+        pytest.param({"outputpath": "/out/{/.}"}, "{}", id="its name says nothing of the path"),
+        pytest.param({"env": {"X": "{}"}}, None, id="in a table"),
     ],
 )
 def test_default_input(template: dict[str, Any], expected: str | None) -> None:
@@ -214,7 +214,7 @@ def test_all_problems_are_told_with_line_and_column() -> None:
     assert [line.partition(" must be ")[0] for line in lines] == [
         "line 3, column inputpath: 'b'",
         "line 4, column timeout: 'never'",
-        "line 5: outputpath: 'o'",
+        "line 5, column out: outputpath: 'o'",
     ]
 
 
@@ -306,5 +306,31 @@ def test_a_path_keeps_its_marker_when_its_position_changes() -> None:
     template = {"image": "busybox", "inputpath": "{}"}
     _, second = batch.expand(template, rows.from_paths(["/a", "/b"]))
     (alone,) = batch.expand(template, rows.from_paths(["/b"]))
-    assert second.marker == alone.marker == batch.marker_name({"image": "busybox", "inputpath": "/b"})
+    assert second.marker == alone.marker == batch.marker_of({"image": "busybox", "inputpath": "/b"})
     assert second.marker.startswith(".celery-docker-done-")
+
+
+def test_a_number_may_come_from_a_placeholder() -> None:
+    text = 't,codes,cores,rank\n90,"1,2",0.5,3\n2h,7,2,0\n'
+    template = {"image": "busybox", "timeout": "{t}", "retry_on": "{codes}", "cpus": "{cores}", "priority": "{rank}"}
+    jobs = batch.expand(template, rows.from_csv(text))
+    assert [(job.kwargs["timeout"], job.kwargs["retry_on"], job.kwargs["cpus"]) for job in jobs] == [
+        (90, [1, 2], 0.5),
+        (7200, [7], 2.0),
+    ]
+    assert [job.options["priority"] for job in jobs] == [3, 0]
+
+
+def test_what_is_no_number_is_refused_with_line_and_column() -> None:
+    assert refusal({"timeout": "{t}", "retries": "{n}"}, rows.from_csv("t,n\nsoon,1\n9,x\n")) == [
+        "line 2, column t: timeout: 'soon' must be seconds, or a number with s, m, h or d, like '90' or '2h'",
+        "line 3, column n: retries: 'x' must be a whole number from 0 to 1000",
+    ]
+
+
+def test_a_template_is_known_by_its_job_and_not_by_its_place_in_the_queue() -> None:
+    template = {"image": "busybox", "command": ["wc", "{}"], "env": ["A={}"]}
+    known = batch.template_id(template, rows.Source.PATHS)
+    assert batch.template_id({**template, "priority": 3}, rows.Source.PATHS) == known
+    assert batch.template_id({**template, "memory": "1g"}, rows.Source.PATHS) != known
+    assert batch.template_id(template, rows.Source.ARRAY) != known

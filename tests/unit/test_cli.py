@@ -65,7 +65,7 @@ def test_submit_prints_the_id_alone(
     assert cli.main(line, environ) == 0
     assert capsys.readouterr() == ("0f3a\n", "")
     spec = JobSpec("busybox", ("true",), user="5")
-    assert queue.got == [(spec, {"queue": "night", "priority": 3, "expires": 3600, "after": ()})]
+    assert queue.got == [(spec, {"queue": "night", "priority": 3, "expires": 3600})]
     assert queue.urls == [BROKER["CELERY_DOCKER_BROKER_URL"]]
     assert (tmp_path / ".local/state/celery-docker/last").read_text() == "0f3a\n"
 

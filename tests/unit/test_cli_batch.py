@@ -14,8 +14,8 @@ from celery_docker import cli_batch, cli_job, cli_parse, errors
 def batch(line: str, folder: Path) -> tuple[list[dict[str, Any]], int | None]:
     words = cli_parse.parse(["batch", *shlex.split(line)])
     assert isinstance(words, cli_parse.Words)
-    expanded, limit = cli_batch.jobs(words, cli_job.Caller({}, "5:6", str(folder)), "celery")
-    return [{**job.kwargs, **job.options} for job in expanded], limit
+    found = cli_batch.described(words, cli_job.Caller({}, "5:6", str(folder)), "celery")
+    return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_what_is_refused(inputs: Path, line: str, expected: str) -> None:
     with pytest.raises(errors.CeleryDockerError) as caught:
         batch(line, inputs)
     assert expected in str(caught.value)
+
+
+def test_numbers_from_columns(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("t,rank\n5m,1\n90,2\n")
+    jobs, _ = batch(f"--manifest {tmp_path}/m.csv --timeout {{t}} --priority {{rank}} busybox", tmp_path)
+    assert [(job["timeout"], job["priority"]) for job in jobs] == [(300, 1), (90, 2)]
+
+
+def test_what_is_said_about_the_submission_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("rank\n1\n12\n")
+    with pytest.raises(errors.BatchError, match=r"^line 3: priority: 12 must be a whole number from 0 to 9$"):
+        batch(f"--manifest {tmp_path}/m.csv --priority {{rank}} busybox", tmp_path)
 
 
 def test_one_bad_line_in_a_long_manifest_is_named(tmp_path: Path) -> None:

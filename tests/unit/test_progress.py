@@ -102,7 +102,7 @@ def test_a_summary_names_the_first_failures_and_what_to_type() -> None:
     results = [
         receipt(1, "succeeded", exit_code=0),
         receipt(2, "failed", exit_code=3, reason="exit code 3", output="reading\nno such \x1b[1mchromosome\n\n"),
-        receipt(3, "failed", exit_code=1, reason="exit code 1"),
+        receipt(3, "failed", exit_code=1, reason="exit code 1", name="scan 3"),
         receipt(4, "timed_out", reason="timed out after 90 s", output="97%"),
         receipt(5, "failed", exit_code=137, oom_killed=True, reason="out of memory: limit 512m", output="97%"),
         receipt(6, "rejected", reason="image 'x' is not allowed here"),
@@ -112,7 +112,7 @@ def test_a_summary_names_the_first_failures_and_what_to_type() -> None:
     assert progress.summary(results, "b1") == [
         "8 jobs: 1 running, 1 succeeded, 3 failed, 1 timed out, 1 rejected, 1 lost",
         "  00000002  exit 3  no such \\x1b[1mchromosome",
-        "  00000003  exit 1  exit code 1",
+        "  00000003  exit 1  scan 3: exit code 1",
         "  00000004  exit 124  timed out after 90 s",
         "  00000005  exit 137  out of memory: limit 512m",
         "  00000006  exit 125  rejected: image 'x' is not allowed here",

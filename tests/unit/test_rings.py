@@ -82,6 +82,8 @@ SHELL = {
     "broadcast",
     "standby",
     "handles",
+    "watching",
+    "donemarks",
     "clientfiles",
     "tasks",
     "transport",

@@ -311,6 +311,11 @@ class Machine:
         """Return the end of what was printed while it booted and shut down."""
         return (self._folder / "console").read_text(errors="replace")[-4000:]
 
+    @property
+    def init_pid(self) -> int:
+        """The host's PID of its init, for those who enter it by themselves."""
+        return self._init_pid
+
     def pids(self) -> list[int]:
         """Return the host's PIDs of its processes and of its nspawn, without those of `run`."""
         return _cgroup_pids(self.machine_id)

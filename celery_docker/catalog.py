@@ -146,7 +146,10 @@ class Catalog:
 
     def resolve_batch(self, text: str) -> str:
         """Return the batch that is meant, likewise."""
-        return self._resolve(text, keys.BATCHES, keys.batch)
+        try:
+            return self._resolve(text, keys.BATCHES, keys.batch)
+        except errors.NoSuchJob as exc:
+            raise errors.NoSuchJob(f"no batch has an id that begins with {text!r}") from exc
 
     def meant(self, text: str) -> Meant:
         """Return the job or batch that is meant by an id or the beginning of one.

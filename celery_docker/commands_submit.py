@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
-from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec, lifecycle, tables
+from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec, lifecycle, listing, tables
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
 from celery_docker.container import Stream
@@ -44,6 +44,9 @@ def run(call: Call) -> int:
         job_id = _queue(call, spec, submission)
         interrupt.job_id = job_id
         with call.client() as client:
+            missing = listing.nobody_takes(client.catalog.workers(), submission.queue)
+            if missing:
+                call.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
             receipt = _followed(call, client, job_id, interrupt)
     if call.wants_json:
         call.screen.json(receipt)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from celery_docker import lifecycle, message
+from celery_docker.doctor import SILENT_S
 
 FIELDS = (
     "state",
@@ -170,3 +171,14 @@ def _integer(text: str | None) -> int | None:
 
 def _number(text: str | None) -> float | None:
     return None if text is None else float(text)
+
+
+def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
+    """Say why no host takes the jobs of a queue now; empty if one does."""
+    alive = [one for one in workers if not one.lost and one.heard_s < SILENT_S]
+    if not alive:
+        return "no worker is alive"
+    serving = [one for one in alive if queue in one.about.get("queues", ())]
+    if not serving:
+        return f"no worker serves the queue {queue!r}"
+    return "" if any(one.drained is None for one in serving) else "every worker is drained"

@@ -104,6 +104,19 @@ def test_restart_of_docker_under_systemd(host: Booted, conclude: Conclude) -> No
         conclude(ledger.settle(f"systemctl restart docker, {in_words(times)}", due=DOCKER_WENT_DOWN))
 
 
+def test_restart_of_docker_with_live_restore(host: Booted, conclude: Conclude) -> None:
+    """The containers run on and are not run again; containerd, a service of its own, notes how they end meanwhile."""
+    times = 3 if FULL else 1
+    with host.live_restore(), host.ledger() as ledger:
+        ledger.submit(*((40, 0, 4) if FULL else (4, 2, 3)), retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            host.restart_docker()
+            ledger.recover()
+        conclude(ledger.settle(f"systemctl restart docker with live-restore, {in_words(times)}"))
+
+
 def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None:
     """Those that end in time end; what is queued runs after the next start."""
     with host.ledger() as ledger:

@@ -81,6 +81,19 @@ class Booted:
         self.debian.run("systemctl", "reset-failed", "docker")
         self.debian.run("systemctl", "restart", "docker")
 
+    @contextmanager
+    def live_restore(self) -> Iterator[None]:
+        """Have containers outlive their Docker."""
+        self._configure_docker("true")
+        try:
+            yield
+        finally:
+            self._configure_docker("false")
+
+    def _configure_docker(self, live_restore: str) -> None:
+        self.debian.write("/etc/docker/daemon.json", f'{{"live-restore": {live_restore}}}\n')
+        self.debian.run("systemctl", "reload", "docker")
+
     def new_worker(self, *command: str, timeout_s: float = 60) -> float:
         """Run what brings another worker process, and wait until that is ready; return the seconds of the command."""
         before = self.installed.show("MainPID")

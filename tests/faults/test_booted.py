@@ -16,8 +16,6 @@ from tests.waiting import eventually
 
 _GO = "go"
 _STEADY = f"i=0; until [ -e /output/{_GO} ]; do i=$((i+1)); echo line $i; sleep 0.05; done; echo $i >$F.lines"
-# apt may not wait for the jobs.
-_APT_S = 15
 _UPGRADE = "apt-get install --yes --reinstall /root/celery-docker_*.deb"
 
 
@@ -52,13 +50,13 @@ def test_reload_under_a_running_job(host: Booted, conclude: Conclude) -> None:
 
 
 def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
-    """apt returns although they run on, the new process takes them over, and the settings are kept."""
+    """apt returns although a job runs until then, the new process takes over what runs, and the settings are kept."""
     with host.ledger() as ledger:
         entry = _steady_job(ledger)
         ledger.submit(20 if FULL else 3, 2, 6 if FULL else 4)
         ledger.under_load(4)
         left = ledger.left()
-        took_s = host.new_worker("sh", "-c", _UPGRADE, timeout_s=_APT_S)
+        took_s = host.new_worker("sh", "-c", _UPGRADE)
         ledger.adopted(left)
         assert "CONCURRENCY=4" in host.debian.read(SETTINGS)
         _let_it_end(ledger, entry)
@@ -104,6 +102,19 @@ def test_restart_of_docker_under_systemd(host: Booted, conclude: Conclude) -> No
             host.restart_docker()
             ledger.recover()
         conclude(ledger.settle(f"systemctl restart docker, {in_words(times)}", due=DOCKER_WENT_DOWN))
+
+
+def test_restart_of_docker_with_live_restore(host: Booted, conclude: Conclude) -> None:
+    """The containers run on and are not run again; containerd, a service of its own, notes how they end meanwhile."""
+    times = 3 if FULL else 1
+    with host.live_restore(), host.ledger() as ledger:
+        ledger.submit(*((40, 0, 4) if FULL else (4, 2, 3)), retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            host.restart_docker()
+            ledger.recover()
+        conclude(ledger.settle(f"systemctl restart docker with live-restore, {in_words(times)}"))
 
 
 def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None:

@@ -79,6 +79,69 @@ def test_a_member_of_no_group_submits_and_owns_the_output(installed: Installed, 
     assert said.stderr == f"you may not read {SETTINGS}; it might say something else\n"
 
 
+def test_a_user_without_a_home_works_without_a_memory(installed: Installed, alice: str) -> None:
+    """Only @last needs one, and says so."""
+    debian = installed.debian
+    debian.run("useradd", "--no-create-home", "--home-dir", "/nonexistent", "carol")
+    done = debian.run("sh", "-c", "HOME=/nonexistent celery-docker run busybox echo hello", user="carol")
+    assert (done.stdout, done.stderr) == ("hello\n", "")
+    last = debian.run("sh", "-c", "HOME=/nonexistent celery-docker status @last", user="carol", check=False)
+    assert (last.returncode, last.stdout) == (4, "")
+    assert last.stderr.startswith("celery-docker: @last: it is not known")
+    assert last.stderr.count("\n") == 1
+
+
+def test_a_user_with_a_read_only_configuration(installed: Installed, alice: str) -> None:
+    """Made by the administrator, in a home that alice may not write to."""
+    debian = installed.debian
+    debian.shell(
+        "useradd --create-home dave && install -d /home/dave/.config/celery-docker &&"
+        " echo CELERY_DOCKER_QUEUE=night >/home/dave/.config/celery-docker/client.conf &&"
+        " chown -R root:root /home/dave && chmod -R a-w,a+rX /home/dave"
+    )
+    said = debian.run("sh", "-c", "HOME=/home/dave celery-docker config --json", user="dave").stdout
+    assert '"night"' in said
+    assert "/home/dave/.config/celery-docker/client.conf" in said
+    done = debian.run("sh", "-c", "HOME=/home/dave celery-docker run --queue celery busybox echo hello", user="dave")
+    assert (done.stdout, done.stderr) == ("hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "told"),
+    [
+        ("run busybox sh -c 'exit 3'", 3, "exit code 3"),
+        ("run --timeout 1 busybox sleep 60", 124, "timed out"),
+        ("run --expires 1 --queue nobody busybox true", 124, "expired"),
+        ("run -i /etc busybox true", 125, "rejected"),
+        ("run --entrypoint /etc/passwd busybox", 126, "cannot be executed"),
+        ("run busybox no-such-command", 127, "was not found"),
+        ("run busybox sh -c 'kill -9 $$'", 137, "exit code 137"),
+        ("run -m 16m busybox tail /dev/zero", 137, "out of memory: limit 16m, raise it with -m"),
+        (
+            "wait $(id=$(celery-docker submit busybox sleep 60); celery-docker cancel $id >&2; echo $id)",
+            143,
+            "cancelled",
+        ),
+        ("run --memory many busybox", 2, "--memory: "),
+        ("status nonsense", 4, "no job"),
+    ],
+    ids=[
+        *("its own code", "timeout", "expired", "policy", "not executable", "no such command", "killed"),
+        *("out of memory", "cancelled", "usage", "no such job"),
+    ],
+)
+def test_exit_statuses(installed: Installed, alice: str, line: str, status: int, told: str) -> None:
+    """Those of docker run; one line of ours says what it was."""
+    prefix = "--retries 0 " if line.startswith("run ") and "--memory" not in line else ""
+    command = line.replace("run ", f"run {prefix}", 1)
+    done = installed.debian.run(
+        "sh", "-c", f"cd /tmp && celery-docker {command}", user=alice, check=False, timeout_s=90
+    )
+    assert done.returncode == status, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_environment_of_the_caller_does_not_reach_the_interpreter(installed: Installed, alice: str) -> None:
     """Somebody's PYTHONPATH must not bring other modules in."""
     debian = installed.debian

@@ -7,6 +7,7 @@ A missing server skips its tests on a laptop and fails them where CELERY_DOCKER_
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 from tests import services
 from tests.system import machine
+
+# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: not the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
 

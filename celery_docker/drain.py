@@ -23,7 +23,7 @@ from celery_docker.runner import Runner
 
 log = logging.getLogger(__name__)
 
-# What Redis has been asked for before, it answers within a second; it is a job of this host then like any other.
+# What Redis was asked for before, it answers within a second; the transport puts that back.
 _POP_S = 1.5
 _CLAIM_PATIENCE_S = 10.0
 _TURN_S = 0.2

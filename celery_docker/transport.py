@@ -133,6 +133,10 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         return answer
 
     def _arrive(self, taken: Taken) -> None:
+        """Deliver a message; one that answers an old question, after the gate was closed, goes back at once."""
+        if not self.gate.is_open:
+            self._remove(taken, put_back=True)
+            raise Empty
         queue = taken.source.rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
         envelope = _envelope(taken.text)

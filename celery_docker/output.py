@@ -12,6 +12,7 @@ TAIL_BYTES = 64 * 1024
 # JSON writes six bytes and more for what is not ASCII; a result must stay small all the same.
 JSON_BYTES = 80 * 1024
 _LAST_LINE_CHARS = 200
+_COMPLAINT_BYTES = 4096
 # How much of a running job's output can be watched from elsewhere, and in pieces of which size.
 LIVE_BYTES = 256 * 1024
 PIECE_BYTES = 16 * 1024
@@ -41,6 +42,7 @@ class Tail:
 
     def __init__(self) -> None:
         self._kept = bytearray()
+        self._complaints = bytearray()
         self.byte_counts = {Stream.STDOUT: 0, Stream.STDERR: 0}
 
     def add(self, frame: Frame) -> None:
@@ -50,6 +52,17 @@ class Tail:
         # Cutting at twice the size copies each byte at most once.
         if len(self._kept) > 2 * TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]
+        if frame.stream is Stream.STDERR:
+            self._complaints += frame.payload[-_COMPLAINT_BYTES:]
+            del self._complaints[:-_COMPLAINT_BYTES]
+
+    @property
+    def last_complaint(self) -> str | None:
+        """The last line of the standard error, shortened; None if nothing came there.
+
+        It is kept apart because nobody can tell in which order a line on each of two streams was written.
+        """
+        return last_line(bytes(self._complaints).decode("utf-8", errors="replace")) or None
 
     @property
     def truncated(self) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker import exitcodes, output, tables
+from celery_docker import exitcodes, tables
+from celery_docker import receipt as receipts
 from celery_docker.lifecycle import State
 
 _BAR_MAX, _BAR_MIN = 40, 10
@@ -133,7 +134,7 @@ def _failure(receipt: Mapping[str, Any]) -> str:
 
 def _why(receipt: Mapping[str, Any]) -> str:
     """Return the last thing that a failed command said; where we or the kernel ended it, that tells more."""
-    said = output.last_line(receipt.get("output") or "")
+    said = receipts.last_words(receipt)
     if said and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
         return tables.harmless(said)
     return exitcodes.explain(receipt) or ""

@@ -51,7 +51,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """How a job ended. `output` is the end of its streams; `attempts` has one entry each, oldest first."""
+    """How a job ended. `output` is the end of its streams, `last_complaint` the last line on its standard error.
+
+    `attempts` has one entry each, oldest first.
+    """
 
     id: str
     name: str | None
@@ -79,6 +82,7 @@ class Receipt:
     stderr_bytes: int | None
     output: str
     output_truncated: bool
+    last_complaint: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form, with these fields in this order."""
@@ -126,6 +130,7 @@ def build(
         stderr_bytes=tail.byte_counts[Stream.STDERR] if ran else None,
         output=tail.text(),
         output_truncated=tail.truncated,
+        last_complaint=tail.last_complaint,
     )
 
 
@@ -138,8 +143,13 @@ def sentence(receipt: Mapping[str, Any]) -> str:
 
 def complaint(receipt: Mapping[str, Any]) -> str:
     """Return why a job did not succeed in one line, with the last line that it printed."""
-    last = output.last_line(receipt["output"])
+    last = last_words(receipt)
     return f"{sentence(receipt)}; last line of output: {last}" if last else sentence(receipt)
+
+
+def last_words(receipt: Mapping[str, Any]) -> str:
+    """Return the last line that a job printed, on its standard error if anything; empty if it printed nothing."""
+    return receipt.get("last_complaint") or output.last_line(receipt.get("output") or "")
 
 
 def timestamp(moment: datetime | None) -> str | None:

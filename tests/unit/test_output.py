@@ -125,3 +125,14 @@ def said(*texts: bytes) -> list[output.Piece]:
 )
 def test_the_last_lines_of_pieces(texts: tuple[bytes, ...], count: int, kept: list[tuple[int, bytes]]) -> None:
     assert [(piece.offset, piece.data) for piece in output.last_lines(said(*texts), count)] == kept
+
+
+def test_the_last_complaint_is_that_of_the_standard_error_alone() -> None:
+    """Whatever order the two streams came in, and however long the last line is."""
+    assert output.Tail().last_complaint is None
+    tail = output.Tail()
+    tail.add(Frame(Stream.STDERR, b"first\nno such sample: 5\n\n"))
+    tail.add(Frame(Stream.STDOUT, b"reads 5\n"))
+    assert tail.last_complaint == "no such sample: 5"
+    tail.add(Frame(Stream.STDERR, b"x" * 100_000 + b"end"))
+    assert (tail.last_complaint or "")[-4:] == "xend"

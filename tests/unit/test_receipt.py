@@ -24,6 +24,7 @@ FIELDS = [
     *("id", "name", "state", "reason", "exit_code", "signal", "oom_killed", "image", "image_digest", "host"),
     *("container_id", "attempts", "submitted_at", "started_at", "finished_at", "queue_s", "pull_s", "run_s", "cpu_s"),
     *("memory_peak_bytes", "logoutfile", "logerrfile", "stdout_bytes", "stderr_bytes", "output", "output_truncated"),
+    "last_complaint",
 ]
 
 
@@ -98,6 +99,7 @@ def test_a_job_that_ran() -> None:
         "stderr_bytes": 8,
         "output": "hello\nwarning\n",
         "output_truncated": False,
+        "last_complaint": "warning",
     }
 
 

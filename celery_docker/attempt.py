@@ -47,6 +47,7 @@ class Attempts:
     rules: policy.Policy
     docker_host: str
     host: str
+    boot_id: str
     patience: Patience
     on_host_fault: Callable[[errors.HostError], None]
     broadcast: Broadcaster
@@ -135,7 +136,13 @@ class Attempts:
         if refused:
             raise errors.PolicyError("; ".join(refused))
         wanted = plan.plan(
-            spec, job_id=job.job_id, attempt=job.attempt.number, host=self.host, resolved=resolved, rules=self.rules
+            spec,
+            job_id=job.job_id,
+            attempt=job.attempt.number,
+            host=self.host,
+            resolved=resolved,
+            rules=self.rules,
+            boot=self.boot_id,
         )
         _heed(job)
         try:
@@ -283,9 +290,17 @@ class Attempts:
             # A Docker that goes down stops its containers first, and answers about them to the last; the one that
             # follows it may answer by now.
             watched = watched and self.engine.is_up(job.docker_life)
-        outcome = lifecycle.outcome_of_exit(ended.exit_code, ended.oom_killed, self._limit(job), watched=watched)
+        spared = not watched and ended.exit_code == lifecycle.UNSEEN_EXIT and self._is_spared(ended)
+        outcome = lifecycle.outcome_of_exit(
+            ended.exit_code, ended.oom_killed, self._limit(job), watched=watched, spared=spared
+        )
         order = job.order if job.stopped else _unfinished(job, outcome)
         return outcome if order is None else replace(outcome, cause=order.cause, reason=order.reason)
+
+    def _is_spared(self, found: Container) -> bool:
+        """Say whether nothing but a container's own end can have ended it while Docker was away."""
+        started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
+        return started_in_this_boot and self.patience.until_answered(self.engine.spares_containers)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
         asked = job.spec.memory if job.spec else None

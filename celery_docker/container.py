@@ -14,6 +14,7 @@ from typing import Any
 LABEL_PREFIX = "celery-docker."
 LABEL_JOB = f"{LABEL_PREFIX}job"
 LABEL_HOST = f"{LABEL_PREFIX}host"
+LABEL_BOOT = f"{LABEL_PREFIX}boot"
 LABEL_ATTEMPT = f"{LABEL_PREFIX}attempt"
 LABEL_NAME = f"{LABEL_PREFIX}name"
 

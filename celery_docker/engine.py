@@ -77,10 +77,11 @@ class DockerEngine:
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
-        answer = self._call("GET", "/info")
-        if not answer.ok:
-            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
-        return str(self._parsed(answer)["DockerRootDir"])
+        return str(self._info()["DockerRootDir"])
+
+    def spares_containers(self) -> bool:
+        """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
+        return bool(self._info()["LiveRestoreEnabled"])
 
     def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
         """Return the containers that have all these labels, running or not. Raises `HostError`."""
@@ -235,6 +236,13 @@ class DockerEngine:
     def _has_ended(self, container_id: str) -> bool:
         found = self.inspect(container_id)
         return found is None or found.status not in container.ALIVE
+
+    def _info(self) -> dict[str, Any]:
+        answer = self._call("GET", "/info")
+        if not answer.ok:
+            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
+        info: dict[str, Any] = self._parsed(answer)
+        return info
 
     def _details(self, name: str) -> dict[str, Any] | None:
         answer = self._call("GET", f"/containers/{quote(name, safe='')}/json")

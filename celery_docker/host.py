@@ -37,6 +37,15 @@ def resolve(spec: jobspec.JobSpec, docker_host: str) -> tuple[plan.Resolved, pol
     return plan.Resolved(user=user, **real), request
 
 
+def boot_id() -> str:
+    """Return the id of the kernel's current boot, which is another after each; empty where the kernel tells none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def log_paths(spec: jobspec.JobSpec) -> tuple[str | None, str | None]:
     """Return where the spec's log files really are, symlinks resolved."""
     out, err = (os.path.realpath(path) if path else None for path in (spec.logoutfile, spec.logerrfile))

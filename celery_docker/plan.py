@@ -47,13 +47,20 @@ class ContainerPlan:
 
 
 def plan(
-    spec: jobspec.JobSpec, *, job_id: str, attempt: int, host: str, resolved: Resolved, rules: policy.Policy
+    spec: jobspec.JobSpec,
+    *,
+    job_id: str,
+    attempt: int,
+    host: str,
+    resolved: Resolved,
+    rules: policy.Policy,
+    boot: str = "",
 ) -> ContainerPlan:
-    """Return the container for one attempt of a job on this host."""
+    """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown)."""
     body: dict[str, Any] = {
         "Image": tagged(spec.image),
         "Env": _environment(spec, job_id),
-        "Labels": _labels(spec, job_id, attempt, host),
+        "Labels": _labels(spec, job_id, attempt, host, boot),
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": _host_config(spec, resolved, rules),
@@ -130,7 +137,7 @@ def _environment(spec: jobspec.JobSpec, job_id: str) -> list[str]:
     return sorted(_assignments({**(spec.env or {}), _JOB_ID_VARIABLE: job_id}))
 
 
-def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str) -> dict[str, str]:
+def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: str) -> dict[str, str]:
     named = {} if spec.name is None else {container.LABEL_NAME: spec.name}
     return {
         **(spec.labels or {}),
@@ -138,6 +145,7 @@ def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str) -> dict
         container.LABEL_JOB: job_id,
         container.LABEL_HOST: host,
         container.LABEL_ATTEMPT: str(attempt),
+        **({container.LABEL_BOOT: boot} if boot else {}),
     }
 
 

@@ -30,6 +30,7 @@ from celery_docker import (
     errors,
     gate,
     health,
+    host,
     hosts,
     identity,
     jobspec,
@@ -98,25 +99,26 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     docker_version = _await(docker.check, environ)
     log.info("Docker %s at %s", docker_version, chosen.docker_host)
     state_dir, logs_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR)), environ.get("LOGS_DIRECTORY", LOGS_DIR)
-    host = settings.identity(chosen.opts, socket.gethostname())
+    name = settings.identity(chosen.opts, socket.gethostname())
     # Held by being open until the process ends.
-    _lock = _await(lambda: identity.hold(state_dir, host), environ)
+    _lock = _await(lambda: identity.hold(state_dir, name), environ)
     door = gate.Gate()
     folders = (logs_dir, str(state_dir), _await(docker.folder, environ))
     doctor = health.Health(door, docker, folders, lambda: len(jobs.jobs()))
-    live = broadcast.Broadcast(livelog.LiveLog(records.link), host)
+    live = broadcast.Broadcast(livelog.LiveLog(records.link), name)
     attempts = attempt.Attempts(
         engine=docker,
         records=records,
         logs=logfiles.LogKeeper(state_dir),
         rules=rules,
         docker_host=chosen.docker_host,
-        host=host,
+        host=name,
+        boot_id=host.boot_id(),
         patience=patience.Patience(),
         on_host_fault=doctor.suspect,
         broadcast=live,
     )
-    jobs = runner.Runner(attempts, records, chosen, host, attempts.patience)
+    jobs = runner.Runner(attempts, records, chosen, name, attempts.patience)
     application = app.make(chosen, jobs, door)
     background = node.Node(
         jobs,
@@ -133,7 +135,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     member = membership.Membership(
         hosts.Hosts(records.link),
         jobs,
-        host=host,
+        host=name,
         machine=machine,
         lost_after_s=chosen.lost_after,
         about=about.About(
@@ -151,7 +153,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     for duty in (member, background, doctor):
         duty.start()
     live.start(jobs.jobs)
-    watch = standby.Standby(records, host, door)
+    watch = standby.Standby(records, name, door)
     watch.start()
     try:
         return _consume(application, chosen, jobs, background, door, inbox)

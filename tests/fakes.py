@@ -90,6 +90,7 @@ class FakeEngine:
         self._count = 0
         self._broken = False
         self.going_down = False
+        self.live_restore = False
         # Raised by each process of Docker that follows another.
         self.lives = 1
 
@@ -105,6 +106,10 @@ class FakeEngine:
     def life(self) -> int:
         self._called("life")
         return self.lives
+
+    def spares_containers(self) -> bool:
+        self._called("spares_containers")
+        return self.live_restore
 
     def is_up(self, life: int) -> bool:
         self._called("is_up")

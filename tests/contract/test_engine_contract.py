@@ -117,6 +117,10 @@ def test_a_ping_of_a_docker_that_is_there(world: World) -> None:
     assert not world.engine.is_up(life + 1)
 
 
+def test_containers_do_not_outlive_docker_unless_it_is_told_so(world: World) -> None:
+    assert not world.engine.spares_containers()
+
+
 def test_containers_are_listed_by_their_labels(world: World) -> None:
     """Running or not; every label has to be there, with exactly that value."""
     here, there = world.plan(fakes.says()), world.plan(fakes.Script(until_released=True))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests import services
+from tests.conftest import require
 from tests.faults.ledger import FULL
 from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker, only_in_full
 
@@ -19,6 +24,32 @@ def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.Re
             own_dockerd.restart()
             ledger.recover()
         conclude(ledger.settle(f"dockerd restart, {times} times", due=DOCKER_WENT_DOWN))
+
+
+@pytest.fixture
+def live_dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd whose containers survive it, and whose containerd does not."""
+    require("docker", services.Dockerd.missing())
+    with services.Dockerd("--live-restore=true") as server:
+        server.import_busybox()
+        yield server
+    assert server.leftovers() == []
+
+
+@only_in_full
+def test_restart_of_docker_with_live_restore(
+    live_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+) -> None:
+    """The containers run on or end by themselves, and nothing is run again."""
+    times = 3
+    with ledger_and_worker(own_redis, live_dockerd) as (ledger, _):
+        ledger.submit(40, 0, 4, retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            live_dockerd.restart()
+            ledger.recover()
+        conclude(ledger.settle(f"dockerd restart with live-restore, {times} times"))
 
 
 def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:

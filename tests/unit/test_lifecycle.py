@@ -147,7 +147,7 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
     ],
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, watched=True) == expected
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, watched=True, spared=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,25 @@ def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryL
 def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
     exit_code: int, oom_killed: bool, watched: bool, cause: Cause
 ) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched).cause is cause
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched, spared=False).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "oom_killed", "watched", "cause"),
+    [
+        (255, False, False, Cause.ERROR),  # it has ended by itself: running it again would be a second run
+        (143, False, False, Cause.HOST),  # Docker was set to spare containers only afterwards
+        (255, False, True, Cause.EXIT),
+        (3, False, False, Cause.EXIT),  # Docker has learned how it ended
+        (0, False, False, Cause.EXIT),
+    ],
+)
+def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
+    exit_code: int, oom_killed: bool, watched: bool, cause: Cause
+) -> None:
+    outcome = lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched, spared=True)
+    assert outcome.cause is cause
+    assert outcome.exit_code == (None if cause is Cause.ERROR else exit_code), "unknown is None"
 
 
 @pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])

@@ -14,7 +14,7 @@ import pytest
 from celery_docker import errors, keys, logfiles, message, settings
 from celery_docker.attempt import Attempts
 from celery_docker.broadcast import Broadcast
-from celery_docker.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
+from celery_docker.container import LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
 from celery_docker.job import Delivery, Job
 from celery_docker.lifecycle import Cause, State, Tally
 from celery_docker.livelog import Told
@@ -142,6 +142,7 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         rules=Policy(mounts=(str(folder),)),
         docker_host=chosen.docker_host,
         host=HOST,
+        boot_id="boot1",
         patience=Patience(sleeps.append),
         on_host_fault=faults.append,
         broadcast=Broadcast(watched, HOST),
@@ -476,6 +477,32 @@ def test_a_container_that_docker_took_along_before_it_was_started_again_is_no_fa
     end = slot.answer()
     assert isinstance(end, LetGo)
     assert "went down under it" in end.sentence
+
+
+@pytest.mark.parametrize(
+    ("live_restore", "boot", "state"),
+    [(True, "boot1", State.ERROR), (True, "boot2", None), (False, "boot1", None)],
+    ids=["spared", "booted since", "Docker ends its containers"],
+)
+def test_a_container_that_ended_by_itself_while_docker_was_away_does_not_run_again(
+    tmp_path: Path, live_restore: bool, boot: str, state: State | None
+) -> None:
+    """Where nothing else can have ended it, it has run to its end, well or not."""
+    bench = make_bench(tmp_path, Script(exit_code=255, until_released=True))
+    bench.engine.live_restore = live_restore
+    slot = Background(lambda: bench.run(retries=0))
+    eventually(lambda: "start" in bench.engine.calls and _status(bench) is Status.RUNNING)
+    bench.runner.attempts.boot_id = boot
+    bench.engine.lives += 1
+    bench.engine.release(f"run-{JOB}")
+    end = slot.answer()
+    if state is None:
+        assert isinstance(end, LetGo)
+        assert "went down under it" in end.sentence
+    else:
+        assert isinstance(end, Ended)
+        assert (end.state, end.receipt["exit_code"]) == (state, None)
+        assert "ended while Docker was away, and nobody knows how" in end.sentence
 
 
 def test_a_container_is_removed_even_if_docker_is_away_at_first(bench: Bench) -> None:
@@ -1050,7 +1077,7 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert plan.name == NAME
     assert plan.body["User"] == "0:0"
     assert plan.body["Cmd"] == ["id", "-u"]
-    assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}
+    assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1"}
     assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
         f"{bench.folder}/in",
         f"{bench.folder}/out",

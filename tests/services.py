@@ -189,9 +189,9 @@ class Dockerd(_Service, DockerSocket):
 
     def start(self) -> None:
         if not Path("/sys/class/net", self._bridge).exists():
-            _run("ip", "link", "add", self._bridge, "type", "bridge")
-            _run("ip", "addr", "add", f"{_free_network()}.1/24", "dev", self._bridge)
-            _run("ip", "link", "set", self._bridge, "up")
+            run("ip", "link", "add", self._bridge, "type", "bridge")
+            run("ip", "addr", "add", f"{free_network()}.1/24", "dev", self._bridge)
+            run("ip", "link", "set", self._bridge, "up")
         super().start()
 
     def kill(self) -> None:
@@ -377,13 +377,13 @@ def _add(
 
 
 def _make_certificate(folder: Path, certificate: Path) -> None:
-    _run(
+    run(
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
         *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/key.pem", "-out", str(certificate)),
     )
 
 
-def _free_network() -> str:
+def free_network() -> str:
     """Return the first three numbers of a private network that this machine has no route to."""
     taken = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=10).stdout
     return next(net for number in range(255) if f"{(net := f'10.213.{number}')}." not in taken)
@@ -403,5 +403,5 @@ def _remove_cgroup(folder: Path) -> None:
             os.rmdir(inner)
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=30)

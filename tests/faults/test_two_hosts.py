@@ -34,13 +34,14 @@ TwoHosts = tuple[Ledger, Worker, Worker]
 
 @contextmanager
 def two_hosts(
-    redis: services.RedisServer, dockerds: Sequence[services.Dockerd], *, way: str = "", **variables: str
+    redis: services.RedisServer, dockerds: Sequence[services.Dockerd], cable: Cable | None = None, /, **variables: str
 ) -> Iterator[TwoHosts]:
-    """Keep the books of two workers that are yet to be started; `way` is the first one's to Redis."""
+    """Keep the books of two workers that are yet to be started; `cable` is the first one's way to Redis."""
     chosen = {"CELERY_DOCKER_CONCURRENCY": "4", **variables}
+    url, network = (cable.url, cable.namespace) if cable else (redis.url, "")
     workers = [
-        host(url, dockerd, name, **chosen)
-        for url, dockerd, name in zip((way or redis.url, redis.url), dockerds, _NAMES, strict=True)
+        host(url, dockerds[0], _NAMES[0], network=network, **chosen),
+        host(redis.url, dockerds[1], _NAMES[1], **chosen),
     ]
     with (
         tempfile.TemporaryDirectory(prefix="cdt-faults-", dir="/tmp") as output,
@@ -93,7 +94,7 @@ def test_a_host_is_cut_off_and_comes_back(
     with (
         closing(Cable(own_redis)) as cable,
         told(own_redis) as metas,
-        two_hosts(own_redis, [own_dockerd, dockerd], way=cable.url) as (ledger, one, two),
+        two_hosts(own_redis, [own_dockerd, dockerd], cable) as (ledger, one, two),
     ):
         one.start()
         held = [ledger.add(_UNTIL_GO) for _ in range(3 if FULL else 2)]

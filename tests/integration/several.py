@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import select
-import socket
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
@@ -19,10 +18,10 @@ JUDGED_S = 60
 _METAS = "celery-task-meta-"
 
 
-def host(url: str, dockerd: services.Dockerd, name: str, **variables: str) -> Worker:
-    """Return the worker of a host with that name, which counts as lost after ten seconds."""
+def host(url: str, dockerd: services.Dockerd, name: str, *, network: str = "", **variables: str) -> Worker:
+    """Return the worker of a host with that name, which counts as lost after ten seconds; `network`: its namespace."""
     chosen = {"CELERY_DOCKER_LOST_AFTER": "10", "CELERY_DOCKER_RETRY_DELAY": "0", **variables}
-    return Worker(url, dockerd, CELERY_DOCKER_OPTS=f"-n {name}", **chosen)
+    return Worker(url, dockerd, network=network, CELERY_DOCKER_OPTS=f"-n {name}", **chosen)
 
 
 @contextmanager
@@ -49,49 +48,33 @@ def told(server: services.RedisServer) -> Iterator[dict[str, list[dict[str, Any]
 
 
 class Cable:
-    """A way to a Redis that can be cut: what is sent then goes nowhere, and no answer comes."""
+    """A network of one host's own, with a cable to Redis that can be pulled: nothing gets through, nobody is told.
+
+    Docker is a Unix socket, and stays within reach. Redis listens at this end of the cable too, for as long as it runs.
+    """
 
     def __init__(self, server: services.RedisServer) -> None:
-        self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._whole = Event()
-        self._whole.set()
-        self._ends: list[socket.socket] = []
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        Thread(target=self._accept, daemon=True).start()
+        token = secrets.token_hex(4)
+        self.namespace = f"cdt-{token}"
+        self._near = f"cdc{token}"
+        network = services.free_network()
+        services.run("ip", "netns", "add", self.namespace)
+        services.run("ip", "link", "add", self._near, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        services.run("ip", "address", "add", f"{network}.1/24", "dev", self._near)
+        services.run("ip", "-n", self.namespace, "address", "add", f"{network}.2/24", "dev", "eth0")
+        services.run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+        self.mend()
+        with server.client() as client:
+            client.config_set("protected-mode", "no")
+            client.config_set("bind", f"127.0.0.1 {network}.1")
+        self.url = f"redis://{network}.1:{server.port}/0"
 
     def cut(self) -> None:
-        self._whole.clear()
+        services.run("ip", "link", "set", self._near, "down")
 
     def mend(self) -> None:
-        """Let new connections through; the old ones are dead by now."""
-        self._hang_up()
-        self._whole.set()
+        services.run("ip", "link", "set", self._near, "up")
 
     def close(self) -> None:
-        self._listener.close()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                Thread(target=self._carry, args=(near,), daemon=True).start()
-
-    def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self._server.port)) as far, suppress(OSError):
-            self._ends += [near, far]
-            other = {near: far, far: near}
-            while True:
-                for ready in select.select([near, far], [], [])[0]:
-                    data = ready.recv(65536)
-                    if not data:
-                        return
-                    if self._whole.is_set():
-                        other[ready].sendall(data)
+        services.run("ip", "link", "delete", self._near)
+        services.run("ip", "netns", "delete", self.namespace)

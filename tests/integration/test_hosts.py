@@ -94,7 +94,7 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
     """It ran all the time, and had no way to know."""
     cable = Cable(broker)
     try:
-        with host(cable.url, own_dockerd, "one@here") as one:
+        with host(cable.url, own_dockerd, "one@here", network=cable.namespace) as one:
             result = send(broker, folder)
             eventually(lambda: runs(folder) == 1, 30, "the first run")
             with told(broker) as metas, host(broker.url, dockerd, "two@here") as two:

@@ -23,9 +23,13 @@ _STOP_S = 60
 
 
 class Worker:
-    """`python -m celery_docker.worker` with its own state folder and policy. `start` waits for READY=1."""
+    """`python -m celery_docker.worker` with its own state folder and policy. `start` waits for READY=1.
 
-    def __init__(self, broker_url: str, dockerd: services.Dockerd, **variables: str) -> None:
+    `network` names the network namespace in which it runs; empty: this machine's.
+    """
+
+    def __init__(self, broker_url: str, dockerd: services.Dockerd, *, network: str = "", **variables: str) -> None:
+        self._inside = ("nsenter", f"--net=/run/netns/{network}") if network else ()
         self.folder = Path(tempfile.mkdtemp(prefix="cdt-worker-"))
         self.policy = self.folder / "policy.toml"
         self.policy.write_text('mounts = ["/tmp"]\nnetworks = ["none"]\n')
@@ -52,10 +56,11 @@ class Worker:
         eventually(lambda: any("READY=1" in text for text in self.said()), _START_S, f"READY=1; log: {self.log}")
 
     def launch(self, variables: Mapping[str, str] | None = None) -> None:
+        self.said()  # what an earlier process has said
         self._said.clear()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],
+                [*self._inside, "setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],
                 env={**self.environ, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,14 +14,27 @@ from tests.faults.ledger import SEED, Row, table
 _ROWS = pytest.StashKey[list[Row]]()
 
 
-@pytest.fixture
-def own_dockerd() -> Iterator[services.Dockerd]:
-    """A dockerd for one test, which may restart, stop and kill it."""
+@contextmanager
+def _dockerd(*options: str) -> Iterator[services.Dockerd]:
     require("docker", services.Dockerd.missing())
-    with services.Dockerd() as server:
+    with services.Dockerd(*options) as server:
         server.import_busybox()
         yield server
     assert server.leftovers() == []
+
+
+@pytest.fixture
+def own_dockerd() -> Iterator[services.Dockerd]:
+    """A dockerd for one test, which may restart, stop and kill it."""
+    with _dockerd() as server:
+        yield server
+
+
+@pytest.fixture
+def live_dockerd() -> Iterator[services.Dockerd]:
+    """One whose containers survive it, and whose containerd does not."""
+    with _dockerd("--live-restore=true") as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests import services
-from tests.conftest import require
 from tests.faults.ledger import FULL
 from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker, only_in_full
 
@@ -24,16 +19,6 @@ def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.Re
             own_dockerd.restart()
             ledger.recover()
         conclude(ledger.settle(f"dockerd restart, {times} times", due=DOCKER_WENT_DOWN))
-
-
-@pytest.fixture
-def live_dockerd() -> Iterator[services.Dockerd]:
-    """A dockerd whose containers survive it, and whose containerd does not."""
-    require("docker", services.Dockerd.missing())
-    with services.Dockerd("--live-restore=true") as server:
-        server.import_busybox()
-        yield server
-    assert server.leftovers() == []
 
 
 @only_in_full

@@ -27,7 +27,7 @@ from tests.waiting import eventually
 SILENT = ("was silent",)
 _UNTIL_GO = "until [ -e /output/go ]; do sleep 0.05; done"
 # Nobody is lost in the rows in which nobody dies, however busy this machine is.
-_NEVER_LOST = {"CELERY_DOCKER_LOST_AFTER": "600"}
+NEVER_LOST = {"CELERY_DOCKER_LOST_AFTER": "600"}
 _NAMES = ("one@here", "two@here")
 TwoHosts = tuple[Ledger, Worker, Worker]
 
@@ -128,7 +128,7 @@ def test_a_message_delivered_three_times_to_two_hosts(
     conclude: Conclude,
     kind: str,
 ) -> None:
-    with two_hosts(own_redis, [own_dockerd, dockerd], **_NEVER_LOST) as (ledger, one, two):
+    with two_hosts(own_redis, [own_dockerd, dockerd], **NEVER_LOST) as (ledger, one, two):
         ledger.submit(60 if FULL else 10, 0, 1)
         make_three_of_each(own_redis, ledger.random, kind)
         with own_redis.client() as queue:
@@ -148,7 +148,7 @@ def test_cancel_in_each_state(
     own_redis: services.RedisServer, own_dockerd: services.Dockerd, dockerd: services.Dockerd, conclude: Conclude
 ) -> None:
     """Two jobs in each, one called off by our client and one by `revoke`: all are REVOKED, and nothing runs on."""
-    variables = {"CELERY_DOCKER_CONCURRENCY": "3", "CELERY_DOCKER_RETRY_DELAY": "600", **_NEVER_LOST}
+    variables = {"CELERY_DOCKER_CONCURRENCY": "3", "CELERY_DOCKER_RETRY_DELAY": "600", **NEVER_LOST}
     with (
         Registry() as registry,
         closing(Client(own_redis.url)) as client,

@@ -14,7 +14,7 @@ from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
 from tests.faults.test_two_hosts import NEVER_LOST, two_hosts
 from tests.integration.worker import Worker
 
-_FAULTS = 80 if FULL else 6
+_FAULTS = 40 if FULL else 6
 # Enough for the slots of both hosts, and some that wait.
 _WAITING = 12
 

@@ -295,8 +295,8 @@ class DockerEngine:
             server = self._http.call("GET", "/version", timeout_s=self._call_timeout_s).json()
             if _numbers(server["ApiVersion"]) < _LEAST_API:
                 raise errors.HostError(
-                    f"Docker at {self._base_url} speaks API {server['ApiVersion']}, 1.41 is the least; "
-                    "install Docker Engine 20.10 or later"
+                    f"Docker at {self._base_url} is too old: it speaks API {server['ApiVersion']}, "
+                    "and 1.41 is the least; install Docker 20.10 or later"
                 )
             least = max(_LEAST_API, _numbers(server.get("MinAPIVersion", "1.41")))
             api = self._api = ".".join(map(str, least))

@@ -26,6 +26,8 @@ import redis
 from tests.waiting import eventually
 
 BUSYBOX = "busybox:latest"
+# The API of Docker 19.03, the last that is too old for us.
+OLD_API = "1.40"
 _START_S = 30
 _STOP_S = 60
 
@@ -146,6 +148,11 @@ class DockerSocket:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    @property
+    def api(self) -> str:
+        """The newest version of the API that it speaks."""
+        return str(json.loads(self.request("GET", "/version")[1])["ApiVersion"])
 
     def containers(self) -> list[str]:
         """Return the names of all containers, running or not."""
@@ -291,6 +298,38 @@ class Dockerd(_Service, DockerSocket):
     def _cgroups(self) -> list[Path]:
         root = Path("/sys/fs/cgroup")
         return [place for place in (*root.glob(f"*/{self.name}"), root / self.name) if place.exists()]
+
+
+class OldDockerd(Dockerd):
+    """A dockerd that speaks API 1.40 at most, as before Docker 20.10, made of the installed one.
+
+    `newest` is the newest API that the installed one speaks; `start` raises `RuntimeError` if this one speaks it still.
+    """
+
+    def __init__(self, newest: str) -> None:
+        super().__init__()
+        program = self.folder / "dockerd"
+        program.write_bytes(with_old_api(Path(shutil.which("dockerd") or "dockerd").read_bytes(), newest))
+        program.chmod(0o755)
+        self.program = str(program)
+
+    def start(self) -> None:
+        super().start()
+        if self.api != OLD_API:
+            self.stop()
+            raise RuntimeError(f"dockerd speaks API {self.api}, not {OLD_API}: its version is elsewhere in the program")
+
+
+def with_old_api(program: bytes, newest: str) -> bytes:
+    """Return a dockerd with its newest API, one string of the program, made `OLD_API`; whoever runs it should ask it.
+
+    Raises `RuntimeError` where the program has no such string.
+    """
+    # Go's linker puts the shorter strings first: what comes later is within a longer one.
+    before, found, after = program.partition(newest.encode())
+    if not found or len(newest) != len(OLD_API):
+        raise RuntimeError(f"no API {newest} in dockerd that could be made {OLD_API}")
+    return before + OLD_API.encode() + after
 
 
 class RedisServer(_Service):

@@ -22,6 +22,14 @@ def own_dockerd() -> Iterator[services.Dockerd]:
 
 
 @pytest.fixture
+def old_dockerd(dockerd: services.Dockerd) -> Iterator[services.Dockerd]:
+    """A dockerd that is too old for us."""
+    with services.OldDockerd(dockerd.api) as server:
+        yield server
+    assert server.leftovers() == []
+
+
+@pytest.fixture
 def registry() -> Iterator[Registry]:
     """A registry on 127.0.0.1, which a test can make fail."""
     with Registry() as server:

@@ -168,6 +168,16 @@ def test_docker(own_dockerd: services.Dockerd) -> None:
     assert line.lines()[0].startswith(f"fail  docker: does not answer at {own_dockerd.url}: ")
 
 
+def test_a_docker_that_is_too_old(dockerd: services.Dockerd, old_dockerd: services.Dockerd) -> None:
+    """It answers, so that nobody may say it does not."""
+    status, answer = old_dockerd.request("GET", f"/v{dockerd.api}/info")
+    assert (status, b"Maximum supported API version is 1.40" in answer) == (400, True)
+    unit = facts.Unit("active", "running", True)
+    (line,) = doctor.docker(facts.Host(unit, hostfacts.docker(old_dockerd.url)))
+    version = json.loads(old_dockerd.request("GET", "/version")[1])["Version"]
+    assert line.lines() == [f"fail  docker: {version} (API 1.40) is too old → install Docker 20.10 or later"]
+
+
 def test_a_nearly_full_disk(tmp_path: Path) -> None:
     """A file system of its own, with less left than Docker needs for an image."""
     require("docker", "" if os.geteuid() == 0 else "a mount needs root")

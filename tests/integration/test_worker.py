@@ -107,6 +107,27 @@ def test_a_plain_client_gets_the_receipt(worker: Worker, plain: Plain) -> None:
     assert [entry["attempt"] for entry in receipt["attempts"]] == [1]
 
 
+def test_a_docker_that_is_too_old_keeps_the_worker_down(
+    clean_redis: services.RedisServer, plain: Plain, dockerd: services.Dockerd, old_dockerd: services.Dockerd
+) -> None:
+    """One line says what to do, and the job stays for the worker that comes then."""
+    sent = plain.send("busybox", "true")
+    worker = Worker(clean_redis.url, old_dockerd)
+    try:
+        worker.launch()
+        assert worker.wait() == 69
+        assert worker.log.splitlines() == [
+            f"celery-worker: Docker at {old_dockerd.url} is too old: it speaks API 1.40, and 1.41 is the least; "
+            "install Docker 20.10 or later"
+        ]
+        assert queue_length(clean_redis) == 1
+        assert old_dockerd.containers() == []
+        worker.start({"CELERY_DOCKER_DOCKER_HOST": dockerd.url})
+        assert sent.get(timeout=RESULT_S)["state"] == "succeeded"
+    finally:
+        worker.stop()
+
+
 def test_every_positional_argument_in_the_old_order(worker: Worker, plain: Plain, folder: Path) -> None:
     source, target = folder / "in", folder / "out"
     source.write_text("some input")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from debian.version import VERSION
+from tests import services
 from tests.waiting import eventually
 
 from .installed import SETTINGS, Installed
@@ -181,6 +182,37 @@ def test_doctor_without_docker_and_without_the_group(mended: Installed) -> None:
     assert said["docker"].startswith("fail does not answer at unix:///var/run/docker.sock: ")
     assert said["docker"].endswith("→ systemctl start docker; if that fails: journalctl -u docker")
     assert said["group"].startswith("fail user celery, the worker's, is not in group docker → adduser celery docker")
+
+
+def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
+    """Docker answers and so does Redis; the worker's own last line and doctor's name the same remedy."""
+    debian = mended.debian
+    newest = debian.run("docker", "version", "--format", "{{.Server.APIVersion}}").stdout.strip()
+    old = services.with_old_api(debian.path("/usr/sbin/dockerd").read_bytes(), newest)
+    debian.run("mv", "/usr/sbin/dockerd", "/root/dockerd")
+    try:
+        program = debian.path("/usr/sbin/dockerd")
+        program.write_bytes(old)
+        program.chmod(0o755)
+        debian.run("systemctl", "restart", "docker")
+        debian.run("systemctl", "restart", "--no-block", "celery-worker")
+        eventually(lambda: mended.show("ExecMainStatus") == "69", 30, "the worker to end")
+        sent = mended.send(image="busybox", command="true")
+        eventually(lambda: mended.log.count("install Docker 20.10 or later") >= 2, 30, "another start")
+        said = examined(mended)
+        assert mended.queue_length() == 1
+    finally:
+        debian.run("mv", "/root/dockerd", "/usr/sbin/dockerd")
+        debian.run("systemctl", "restart", "docker")
+    assert said["docker"].endswith(" (API 1.40) is too old → install Docker 20.10 or later")
+    assert said["docker"].startswith("fail 20.10.")
+    worker, *lines = said["celery-worker"].splitlines()
+    assert worker.startswith("fail ends again and again; systemd keeps starting it → mend what its last lines say")
+    assert (
+        "celery-worker: Docker at unix:///var/run/docker.sock is too old: it speaks API 1.40, and 1.41 is the least; "
+        "install Docker 20.10 or later"
+    ) in lines
+    assert mended.result(sent)[0] == "SUCCESS"
 
 
 def test_doctor_for_somebody_who_only_submits(mended: Installed, alice: str) -> None:

@@ -63,6 +63,10 @@ class Catalog:
         """Yield all jobs, the newest first, likewise."""
         return self.each(self._ranked(keys.INDEX, newest_first=True))
 
+    def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
+        """Yield the jobs of a batch in its order, likewise."""
+        return self.each(self._ranked(keys.batch_jobs(batch_id)))
+
     def each(self, job_ids: Iterable[str]) -> Iterator[JobRow]:
         """Yield what is known of these jobs, each once, likewise."""
         # A job may move on while others are looked at, and come up again.
@@ -200,11 +204,11 @@ class Catalog:
             value: str | None = self.link.client.hget(keys.batch(batch_id), name)
         return value
 
-    def batch_jobs(self, batch_id: str) -> dict[int, str]:
-        """Return the jobs of a batch by index, in its order; where one was tried again, the latest."""
+    def batch_jobs(self, batch_id: str) -> list[str]:
+        """Return the jobs of a batch in its order; where one was tried again, the latest."""
         with self.link.translated():
-            pairs = self.link.client.zrange(keys.batch_jobs(batch_id), 0, -1, withscores=True)
-        return {int(index): job_id for job_id, index in pairs}
+            job_ids: list[str] = self.link.client.zrange(keys.batch_jobs(batch_id), 0, -1)
+        return job_ids
 
     def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
         """Return how many messages lie in each queue, those of all priorities together."""

@@ -34,7 +34,7 @@ def find(catalog: Catalog, names: Sequence[str]) -> Found:
 
 def jobs_of(catalog: Catalog, meant: Meant) -> list[str]:
     """Return the job, or the jobs of the batch in its order."""
-    return list(catalog.batch_jobs(meant.name).values()) if meant.is_batch else [meant.name]
+    return catalog.batch_jobs(meant.name) if meant.is_batch else [meant.name]
 
 
 def jobs(catalog: Catalog, names: Sequence[str]) -> list[str]:

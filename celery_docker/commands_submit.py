@@ -147,7 +147,7 @@ def whole_ids(catalog: Catalog, named: Sequence[str]) -> list[str]:
             found.append(catalog.resolve(name))
         except errors.NoSuchJob as exc:
             try:
-                found += catalog.batch_jobs(catalog.resolve_batch(name)).values()
+                found += catalog.batch_jobs(catalog.resolve_batch(name))
             except errors.NoSuchJob:
                 raise exc from None
     return found

@@ -51,11 +51,10 @@ def leave(found: catalog.Catalog, batch_id: str) -> None:
 
 def _succeeded(found: catalog.Catalog, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
-    jobs = found.batch_jobs(batch_id)
-    for index, (state, spec) in zip(jobs, found.fields(list(jobs.values()), "state", "spec"), strict=True):
-        if state == State.SUCCEEDED and spec:
+    for state, spec, index in found.fields(found.batch_jobs(batch_id), "state", "spec", "batch_index"):
+        if state == State.SUCCEEDED and spec and index:
             kwargs = json.loads(spec)
-            yield batch.marker_of(kwargs, index if is_array else None), kwargs.get("outputpath")
+            yield batch.marker_of(kwargs, int(index) if is_array else None), kwargs.get("outputpath")
 
 
 def _is_marked(job: batch.Expanded) -> bool:

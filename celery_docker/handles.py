@@ -149,7 +149,7 @@ class Batch:
         >>> len(client.map(lambda n: {"image": "busybox", "command": "true"}, range(2)).jobs())
         2
         """
-        return [Job(self.client, job_id) for job_id in self.client.catalog.batch_jobs(self.id).values()]
+        return [Job(self.client, job_id) for job_id in self.client.catalog.batch_jobs(self.id)]
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are in which state.

@@ -93,7 +93,7 @@ def until_end(found: catalog.Catalog, batch_id: str, meter: Meter) -> None:
 
 def results(found: catalog.Catalog, batch_id: str) -> list[dict[str, Any]]:
     """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
-    job_ids = list(found.batch_jobs(batch_id).values())
+    job_ids = found.batch_jobs(batch_id)
     rows: list[dict[str, Any]] = [_result(row) for row in found.jobs(job_ids)]
     failed = [place for place, row in enumerate(rows) if row["state"] in progress.FAILURES]
     first = failed[: progress.FAILURES_SHOWN]

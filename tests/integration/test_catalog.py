@@ -117,14 +117,15 @@ def test_a_batch_is_counted_by_state(shelf: Shelf) -> None:
     assert known.counts == {"succeeded": 1, "failed": 1, "queued": 3}
     assert (known.name, known.size, known.limit, known.submitted_by) == ("demo", 5, 2, "alice@here")
     assert shelf.catalog.batches() == [known]
-    assert shelf.catalog.batch_jobs("b1") == dict(enumerate(job_ids, 1))
+    assert shelf.catalog.batch_jobs("b1") == job_ids
+    assert [row.job_id for row in shelf.catalog.each_of_batch("b1")] == job_ids
     assert [row.held for row in shelf.catalog.jobs(job_ids)] == [False, False, False, False, True]
 
 
 def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
     shelf.end(shelf.batch(2)[0], State.FAILED)
     shelf.store.submit_many([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])
-    assert shelf.catalog.batch_jobs("b1") == {1: "again", 2: "j00002"}
+    assert shelf.catalog.batch_jobs("b1") == ["again", "j00002"]
     assert shelf.catalog.batch("b1").counts == {"queued": 2}
 
 

@@ -40,6 +40,8 @@ READY = (
 _IMAGE_FORMAT = 1  # raise it when images are built in another way: the cached ones are stale then
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _NSPAWN_RUN = Path("/run/systemd/nspawn/propagate")
+_CABLE = "cable"
+_ADDRESSES = ("192.0.2.1", "192.0.2.2")  # of a network for documentation (RFC 5737)
 _ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -401,6 +403,16 @@ class Machine:
 def import_busybox(machine: Machine, tag: str = "busybox:latest") -> None:
     """Make a Docker image in the machine from Debian's busybox-static, without any network."""
     machine.shell(_BUSYBOX, tag)
+
+
+def connect(one: Machine, other: Machine) -> tuple[str, str]:
+    """Lay a cable between two machines that are on, and return their addresses; it goes when either is switched off."""
+    argv = ("ip", "link", "add", _CABLE, "type", "veth", "peer", "name", _CABLE, "netns", str(other.init_pid))
+    _host("nsenter", f"--target={one.init_pid}", "--net", *argv)
+    for machine, address in ((one, _ADDRESSES[0]), (other, _ADDRESSES[1])):
+        machine.run("ip", "address", "add", f"{address}/24", "dev", _CABLE)
+        machine.run("ip", "link", "set", _CABLE, "up")
+    return _ADDRESSES
 
 
 def leftovers() -> list[str]:

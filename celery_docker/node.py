@@ -28,7 +28,6 @@ _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _OBEY_EVERY_S = 1.0
-_CONCLUDED_AT_ONCE = 500
 _EXTENSION_US = 30_000_000
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
@@ -161,8 +160,7 @@ class Node:
                 Thread(target=self._runner.end, args=order, daemon=True).start()
             elif job is None and cancelled.state == State.QUEUED and self.is_serving:
                 queued.append(cancelled)
-        # A batch of thousands takes a minute: whoever cancels a running job meanwhile does not wait for that.
-        for cancelled in queued[:_CONCLUDED_AT_ONCE]:
+        for cancelled in queued:
             self._conclude(_delivery(cancelled))
 
     def _time_out(self) -> None:

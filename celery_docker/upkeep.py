@@ -13,6 +13,8 @@ from typing import Any
 from celery_docker import keys, redislink
 
 _AT_ONCE = 1000
+# A batch of thousands takes a minute to end: whoever cancels a running job meanwhile does not wait for that.
+WAITING_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,8 @@ class Upkeep:
         return float(seconds + microseconds / 1e6)
 
     def cancelling(self) -> list[Cancelled]:
-        """Return the jobs that are to end and have not ended."""
-        with self.link.translated():
-            job_ids = sorted(self.link.client.smembers(keys.CANCELLING))
+        """Return the jobs that are to end and have not ended; of those that wait, `WAITING_AT_ONCE` at most."""
+        job_ids = sorted(self.link.call("cancelling", [keys.CANCELLING], [keys.JOB, WAITING_AT_ONCE]))
         rows = self._fields(job_ids, "state", "cancel_reason", "queue", "message", "cancel_cause")
         return [
             Cancelled(

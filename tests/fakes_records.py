@@ -16,7 +16,7 @@ from typing import Any
 from celery_docker import errors, lifecycle
 from celery_docker.container import Stance
 from celery_docker.store import ANY_TIME, Claim, New, Taken, Term, Verdict
-from celery_docker.upkeep import Cancelled
+from celery_docker.upkeep import WAITING_AT_ONCE, Cancelled
 
 
 @dataclass
@@ -270,7 +270,9 @@ class FakeRecords:
 
     def cancelling(self) -> list[Cancelled]:
         with self._call("cancelling"):
-            return [self._cancelled(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
+            found = [self._cancelled(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
+            waiting = [one for one in found if one.state == "queued"][:WAITING_AT_ONCE]
+            return sorted([*waiting, *(one for one in found if one.state != "queued")], key=lambda one: one.job_id)
 
     def _cancelled(self, job_id: str, job: dict[str, str]) -> Cancelled:
         text = job.get("message")

@@ -1068,6 +1068,18 @@ def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: Wo
     assert (answer.verdict, answer.cancel_reason) == (Verdict.ADOPT, "first")
 
 
+def test_a_running_job_is_named_among_thousands_that_wait(records: Records, world: World) -> None:
+    """Of the others there are some at a time."""
+    update(records, claim(records).fence)
+    job_ids = [f"w{number}" for number in range(2 * upkeep.WAITING_AT_ONCE)]
+    records.submit_many([store.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
+    for job_id in ("j1", *job_ids):
+        records.cancel(job_id, reason="not wanted")
+    found = world.upkeep.cancelling()
+    assert len(found) == 1 + upkeep.WAITING_AT_ONCE
+    assert [(one.job_id, one.state) for one in found if one.state != "queued"] == [("j1", "running")]
+
+
 def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
     finish(records, claim(records).fence)
     assert records.cancel("j1", reason="too late") == "succeeded"

@@ -9,7 +9,7 @@ import pytest
 
 from tests import services
 from tests.conftest import require
-from tests.faults.ledger import SEED, Row, table
+from tests.faults.ledger import FULL, SEED, Row, table
 
 _ROWS = pytest.StashKey[list[Row]]()
 
@@ -56,6 +56,15 @@ def conclude(request: pytest.FixtureRequest) -> Callable[[Row], None]:
         assert row.keys == ()
 
     return conclude
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In short, rows of the booted machine, where systemd gives the orders, or of two hosts stand for some others."""
+    if FULL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("only_in_full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests import services
-from tests.faults.ledger import FULL, SEED, Ledger, Row
+from tests.faults.ledger import SEED, Ledger, Row
 from tests.integration.worker import Worker
 
 DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
 STOPPED = ("was stopped",)
 Conclude = Callable[[Row], None]
-# In short, rows of the booted machine, where systemd gives the orders, or of two hosts stand for these.
-only_in_full = pytest.mark.skipif(not FULL, reason="short form: a row of test_booted.py or test_two_hosts.py is enough")
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests import services
 from tests.faults.ledger import FULL
-from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker, only_in_full
+from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """Docker takes the containers along: they run again, and nothing else does."""
     times = 3
@@ -21,7 +23,7 @@ def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.Re
         conclude(ledger.settle(f"dockerd restart, {times} times", due=DOCKER_WENT_DOWN))
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_restart_of_docker_with_live_restore(
     live_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:

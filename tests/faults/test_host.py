@@ -54,7 +54,7 @@ def clock(tmp_path: Path) -> WallClock:
     return WallClock(tmp_path)
 
 
-@pytest.mark.parametrize("then", ["worker handed over", *(["worker runs on"] if FULL else [])])
+@pytest.mark.parametrize("then", ["worker handed over", pytest.param("worker runs on", marks=pytest.mark.only_in_full)])
 def test_the_clock_is_set_by_an_hour(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, clock: WallClock, then: str
 ) -> None:

@@ -10,11 +10,11 @@ from celery_docker.client import Client
 from tests import services
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.ledger import FULL
-from tests.faults.single_host import Conclude, ledger_and_worker, only_in_full
+from tests.faults.single_host import Conclude, ledger_and_worker
 from tests.waiting import eventually
 
 
-@only_in_full
+@pytest.mark.only_in_full
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_delivered_three_times(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, kind: str
@@ -29,7 +29,7 @@ def test_a_message_delivered_three_times(
         conclude(ledger.settle(f"each message three times, {kind}"))
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_cancel_in_random_states(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests import services
 from tests.faults.ledger import FULL
-from tests.faults.single_host import Conclude, ledger_and_worker, only_in_full
+from tests.faults.single_host import Conclude, ledger_and_worker
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_restart_of_redis(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """With its append-only file, as Debian's administrators are told to have it."""
     times = 3

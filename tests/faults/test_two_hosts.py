@@ -120,7 +120,9 @@ def test_a_host_is_cut_off_and_comes_back(
         assert len(ends) == 1, ends
 
 
-@pytest.mark.parametrize("kind", KINDS if FULL else KINDS[-1:])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.only_in_full) for kind in KINDS[:-1]), KINDS[-1]]
+)
 def test_a_message_delivered_three_times_to_two_hosts(
     own_redis: services.RedisServer,
     own_dockerd: services.Dockerd,

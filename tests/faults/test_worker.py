@@ -6,9 +6,11 @@ and CELERY_DOCKER_FAULTS_SEED repeats it.
 
 from __future__ import annotations
 
+import pytest
+
 from tests import services
 from tests.faults.ledger import FULL
-from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker, only_in_full
+from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker
 
 
 def test_kill_of_the_worker_at_random_moments(
@@ -28,7 +30,7 @@ def test_kill_of_the_worker_at_random_moments(
         conclude(ledger.settle(f"worker kill -9, {kills} times"))
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """SIGHUP, which is what reload and upgrade send."""
     times = 10
@@ -45,7 +47,7 @@ def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.Redi
         conclude(ledger.settle(f"handover (SIGHUP), {times} times"))
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_stop_with_jobs_that_end_in_time(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
@@ -65,7 +67,7 @@ def test_stop_with_jobs_that_end_in_time(
     conclude(row)
 
 
-@only_in_full
+@pytest.mark.only_in_full
 def test_stop_with_jobs_that_outlast_the_deadline(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:

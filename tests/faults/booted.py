@@ -21,6 +21,7 @@ from tests.system.installed import Installed
 from tests.waiting import eventually
 
 OUTPUT = "/srv/faults"
+LOGS = "/var/log/celery"
 _REDIS_SOCKET = "/run/redis/door.sock"
 _REDIS_CONF = f"""
 unixsocket {_REDIS_SOCKET}
@@ -82,6 +83,45 @@ class Booted:
         self.debian.run("systemctl", "restart", "docker")
 
     @contextmanager
+    def untouched(self, *units: str) -> Iterator[None]:
+        """Fail if one of these units gets another process meanwhile."""
+        before = self._main_pids(units)
+        yield
+        assert self._main_pids(units) == before
+
+    @contextmanager
+    def stopped(self, *units: str) -> Iterator[None]:
+        """Have units stopped for a while, as an administrator would; systemd may not count their starts."""
+        self.debian.run("systemctl", "stop", *units)
+        try:
+            yield
+        finally:
+            self.debian.run("systemctl", "reset-failed", *units)
+            self.debian.run("systemctl", "start", *units)
+        eventually(lambda: _answers(self.port), 30, "Redis to answer")
+
+    @contextmanager
+    def frozen(self, unit: str) -> Iterator[None]:
+        """Have a unit's processes stand still: connections stay, no answer comes."""
+        (pid,) = self._main_pids((unit,))
+        self.debian.run("systemctl", "kill", "-s", "STOP", unit)
+        try:
+            eventually(lambda: ") T " in self.debian.read(f"/proc/{pid}/stat"), 30, f"{unit} to stand still")
+            yield
+        finally:
+            self.debian.run("systemctl", "kill", "-s", "CONT", unit)
+
+    @contextmanager
+    def small_log_disk(self) -> Iterator[None]:
+        """Mount another disk, with hardly more room than a host must have, where the worker's logs are."""
+        options = "size=20m,mode=755,uid=$(id -u celery),gid=$(id -g celery)"
+        self.debian.shell(f"mount -t tmpfs -o {options} cdt-small {LOGS}")
+        try:
+            yield
+        finally:
+            self.debian.run("umount", "--lazy", LOGS)
+
+    @contextmanager
     def live_restore(self) -> Iterator[None]:
         """Have containers outlive their Docker."""
         self._configure_docker("true")
@@ -89,6 +129,9 @@ class Booted:
             yield
         finally:
             self._configure_docker("false")
+
+    def _main_pids(self, units: tuple[str, ...]) -> list[str]:
+        return self.debian.run("systemctl", "show", "--value", "-p", "MainPID", *units).stdout.split()
 
     def _configure_docker(self, live_restore: str) -> None:
         self.debian.write("/etc/docker/daemon.json", f'{{"live-restore": {live_restore}}}\n')

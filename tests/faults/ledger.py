@@ -190,6 +190,14 @@ class Ledger:
         """Wait until some jobs run."""
         eventually(lambda: self.running() >= least, 60, f"{least} jobs to run")
 
+    def cancel(self, entry: Entry) -> None:
+        self._client.cancel(entry.job_id)
+
+    def waiting(self) -> set[str]:
+        """Return the messages that are in the queue."""
+        messages: Any = self._records.lrange("celery", 0, -1)
+        return set(messages)
+
     def running(self) -> int:
         return sum(entry.lines()[-1:] == ["start"] for entry in self.entries)
 

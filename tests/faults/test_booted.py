@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.booted import OUTPUT, Booted, booted
+from tests.faults.booted import LOGS, OUTPUT, Booted, booted
+from tests.faults.counting import FINAL
 from tests.faults.ledger import FULL, Entry, Ledger, in_words
 from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
 from tests.system import machine
@@ -16,6 +17,7 @@ from tests.waiting import eventually
 
 _GO = "go"
 _STEADY = f"i=0; until [ -e /output/{_GO} ]; do i=$((i+1)); echo line $i; sleep 0.05; done; echo $i >$F.lines"
+_TALKS = "i=0; while :; do i=$((i+1)); printf '%08192d\\n' $i; sleep 0.05; done"
 _UPGRADE = "apt-get install --yes --reinstall /root/celery-docker_*.deb"
 
 
@@ -91,6 +93,65 @@ def test_restart_of_redis_under_systemd(host: Booted, conclude: Conclude) -> Non
         conclude(ledger.settle(f"systemctl restart redis-server (AOF), {in_words(times)}"))
 
 
+def test_stop_of_redis_while_jobs_end(host: Booted, conclude: Conclude) -> None:
+    """No dependency of its unit stops the worker; what ran ends meanwhile, and its end is told afterwards."""
+    seconds = 120 if FULL else 6
+    with host.ledger() as ledger:
+        ledger.submit(30 if FULL else 6, 1, 3 if FULL else 2)
+        ledger.under_load(4)
+        with host.untouched("celery-worker"):
+            with host.stopped("redis-server"):
+                ledger.pause(seconds, seconds)
+                eventually(lambda: not host.docker.running(), 30, "the end of what ran")
+            ledger.recover()
+        conclude(ledger.settle(f"systemctl stop redis-server (AOF) for {seconds} s while jobs end"))
+
+
+def test_redis_hangs_under_systemd(host: Booted, conclude: Conclude) -> None:
+    """In full for longer than a call may take; nobody's watchdog or timeout ends anything."""
+    seconds = 30 if FULL else 3
+    with host.ledger() as ledger:
+        ledger.submit(30 if FULL else 6)
+        ledger.under_load()
+        with host.untouched("celery-worker", "redis-server"):
+            with host.frozen("redis-server"):
+                ledger.pause(seconds, seconds)
+            ledger.recover()
+        conclude(ledger.settle(f"systemctl kill -s STOP redis-server, CONT after {seconds} s"))
+
+
+def test_docker_hangs_under_systemd(host: Booted, conclude: Conclude) -> None:
+    seconds = 60 if FULL else 3
+    with host.ledger() as ledger:
+        ledger.submit(30 if FULL else 6, retries=0)
+        ledger.under_load()
+        with host.untouched("celery-worker", "docker"):
+            with host.frozen("docker"):
+                ledger.pause(seconds, seconds)
+            ledger.recover()
+        conclude(ledger.settle(f"systemctl kill -s STOP docker, CONT after {seconds} s"))
+
+
+def test_stop_of_docker_under_systemd(host: Booted, conclude: Conclude) -> None:
+    """Its socket too, which would start it again. What ran runs again, and no job is taken meanwhile.
+
+    One slot is free: the job that it takes finds out.
+    """
+    seconds = 60 if FULL else 3
+    with host.ledger() as ledger:
+        ledger.submit(3, 3, 5, retries=0)
+        ledger.under_load(3)
+        with host.untouched("celery-worker"):
+            with host.stopped("docker.socket", "docker.service"):
+                ledger.submit(1, retries=0)
+                _takes_no_jobs(host, ledger, "cannot reach Docker", seconds)
+            ledger.recover()
+        row = ledger.settle(f"systemctl stop docker.socket docker for {seconds} s", due=DOCKER_WENT_DOWN)
+        assert {ledger.status(entry) for entry in ledger.entries} == {"SUCCESS"}
+        assert max(entry.lines().count("start") for entry in ledger.entries) > 1
+    conclude(row)
+
+
 def test_restart_of_docker_under_systemd(host: Booted, conclude: Conclude) -> None:
     """As Debian ships it, without live-restore: what ran runs again, and nothing else does."""
     times = 3 if FULL else 1
@@ -164,6 +225,39 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
         )
 
 
+def test_the_log_disk_is_full_in_mid_job(host: Booted, conclude: Conclude) -> None:
+    """Somebody fills it. What logs there ends as an error, the rest goes on; no job is taken until there is room."""
+    with host.small_log_disk(), host.ledger() as ledger:
+        logs = [f"{LOGS}/{number}.log" for number in range(2)]
+        cut_short = [ledger.add(_TALKS, ends=False, logoutfile=log) for log in logs]
+        ledger.submit(20 if FULL else 4, 1, 3)
+        ledger.under_load(4)
+        host.debian.shell(f"! head -c 32M /dev/zero >{LOGS}/ballast")
+        ledger.recover_to(lambda: all(ledger.status(entry) in FINAL for entry in cut_short))
+        _takes_no_jobs(host, ledger, f"the disk of {LOGS} is full", 1)
+        host.debian.run("rm", f"{LOGS}/ballast")
+        row = ledger.settle("log disk of the machine full in mid-job")
+        for entry, log in zip(cut_short, logs, strict=True):
+            receipt = ledger.receipt(entry)
+            assert (receipt["state"], receipt["reason"]) == ("error", "cannot write the log: No space left on device")
+            assert len(receipt["attempts"]) == 1
+            _log_is_a_beginning(host.debian.read(log))
+        assert {ledger.status(entry) for entry in ledger.entries[2:]} == {"SUCCESS"}
+    conclude(row)
+
+
+def test_cancel_while_the_worker_restarts(host: Booted, conclude: Conclude) -> None:
+    """Of jobs that outlast the deadline: at any moment of its stop, and once it is gone. The others run again."""
+    times = 5 if FULL else 1
+    with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
+        for _ in range(times):
+            _cancel_in_a_restart(host, ledger)
+        row = ledger.settle(f"cancel during systemctl restart celery-worker, {in_words(times)}", due=STOPPED)
+        _retries_are_untouched(ledger)
+    conclude(row)
+
+
+@pytest.mark.only_in_full
 def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> None:
     """What outlasts it is queued again, retries untouched."""
     with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
@@ -176,6 +270,38 @@ def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> Non
         row = ledger.settle("systemctl stop with a deadline of 1 s", due=STOPPED)
         _retries_are_untouched(ledger)
     conclude(row)
+
+
+def _takes_no_jobs(host: Booted, ledger: Ledger, why: str, seconds: float) -> None:
+    """The status says so, and what is submitted then stays in the queue."""
+
+    def says_so() -> bool:
+        status = host.installed.status
+        return status.startswith("Takes no jobs: ") and why in status
+
+    eventually(says_so, 30, f"the status to say: {why}")
+    ledger.submit(20 if FULL else 2, retries=0)
+    waiting = ledger.waiting()
+    ledger.pause(seconds, seconds)
+    assert waiting
+    assert waiting <= ledger.waiting()
+    assert says_so(), host.installed.status
+
+
+def _cancel_in_a_restart(host: Booted, ledger: Ledger) -> None:
+    called_off = [ledger.add("sleep 600", ends=False, retries=0) for _ in range(2)]
+    ledger.submit(2, 5, 6, retries=0)
+    eventually(lambda: all(entry.lines() for entry in ledger.entries), 60, "all jobs to run")
+    before = host.installed.show("MainPID")
+    host.debian.run("systemctl", "restart", "--no-block", "celery-worker")
+    ledger.pause(0, 3)
+    ledger.cancel(called_off[0])
+    eventually(lambda: host.installed.show("MainPID") != before, 60, "the end of the worker")
+    ledger.cancel(called_off[1])
+    host.installed.wait_until_ready()
+    ledger.recover_to(lambda: all(ledger.status(entry) == "REVOKED" for entry in called_off))
+    names = {f"run-{entry.job_id}" for entry in called_off}
+    eventually(lambda: not names & set(host.docker.containers()), 30, "the end of the cancelled jobs' containers")
 
 
 def _steady_job(ledger: Ledger) -> Entry:
@@ -195,6 +321,13 @@ def _log_is_complete(entry: Entry) -> None:
     last = int(entry.file.with_suffix(".lines").read_text())
     lines = (entry.file.parent / "steady.log").read_text().splitlines()
     assert lines == [f"line {number}" for number in range(1, last + 1)]
+
+
+def _log_is_a_beginning(text: str) -> None:
+    """The log has no hole: it is the beginning of what the job said."""
+    said = "".join(f"{number:08192}\n" for number in range(1, len(text) // 8192 + 2))
+    assert text
+    assert said.startswith(text)
 
 
 def _retries_are_untouched(ledger: Ledger) -> None:

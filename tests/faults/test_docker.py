@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests import services
-from tests.faults.ledger import FULL
 from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
 
 
@@ -39,10 +38,11 @@ def test_restart_of_docker_with_live_restore(
         conclude(ledger.settle(f"dockerd restart with live-restore, {times} times"))
 
 
+@pytest.mark.only_in_full
 def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
-    seconds = 60 if FULL else 3
+    seconds = 60
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
-        ledger.submit(30 if FULL else 6, retries=0)
+        ledger.submit(30, retries=0)
         ledger.under_load()
         own_dockerd.pause()
         ledger.pause(seconds, seconds)

@@ -30,6 +30,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True, timeout=30)
 
 
+@pytest.mark.only_in_full
 def test_no_space_for_a_log_in_mid_job(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, small_disk: Path
 ) -> None:
@@ -37,7 +38,7 @@ def test_no_space_for_a_log_in_mid_job(
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
         talks = "while :; do head -c 8192 /dev/zero | tr '\\0' x; echo; sleep 0.05; done"
         filling = [ledger.add(talks, ends=False, logoutfile=str(small_disk / f"{number}.log")) for number in range(2)]
-        ledger.submit(20 if FULL else 3, 1, 3)
+        ledger.submit(20, 1, 3)
         row = ledger.settle("no space for a log in mid-job")
         for entry in filling:
             receipt = ledger.receipt(entry)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import pytest
 
 from tests import services
-from tests.faults.ledger import FULL
 from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker
 
 
+@pytest.mark.only_in_full
 def test_kill_of_the_worker_at_random_moments(
     dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """SIGKILL, started again at once: containers run on, each is taken over by the next process."""
-    kills, jobs, most_s = (20, 200, 5.0) if FULL else (2, 8, 2.0)
+    kills = 20
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
-        with ledger.stream(jobs, most_s, kills * (3.0 if FULL else 2.0)):
+        with ledger.stream(200, 5.0, kills * 3.0):
             for _ in range(kills):
                 ledger.pause(0.2, 3.0)
                 worker.kill()

@@ -207,6 +207,35 @@ def test_without_docker_the_worker_waits_and_says_what_for(installed: Installed)
     installed.wait_until_ready()
 
 
+_SPOIL_BYTECODE = """
+cd /opt/celery/venv/lib/python3*/site-packages/celery_docker/__pycache__
+stat -c %i settings.*.pyc
+truncate -s 100 worker.*.pyc
+cp gate.*.pyc "$(echo node.*.pyc)"
+cp gate.*.pyc "$(echo gate.*.pyc | sed s/gate/gone/)"
+"""
+_CHECK_BYTECODE = """
+import marshal, sys
+from importlib.util import cache_from_source, source_hash
+from pathlib import Path
+for source in Path(sys.argv[1]).rglob("*.py"):
+    code = Path(cache_from_source(source)).read_bytes()
+    assert code[8:16] == source_hash(source.read_bytes()), source
+    marshal.loads(code[16:])
+"""
+
+
+def test_an_upgrade_uses_old_bytecode_where_it_fits(worker: Installed) -> None:
+    """What is torn or of another source is made anew, what has no source goes, and nothing stays put aside."""
+    lib = "/opt/celery/venv/lib"
+    inode = worker.debian.shell(_SPOIL_BYTECODE).stdout
+    worker.debian.shell("apt-get install --yes --reinstall /root/celery-docker_*.deb")
+    worker.debian.run("/opt/celery/venv/bin/python", "-c", _CHECK_BYTECODE, lib)
+    assert worker.debian.shell(f"stat -c %i {lib}/*/*/celery_docker/__pycache__/settings.*.pyc").stdout == inode
+    assert worker.debian.run("find", lib, "-name", "gone.*", "-o", "-name", "*.old").stdout == ""
+    worker.wait_until_ready()
+
+
 def test_a_purge_leaves_only_the_user_and_the_groups(worker: Installed, shared: str) -> None:
     worker.result(worker.send(image="busybox", command="true"))
     debian = worker.debian

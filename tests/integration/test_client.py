@@ -92,7 +92,7 @@ def test_of_a_batch_with_a_limit_no_more_run_at_a_time(worker: Worker, client: C
     assert followed.wait(END_S) == {"succeeded": 6}
     seen = [int(line) for line in (folder / "seen").read_text().split()]
     assert len(seen) == 6
-    assert max(seen) == 2
+    assert max(seen) <= 2
     assert told == sorted(told)
     assert told[-1] == 6
 

@@ -80,7 +80,7 @@ def test_the_jobs_of_a_host_without_power_run_on_another(
             assert (first["host"], second["host"]) == ("one@here", "two@here")
             assert first["reason"].startswith("host one@here was silent for ")
             assert first["finished_at"] is None
-            assert "host one@here was silent for " in two.log
+            eventually(lambda: "host one@here was silent for " in two.log, 10, "the judgement")
             assert ": 1 job queued again" in two.log
             eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
         assert states(metas[result.id]).count("SUCCESS") == 1
@@ -167,7 +167,7 @@ def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
         assert "and the job says requeue=false" in str(error)
         attempts = result.backend.get_task_meta("j1")["receipt"]["attempts"]
         assert attempts[0]["host"] == "one@here"
-        assert ": 1 job lost" in two.log
+        eventually(lambda: ": 1 job lost" in two.log, 10, "the judgement")
         eventually(lambda: known.jobs("two@here") == {}, 10, "the end of the job's bookkeeping")
         assert dockerd.containers() == []
 

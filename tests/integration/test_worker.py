@@ -513,7 +513,7 @@ def test_cancel_of_a_job_in_the_queue_needs_no_slot(
     sent = plain.send("busybox", ["sh", "-c", "echo run >> /output/runs"], outputpath=str(folder))
     assert cancel(clean_redis, sent.id) == "unknown", "a plain client writes no record"
     assert is_revoked(sent)
-    assert [job.state for job in busy] == ["STARTED", "STARTED"]
+    eventually(lambda: [job.state for job in busy] == ["STARTED", "STARTED"], 20, "both to be told as started")
     (folder / "go").touch()
     assert {job.get(timeout=RESULT_S)["state"] for job in busy} == {"succeeded"}
     eventually(lambda: queue_length(clean_redis) == 0, 20, "the message to be taken")

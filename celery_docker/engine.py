@@ -4,7 +4,7 @@ Owns every call to Docker and what its answers mean; the only importer of docker
 Invariants: a call ends within its timeout; a call whose answer was lost is never repeated blindly but looked up; what
 is gone already counts as done.
 
-The calls of a job go through `enginehttp`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
+The calls of a job go through `enginecalls`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
 so that none is used twice, and closes the pool of a request in another thread once 25 more URLs were asked for.
 docker-py serves where it knows more: the registry's credentials for a pull.
 """
@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from celery_docker import cgroup, container, enginefault, enginehttp, engineview, errors, logstream
+from celery_docker import cgroup, container, enginecalls, enginefault, enginehttp, engineview, errors, logstream
 from celery_docker.plan import ContainerPlan
 
-_LEAST_API = (1, 41)
 _PULL_SILENCE_S = 600
 _MAX_PAUSE_S = 5.0
 _PING_S = 10.0
@@ -36,36 +35,24 @@ class DockerEngine:
     """
 
     def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
-        self._base_url = base_url
-        self._call_timeout_s = call_timeout_s
-        self._http = enginehttp.Http(base_url.removeprefix("unix://"), keep=connections)
-        self._lifeline = enginehttp.Lifeline(base_url.removeprefix("unix://"), "/_ping")
-        self._api: str | None = None
+        self._calls = enginecalls.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
 
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
-        version = self._call("GET", "/version")
-        if not version.ok:
-            raise enginefault.refused(f"Docker at {self._base_url} does not work", version.status, version.text)
-        with self._reaching():
-            return f"Docker {version.json()['Version']} (API {version.json()['ApiVersion']})"
+        about = self._calls.about("/version")
+        return f"Docker {about['Version']} (API {about['ApiVersion']})"
 
     def ping(self, *, within_s: float = _PING_S) -> None:
         """Ask Docker for a sign of life over a new connection: one that goes down answers the old ones only.
 
         Raises `EngineAway`, `EngineDenied` or `HostError` with the remedy.
         """
-        fresh = enginehttp.Http(self._base_url.removeprefix("unix://"), keep=0)
-        with self._reaching(within_s):
-            answer = fresh.call("GET", "/_ping", timeout_s=within_s)
-        if not answer.ok:
-            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
+        self._calls.ping(within_s)
 
     def life(self) -> int:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
-        with self._reaching(_PING_S):
-            return self._lifeline.number(timeout_s=_PING_S)
+        return self._calls.life(_PING_S)
 
     def is_up(self, life: int) -> bool:
         """Return whether the Docker process of that number takes new connections; the next one may do so already."""
@@ -77,19 +64,19 @@ class DockerEngine:
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
-        return str(self._info()["DockerRootDir"])
+        return str(self._calls.about("/info")["DockerRootDir"])
 
     def spares_containers(self) -> bool:
         """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
-        return bool(self._info()["LiveRestoreEnabled"])
+        return bool(self._calls.about("/info")["LiveRestoreEnabled"])
 
     def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
         """Return the containers that have all these labels, running or not. Raises `HostError`."""
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
-        answer = self._call("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
+        answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
         if not answer.ok:
             raise enginefault.refused("the containers cannot be listed", answer.status, answer.text)
-        return [engineview.listed(one) for one in self._parsed(answer)]
+        return [engineview.listed(one) for one in self._calls.parsed(answer)]
 
     def inspect(self, name: str) -> container.Container | None:
         """Return the container of that name or id, None if there is none."""
@@ -103,9 +90,9 @@ class DockerEngine:
         answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
         """
         try:
-            answer = self._call("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
+            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
             if answer.ok:
-                return str(self._parsed(answer)["Id"])
+                return str(self._calls.parsed(answer)["Id"])
         except errors.EngineAway:
             found = self.inspect(plan.name)
             if found is None or not plan.body["Labels"].items() <= found.labels.items():
@@ -120,17 +107,17 @@ class DockerEngine:
         """
         name, tag, credentials = _pull_arguments(image)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
-        opened = self._open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
-        with contextlib.closing(opened), self._reaching(_PULL_SILENCE_S):
-            if opened.response.status >= 400:
-                answer = enginehttp.Answer(opened.response.status, opened.response.read())
-                raise enginefault.pull_refused(image, answer.status, answer.text)
+        opened = self._calls.open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
+        if opened.response.status >= 400:
+            answer = self._calls.read(opened)
+            raise enginefault.pull_refused(image, answer.status, answer.text)
+        with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
             for line in opened.response:
                 _check_progress(image, line)
                 if not needed():
                     return
         # A stream that was cut between two lines looks like a good end.
-        if self._call("GET", f"/images/{quote(image)}/json").status == 404:
+        if self._calls.ask("GET", f"/images/{quote(image)}/json").status == 404:
             raise enginefault.pull_refused(image, None, "the pull ended without it")
 
     def digest(self, image_id: str) -> str:
@@ -140,13 +127,13 @@ class DockerEngine:
     def attach(self, container_id: str) -> logstream.LogStream:
         """Return the output from now on; attached before the start, nothing is lost."""
         path = f"/containers/{container_id}/attach?stdout=1&stderr=1&stream=1"
-        opened = self._open_output("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
+        opened = self._output("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
         # The answer has no body: what follows it on the connection is the stream.
         return _log_stream(opened, opened.response.fp.read1)
 
     def replay(self, container_id: str) -> logstream.LogStream:
         """Return the whole log from its beginning, followed while the container runs."""
-        opened = self._open_output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1", {})
+        opened = self._output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1")
         return _log_stream(opened, opened.response.read1)
 
     def start(self, container_id: str) -> None:
@@ -156,7 +143,7 @@ class DockerEngine:
         it for another reason of the job's own, `HostError` otherwise.
         """
         try:
-            answer = self._call("POST", f"/containers/{container_id}/start")
+            answer = self._calls.ask("POST", f"/containers/{container_id}/start")
         except errors.EngineAway:
             found = self.inspect(container_id)
             if found is None or found.status is container.Status.CREATED:
@@ -193,7 +180,7 @@ class DockerEngine:
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes, running or not; one that is gone already is fine."""
-        answer = self._call("DELETE", f"/containers/{container_id}?v=1&force=1")
+        answer = self._calls.ask("DELETE", f"/containers/{container_id}?v=1&force=1")
         if answer.ok or answer.status == 404:
             return
         if answer.status == 409:  # somebody else is at it, or it cannot be killed
@@ -212,24 +199,23 @@ class DockerEngine:
 
     def close(self) -> None:
         """Close the idle connections; the engine makes new ones when it is used again."""
-        self._http.close()
-        self._lifeline.close()
+        self._calls.close()
 
     def _stop_once(self, container_id: str, signal: str | None, grace_s: int) -> None:
         path = f"/containers/{container_id}"
         if signal is not None:  # a stop takes a signal only since API 1.42
-            killed = self._call("POST", f"{path}/kill?{urlencode({'signal': signal})}")
+            killed = self._calls.ask("POST", f"{path}/kill?{urlencode({'signal': signal})}")
             if killed.ok and grace_s and self._waited(container_id, grace_s):
                 return
             grace_s = 0 if killed.ok else grace_s
-        self._call("POST", f"{path}/stop?t={grace_s}", timeout_s=self._call_timeout_s + grace_s)
+        self._calls.ask("POST", f"{path}/stop?t={grace_s}", timeout_s=self._calls.timeout_s + grace_s)
 
     def _waited(self, container_id: str, timeout_s: float) -> bool:
         """Wait until Docker says that the container does not run; False for any other answer, or none in time."""
         path = f"/containers/{container_id}/wait?condition=not-running"
         try:
-            answer = self._call("POST", path, timeout_s=timeout_s)
-            return answer.ok and not self._parsed(answer).get("Error")
+            answer = self._calls.ask("POST", path, timeout_s=timeout_s)
+            return answer.ok and not self._calls.parsed(answer).get("Error")
         except errors.EngineAway:
             return False
 
@@ -237,83 +223,32 @@ class DockerEngine:
         found = self.inspect(container_id)
         return found is None or found.status not in container.ALIVE
 
-    def _info(self) -> dict[str, Any]:
-        answer = self._call("GET", "/info")
-        if not answer.ok:
-            raise enginefault.refused(f"Docker at {self._base_url} does not work", answer.status, answer.text)
-        info: dict[str, Any] = self._parsed(answer)
-        return info
-
     def _details(self, name: str) -> dict[str, Any] | None:
-        answer = self._call("GET", f"/containers/{quote(name, safe='')}/json")
+        answer = self._calls.ask("GET", f"/containers/{quote(name, safe='')}/json")
         if answer.status == 404:
             return None
         if not answer.ok:
             raise enginefault.refused(f"container {name} cannot be inspected", answer.status, answer.text)
-        details: dict[str, Any] = self._parsed(answer)
+        details: dict[str, Any] = self._calls.parsed(answer)
         return details
 
-    def _look_up_digest(self, image_id: str) -> str:
-        answer = self._call("GET", f"/images/{quote(image_id)}/json")
-        digests = self._parsed(answer).get("RepoDigests") if answer.ok else None
-        if answer.ok or answer.status == 404:
-            return str(digests[0]) if digests else image_id
-        raise enginefault.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
-
-    def _call(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
-    ) -> enginehttp.Answer:
-        """Ask Docker; `timeout_s` None is the engine's own, infinity waits for ever."""
-        timeout_s = timeout_s or self._call_timeout_s
-        with self._reaching(timeout_s):
-            answer = self._http.call(method, self._versioned(path), body=body, timeout_s=timeout_s)
-        if answer.status == 400 and "client version" in answer.text:
-            self._api = None
-            raise errors.EngineAway(f"Docker at {self._base_url} was replaced by another version; ask again")
-        return answer
-
-    def _open(self, method: str, path: str, headers: Mapping[str, str], timeout_s: float) -> enginehttp.Opened:
-        with self._reaching(timeout_s):
-            return self._http.open(method, self._versioned(path), headers=headers, timeout_s=timeout_s)
-
-    def _open_output(self, method: str, path: str, headers: Mapping[str, str]) -> enginehttp.Opened:
+    def _output(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> enginehttp.Opened:
         """Open a stream: the answer has to begin in time, what follows may take for ever."""
-        opened = self._open(method, path, headers, self._call_timeout_s)
+        opened = self._calls.open(method, path, headers)
         if opened.response.status >= 400:
-            with contextlib.closing(opened), self._reaching():
-                answer = enginehttp.Answer(opened.response.status, opened.response.read())
+            answer = self._calls.read(opened)
             if answer.status == 404:
                 raise errors.ContainerGone
             raise enginefault.refused("the output cannot be read", answer.status, answer.text)
         opened.connection.sock.settimeout(None)
         return opened
 
-    def _versioned(self, path: str) -> str:
-        """Return the path in the oldest API that both sides speak: the same answers from every Docker."""
-        api = self._api
-        if api is None:
-            server = self._http.call("GET", "/version", timeout_s=self._call_timeout_s).json()
-            if _numbers(server["ApiVersion"]) < _LEAST_API:
-                raise errors.HostError(
-                    f"Docker at {self._base_url} is too old: it speaks API {server['ApiVersion']}, "
-                    "and 1.41 is the least; install Docker 20.10 or later"
-                )
-            least = max(_LEAST_API, _numbers(server.get("MinAPIVersion", "1.41")))
-            api = self._api = ".".join(map(str, least))
-        return f"/v{api}{path}"
-
-    def _parsed(self, answer: enginehttp.Answer) -> Any:
-        with self._reaching():
-            return answer.json()
-
-    @contextlib.contextmanager
-    def _reaching(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Turn whatever keeps an answer from coming into `EngineAway` or `EngineDenied`."""
-        try:
-            yield
-        except (OSError, http.client.HTTPException) as exc:
-            self._api = None  # whoever answers next may be another version
-            raise enginefault.unreachable(exc, self._base_url, timeout_s or self._call_timeout_s) from exc
+    def _look_up_digest(self, image_id: str) -> str:
+        answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
+        digests = self._calls.parsed(answer).get("RepoDigests") if answer.ok else None
+        if answer.ok or answer.status == 404:
+            return str(digests[0]) if digests else image_id
+        raise enginefault.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
 
 
 def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
@@ -357,7 +292,3 @@ def _log_stream(opened: enginehttp.Opened, read1: Callable[[int], bytes]) -> log
                 yield chunk
 
     return logstream.LogStream(chunks(), opened.connection.sock, opened.close)
-
-
-def _numbers(api: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in api.split("."))

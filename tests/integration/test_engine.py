@@ -283,7 +283,7 @@ class _Forgetful(enginehttp.Http):
 class TestLostAnswers:
     def test_a_create_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
         """The container is found by its name: no second one, no error."""
-        engine._http = _Forgetful(str(dockerd.socket), "/containers/create")
+        engine._calls.http = _Forgetful(str(dockerd.socket), "/containers/create")
         container_id = engine.create(planned("true"))
         assert found(engine, "run-one").container_id == container_id
 
@@ -292,14 +292,14 @@ class TestLostAnswers:
         other = planned("true")
         other.body["Labels"] = {}
         engine.create(other)
-        engine._http = _Forgetful(str(dockerd.socket), "/containers/create")
+        engine._calls.http = _Forgetful(str(dockerd.socket), "/containers/create")
         with pytest.raises(errors.EngineAway):
             engine.create(planned("true"))
 
     def test_a_start_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
         """It runs: that was all."""
         container_id = engine.create(planned("sleep", "1000"))
-        engine._http = _Forgetful(str(dockerd.socket), "/start")
+        engine._calls.http = _Forgetful(str(dockerd.socket), "/start")
         engine.start(container_id)
         assert found(engine, container_id).status is Status.RUNNING
 

@@ -49,6 +49,7 @@ CORE = {
 }
 ADAPTERS = {
     "engine",
+    "enginecalls",
     "enginefault",
     "enginehttp",
     "engineview",
@@ -117,7 +118,8 @@ RING = dict.fromkeys(CORE, 0) | dict.fromkeys(ADAPTERS, 1) | dict.fromkeys(SHELL
 
 # An adapter knows the core and nothing else of ours; these are adapters in several files.
 PARTS = {
-    "engine": {"enginefault", "enginehttp", "engineview", "cgroup", "logstream"},
+    "engine": {"enginecalls", "enginefault", "enginehttp", "engineview", "cgroup", "logstream"},
+    "enginecalls": {"enginefault", "enginehttp"},
     "store": {"redislink"},
     "upkeep": {"redislink"},
     "livelog": {"redislink"},

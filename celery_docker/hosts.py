@@ -38,17 +38,6 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Known:
-    """A host as others see it; `heard_s` seconds ago it gave its last sign of life."""
-
-    host: str
-    about: Mapping[str, Any]
-    heard_s: float
-    jobs: int
-    lost: bool
-
-
-@dataclass(frozen=True)
 class Hosts:
     """The hosts in one Redis."""
 
@@ -123,28 +112,6 @@ class Hosts:
             job_id: None if fence is None else Standing(owner or "", int(fence))
             for job_id, (owner, fence) in zip(job_ids, rows, strict=True)
         }
-
-    def known(self) -> list[Known]:
-        """Return the hosts by name, those that were lost in the last 16 days included."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            for place in (keys.HOSTS, keys.LOST_HOSTS):
-                pipeline.zrange(place, 0, -1, withscores=True)
-            (seconds, microseconds), present, lost = pipeline.execute()
-            heard = {host: (heard_at, True) for host, heard_at in lost}
-            # One that was recalled is in both.
-            heard |= {host: (heard_at, False) for host, heard_at in present}
-            for host in heard:
-                pipeline.hget(keys.host_about(host), "about")
-                pipeline.scard(keys.host_jobs(host))
-            answers = pipeline.execute()
-        now = seconds + microseconds / 1e6
-        told = dict(zip(heard, zip(answers[::2], answers[1::2], strict=True), strict=True))
-        return [
-            Known(host, json.loads(about), now - heard[host][0], jobs, heard[host][1])
-            for host, (about, jobs) in sorted(told.items())
-            if about is not None
-        ]
 
 
 def _dump(value: Any) -> str:

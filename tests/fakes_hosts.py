@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_docker.hosts import NAME_KEPT_S, REMEMBERED_S, Fate, Known
+from celery_docker import listing
+from celery_docker.hosts import NAME_KEPT_S, REMEMBERED_S, Fate
 from celery_docker.judgement import Beat, Loss, Silence, Standing
+from celery_docker.listing import WorkerRow
 from tests.fakes_records import FakeRecords
 
 
@@ -118,14 +120,15 @@ class FakeHosts:
             for job_id, job in found.items()
         }
 
-    def known(self) -> list[Known]:
-        self._called("known")
-        now = self.records.clock()
-        rows = [(host, at, host not in self.heard) for host, at in {**self.lost, **self.heard}.items()]
-        return [
-            Known(host, self.said[host][1], now - at, len(self.records.in_hand.get(host, ())), lost)
-            for host, at, lost in sorted(rows)
-        ]
+    def workers(self) -> list[WorkerRow]:
+        """Return what the catalog shows of the hosts; nobody drains one here."""
+        return [self._row(host, heard_at) for host, heard_at in sorted({**self.lost, **self.heard}.items())]
+
+    def _row(self, host: str, heard_at: float) -> WorkerRow:
+        about = self.said[host][1]
+        heard_s, ahead_s = self.records.clock() - heard_at, listing.ahead_s(about.get("clock"), heard_at)
+        jobs = len(self.records.in_hand.get(host, ()))
+        return WorkerRow(host, heard_s, ahead_s, jobs, about, drained=None, lost=host not in self.heard)
 
     def _release(self, job_id: str, job: dict[str, str], loss: Loss) -> Fate:
         envelope = json.dumps(loss.envelope)

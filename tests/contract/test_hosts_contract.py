@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import pytest
 
 from celery_docker import errors, hosts, judgement, keys, membership, message, ports, store
-from celery_docker.hosts import Fate, Known
+from celery_docker.catalog import Catalog
+from celery_docker.hosts import Fate
 from celery_docker.judgement import Loss, Silence, Standing
 from celery_docker.lifecycle import State
+from celery_docker.listing import WorkerRow
 from celery_docker.store import Verdict
 from tests import services
 from tests.fakes_hosts import FakeHosts
@@ -25,12 +27,6 @@ QUEUE = "celery"
 RECEIPT: dict[str, Any] = {"id": "j1", "state": "succeeded", "output": "", "attempts": [{"attempt": 1}]}
 
 
-class List(membership.Hosts, Protocol):
-    """All that is asked of the hosts, by the membership and by those who look."""
-
-    def known(self) -> list[Known]: ...
-
-
 class Records(ports.Records, Protocol):
     """What the tests need of the job records."""
 
@@ -42,9 +38,10 @@ class World(Protocol):
     """The hosts under test, the job records beside them, and a hand on what is in Redis."""
 
     @property
-    def hosts(self) -> List: ...
+    def hosts(self) -> membership.Hosts: ...
     @property
     def records(self) -> Records: ...
+    def workers(self) -> list[WorkerRow]: ...
     def age(self, host: str, seconds: float) -> None: ...
     def take(self, host: str, source: str, texts: list[str]) -> None: ...
     def queued(self, queue: str = QUEUE) -> list[str]: ...
@@ -59,6 +56,9 @@ class FakeWorld:
     def __init__(self) -> None:
         self.records = FakeRecords()
         self.hosts = FakeHosts(self.records)
+
+    def workers(self) -> list[WorkerRow]:
+        return self.hosts.workers()
 
     def age(self, host: str, seconds: float) -> None:
         self.hosts.heard[host] -= seconds
@@ -90,6 +90,9 @@ class RedisWorld:
         self.records = store.connect(server.url)
         self.hosts = hosts.Hosts(self.records.link)
         self._client: Any = server.client(decode_responses=True)
+
+    def workers(self) -> list[WorkerRow]:
+        return Catalog(self.records.link).workers()
 
     def age(self, host: str, seconds: float) -> None:
         self._client.zincrby(keys.HOSTS, -seconds, host)
@@ -206,7 +209,7 @@ def test_a_machine_may_be_silent_and_come_back(world: World) -> None:
 def test_a_host_that_leaves_is_not_known_any_more(world: World) -> None:
     beat(world)
     assert world.hosts.leave(HOST) is True
-    assert world.hosts.known() == []
+    assert world.workers() == []
     assert beat(world).before is None
 
 
@@ -214,14 +217,14 @@ def test_a_host_with_a_job_in_hand_stays(world: World) -> None:
     beat(world)
     run(world)
     assert world.hosts.leave(HOST) is False
-    assert [one.host for one in world.hosts.known()] == [HOST]
+    assert [one.host for one in world.workers()] == [HOST]
 
 
 def test_a_host_with_a_message_in_hand_stays(world: World) -> None:
     beat(world)
     world.take(HOST, QUEUE, ["a"])
     assert world.hosts.leave(HOST) is False
-    assert [one.host for one in world.hosts.known()] == [HOST]
+    assert [one.host for one in world.workers()] == [HOST]
 
 
 # The judge
@@ -370,7 +373,7 @@ def test_a_host_is_lost_only_without_jobs(world: World) -> None:
 def test_a_lost_host_is_remembered(world: World) -> None:
     seen = silence(world)
     world.hosts.bury(seen)
-    lost = next(one for one in world.hosts.known() if one.host == HOST)
+    lost = next(one for one in world.workers() if one.host == HOST)
     assert (lost.lost, lost.about, lost.jobs) == (True, ABOUT, 0)
     assert lost.heard_s == pytest.approx(600, abs=5)
     kept_for_s = world.kept_for_s(HOST)
@@ -385,14 +388,14 @@ def test_a_lost_host_is_not_remembered_for_ever(world: World) -> None:
     (old,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=600)
     world.hosts.bury(old)
     world.hosts.bury(silence(world))
-    assert [one.host for one in world.hosts.known()] == [HOST, JUDGE]
+    assert [one.host for one in world.workers()] == [HOST, JUDGE]
 
 
 def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> None:
     seen = silence(world)
     world.hosts.bury(seen)
     assert beat(world).before is None
-    assert [(one.host, one.lost) for one in world.hosts.known()] == [(HOST, False), (JUDGE, False)]
+    assert [(one.host, one.lost) for one in world.workers()] == [(HOST, False), (JUDGE, False)]
     assert world.kept_for_s(HOST) is None
 
 
@@ -410,8 +413,8 @@ def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> Non
     world.hosts.recall(now=now + 50)
     assert world.hosts.silent(now=now + 500, for_s=600) == [], "it has the full time to be heard"
     assert [one.host for one in world.hosts.silent(now=now + 600, for_s=600)] == [HOST, JUDGE, OTHER]
-    assert [one.host for one in world.hosts.known() if not one.lost] == [HOST, JUDGE, OTHER]
-    assert [one.host for one in world.hosts.known() if one.lost] == ["idle"]
+    assert [one.host for one in world.workers() if not one.lost] == [HOST, JUDGE, OTHER]
+    assert [one.host for one in world.workers() if one.lost] == ["idle"]
 
 
 def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> None:
@@ -446,7 +449,7 @@ def test_the_hosts_that_are_known(world: World) -> None:
     beat(world, HOST)
     world.age(OTHER, 40)
     run(world)
-    first, second = world.hosts.known()
+    first, second = world.workers()
     assert (first.host, first.about, first.jobs, first.lost) == (HOST, ABOUT, 1, False)
     assert (second.host, second.jobs) == (OTHER, 0)
     assert first.heard_s < second.heard_s
@@ -462,5 +465,3 @@ def test_a_redis_that_is_away() -> None:
         away.silent(now=0, for_s=1)
     with pytest.raises(errors.StoreAway):
         away.standings(["j1"])
-    with pytest.raises(errors.StoreAway):
-        away.known()

@@ -17,6 +17,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from celery_docker import hosts, keys, message, redislink, store
+from celery_docker.catalog import Catalog
 from celery_docker.lifecycle import State
 from tests import services
 from tests.conftest import require
@@ -112,7 +113,11 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
                 eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
                 # The first host is a host like any other again.
                 with redis_hosts(broker) as known:
-                    eventually(lambda: {one.host: one.lost for one in known.known()} == LIVING, 20, "both hosts")
+                    eventually(
+                        lambda: {one.host: one.lost for one in Catalog(known.link).workers()} == LIVING,
+                        20,
+                        "both hosts",
+                    )
             assert states(metas[result.id]).count("SUCCESS") == 1
             assert set(states(metas[result.id])) == {"STARTED", "SUCCESS"}
             assert runs(folder) == 2
@@ -220,7 +225,7 @@ def test_nobody_is_lost_when_redis_was(dockerd: services.Dockerd, folder: Path) 
             for _ in range(2):
                 known.link.client.delete(keys.JUDGE)
                 eventually(lambda: known.link.client.exists(keys.JUDGE), JUDGED_S, f"a judge; log: {one.log}")
-            assert {one.host: one.lost for one in known.known()} == LIVING
+            assert {one.host: one.lost for one in Catalog(known.link).workers()} == LIVING
             assert min(score for _, score in known.link.client.zrange(keys.HOSTS, 0, -1, withscores=True)) > heard_at
         (folder / "go").touch()
         assert [len(receipt_of(result)["attempts"]) for result in results] == [1, 1]
@@ -260,7 +265,7 @@ def test_a_second_worker_under_the_same_name_on_another_machine(
         other.start()
         worker = host(broker.url, dockerd, "one@here")
         try:
-            eventually(known.known, 10, "the other machine")
+            eventually(Catalog(known.link).workers, 10, "the other machine")
             worker.launch()
             assert worker.wait() == 69
             assert worker.log.splitlines()[-1] == (
@@ -275,10 +280,10 @@ def test_a_second_worker_under_the_same_name_on_another_machine(
 
 def test_a_host_that_is_stopped_is_not_missed(broker: services.RedisServer, dockerd: services.Dockerd) -> None:
     with host(broker.url, dockerd, "one@here") as one, redis_hosts(broker) as known:
-        (seen,) = known.known()
+        (seen,) = Catalog(known.link).workers()
         assert (seen.host, seen.lost, seen.jobs) == ("one@here", False, 0)
         assert (seen.about["slots"], seen.about["running"], seen.about["queues"]) == (2, 0, ["celery"])
         assert set(seen.about) >= {"version", "machine", "pid", "started_at", "docker", "python", "clock"}
         one.terminate()
         assert one.wait() == 0
-        assert known.known() == []
+        assert Catalog(known.link).workers() == []

@@ -131,7 +131,7 @@ def test_the_jobs_of_a_silent_host_are_queued_again(pair: World, caplog: pytest.
         pair.turn(OTHER, times=2)
     assert pair.state() == ("queued", "")
     assert caplog.messages == ["host node1 was silent for 60 s: 1 job queued again"]
-    assert [one.host for one in pair.hosts.known() if one.lost] == [HOST]
+    assert [one.host for one in pair.hosts.workers() if one.lost] == [HOST]
 
 
 def test_a_host_that_is_heard_keeps_its_jobs(pair: World) -> None:
@@ -156,7 +156,7 @@ def test_another_judges_when_the_judge_dies(pair: World) -> None:
     pair.turn(HOST, OTHER, THIRD, times=FULL_PERIOD)
     pair.turn(THIRD, times=2 * FULL_PERIOD)
     assert pair.state() == ("queued", "")
-    assert [one.host for one in pair.hosts.known() if one.lost] == [HOST, OTHER]
+    assert [one.host for one in pair.hosts.workers() if one.lost] == [HOST, OTHER]
 
 
 def test_nobody_is_judged_by_a_newcomer(pair: World) -> None:
@@ -177,7 +177,7 @@ def test_nobody_is_judged_right_after_redis_was_away(pair: World) -> None:
     pair.turn(OTHER, times=FULL_PERIOD - 1)
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     assert pair.state() == ("starting", HOST)
-    assert not [one for one in pair.hosts.known() if one.lost]
+    assert not [one for one in pair.hosts.workers() if one.lost]
 
 
 def test_nobody_is_judged_right_after_one_sign_of_life_failed(pair: World) -> None:
@@ -365,12 +365,12 @@ def test_a_machine_whose_name_was_taken_leaves_its_jobs_and_ends(world: World) -
 
 def test_a_host_that_leaves_is_not_missed(pair: World) -> None:
     pair.members[OTHER].leave()
-    assert [one.host for one in pair.hosts.known()] == [HOST]
+    assert [one.host for one in pair.hosts.workers()] == [HOST]
 
 
 def test_a_host_that_leaves_with_a_job_in_hand_is_missed(pair: World) -> None:
     pair.members[HOST].leave()
-    assert [one.host for one in pair.hosts.known()] == [HOST, OTHER]
+    assert [one.host for one in pair.hosts.workers()] == [HOST, OTHER]
 
 
 def test_leaving_while_redis_is_away(pair: World) -> None:

@@ -47,16 +47,11 @@ class Catalog:
             rows += [[None if value is False else value for value in values] for values in answer]
         return rows
 
-    def live(self, limit: int = 1000) -> list[JobRow]:
-        """Return jobs that have not ended: those that run first, then by what they wait for."""
-        return list(islice(self.each_live(), limit))
-
-    def recent(self, limit: int = 1000) -> list[JobRow]:
-        """Return the jobs that were submitted last, the newest first."""
-        return list(islice(self.each_recent(), limit))
-
     def each_live(self) -> Iterator[JobRow]:
-        """Yield the jobs that have not ended in the same order, asked for as they are taken."""
+        """Yield the jobs that have not ended: those that run first, then by what they wait for.
+
+        They are asked for as they are taken.
+        """
         return (row for row in self.each(self._live_ids()) if not row.state.is_final)
 
     def each_recent(self) -> Iterator[JobRow]:
@@ -176,17 +171,6 @@ class Catalog:
         if not known:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
         return listing.batch(batch_id, known, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
-
-    def batches(self, limit: int = 100) -> list[BatchRow]:
-        """Return the batches that were begun last, the newest first."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            batch_ids = self.link.client.zrange(keys.BATCHES, 0, limit - 1, desc=True)
-            for batch_id in batch_ids:
-                pipeline.hgetall(keys.batch(batch_id))
-            known = pipeline.execute()
-        counts = self.link.call_many("counts", [([keys.batch_jobs(batch_id)], [keys.JOB]) for batch_id in batch_ids])
-        rows = zip(batch_ids, known, counts, strict=True)
-        return [listing.batch(batch_id, one, flat) for batch_id, one, flat in rows if one]
 
     def batches_like(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""

@@ -1,22 +1,20 @@
-"""The commands about jobs that were submitted: to wait for them, to end them, and to have them once more."""
+"""The commands about jobs that were submitted: to wait for them, and to end them."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from celery_docker import cli_job, errors, exitcodes, jobspec, tables
+from celery_docker import cli_job, exitcodes, tables
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
 from celery_docker.lifecycle import State
 
 if TYPE_CHECKING:
     from celery_docker.catalog import Catalog
-    from celery_docker.store import Store
 
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500
@@ -113,12 +111,3 @@ def _going(catalog: Catalog, job_ids: Sequence[str]) -> list[str]:
     states = catalog.fields(job_ids, "state")
     rows = zip(job_ids, states, strict=True)
     return [job_id for job_id, (state,) in rows if state is not None and not State(state).is_final]
-
-
-def receipt_of(records: Store, job_id: str) -> Mapping[str, Any] | None:
-    """Return the receipt of a job, None before its end. Raises `NoSuchJob` where there is no record of it."""
-    record = records.record(jobspec.check_job_id(job_id))
-    if not record:
-        raise errors.NoSuchJob(f"{job_id}: no job has this id; list the jobs with: {PROGRAM} ps --all")
-    receipt: Mapping[str, Any] | None = json.loads(record["receipt"]) if "receipt" in record else None
-    return receipt

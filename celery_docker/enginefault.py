@@ -11,14 +11,11 @@ import errno
 import grp
 import os
 import pwd
-import re
 from collections.abc import Iterator
 
 from celery_docker import errors
 
 CANNOT_START = {126: "it may not be executed; check its permissions in the image", 127: "not found in the image"}
-# exit code 1: the program is there and executable, but not for this kind of machine
-_INIT_FAILURE = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<command>.*) failed: (?P<reason>[^\n]*)")
 
 # Docker reports a failed pull as one line of text, mostly with HTTP status 404 or 500, or inside a stream that began
 # with 200. A status that can only mean the request decides first; then these words, which registries and dockerd use

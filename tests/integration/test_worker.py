@@ -663,9 +663,9 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) ->
         after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
         assert after.wait(RESULT_S) == "succeeded"
         made.cancel()
-        assert {row.job_id for row in submitter.catalog.recent()} > {job.id for job in made.jobs()}
-        assert submitter.catalog.live() == []
-        assert [row.batch_id for row in submitter.catalog.batches()] == [made.id]
+        assert {row.job_id for row in submitter.catalog.each_recent()} > {job.id for job in made.jobs()}
+        assert list(submitter.catalog.each_live()) == []
+        assert submitter.catalog.batch(made.id).size == 2
         assert submitter.catalog.queue_lengths(["celery"]) == {"celery": 0}
         assert submitter.catalog.jobs_of_queue("celery") == []
         eventually(lambda: submitter.catalog.load() == Load(0, 0, 0, 0), RESULT_S, "everything to be settled")

@@ -6,9 +6,7 @@ docstrings are run as tests, with `client = Client()`.
 
 from __future__ import annotations
 
-import json
 import os
-import pwd
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,16 +14,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from celery_docker import batch, clientfiles, errors, jobspec, livelog, message, redislink, rows, store
+from celery_docker import batch, clientfiles, errors, jobspec, livelog, newjob, redislink, rows, store
 from celery_docker.batch import Expanded
 from celery_docker.catalog import Catalog
 from celery_docker.handles import Batch, Job, Progress
 from celery_docker.jobspec import JobSpec, Submission
-from celery_docker.store import New, Store
+from celery_docker.store import Store
 
 Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
-
-_RETRIED = ("receipt", "spec", "message", "batch", "batch_index")
 
 
 class Client:
@@ -63,8 +59,8 @@ class Client:
         document = {**(image.to_kwargs() if isinstance(image, JobSpec) else {"image": image}), **fields}
         if command is not None:
             document["command"] = command
-        spec, options = _parsed(document)
-        made = self._new(spec.to_kwargs(), options)
+        spec, options = newjob.parsed(document)
+        made = self._submitter.job(spec.to_kwargs(), options)
         if expires_s is not None:
             made = replace(made, expires_s=expires_s)
         self.store.submit_many([made])
@@ -93,8 +89,7 @@ class Client:
         Raises `BatchError`, with the problems of all jobs of a template, before any is queued.
         """
         if callable(template):
-            documents = [_document(template(one)) for one in inputs]
-            jobs = [_expanded(index, document) for index, document in enumerate(documents, 1)]
+            jobs = newjob.expanded([template(one) for one in inputs])
         else:
             jobs = batch.expand(batch.with_default_input(template), rows.from_paths([str(one) for one in inputs]))
         return self.submit_batch(jobs, limit=limit, name=name, progress=progress)
@@ -124,10 +119,11 @@ class Client:
         for job in jobs:
             key = repr(job.options)
             if key not in parsed:
-                parsed[key] = _parsed({"image": job.kwargs["image"], **job.options})[1]
+                parsed[key] = newjob.parsed({"image": job.kwargs["image"], **job.options})[1]
             kwargs = batch.with_batch_env(job.kwargs, batch_id, job.row.index, len(jobs))
-            made.append(self._new(kwargs, parsed[key], batch_id=batch_id, batch_index=job.row.index))
-        said: dict[str, str | int] = {**(about or {}), "size": len(made), "submitted_by": self._submitter}
+            place = newjob.Place(batch_id, job.row.index)
+            made.append(self._submitter.job(kwargs, parsed[key], place))
+        said: dict[str, str | int] = {**(about or {}), "size": len(made), "submitted_by": self._submitter.name}
         said |= {"limit": limit} if limit is not None else {}
         said |= {"name": name} if name is not None else {}
         try:
@@ -208,8 +204,8 @@ class Client:
         ...     print(again.wait())
         succeeded
         """
-        records = self.catalog.fields(job_ids, "state", *_RETRIED)
-        made = [self._again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
+        records = self.catalog.fields(job_ids, *newjob.RETRIED)
+        made = [self._submitter.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
         self.store.submit_many(made)
         return [Job(self, new.job_id) for new in made]
 
@@ -220,7 +216,7 @@ class Client:
         >>> client.resume("node7")
         True
         """
-        self.store.drain(host, f"{self._submitter}: {reason}")
+        self.store.drain(host, f"{self._submitter.name}: {reason}")
 
     def resume(self, host: str) -> bool:
         """Let a host take jobs again; False if nobody kept it from that.
@@ -266,86 +262,9 @@ class Client:
         return Catalog(self.store.link)
 
     @cached_property
-    def _submitter(self) -> str:
-        try:
-            user = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            user = str(os.getuid())
-        return f"{user}@{socket.gethostname()}"
+    def _submitter(self) -> newjob.Submitter:
+        return newjob.of_process()
 
     @cached_property
     def _bytes(self) -> redislink.Link:
         return redislink.connect(self.url, text=False)
-
-    def _new(self, kwargs: Mapping[str, Any], options: Submission, **about_batch: Any) -> New:
-        job_id = str(uuid.uuid4())
-        envelope = message.task_message(
-            job_id,
-            kwargs,
-            queue=options.queue,
-            tag=str(uuid.uuid4()),
-            origin=f"{os.getpid()}@{socket.gethostname()}",
-            priority=options.priority,
-        )
-        return New(
-            job_id,
-            message.queue_key(options.queue, options.priority),
-            envelope,
-            kwargs,
-            expires_s=options.expires,
-            after=options.after,
-            about={**_listed(kwargs), "submitted_by": self._submitter},
-            **about_batch,
-        )
-
-    def _again(
-        self,
-        job_id: str,
-        state: str | None,
-        receipt: str | None,
-        spec: str | None,
-        text: str | None,
-        batch_id: str | None,
-        batch_index: str | None,
-    ) -> New:
-        if state is None:
-            raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
-        if receipt is None:
-            raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
-        envelope = json.loads(text or "{}")
-        # Of a plain client's job there is only the message.
-        kwargs = json.loads(spec) if spec else jobspec.parse(*message.arguments(envelope)).to_kwargs()
-        made = self._new(kwargs, message.submission(envelope))
-        return replace(
-            made,
-            batch_id=batch_id,
-            batch_index=int(batch_index or 0),
-            about={**made.about, "retry_of": job_id},
-        )
-
-
-def _parsed(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
-    after = document.get("after")
-    if isinstance(after, str | Job):
-        after = [after]
-    if after is not None:
-        document = {**document, "after": [str(one) for one in after]}
-    return jobspec.parse_document(document)
-
-
-def _document(made: JobSpec | Mapping[str, Any]) -> Mapping[str, Any]:
-    return made.to_kwargs() if isinstance(made, JobSpec) else made
-
-
-def _expanded(index: int, document: Mapping[str, Any]) -> Expanded:
-    spec, _ = _parsed(document)
-    options = {name: value for name, value in document.items() if name in batch.OPTIONS}
-    return Expanded(rows.Row(index, rows.Source.ARRAY, {}), spec.to_kwargs(), options)
-
-
-def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a record by which a listing shows a job."""
-    about = {name: str(kwargs[name]) for name in ("name", "image") if kwargs.get(name)}
-    if kwargs.get("labels"):
-        about["labels"] = json.dumps(kwargs["labels"])
-    return about

@@ -6,7 +6,7 @@ and environment are read by the caller. An empty value counts as unset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_docker import errors, jobspec, settings
@@ -30,17 +30,6 @@ class Value:
         return f"{self.name}={settings.masked(self.value)} ({self.source})"
 
 
-@dataclass(frozen=True)
-class _Known:
-    name: str
-    default: str
-    parse: Callable[[str], str]
-
-    @property
-    def variable(self) -> str:
-        return settings.PREFIX + self.name.upper()
-
-
 def parse_file(path: str, text: str) -> dict[str, str]:
     """Return the layer that a file makes; raises `SettingsError` that names file and key if a key is not known."""
     assignments = settings.read_assignments(text)
@@ -60,11 +49,11 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:
     return [_resolved(known, layers) for known in KNOWN]
 
 
-def _resolved(known: _Known, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
+def _resolved(known: settings.Setting, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
     said = [(source, layer.get(known.variable, "").strip()) for source, layer in layers]
     source, text = next(((source, text) for source, text in reversed(said) if text), (DEFAULT_SOURCE, known.default))
     try:
-        return Value(known.name, known.parse(text), source)
+        return Value(known.field, known.parse(text), source)
     except ValueError as exc:
         raise errors.SettingsError(f"{source}: {known.variable}={settings.masked(text)!r}: {exc}") from exc
 
@@ -76,8 +65,7 @@ def _queue(text: str) -> str:
     return text
 
 
-_BROKER = next(setting for setting in settings.SETTINGS if setting.field == "broker_url")
 KNOWN = (
-    _Known(_BROKER.field, _BROKER.default, _BROKER.parse),
-    _Known("queue", jobspec.DEFAULT_QUEUE, _queue),
+    next(setting for setting in settings.SETTINGS if setting.field == "broker_url"),
+    settings.Setting("queue", jobspec.DEFAULT_QUEUE, _queue),
 )

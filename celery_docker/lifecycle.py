@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
-from celery_docker import values
+from celery_docker import sizes
 
 
 class State(StrEnum):
@@ -173,7 +173,7 @@ class MemoryLimit:
 
     def __str__(self) -> str:
         advice = "raise it with -m" if self.asked else "set by this host's policy"
-        return f"limit {values.shown_size(self.size)}, {advice}"
+        return f"limit {sizes.shown(self.size)}, {advice}"
 
 
 def outcome_of_exit(

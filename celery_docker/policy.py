@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
-from celery_docker import errors, values
+from celery_docker import errors, sizes, values
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def _ceilings(limits: Limits, request: Request) -> list[str]:
     found = []
     asked, ceiling = request.memory_bytes, limits.memory_bytes
     if asked is not None and ceiling is not None and asked > ceiling:
-        rule = f"rule limits.memory = {values.shown_size(ceiling)}"
-        found.append(f"memory: {values.shown_size(asked)} is more than this host allows; {rule}")
+        rule = f"rule limits.memory = {sizes.shown(ceiling)}"
+        found.append(f"memory: {sizes.shown(asked)} is more than this host allows; {rule}")
     if request.cpus is not None and limits.cpus is not None and request.cpus > limits.cpus:
         found.append(f"cpus: {request.cpus} is more than this host allows; rule limits.cpus = {limits.cpus}")
     return found
@@ -193,7 +193,7 @@ def _memory(value: object) -> int | None:
     if value == "" or (value == 0 and not isinstance(value, bool)):
         return None
     try:
-        return values.parse_memory(value)
+        return sizes.parse_memory(value)
     except ValueError as exc:
         raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
 

@@ -73,8 +73,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """One line of /etc/default/celery-worker: the field's name, its default and its parser."""
+class Setting:
+    """One line of a file of settings: its name without the prefix, its default and its parser."""
 
     field: str
     default: str
@@ -228,15 +228,15 @@ def _absolute_path(text: str) -> str:
 
 
 SETTINGS = (
-    _Setting("broker_url", "redis://127.0.0.1:6379/0", _broker_url),
-    _Setting("log_level", "DEBUG", _log_level),
-    _Setting("concurrency", "0", _whole_number(0, MAX_CONCURRENCY)),
-    _Setting("opts", "", _options),
-    _Setting("max_retries", "3", _whole_number(0, 1000)),
-    _Setting("retry_delay", "10", _whole_number(0, 86400)),
-    _Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
-    _Setting("systemd_timeout", "7200", _whole_number(1, 31_536_000)),
-    _Setting("lost_after", "600", _whole_number(10, 86400)),
-    _Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
-    _Setting("policy", "/etc/celery-docker/policy.toml", _absolute_path),
+    Setting("broker_url", "redis://127.0.0.1:6379/0", _broker_url),
+    Setting("log_level", "DEBUG", _log_level),
+    Setting("concurrency", "0", _whole_number(0, MAX_CONCURRENCY)),
+    Setting("opts", "", _options),
+    Setting("max_retries", "3", _whole_number(0, 1000)),
+    Setting("retry_delay", "10", _whole_number(0, 86400)),
+    Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
+    Setting("systemd_timeout", "7200", _whole_number(1, 31_536_000)),
+    Setting("lost_after", "600", _whole_number(10, 86400)),
+    Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
+    Setting("policy", "/etc/celery-docker/policy.toml", _absolute_path),
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker import container
+from celery_docker import container, sizes
 
 NETWORKS = ("bridge", "none")
 PULLS = ("missing", "always", "never")
@@ -35,11 +35,6 @@ _MAX_NAME = 128
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,18})?", re.ASCII)
-_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?([bkmgt]?)", re.ASCII | re.IGNORECASE)
-_SIZE_RULE = "must be a number of bytes, or one with k, m, g or t, like '512m'"
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-# Docker's own minimum; the maximum keeps the number one that every JSON reader knows.
-_LEAST_MEMORY, _MOST_MEMORY = 6 * 2**20, 2**50
 # The kernel gives no less, and has no more.
 _LEAST_CPUS, _MOST_CPUS = 0.01, 8192
 _DURATION = re.compile(r"([0-9]{1,18})([smhd]?)", re.ASCII)
@@ -65,38 +60,6 @@ def shown(value: object) -> str:
     """Return a value as a complaint prints it: in one line, shortened."""
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-def shown_size(size: int) -> str:
-    """Return bytes as `docker run` takes them where that is exact (`512m`), else the number in words."""
-    for unit in "tgmk":
-        if size and size % _UNITS[unit] == 0:
-            return f"{size // _UNITS[unit]}{unit}"
-    return f"{size} bytes"
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size like `512m` or `1.5g` means (powers of 1024, as Docker counts).
-
-    Raises `ValueError` that says what is allowed.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(_SIZE_RULE)
-    whole, fraction = match[1], match[2] or ""
-    return int(whole + fraction) * _UNITS[match[3].lower()] // int("1" + "0" * len(fraction))
-
-
-def parse_memory(value: Any) -> int:
-    """Return a memory limit in bytes from a number or a size; raises `ValueError` that says what is allowed."""
-    size = parse_size(value) if isinstance(value, str) else value
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise ValueError(_SIZE_RULE)
-    if size < _LEAST_MEMORY:
-        raise ValueError(f"must be at least {shown_size(_LEAST_MEMORY)}, the least that Docker accepts")
-    if size > _MOST_MEMORY:
-        raise ValueError(f"must be at most {shown_size(_MOST_MEMORY)}")
-    return size
 
 
 def parse_job_id(value: Any) -> str:
@@ -321,16 +284,7 @@ USER = Kind(
 )
 NAME = Kind("TEXT", _name, {"type": "string", "minLength": 1, "maxLength": _MAX_NAME})
 QUEUE = Kind("NAME", _queue, {"type": "string", "pattern": f"^{_QUEUE.pattern}$"})
-MEMORY = Kind(
-    "N[b|k|m|g]",
-    parse_memory,
-    {
-        "type": ["integer", "string"],
-        "minimum": _LEAST_MEMORY,
-        "maximum": _MOST_MEMORY,
-        "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18})?[bkmgtBKMGT]?$",
-    },
-)
+MEMORY = Kind("N[b|k|m|g]", sizes.parse_memory, sizes.MEMORY_SCHEMA)
 CPUS = Kind(
     "N",
     _cpus,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_docker import values
+from celery_docker import sizes, values
 
 
 def refusal(kind: values.Kind, value: Any) -> str:
@@ -39,7 +39,7 @@ def refusal(kind: values.Kind, value: Any) -> str:
     ],
 )
 def test_parse_size(text: str, expected: int) -> None:
-    assert values.parse_size(text) == expected
+    assert sizes.parse(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_parse_size(text: str, expected: int) -> None:
 )
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number of bytes"):
-        values.parse_size(text)
+        sizes.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_parse_size_refuses(text: str) -> None:
     ],
 )
 def test_shown_size(size: int, expected: str) -> None:
-    assert values.shown_size(size) == expected
+    assert sizes.shown(size) == expected
 
 
 @given(st.integers(0, 2**50))
 def test_a_shown_size_is_exact(size: int) -> None:
-    assert values.parse_size(values.shown_size(size).removesuffix(" bytes")) == size
+    assert sizes.parse(sizes.shown(size).removesuffix(" bytes")) == size
 
 
 @pytest.mark.parametrize(

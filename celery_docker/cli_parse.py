@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from celery_docker import cli_table, errors
+from celery_docker import cli_table, errors, values
 from celery_docker.cli_types import PROGRAM, Command, Flag
 
 
@@ -52,6 +52,8 @@ def _of_command(command: Command, argv: Sequence[str]) -> Words:
         raise errors.UsageError(f"{command.name}: give {command.operands.usage}; see {PROGRAM} {command.name} --help")
     if most is not None and len(operands) > most:
         raise errors.UsageError(f"{command.name}: {operands[most]!r} is too much; usage: {command.usage}")
+    if not command.operands.literal:
+        operands = [_parsed(command.name, values.TEXT, word) for word in operands]
     return Words(command, {key: _checked(command, key, value) for key, value in flags.items()}, tuple(operands))
 
 
@@ -95,12 +97,14 @@ def _parser(command: Command) -> _Parser:
 
 def _checked(command: Command, key: str, value: Any) -> Any:
     flag = command.flag(key)
-    if flag is None or flag.kind is None:
-        return value
+    return value if flag is None or flag.kind is None else _parsed(key, flag.kind, value)
+
+
+def _parsed(name: str, kind: values.Kind, text: str) -> Any:
     try:
-        return flag.kind.parse(flag.kind.from_text(value))
+        return kind.parse(kind.from_text(text))
     except ValueError as exc:
-        raise errors.UsageError(f"{key}: {value!r} {exc}") from exc
+        raise errors.UsageError(f"{name}: {text!r} {exc}") from exc
 
 
 def _bad_value(command: Command, names: str) -> str:

@@ -56,7 +56,7 @@ DOCUMENT_FLAGS = (
     Flag(("-f", "--file"), "read the job from this JSON document; flags go over it", "FILE|-"),
     Flag(("--dry-run",), "queue nothing; print the job, and the docker run line that does the same"),
 )
-_REASON = Flag(("--reason",), "say why, for those who ask later", "TEXT")
+_REASON = Flag(("--reason",), "say why, for those who ask later", "TEXT", kind=values.TEXT)
 _WAIT_TIMEOUT = Flag(
     ("--timeout",),
     f"give up waiting after this time, with status 124{FOR_EVER}",
@@ -139,7 +139,7 @@ COMMANDS = (
             Flag(("-n", "--last"), "at most so many; default: 100, with -q all", "N", kind=values.number(1, 1_000_000)),
             Flag(("--state",), "only jobs in this state", "STATE", repeated=True, words=_state_names()),
             Flag(("--queue",), "only jobs of this queue", "NAME", kind=values.QUEUE),
-            Flag(("--batch",), "only jobs of this batch", "BATCH", words=(LAST,)),
+            Flag(("--batch",), "only jobs of this batch", "BATCH", kind=values.TEXT, words=(LAST,)),
             Flag(("--no-trunc",), "cut nothing, and show whole ids"),
             QUIET,
             *_ALWAYS,
@@ -236,7 +236,11 @@ COMMANDS = (
         "commands_batch",
         "queue jobs that have ended once more",
         Operands("[JOB...]", 0, None, words=(LAST,)),
-        (Flag(("--failed",), "those of this batch that did not succeed", "BATCH", words=(LAST,)), QUIET, *_ALWAYS),
+        (
+            Flag(("--failed",), "those of this batch that did not succeed", "BATCH", kind=values.TEXT, words=(LAST,)),
+            QUIET,
+            *_ALWAYS,
+        ),
         (("one job", "celery-docker retry JOB"), ("what failed of a batch", "celery-docker retry --failed BATCH")),
         "Each gets a new id, which is printed; what it was before is kept. With --failed the id of the batch is "
         "printed, in which the new jobs take the places of the old.",

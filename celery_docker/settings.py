@@ -208,6 +208,7 @@ def _broker_url(text: str) -> str:
 
 def _split_url(text: str, example: str) -> SplitResult:
     try:
+        text.encode()
         parts = urlsplit(text)
         _ = parts.port
     except ValueError as exc:

@@ -274,6 +274,7 @@ _STRINGS = {"type": "array", "items": {"type": "string"}}
 _TABLE = {"type": "object", "additionalProperties": {"type": "string"}, "propertyNames": {"pattern": "^[^=]+$"}}
 _ASSIGNMENTS = {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}}
 
+TEXT = Kind("TEXT", _text, {"type": "string"})
 IMAGE = Kind("IMAGE", _image, {"type": "string", "maxLength": _MAX_IMAGE, "pattern": f"^{_IMAGE.pattern}$"})
 COMMAND = Kind("ARGS", _command, {"anyOf": [{"type": "string"}, _STRINGS]})
 ENTRYPOINT = Kind("WORD", _entrypoint, {"anyOf": [{"type": "string"}, _STRINGS]})

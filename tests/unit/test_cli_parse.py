@@ -71,6 +71,27 @@ def test_a_mistake_is_named_with_what_to_do(line: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cancel \udcff", r"cancel: '\udcff' must be valid Unicode"),
+        ("drain a \udcff", r"drain: '\udcff' must be valid Unicode"),
+        ("drain --reason \udcff a", r"--reason: '\udcff' must be valid Unicode"),
+        ("ps --batch \udcff", r"--batch: '\udcff' must be valid Unicode"),
+        ("retry --failed \udcff", r"--failed: '\udcff' must be valid Unicode"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(line: str, expected: str) -> None:
+    """Python has surrogates for them, which Redis cannot be told."""
+    with pytest.raises(errors.UsageError) as caught:
+        parsed(line)
+    assert str(caught.value) == expected
+
+
+def test_a_file_may_have_a_name_that_is_no_text() -> None:
+    assert parsed("submit -f \udcff")[0] == {"--file": "\udcff"}
+
+
+@pytest.mark.parametrize(
     "line", ["run --help", "run -h busybox", "help run", "logs --help", "logs a b -h", "run -e A=1 -h"]
 )
 def test_help_is_shown_whatever_else_is_typed(line: str) -> None:

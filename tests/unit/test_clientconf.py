@@ -102,3 +102,10 @@ def test_an_unknown_key_in_a_file(line: str) -> None:
         clientconf.parse_file(HOME, f"{QUEUE}=a\n{line}\n")
     key = line.partition("=")[0]
     assert str(caught.value) == f"{HOME}: {key!r} is not a setting of a client; known are {URL}, {QUEUE}"
+
+
+def test_a_url_that_is_no_text_is_refused_without_its_password() -> None:
+    layer = {"CELERY_DOCKER_BROKER_URL": "redis://:s3cret\udcff@h"}
+    with pytest.raises(errors.SettingsError, match="must look like redis://") as caught:
+        clientconf.resolve([("environment", layer)])
+    assert "s3cret" not in str(caught.value)

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
     from celery_docker import cli_call
 
 
+_IN, _OUT, _ERR = 0, 1, 2
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Do what the arguments say; return the exit status."""
+    _open_closed()
     _prepare(sys.stdout, sys.stderr)
     shown = screen.of_process(os.environ if environ is None else environ)
     try:
         status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
         shown.out.flush()
     except BrokenPipeError:
-        _forget_output()
+        _forget(_OUT, _ERR)
         return exitcodes.READER_GONE
     except OSError as exc:
-        _forget_output()
-        shown.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
+        _forget(_OUT)
+        try:
+            shown.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
+        except OSError:
+            _forget(_ERR)
         return exitcodes.NOT_RUN
     return status
 
@@ -82,6 +89,14 @@ def _function(words: cli_parse.Words) -> Callable[[cli_call.Call], int]:
     return found
 
 
+def _open_closed() -> None:
+    """Let what a caller has closed be empty: otherwise the next file or socket would take its number."""
+    for name, number, mode in (("stdin", _IN, "r"), ("stdout", _OUT, "w"), ("stderr", _ERR, "w")):
+        if getattr(sys, name) is None:
+            _forget(number)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 def _prepare(*streams: TextIO) -> None:
     """Let a name that this terminal has no letters for be written all the same, and not end the command."""
     for stream in streams:
@@ -90,9 +105,13 @@ def _prepare(*streams: TextIO) -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _forget_output() -> None:
-    """Keep Python from trying to write the rest at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _forget(*numbers: int) -> None:
+    """Let nothing come of these streams any more: Python would try to write the rest at its end."""
+    for number in numbers:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
 
 
 if __name__ == "__main__":

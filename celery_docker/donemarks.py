@@ -7,6 +7,7 @@ no right to write there. A record alone counts as long as Redis keeps it, and on
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +34,7 @@ def undone(found: catalog.Catalog, jobs: Sequence[batch.Expanded], template_id: 
     rest = []
     for job in left:
         folder = job.kwargs.get("outputpath")
-        if job.marker in known and (folder is None or Path(folder).is_dir()):
+        if job.marker in known and (folder is None or os.path.isdir(folder)):
             _leave(folder, job.marker)
         else:
             rest.append(job)
@@ -59,7 +60,8 @@ def _succeeded(found: catalog.Catalog, batch_id: str, *, is_array: bool) -> Iter
 
 def _is_marked(job: batch.Expanded) -> bool:
     folder = job.kwargs.get("outputpath")
-    return folder is not None and Path(folder, job.marker).exists()
+    # Unlike pathlib's, these take a folder that is closed to this user for one that is not there.
+    return folder is not None and os.path.exists(os.path.join(folder, job.marker))
 
 
 def _leave(folder: str | None, marker: str) -> None:

@@ -135,3 +135,9 @@ def test_at_a_terminal_a_purge_asks(
     assert b"Cancel all 1 jobs that wait in queue 'celery'?" in asked
     with redis_server.client() as client:
         assert client.hexists(keys.job(job_id), "cancelled_at") is cancelled
+
+
+def test_an_output_folder_that_nobody_here_can_look_into_has_no_marker(celery_docker: Commands) -> None:
+    """It is the worker's host that has to know it; this one says the same of a folder that is closed to the caller."""
+    done = celery_docker("batch", "--skip-done", "--array", "1-2", "-o", f"/tmp/{'x' * 300}", "busybox", "true")
+    assert done.stderr == "2 jobs queued; follow with: celery-docker watch\n"

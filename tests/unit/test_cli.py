@@ -220,6 +220,27 @@ def test_a_full_disk_is_told() -> None:
     assert process.returncode == exitcodes.NOT_RUN
 
 
+@pytest.mark.parametrize(
+    ("line", "closed", "status"),
+    [
+        ("--help", ">&-", 0),
+        ("nosuch", ">&-", exitcodes.USAGE),
+        ("nosuch", "2>&-", exitcodes.USAGE),
+        ("nosuch", "2>/dev/full", exitcodes.NOT_RUN),
+        ("submit -f -", "<&-", exitcodes.USAGE),
+        ("batch --each-from - busybox true", "<&-", exitcodes.USAGE),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(line: str, closed: str, status: int) -> None:
+    """As cron and daemons may start it."""
+    shell = ["sh", "-c", f"exec {sys.executable} -m celery_docker.cli {line} {closed}"]
+    done = subprocess.run(
+        shell, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == status
+
+
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
     """Both ends of a terminal."""

@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     try:
         status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
         shown.out.flush()
+    except KeyboardInterrupt:  # while the last of it was written, to somebody who does not read
+        _forget(_OUT)
+        return exitcodes.INTERRUPTED
     except BrokenPipeError:
         _forget(_OUT, _ERR)
         return exitcodes.READER_GONE

@@ -241,6 +241,19 @@ def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(line: str, closed:
     assert done.returncode == status
 
 
+def test_ctrl_c_while_the_last_of_the_output_waits_for_its_reader() -> None:
+    code = (
+        "import io, sys\nfrom celery_docker import cli\n"
+        "class Held(io.StringIO):\n"
+        "    def flush(self):\n"
+        "        Held.flush = io.StringIO.flush\n"
+        "        raise KeyboardInterrupt\n"
+        "sys.stdout = Held()\nsys.exit(cli.main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert (done.stderr, done.returncode) == (b"", exitcodes.INTERRUPTED)
+
+
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
     """Both ends of a terminal."""

@@ -157,6 +157,8 @@ def _from_file(path: str) -> dict[str, Any]:
         found = json.loads(read(path))
     except json.JSONDecodeError as exc:
         raise errors.SpecError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}; it must be JSON") from exc
+    except ValueError as exc:
+        raise errors.SpecError(f"{where}: has a number of too many digits") from exc
     except RecursionError as exc:
         raise errors.SpecError(f"{where}: is nested too deeply to be a job document") from exc
     if not isinstance(found, dict):

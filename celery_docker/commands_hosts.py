@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from celery_docker import about, cli_show, tables
+from celery_docker import about, cli_show, errors, tables
 from celery_docker.cli_call import Call
 from celery_docker.doctor import SILENT_S
 from celery_docker.listing import WorkerRow
@@ -139,6 +139,8 @@ def resume(call: Call) -> int:
 
 
 def _hosts(call: Call) -> list[str]:
+    if "" in call.words.operands:
+        raise errors.UsageError(f"{call.words.command.name}: the name of a host is empty; leave it out for this host")
     return list(dict.fromkeys(call.words.operands)) or [socket.gethostname()]
 
 

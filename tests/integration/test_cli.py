@@ -141,3 +141,12 @@ def test_an_output_folder_that_nobody_here_can_look_into_has_no_marker(celery_do
     """It is the worker's host that has to know it; this one says the same of a folder that is closed to the caller."""
     done = celery_docker("batch", "--skip-done", "--array", "1-2", "-o", f"/tmp/{'x' * 300}", "busybox", "true")
     assert done.stderr == "2 jobs queued; follow with: celery-docker watch\n"
+
+
+def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+    """A script whose variable is not set would be told that its host takes no more jobs."""
+    remedy = "the name of a host is empty; leave it out for this host\n"
+    assert celery_docker("drain", "", status=2).stderr == f"celery-docker: drain: {remedy}"
+    assert celery_docker("resume", "", status=2).stderr == f"celery-docker: resume: {remedy}"
+    with redis_server.client() as client:
+        assert not client.exists(keys.DRAINED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 
-from celery_docker import tables
+from celery_docker import errors, tables
+from celery_docker.catalog import Catalog
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
 from celery_docker.container import Stream
@@ -18,7 +19,7 @@ def logs(call: Call) -> int:
     lines = call.words.flags.get("--lines")
     (name,) = call.named
     with call.client() as client:
-        job_id = client.catalog.resolve(name)
+        job_id = _job(client.catalog, name)
         reader = client.logs_of(job_id, streams=_streams(call))
         show = _show_json if call.wants_json else _show
         if call.has("--follow"):
@@ -29,6 +30,14 @@ def logs(call: Call) -> int:
         if reader.is_of_receipt:
             call.screen.note(f"{PROGRAM}: this is what its receipt kept: the end of both streams, in one")
     return 0
+
+
+def _job(catalog: Catalog, name: str) -> str:
+    """Return the job that is meant; says so where it is a batch, whose jobs have each their own output."""
+    meant = catalog.meant(name)
+    if meant.is_batch:
+        raise errors.NoSuchJob(f"{name!r} is a batch and not a job; list its jobs with: {PROGRAM} ps -a --batch {name}")
+    return meant.name
 
 
 def _streams(call: Call) -> tuple[Stream, ...]:

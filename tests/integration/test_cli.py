@@ -150,3 +150,11 @@ def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_ser
     assert celery_docker("resume", "", status=2).stderr == f"celery-docker: resume: {remedy}"
     with redis_server.client() as client:
         assert not client.exists(keys.DRAINED)
+
+
+def test_the_logs_of_a_batch(celery_docker: Commands) -> None:
+    """What was submitted last may be one."""
+    batch_id = celery_docker("batch", "--array", "1-2", "busybox", "true").stdout.strip()
+    remedy = f"list its jobs with: celery-docker ps -a --batch {batch_id}"
+    said = celery_docker("logs", "@last", status=4).stderr
+    assert said == f"celery-docker: '{batch_id}' is a batch and not a job; {remedy}\n"

@@ -40,6 +40,8 @@ NAP_S = 1.3
 PATIENCE_S = 300
 NOBODYS_QUEUE = "bench"
 AT_ONCE = 500
+TURNS = 4
+PING = f"import redis; redis.Redis.from_url({URL!r}).ping()"
 _OURS = ("info", "monitor", "scard")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -88,10 +90,17 @@ class Product:
 
     def settle(self) -> None:
         """Wait until the worker has removed its containers and let go of its jobs."""
+        self._wait_until_empty(keys.host_jobs(socket.gethostname()))
+
+    def wait_until_ended(self) -> None:
+        """Wait until the worker has ended every job that was cancelled."""
+        self._wait_until_empty(keys.CANCELLING)
+
+    def _wait_until_empty(self, members: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while self.redis.scard(keys.host_jobs(socket.gethostname())):
+        while self.redis.scard(members):
             if time.monotonic() > deadline:
-                raise TimeoutError("the worker does not settle its jobs")
+                raise TimeoutError(f"the worker does not empty {members}")
             time.sleep(0.05)
 
     def commands(self) -> Counter[str]:
@@ -178,23 +187,51 @@ def measure_batch(jobs: int, sent: int, rounds: int) -> dict[str, Any]:
     """Measure how long the command takes to queue a batch while the worker runs jobs of it.
 
     The baselines: as many plain LPUSH of the same message, 500 at a time, from a client that is up; and `sent` jobs by
-    Celery. Another queue takes those, so that nobody runs them.
+    Celery. Another queue takes those, so that nobody runs them. Then what it takes to ask about the batch, beside the
+    worker that runs its jobs and, once they are cancelled, while it ends thousands of them.
     """
     product = Product()
-    rows = []
+    rows: list[dict[str, float]] = []
+    asked: list[dict[str, Any]] = []
     for _ in range(rounds):
         begin = time.perf_counter()
-        _celery_docker("batch", "-q", "--array", f"1-{jobs}", "busybox", "true")
+        batch_id = _celery_docker("batch", "-q", "--array", f"1-{jobs}", "busybox", "true")
         product_s = time.perf_counter() - begin
         text = product.redis.lindex(jobspec.DEFAULT_QUEUE, 0)
+        running = [_asked_s(batch_id) for _ in range(TURNS)]
         _celery_docker("queue", "purge", "--yes")
-        rows.append({"product_s": product_s, "push_s": _push_s(product, text, jobs), "celery_s": product.send_s(sent)})
-    return {"jobs": jobs, "sent": sent, "rounds": rows}
+        ending = [_asked_s(batch_id) for _ in range(TURNS)]
+        left = product.redis.scard(keys.CANCELLING)
+        product.wait_until_ended()
+        push_s, celery_s = _push_s(product, text, jobs), product.send_s(sent)
+        rows.append({"product_s": product_s, "push_s": push_s, "celery_s": celery_s})
+        asked += [{"running": running, "ending": ending, "left": left}]
+    return {"jobs": jobs, "sent": sent, "rounds": rows, "asked": asked}
 
 
-def _celery_docker(*line: str) -> None:
-    command = ["/usr/bin/celery-docker", *line]
-    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)  # noqa: S603  # our own words
+def _celery_docker(*line: str) -> str:
+    return _said("/usr/bin/celery-docker", *line)
+
+
+def _said(*command: str) -> str:
+    options: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": PATIENCE_S}
+    return str(subprocess.run(command, **options).stdout).strip()  # noqa: S603  # our own words
+
+
+def _asked_s(batch_id: str) -> dict[str, float]:
+    """Return the seconds of each question, and those of a PING by the same library in a process of its own."""
+    questions = {
+        "ps": ("/usr/bin/celery-docker", "ps"),
+        "status": ("/usr/bin/celery-docker", "status", batch_id),
+        "results": ("/usr/bin/celery-docker", "results", batch_id),
+        "ping": (sys.executable, "-c", PING),
+    }
+    took_s = {}
+    for name, command in questions.items():
+        begin = time.perf_counter()
+        _said(*command)
+        took_s[name] = time.perf_counter() - begin
+    return took_s
 
 
 def _push_s(product: Product, text: str, count: int) -> float:

@@ -13,32 +13,46 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
-from tests.system import machine
+from bench import lines
+from tests.system import desk, machine
 from tests.system.installed import Installed
+from tests.waiting import eventually
 
 SLOTS = 4
 AT_ONCE = 500
+PATIENCE_S = 300
 # What a machine may need beyond the jobs' own sleep and Docker's cost.
 SLACK_S = 1.1
+LINES = 400
+# A job that prints twenty lines a second with the time of each, the second one when it may.
+PRINT = f"""
+i=0
+while [ $i -le {LINES} ]; do
+  read up rest </proc/uptime; echo "$i $up"; i=$((i + 1)); sleep 0.05
+  until [ -e /output/go ]; do sleep 0.05; done
+done
+"""
 Row = tuple[str, str, str]
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print; return the exit status."""
     options = _options(argv)
-    print(f"measuring {options.package.name} in a booted Debian; this takes six minutes", file=sys.stderr)
+    print(f"measuring {options.package.name} in a booted Debian; this takes eight minutes", file=sys.stderr)
     print(f"{os.cpu_count()} CPUs, load average before it {os.getloadavg()[0]:.1f}: best is 0", file=sys.stderr)
     with machine.Machine.boot("bench", machine.ready_image()) as debian:
-        jobs, slots, batch = _measure(debian, options.package)
+        jobs, slots, batch, ages = _measure(debian, options.package)
         debian.poweroff()
     if options.json:
-        print(json.dumps({"jobs": jobs, "slots": slots, "batch": batch}))
+        print(json.dumps({"jobs": jobs, "slots": slots, "batch": batch, "lines": ages}))
     else:
         report = _Report(jobs, slots)
-        print(_aligned([*report.jobs(), *report.slots(), *_batch_rows(batch)]))
+        print(_aligned([*report.jobs(), *report.slots(), *_batch_rows(batch), *_line_rows(ages)]))
         if options.verbose:
             print(_aligned(report.commands()))
         print(report.summary())
@@ -58,13 +72,14 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _measure(debian: machine.Machine, package: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _measure(debian: machine.Machine, package: Path) -> tuple[dict[str, Any], ...]:
     machine.import_busybox(debian)
     installed = Installed(debian)
     installed.install(package)
     debian.push(Path(__file__).with_name("inside.py"), "/root/inside.py")
-    # The last leaves thousands of cancelled jobs behind.
-    return _inside(installed, "jobs", SLOTS), _inside(installed, "slots", 2), _inside(installed, "batch", 2)
+    # The batches leave thousands of cancelled jobs behind.
+    found = _inside(installed, "jobs", SLOTS), _inside(installed, "slots", 2), _inside(installed, "batch", 2)
+    return *found, _lines(installed, package)
 
 
 def _inside(installed: Installed, measurement: str, slots: int) -> dict[str, Any]:
@@ -73,6 +88,28 @@ def _inside(installed: Installed, measurement: str, slots: int) -> dict[str, Any
     argv = ("/opt/celery/venv/bin/python", "/root/inside.py", measurement, installed.show("MainPID"))
     found: dict[str, Any] = json.loads(installed.debian.run(*argv, timeout_s=1800).stdout)
     return found
+
+
+def _lines(installed: Installed, package: Path) -> dict[str, Any]:
+    """Follow one job from another host, and by Docker alone where it runs; return how old each line was, in seconds."""
+    debian, folder = installed.debian, "/srv/lines"
+    debian.run("install", "-d", "-m", "777", folder)
+    with desk.desk(installed, package, CONCURRENCY=2, LOG_LEVEL="INFO") as away, ThreadPoolExecutor() as pool:
+        for one in (debian, away):
+            one.push(Path(__file__).with_name("lines.py"), "/srv/lines.py")
+        submit = ("celery-docker", "submit", "-o", folder, "busybox", "sh", "-c", PRINT)
+        job_id = away.run(*submit, user=desk.USER).stdout.strip()
+        eventually(lambda: installed.containers(), 60, "the job to run")
+
+        def followed(on: machine.Machine, *command: str) -> Future[CompletedProcess[str]]:
+            argv = ("/opt/celery/venv/bin/python", "/srv/lines.py", *command)
+            return pool.submit(on.run, *argv, timeout_s=PATIENCE_S)
+
+        product = followed(away, "celery-docker", "logs", "-f", job_id)
+        baseline = followed(debian, "docker", "logs", "-f", f"run-{job_id}")
+        eventually(lambda: all(one.path(str(lines.ATTACHED)).exists() for one in (debian, away)), 60, "the first line")
+        debian.run("touch", f"{folder}/go")
+        return {"product_s": json.loads(product.result().stdout), "baseline_s": json.loads(baseline.result().stdout)}
 
 
 class _Report:
@@ -186,13 +223,43 @@ class _Report:
 
 
 def _batch_rows(batch: Mapping[str, Any]) -> list[Row]:
-    """Return how long a batch takes to be queued, with what Redis and Celery alone take."""
-    jobs, sent = batch["jobs"], batch["sent"]
+    """Return how long a batch takes to be queued and to be asked about, with what Redis and Celery alone take."""
+    jobs, sent, asked = batch["jobs"], batch["sent"], batch["asked"]
     product_s, push_s, celery_s = (_median(batch["rounds"], which) for which in ("product_s", "push_s", "celery_s"))
     return [
         (f"celery-docker batch of {jobs:,} jobs", f"{product_s:.2f} s", "limit 5 s, beside a running worker"),
         ("  plain LPUSH of its messages", f"{push_s:.2f} s", f"{AT_ONCE} at a time, no record"),
         ("  by Celery", f"{celery_s * jobs / sent:.1f} s", f"{sent:,} by send_task, extrapolated"),
+        *_asked_rows("beside a running worker", [turn for one in asked for turn in one["running"]]),
+        *_asked_rows("while it ends them", [turn for one in asked for turn in one["ending"]]),
+        ("  not ended yet after those", f"{min(one['left'] for one in asked):,} jobs", "the least of the rounds"),
+    ]
+
+
+def _asked_rows(when: str, turns: Sequence[Mapping[str, float]]) -> list[Row]:
+    """Return how long it takes to ask about a batch, with what a process takes that only asks Redis for a PING."""
+    asked = [(name, [turn[name] for turn in turns]) for name in ("ps", "status", "results", "ping")]
+    words = {
+        name: (f"{statistics.median(took_s):.2f} s", f"{min(took_s):.2f} to {max(took_s):.2f} s")
+        for name, took_s in asked
+    }
+    return [
+        *(
+            (f"{name}, {when}", value, f"{spread}, limit 1 s")
+            for name, (value, spread) in words.items()
+            if name != "ping"
+        ),
+        ("  a PING from Python", *words["ping"]),
+    ]
+
+
+def _line_rows(ages: Mapping[str, Sequence[float]]) -> list[Row]:
+    """Return how long a line of a job takes to be seen, with what Docker alone takes on the job's own host."""
+    words = {name: f"{statistics.median(ages_s) * 1e3:.0f} ms" for name, ages_s in ages.items()}
+    most = {name: f"at most {max(ages_s) * 1e3:.0f} ms of {len(ages_s)} lines" for name, ages_s in ages.items()}
+    return [
+        ("a line in logs -f on another host", words["product_s"], f"limit 1 s; {most['product_s']}"),
+        ("  docker logs -f on the job's own", words["baseline_s"], most["baseline_s"]),
     ]
 
 

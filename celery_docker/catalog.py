@@ -172,6 +172,11 @@ class Catalog:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
         return listing.batch(batch_id, known, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
 
+    def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
+        """Return when the last job of a batch ended so far, and those whose end was one of these, in its order."""
+        last, *failed = self.link.call("ends", [keys.batch_jobs(batch_id)], [keys.JOB, *failures])
+        return (float(last) if last else None), failed
+
     def batches_like(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""
         with self.link.translated():

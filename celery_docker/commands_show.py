@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -101,10 +101,7 @@ def _job_status(call: Call, catalog: Catalog, job_id: str, now: float) -> None:
 
 def _batch_status(call: Call, catalog: Catalog, batch_id: str, now: float) -> None:
     row = catalog.batch(batch_id)
-    job_ids = catalog.batch_jobs(batch_id)
-    fields = catalog.fields(job_ids, "state", "finished_at")
-    finished_at = max((float(at) for _, at in fields if at is not None), default=None)
-    failed = [job_id for job_id, (state, _) in zip(job_ids, fields, strict=True) if state in FAILURES]
+    finished_at, failed = catalog.ends(batch_id, FAILURES)
     if call.wants_json:
         call.screen.line_of_json({**cli_show.batch_json(row, finished_at, now), "failed": failed})
         return
@@ -149,24 +146,25 @@ def results(call: Call) -> int:
         catalog = client.catalog
         found = cli_names.find(catalog, names)
         job_ids = list(dict.fromkeys(job_id for meant in found.meant for job_id in cli_names.jobs_of(catalog, meant)))
-        # One question for all: to ask first who has ended, and then those for the rest, takes twice as long.
-        fields = catalog.fields(job_ids, "state", *cli_show.RESULT_FIELDS)
-        rows = [(job_id, State(one[0]), one[1:]) for job_id, one in zip(job_ids, fields, strict=True) if one[0]]
-        wanted = [row for row in rows if (row[1] in FAILURES if call.has("--failed") else row[1].is_final)]
-        _show_results(call, catalog, {job_id: values for job_id, _, values in wanted})
-    going = sum(not state.is_final for _, state, _ in rows)
+        states = catalog.fields(job_ids, "state")
+        rows = [(job_id, State(state)) for job_id, (state,) in zip(job_ids, states, strict=True) if state is not None]
+        shown = [job_id for job_id, state in rows if (state in FAILURES if call.has("--failed") else state.is_final)]
+        _show_results(call, catalog, shown)
+    going = sum(not state.is_final for _, state in rows)
     if going:
         call.screen.note(f"{going} of {len(rows)} jobs have not ended")
     return cli_names.complaint(call, found)
 
 
-def _show_results(call: Call, catalog: Catalog, ended: Mapping[str, Sequence[str | None]]) -> None:
+def _show_results(call: Call, catalog: Catalog, job_ids: Sequence[str]) -> None:
     if call.is_quiet or call.wants_json:
-        for text in ended if call.is_quiet else catalog.receipt_texts(list(ended)):
+        for text in job_ids if call.is_quiet else catalog.receipt_texts(job_ids):
             call.screen.data(text)
         return
     whole = call.is_whole
-    cells = (cli_show.result_cells(job_id, values, whole=whole) for job_id, values in ended.items())
+    # Of thousands of jobs, only what is shown is asked for.
+    fields = catalog.fields(job_ids, *cli_show.RESULT_FIELDS)
+    cells = (cli_show.result_cells(*one, whole=whole) for one in zip(job_ids, fields, strict=True))
     call.screen.table(cli_show.RESULT_COLUMNS, cells, whole=whole)
 
 

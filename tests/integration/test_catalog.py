@@ -121,6 +121,16 @@ def test_a_batch_is_counted_by_state(shelf: Shelf) -> None:
     assert [row.held for row in shelf.catalog.jobs(job_ids)] == [False, False, False, False, True]
 
 
+def test_how_a_batch_has_ended_so_far(shelf: Shelf) -> None:
+    job_ids = shelf.batch(12)
+    assert shelf.catalog.ends("b1", ["failed"]) == (None, [])
+    for job_id, state in ((job_ids[11], State.FAILED), (job_ids[2], State.ERROR), (job_ids[5], State.SUCCEEDED)):
+        shelf.end(job_id, state)
+    last = shelf.catalog.job(job_ids[5]).finished_at
+    assert shelf.catalog.ends("b1", ["failed", "error"]) == (last, [job_ids[2], job_ids[11]])
+    assert shelf.catalog.ends("b1", ["failed"]) == (last, [job_ids[11]])
+
+
 def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
     shelf.end(shelf.batch(2)[0], State.FAILED)
     shelf.store.submit_many([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])

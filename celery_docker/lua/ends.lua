@@ -1,0 +1,18 @@
+-- How the jobs of a batch have ended so far.
+-- KEYS: the batch's jobs.  ARGV: what the keys of records begin with, then the states that are failures.
+-- Returns {when the last of them ended ('' for none), id, id...}: those that failed, in the batch's order.
+local is_failure, found, last = {}, {''}, 0
+for i = 2, #ARGV do
+  is_failure[ARGV[i]] = true
+end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local job = redis.call('HMGET', ARGV[1] .. id, 'state', 'finished_at')
+  local ended_at = tonumber(job[2] or 0)
+  if ended_at > last then
+    found[1], last = job[2], ended_at
+  end
+  if is_failure[job[1]] then
+    found[#found + 1] = id
+  end
+end
+return found

@@ -121,6 +121,11 @@ class Booted:
         finally:
             self.debian.run("umount", "--lazy", LOGS)
 
+    def log_size_bytes(self, log: str) -> int:
+        """Return 0 for one that is not there yet."""
+        path = self.debian.path(log)
+        return path.stat().st_size if path.exists() else 0
+
     @contextmanager
     def live_restore(self) -> Iterator[None]:
         """Have containers outlive their Docker."""

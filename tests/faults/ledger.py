@@ -29,6 +29,8 @@ from tests.waiting import eventually
 FULL = os.environ.get("CELERY_DOCKER_FAULTS") == "full"
 SEED = int(os.environ.get("CELERY_DOCKER_FAULTS_SEED") or random.SystemRandom().randrange(2**32))
 SETTLE_S = 600 if FULL else 150
+# The body of a job that runs until `Ledger.let_go`.
+HELD = "until [ -e /output/go ]; do sleep 0.05; done"
 # How soon after READY a container that ran without a worker has to be in a slot again.
 ADOPTION_S = 5.0
 # Lists, sets and hashes in which nothing may be left once every job has ended.
@@ -125,6 +127,7 @@ class Ledger:
         self.seen = seen
         self.random = random.Random(seed)  # noqa: S311  # a test that can be repeated, not a secret
         self.entries: list[Entry] = []
+        self._go = seen / "go"
         self._recovered_s: list[float] = []
         self._adopted_s: list[float] = []
         self._late: list[str] = []
@@ -181,6 +184,13 @@ class Ledger:
         yield
         thread.join(timeout=60)
         assert not thread.is_alive()
+
+    def hold(self) -> None:
+        """Have the jobs with the body HELD that start from now on wait for `let_go`."""
+        self._go.unlink(missing_ok=True)
+
+    def let_go(self) -> None:
+        self._go.touch()
 
     def pause(self, least_s: float, most_s: float) -> None:
         """Let a random time pass: the moment of the next fault."""

@@ -9,15 +9,15 @@ import pytest
 
 from tests.faults.booted import LOGS, OUTPUT, Booted, booted
 from tests.faults.counting import FINAL
-from tests.faults.ledger import FULL, Entry, Ledger, in_words
+from tests.faults.ledger import FULL, HELD, Entry, Ledger, in_words
 from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
 from tests.system import machine
 from tests.system.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
-_GO = "go"
-_STEADY = f"i=0; until [ -e /output/{_GO} ]; do i=$((i+1)); echo line $i; sleep 0.05; done; echo $i >$F.lines"
+_STEADY = "i=0; until [ -e /output/go ]; do i=$((i+1)); echo line $i; sleep 0.05; done; echo $i >$F.lines"
 _TALKS = "i=0; while :; do i=$((i+1)); printf '%08192d\\n' $i; sleep 0.05; done"
+_APT_S = 15
 _UPGRADE = "apt-get install --yes --reinstall /root/celery-docker_*.deb"
 
 
@@ -56,7 +56,7 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     with host.ledger() as ledger:
         entry = _steady_job(ledger)
         ledger.submit(20 if FULL else 3, 2, 6 if FULL else 4)
-        ledger.under_load(4)
+        ledger.under_load()
         left = ledger.left()
         took_s = host.new_worker("sh", "-c", _UPGRADE)
         ledger.adopted(left)
@@ -65,6 +65,8 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
         row = ledger.settle(f"package upgrade, apt returned after {took_s:.0f} s")
         _log_is_complete(entry)
     conclude(row)
+    # In short this may run on a machine that is busy with other things.
+    assert took_s <= _APT_S or not FULL
 
 
 def test_kill_of_the_worker_under_systemd(host: Booted, conclude: Conclude) -> None:
@@ -98,7 +100,7 @@ def test_stop_of_redis_while_jobs_end(host: Booted, conclude: Conclude) -> None:
     seconds = 120 if FULL else 6
     with host.ledger() as ledger:
         ledger.submit(30 if FULL else 6, 1, 3 if FULL else 2)
-        ledger.under_load(4)
+        ledger.under_load()
         with host.untouched("celery-worker"):
             with host.stopped("redis-server"):
                 ledger.pause(seconds, seconds)
@@ -139,16 +141,17 @@ def test_stop_of_docker_under_systemd(host: Booted, conclude: Conclude) -> None:
     """
     seconds = 60 if FULL else 3
     with host.ledger() as ledger:
-        ledger.submit(3, 3, 5, retries=0)
+        _held_jobs(ledger, 3)
         ledger.under_load(3)
         with host.untouched("celery-worker"):
             with host.stopped("docker.socket", "docker.service"):
+                ledger.let_go()
                 ledger.submit(1, retries=0)
                 _takes_no_jobs(host, ledger, "cannot reach Docker", seconds)
             ledger.recover()
         row = ledger.settle(f"systemctl stop docker.socket docker for {seconds} s", due=DOCKER_WENT_DOWN)
         assert {ledger.status(entry) for entry in ledger.entries} == {"SUCCESS"}
-        assert max(entry.lines().count("start") for entry in ledger.entries) > 1
+        assert [entry.lines() for entry in ledger.entries[:3]] == [["start", "start", "end"]] * 3
     conclude(row)
 
 
@@ -196,9 +199,11 @@ def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None
 def test_reboot_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """Nobody waits two hours: the containers are stopped and their jobs run again, retries untouched."""
     with host.ledger() as ledger:
-        ledger.submit(*((20, 4, 7) if FULL else (4, 4, 5)), retries=0)
-        ledger.under_load(4)
+        _held_jobs(ledger, 2)
+        ledger.submit(*((20, 4, 7) if FULL else (2, 1, 2)), retries=0)
+        ledger.under_load()
         host.reboot()
+        ledger.let_go()
         ledger.recover()
         row = ledger.settle("reboot of the machine", due=STOPPED)
         _retries_are_untouched(ledger)
@@ -212,9 +217,9 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """
     times = 3 if FULL else 1
     with host.ledger() as ledger:
-        ledger.submit(20 if FULL else 4, 3, 5, retries=0)
+        ledger.submit(*((20, 3, 5) if FULL else (4, 2, 4)), retries=0)
         for _ in range(times):
-            ledger.under_load(4)
+            ledger.under_load()
             ledger.pause(0, 2)
             host.lose_power()
             ledger.recover()
@@ -231,7 +236,7 @@ def test_the_log_disk_is_full_in_mid_job(host: Booted, conclude: Conclude) -> No
         logs = [f"{LOGS}/{number}.log" for number in range(2)]
         cut_short = [ledger.add(_TALKS, ends=False, logoutfile=log) for log in logs]
         ledger.submit(20 if FULL else 4, 1, 3)
-        ledger.under_load(4)
+        eventually(lambda: all(host.log_size_bytes(log) for log in logs), 60, "both to log")
         host.debian.shell(f"! head -c 32M /dev/zero >{LOGS}/ballast")
         ledger.recover_to(lambda: all(ledger.status(entry) in FINAL for entry in cut_short))
         _takes_no_jobs(host, ledger, f"the disk of {LOGS} is full", 1)
@@ -261,10 +266,12 @@ def test_cancel_while_the_worker_restarts(host: Booted, conclude: Conclude) -> N
 def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> None:
     """What outlasts it is queued again, retries untouched."""
     with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
-        ledger.submit(20 if FULL else 4, 3, 4, retries=0)
+        _held_jobs(ledger, 1)
+        ledger.submit(20, 3, 4, retries=0)
         ledger.under_load()
         host.debian.run("systemctl", "stop", "celery-worker")
         assert host.docker.containers() == []
+        ledger.let_go()
         host.debian.run("systemctl", "start", "celery-worker")
         ledger.recover()
         row = ledger.settle("systemctl stop with a deadline of 1 s", due=STOPPED)
@@ -290,7 +297,7 @@ def _takes_no_jobs(host: Booted, ledger: Ledger, why: str, seconds: float) -> No
 
 def _cancel_in_a_restart(host: Booted, ledger: Ledger) -> None:
     called_off = [ledger.add("sleep 600", ends=False, retries=0) for _ in range(2)]
-    ledger.submit(2, 5, 6, retries=0)
+    _held_jobs(ledger, 2)
     eventually(lambda: all(entry.lines() for entry in ledger.entries), 60, "all jobs to run")
     before = host.installed.show("MainPID")
     host.debian.run("systemctl", "restart", "--no-block", "celery-worker")
@@ -300,12 +307,21 @@ def _cancel_in_a_restart(host: Booted, ledger: Ledger) -> None:
     ledger.cancel(called_off[1])
     host.installed.wait_until_ready()
     ledger.recover_to(lambda: all(ledger.status(entry) == "REVOKED" for entry in called_off))
+    ledger.let_go()
     names = {f"run-{entry.job_id}" for entry in called_off}
     eventually(lambda: not names & set(host.docker.containers()), 30, "the end of the cancelled jobs' containers")
+    eventually(lambda: ledger.ended() == len(ledger.entries), 60, "the end of the others")
+
+
+def _held_jobs(ledger: Ledger, number: int) -> None:
+    """Queue jobs that surely run when the fault comes."""
+    ledger.hold()
+    for _ in range(number):
+        ledger.add(HELD, retries=0)
 
 
 def _steady_job(ledger: Ledger) -> Entry:
-    (ledger.seen / _GO).unlink(missing_ok=True)
+    ledger.hold()
     entry = ledger.add(_STEADY, logoutfile=f"{OUTPUT}/steady.log", retries=0)
     ledger.under_load(1)
     return entry
@@ -313,7 +329,7 @@ def _steady_job(ledger: Ledger) -> Entry:
 
 def _let_it_end(ledger: Ledger, entry: Entry) -> None:
     assert entry.lines() == ["start"]
-    (ledger.seen / _GO).touch()
+    ledger.let_go()
 
 
 def _log_is_complete(entry: Entry) -> None:

@@ -73,7 +73,7 @@ def test_redis_is_gone_while_jobs_end(
     seconds = 120
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
         ledger.submit(30, 1, 3)
-        ledger.under_load(4)
+        ledger.under_load()
         own_redis.end()
         ledger.pause(seconds, seconds)
         eventually(lambda: not dockerd.running(), 30, "the end of what ran")

@@ -17,7 +17,7 @@ from celery_docker.client import Client
 from tests import services
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.counting import FINAL
-from tests.faults.ledger import FULL, SEED, Entry, Ledger, in_words
+from tests.faults.ledger import FULL, HELD, SEED, Entry, Ledger, in_words
 from tests.faults.single_host import Conclude
 from tests.integration.registry import Registry
 from tests.integration.several import Cable, host, told
@@ -25,7 +25,6 @@ from tests.integration.worker import Worker
 from tests.waiting import eventually
 
 SILENT = ("was silent",)
-_UNTIL_GO = "until [ -e /output/go ]; do sleep 0.05; done"
 # Nobody is lost in the rows in which nobody dies, however busy this machine is.
 NEVER_LOST = {"CELERY_DOCKER_LOST_AFTER": "600"}
 _NAMES = ("one@here", "two@here")
@@ -97,12 +96,12 @@ def test_a_host_is_cut_off_and_comes_back(
         two_hosts(own_redis, [own_dockerd, dockerd], cable) as (ledger, one, two),
     ):
         one.start()
-        held = [ledger.add(_UNTIL_GO) for _ in range(3 if FULL else 2)]
+        held = [ledger.add(HELD) for _ in range(3 if FULL else 2)]
         names = {f"run-{entry.job_id}" for entry in held}
         eventually(lambda: names <= set(own_dockerd.running()), 30, "the jobs on the first host")
         two.start()
         ledger.submit(60 if FULL else 6, 0, 3)
-        ledger.under_load(4)
+        ledger.under_load(3)
         cable.cut()
         ledger.recover_to(lambda: all(entry.lines() == ["start", "start"] for entry in held))
         assert names <= set(own_dockerd.running()), "nobody could tell the first host"
@@ -111,7 +110,7 @@ def test_a_host_is_cut_off_and_comes_back(
         cable.mend()
         eventually(lambda: not names & set(own_dockerd.containers()), 60, f"the end of its containers; log: {one.log}")
         assert names <= set(dockerd.running())
-        (ledger.seen / "go").touch()
+        ledger.let_go()
         row = ledger.settle("one of two hosts is cut off from Redis and comes back", due=SILENT, unseen=SILENT)
         assert [entry.lines() for entry in held] == [["start", "start", "end"]] * len(held)
     conclude(row)

@@ -48,6 +48,7 @@ _FILES = (
     ),
     ("~/.local/state/celery-docker/last", "What @last stands for; below $XDG_STATE_HOME if that is set."),
     ("/etc/celery-docker/policy.toml", "What jobs may ask for on this host; --dry-run says its verdict."),
+    ("/usr/share/celery-docker/job.schema.json", "What submit -f takes, as a JSON Schema."),
 )
 _ENVIRONMENT = (
     ("CELERY_DOCKER_BROKER_URL", "The Redis to use: redis://[user:password@]host:port/db, or rediss:// for TLS."),

@@ -1,9 +1,10 @@
-"""Write the man pages and the completion scripts, in the places where the package has them: pages.py FOLDER.
+"""Write man pages, completion scripts and the schema of a job where the package has them: pages.py FOLDER.
 
 Runs on Debian's own Python when the package is built: what it imports needs no library.
 """
 
 import datetime
+import json
 import os
 import pathlib
 import sys
@@ -11,7 +12,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from celery_docker import completion, manual  # noqa: E402  # the source tree is known only now
+from celery_docker import completion, jobspec, manual  # noqa: E402  # the source tree is known only now
 from debian import version  # noqa: E402
 
 
@@ -28,6 +29,7 @@ def texts() -> dict[str, str]:
         "bash/celery-docker": completion.bash(),
         "zsh/_celery-docker": completion.zsh(),
         "fish/celery-docker.fish": completion.fish(),
+        "schema/job.schema.json": json.dumps(jobspec.json_schema(), indent=2) + "\n",
     }
 
 

@@ -16,6 +16,7 @@ FILES = (
     "/etc/celery-docker/client.conf",
     "/usr/bin/celery-docker",
     "/usr/share/bash-completion/completions/celery-docker",
+    "/usr/share/celery-docker/job.schema.json",
     "/usr/share/fish/vendor_completions.d/celery-docker.fish",
     "/usr/share/man/man1/celery-docker.1.gz",
     "/usr/share/man/man5/celery-worker.default.5.gz",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker import cli_table, exitcodes, manual, roff, settings
+from celery_docker import cli_table, exitcodes, jobspec, manual, roff, settings
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,8 @@ def test_the_build_writes_the_same_files_each_time(tmp_path: Path) -> None:
         command = [sys.executable, "-I", "-S", "-B", str(ROOT / "debian/pages.py"), str(tmp_path / name)]
         subprocess.run(command, check=True, timeout=20, env={"SOURCE_DATE_EPOCH": "1767312000"})
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert len(files) == 6
+    assert len(files) == 7
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert '"2026-01-02"' in (tmp_path / "a/man/celery-docker.1").read_text().splitlines()[0]
+    schema = json.loads((tmp_path / "a/schema/job.schema.json").read_text())
+    assert schema == jobspec.json_schema()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from celery_docker import cli_last, cli_parse, cli_table, clientfiles, errors
 from celery_docker.cli_types import PROGRAM
+from celery_docker.outages import Outages
 from celery_docker.screen import Screen
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from celery_docker.redislink import Link
 
 _LAYER_FLAGS = ("--broker", "--queue")
+WAITS = "jobs go on, and this waits for Redis"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Call:
         except KeyboardInterrupt:
             self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
             raise
+
+    def outages(self, *, has_answered: bool = False) -> Outages:
+        """Return what lets this wait for Redis, and says so."""
+        return Outages(lambda exc: self.screen.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -31,8 +31,8 @@ class Client:
     >>> print(job.wait())
     succeeded
 
-    Every call raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in. A client may be
-    used from several threads.
+    Every call raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in; what waits for
+    jobs waits for Redis too, once it has answered. A client may be used from several threads.
     """
 
     def __init__(self, url: str | None = None) -> None:

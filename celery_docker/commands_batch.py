@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from celery_docker import cli_batch, cli_job, cli_last, cli_table, commands_submit, errors, progress
 from celery_docker.batch import Expanded
-from celery_docker.cli_call import Call
+from celery_docker.cli_call import WAITS, Call
 from celery_docker.cli_types import PROGRAM
+from celery_docker.outages import Outages
 
 if TYPE_CHECKING:
     from celery_docker.catalog import Catalog
@@ -124,10 +125,11 @@ def _watched(call: Call, client: Client, batch_id: str, stream: TextIO) -> int:
     from celery_docker import donemarks, watching
 
     meter = watching.Meter(stream)
+    outages = Outages(lambda exc: meter.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
     with call.detaching(f"watch {batch_id}"):
-        watching.until_end(client.catalog, batch_id, meter)
-        rows = watching.results(client.catalog, batch_id)
-        donemarks.leave(client.catalog, batch_id)
+        watching.until_end(client.catalog, batch_id, meter, outages)
+        rows = outages.answer(lambda: watching.results(client.catalog, batch_id))
+        outages.answer(lambda: donemarks.leave(client.catalog, batch_id))
     status = watching.exit_status(rows)
     if call.wants_json:
         states = [row["state"] for row in rows]

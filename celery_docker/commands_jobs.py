@@ -12,6 +12,7 @@ from celery_docker import cli_job, exitcodes, tables
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
 from celery_docker.lifecycle import State
+from celery_docker.outages import Outages
 
 if TYPE_CHECKING:
     from celery_docker.catalog import Catalog
@@ -70,13 +71,15 @@ def wait(call: Call) -> int:
     names = call.named
     with call.detaching(f"wait {' '.join(names)}"), call.client() as client:
         job_ids = cli_names.jobs(client.catalog, names)
-        if not _have_ended(client.catalog, job_ids, deadline):
+        outages = call.outages(has_answered=True)
+        if not _have_ended(client.catalog, job_ids, deadline, outages):
             left = _going(client.catalog, job_ids)
             said = f"{left[0]} has" if len(job_ids) == 1 else f"{len(left)} of {len(job_ids)} jobs have"
             goes_on = "it goes on" if len(left) == 1 else "they go on"
             call.screen.note(f"{PROGRAM}: {said} not ended after {tables.duration(limit_s)}; {goes_on}")
             return exitcodes.TIMED_OUT
-        found = dict(zip(job_ids, client.catalog.receipts(job_ids), strict=True))
+        told = outages.answer(lambda: client.catalog.receipts(job_ids))
+    found = dict(zip(job_ids, told, strict=True))
     receipts = [receipt for receipt in found.values() if receipt is not None]
     if call.wants_json:
         call.screen.json(receipts)
@@ -95,11 +98,15 @@ def _explain(call: Call, found: Mapping[str, Mapping[str, Any] | None]) -> None:
         call.screen.note(f"{PROGRAM}: and {len(problems) - _EXPLAINED} more; see them with: {PROGRAM} results --failed")
 
 
-def _have_ended(catalog: Catalog, job_ids: Sequence[str], deadline: float | None) -> bool:
+def _have_ended(catalog: Catalog, job_ids: Sequence[str], deadline: float | None, outages: Outages) -> bool:
     """Wait for all of them, some at a time: they all have to end; False where that does not happen in time."""
     for first in range(0, len(job_ids), _AWAITED_AT_ONCE):
         part: Sequence[str] = job_ids[first : first + _AWAITED_AT_ONCE]
-        while part := _going(catalog, part):
+        while True:
+            with outages:
+                part = _going(catalog, part)
+            if not part:
+                break
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(PAUSE_S)

@@ -23,8 +23,9 @@ def logs(call: Call) -> int:
         reader = client.logs_of(job_id, streams=_streams(call))
         show = _show_json if call.wants_json else _show
         if call.has("--follow"):
+            outages = call.outages(has_answered=True)
             with call.detaching(f"logs -f {job_id}"):
-                show(call.screen, reader.follow(lines=lines))
+                show(call.screen, outages.each(lambda: reader.follow(lines=lines)))
         else:
             show(call.screen, reader.so_far(lines=lines))
         if reader.is_of_receipt:

@@ -13,6 +13,7 @@ from celery_docker import cli_job, cli_last, dryrun, errors, exitcodes, jobspec,
 from celery_docker.cli_call import Call
 from celery_docker.cli_types import PROGRAM
 from celery_docker.container import Stream
+from celery_docker.outages import Outages
 
 if TYPE_CHECKING:
     from celery_docker import livelog
@@ -43,11 +44,13 @@ def run(call: Call) -> int:
     with _Interrupt(call) as interrupt:
         job_id = _queue(call, spec, submission)
         interrupt.job_id = job_id
+        outages = call.outages(has_answered=True)
         with call.client() as client:
-            missing = listing.nobody_takes(client.catalog.workers(), submission.queue)
-            if missing:
-                call.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
-            receipt = _followed(call, client, job_id, interrupt)
+            with outages:
+                missing = listing.nobody_takes(client.catalog.workers(), submission.queue)
+                if missing:
+                    call.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
+            receipt = _followed(call, client, job_id, interrupt, outages)
     if call.wants_json:
         call.screen.json(receipt)
     problem = exitcodes.explain(receipt)
@@ -88,12 +91,11 @@ class _Interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt) -> Mapping[str, Any]:
-    """Show a job's output as it comes and return its receipt. A Redis that goes away meanwhile is waited for."""
+def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt, outages: Outages) -> Mapping[str, Any]:
+    """Show a job's output as it comes and return its receipt."""
     reader, shown = client.logs_of(job_id), _Output(call)
-    is_told = False
     while True:
-        try:
+        with outages:
             interrupt.cancel(client)
             # Before the output: after an end there is nothing more to come.
             receipt = client.catalog.receipt(job_id)
@@ -102,10 +104,6 @@ def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt) ->
             if receipt is not None:
                 shown.end(receipt)
                 return receipt
-        except errors.StoreAway as exc:
-            if not is_told:
-                call.screen.note(f"{PROGRAM}: {exc}; the job goes on, and this waits for Redis")
-            is_told = True
         time.sleep(_PAUSE_S)
 
 

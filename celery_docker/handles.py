@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery_docker import errors, livelog, receipt
 from celery_docker.container import Stream
 from celery_docker.lifecycle import State
+from celery_docker.outages import Outages
 
 if TYPE_CHECKING:
     from celery_docker.client import Client
@@ -68,10 +69,12 @@ class Job:
 
         Raises `NotEnded` after the timeout.
         """
+        outages = Outages()
         for _ in _turns(timeout):
-            state = self.state
-            if state.is_final:
-                return state
+            with outages:
+                state = self.state
+                if state.is_final:
+                    return state
         raise errors.NotEnded(f"job {self.id} has not ended within {timeout} s; wait longer, or cancel it")
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
@@ -83,7 +86,7 @@ class Job:
         Raises `JobFailed` if it ends without success, and `NotEnded` after the timeout.
         """
         self.wait(timeout)
-        ended = self.receipt
+        ended = Outages(has_answered=True).answer(lambda: self.receipt)
         if ended is None:
             raise errors.NoSuchJob(f"the record of job {self.id} is gone; it was kept for the time set on the workers")
         if ended["state"] != State.SUCCEEDED:
@@ -102,7 +105,11 @@ class Job:
         Redis keeps the last 256 KiB; `gap_bytes` of a piece says how much of its stream before it is not there.
         """
         reader = self.client.logs_of(self.id, streams=streams)
-        return reader.follow(lines=lines) if follow else reader.so_far(lines=lines)
+        if not follow:
+            return reader.so_far(lines=lines)
+        outages = Outages()
+        outages.answer(lambda: self.state)
+        return outages.each(lambda: reader.follow(lines=lines))
 
     def cancel(self, reason: str = "") -> str:
         """End the job wherever it is; return the state it was in.
@@ -172,10 +179,16 @@ class Batch:
 
         Raises `NotEnded` after the timeout.
         """
-        left = [job.id for job in self.jobs()]
+        outages = Outages()
+        left = outages.answer(lambda: [job.id for job in self.jobs()])
         total, ended = len(left), Counter[str]()
         for _ in _turns(timeout):
-            rows = zip(left, self.client.catalog.fields(left, "state"), strict=True)
+            answers = None
+            with outages:
+                answers = self.client.catalog.fields(left, "state")
+            if answers is None:
+                continue
+            rows = zip(left, answers, strict=True)
             states = {job_id: State(state) for job_id, (state,) in rows if state is not None}
             # A record that is gone has ended long ago.
             done = [job_id for job_id in left if job_id not in states or states[job_id].is_final]
@@ -198,7 +211,7 @@ class Batch:
         """
         for _ in self.as_completed(timeout):
             pass
-        return dict(self.counts())
+        return dict(Outages(has_answered=True).answer(self.counts))
 
     def results(self, timeout: float | None = None) -> list[dict[str, Any]]:
         """Wait until all jobs have ended and return their receipts, in the order of the inputs.
@@ -210,7 +223,8 @@ class Batch:
         Raises `NotEnded` after the timeout; a job that failed raises nothing here.
         """
         self.wait(timeout)
-        found = self.client.catalog.receipts([job.id for job in self.jobs()])
+        outages = Outages(has_answered=True)
+        found = outages.answer(lambda: self.client.catalog.receipts([job.id for job in self.jobs()]))
         return [one for one in found if one is not None]
 
     def failed(self) -> list[Job]:

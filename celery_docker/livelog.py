@@ -65,13 +65,14 @@ class Reader:
     streams: Collection[Stream] = BOTH
     # What was read came from the receipt, which does not tell the streams apart.
     is_of_receipt: bool = False
+    _has_begun: bool = False
     _seen: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
     def follow(self, *, lines: int | None = None) -> Iterator[Said]:
         """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
 
-        Raises `NoSuchJob`, `StoreAway` or `StoreRefused`.
+        Raises `NoSuchJob`, `StoreAway` or `StoreRefused`; asked again, it goes on where it was.
         """
         yield from self.so_far(lines=lines)
         has_ended = self._receipt() is not None
@@ -95,15 +96,21 @@ class Reader:
         if receipt is not None and not pieces and self._seen == _START:
             pieces = _of_receipt(receipt, self.streams)
             self.is_of_receipt = bool(pieces)
-        if lines is not None:
+        if lines is not None and not self._has_begun:
             pieces = output.last_lines(pieces, lines)
             self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}
+        self._has_begun = True
         yield from self._said(pieces)
 
     def _all(self) -> list[Piece]:
         pieces: list[Piece] = []
-        while more := self._read(wait=False):
-            pieces += more
+        seen = self._seen
+        try:
+            while more := self._read(wait=False):
+                pieces += more
+        except errors.CeleryDockerError:
+            self._seen = seen  # what was read has not been said
+            raise
         return pieces
 
     def _said(self, pieces: Sequence[Piece]) -> Iterator[Said]:

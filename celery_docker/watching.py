@@ -1,6 +1,6 @@
 """Following a batch to its end: a bar that rewrites its line on a terminal, lines now and then elsewhere.
 
-Owns when Redis is asked and when a batch counts as ended. A Redis that goes away is waited for.
+Owns when Redis is asked and when a batch counts as ended.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from celery_docker import catalog, errors, exitcodes, lifecycle, listing, progress
-from celery_docker.cli_types import PROGRAM
+from celery_docker import catalog, exitcodes, lifecycle, listing, progress
+from celery_docker.outages import Outages
 
 # Counting a batch keeps Redis busy: it is asked again after this, and after twenty times as long as the answer took.
 _PAUSE_S = 0.5
@@ -70,24 +70,18 @@ class Meter:
             return _WIDTH
 
 
-def until_end(found: catalog.Catalog, batch_id: str, meter: Meter) -> None:
+def until_end(found: catalog.Catalog, batch_id: str, meter: Meter, outages: Outages) -> None:
     """Show a batch until all its jobs have ended. Raises `NoSuchJob` or `StoreRefused`."""
-    began, is_told = time.monotonic(), False
+    began = time.monotonic()
     while True:
         asked = time.monotonic()
-        try:
-            row = found.batch(batch_id)
-        except errors.StoreAway as exc:
-            if not is_told:
-                meter.note(f"{PROGRAM}: {exc}; the batch goes on, and this waits for Redis")
-            is_told = True
-        else:
-            known = sum(row.counts.values())
-            is_whole = known >= row.size or asked - began > _GRACE_S
-            meter.show(row.counts, row.size)
-            if is_whole and progress.done(row.counts) == known:
-                meter.end()
-                return
+        row = outages.answer(lambda: found.batch(batch_id))
+        known = sum(row.counts.values())
+        is_whole = known >= row.size or asked - began > _GRACE_S
+        meter.show(row.counts, row.size)
+        if is_whole and progress.done(row.counts) == known:
+            meter.end()
+            return
         time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked)))
 
 

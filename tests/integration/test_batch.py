@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from celery_docker import keys
 from tests import services
 from tests.integration.worker import ROOT, Worker
+from tests.waiting import eventually
 
 AWKWARD = ("a b.txt", "quote'\".txt", "new\nline.txt", "größe 大.txt", "-n.txt", "{}.txt", "$(x).txt")
 
@@ -260,20 +262,34 @@ def test_jobs_after_others(worker: Worker, celery_docker: Commands, redis_server
 
 
 def test_a_redis_that_goes_away_is_waited_for(dockerd: services.Dockerd, tmp_path: Path) -> None:
-    with services.RedisServer() as server, Worker(server.url, dockerd) as _:
+    """By all that wait for jobs: they say so, and end with the job."""
+    with services.RedisServer({"appendonly": "yes"}) as server, Worker(server.url, dockerd) as _:
         (tmp_path / "out").mkdir()
         command = Commands(server.url, tmp_path)
         wait = "echo one; until [ -e /output/go ]; do sleep 0.05; done; echo two"
-        process = command.started("run", "-o", "out", "busybox", "sh", "-c", wait)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "one\n"
-        server.pause()
-        server.resume()
-        with server.client() as client:
-            client.client_kill_filter(_type="normal", skipme=True)
+        run = command.started("run", "-o", "out", "busybox", "sh", "-c", wait)
+        assert run.stdout is not None
+        assert run.stdout.readline() == "one\n"
+        logs = command.started("logs", "-f", "@last")
+        assert logs.stdout is not None
+        assert logs.stdout.readline() == "one\n"
+        with server.client() as client, client.monitor() as commands:
+            waiting = command.started("wait", "@last")
+            eventually(lambda: _asks_for_a_state(commands.next_command()), 20, "the wait to begin")
+        server.kill()
+        for process in (run, logs, waiting):
+            assert process.stderr is not None
+            assert "jobs go on, and this waits for Redis" in process.stderr.readline()
+        server.start()
         (tmp_path / "out/go").touch()
-        out, _ = process.communicate(timeout=60)
-        assert (process.returncode, out) == (0, "two\n")
+        for process, out in ((run, "two\n"), (logs, "two\n"), (waiting, "")):
+            assert process.communicate(timeout=60)[0] == out
+            assert process.returncode == 0
+
+
+def _asks_for_a_state(command: dict[str, Any]) -> bool:
+    """What runs and what follows asks for receipts and output."""
+    return re.fullmatch(r"EVALSHA \w+ 0 celery-docker:job: 1 state [0-9a-f-]{36}", command["command"]) is not None
 
 
 def _all(terminal: int) -> str:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,25 @@ def test_a_batch_that_was_not_queued_whole_can_be_found_and_cancelled(client: Cl
     assert made.cancel() == ["queued"]
 
 
+def test_what_waits_for_jobs_waits_for_redis_too(dockerd: services.Dockerd, folder: Path) -> None:
+    asked: list[int] = []
+    wait = ["sh", "-c", "until [ -e /output/go ]; do sleep 0.05; done"]
+    document = {"image": "busybox", "command": wait, "outputpath": str(folder)}
+    with (
+        services.RedisServer({"appendonly": "yes"}) as server,
+        Worker(server.url, dockerd),
+        closing(Client(server.url)) as client,
+        ThreadPoolExecutor() as elsewhere,
+    ):
+        batch = client.map(lambda _: document, range(2), progress=lambda _, total: asked.append(total))
+        results = elsewhere.submit(batch.results)
+        eventually(lambda: asked, 20, "the batch to be watched")
+        server.kill()
+        server.start()
+        (folder / "go").touch()
+        assert [receipt["exit_code"] for receipt in results.result(END_S)] == [0, 0]
+
+
 def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
     worker: Worker, own_redis: services.RedisServer, client: Client, folder: Path
 ) -> None:
@@ -160,6 +181,7 @@ def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
     client.drain(socket.gethostname(), "a new disk")
     later = client.submit("busybox", "true")
     worker.start()
+    eventually(lambda: "is running: taken over" in worker.log, 20, "the running job to be taken over")
     (folder / "go").touch()
     assert running.wait(END_S) is State.SUCCEEDED
     assert later.state is State.QUEUED

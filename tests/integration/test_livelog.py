@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import redis
 
 from celery_docker import errors, keys, livelog, message, output, redislink, store
 from celery_docker.container import Stream
@@ -105,6 +106,28 @@ def test_attempts_come_one_after_the_other(watched: Watched) -> None:
     watched.tell(out(0, b"second", attempt=2))
     watched.tell(out(5, b"too late"))
     assert [(one.attempt, one.data, one.gap_bytes) for one in watched.so_far()] == [(1, b"first", 0), (2, b"second", 0)]
+
+
+def test_a_reader_goes_on_where_it_was(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had read when Redis went away, but not said, is read again; the last lines are those of the beginning."""
+    monkeypatch.setattr(livelog, "_AT_ONCE", 1)
+    watched.tell(out(0, b"one\n"), out(4, b"two\n"))
+    reader, asked = watched.reader(), 0
+    read = reader.link.client.xread
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise redis.ConnectionError
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(reader.link.client, "xread", fails_once)
+    with pytest.raises(errors.StoreAway):
+        list(reader.so_far(lines=1))
+    assert text(list(reader.so_far(lines=1))) == b"two\n"
+    watched.tell(out(8, b"three\n"), out(14, b"four\n"))
+    assert text(list(reader.so_far(lines=1))) == b"three\nfour\n"
 
 
 def test_somebody_who_is_not_the_owner_is_not_heard(watched: Watched) -> None:

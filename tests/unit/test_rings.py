@@ -84,6 +84,7 @@ SHELL = {
     "broadcast",
     "standby",
     "handles",
+    "outages",
     "watching",
     "donemarks",
     "clientfiles",

@@ -29,10 +29,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Count:
-    """Ids of jobs that were lost or ran twice, and names of containers that nobody follows."""
+    """Ids of jobs that were lost or ran twice, and names of containers that nobody follows.
+
+    `repeated`: jobs that rightly ran again and had in fact ended the first time, which nobody could know.
+    """
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
+    repeated: tuple[str, ...]
     orphans: tuple[str, ...]
 
 
@@ -43,9 +47,11 @@ def count(
 
     `unseen`: words of those among them after which nobody could know that the attempt had written its `end`.
     """
+    doubled = tuple(job.job_id for job in jobs if _is_doubled(job, due, unseen))
     return Count(
         lost=tuple(job.job_id for job in jobs if _is_lost(job)),
-        doubled=tuple(job.job_id for job in jobs if _is_doubled(job, due, unseen)),
+        doubled=doubled,
+        repeated=tuple(job.job_id for job in jobs if job.lines.count("end") > 1 and job.job_id not in doubled),
         orphans=tuple(sorted(containers)),
     )
 

@@ -31,7 +31,7 @@ SEED = int(os.environ.get("CELERY_DOCKER_FAULTS_SEED") or random.SystemRandom().
 SETTLE_S = 600 if FULL else 150
 # The body of a job that runs until `Ledger.let_go`.
 HELD = "until [ -e /output/go ]; do sleep 0.05; done"
-# How soon after READY a container that ran without a worker has to be in a slot again.
+# How soon after the start of a worker a container that ran without one has to be in a slot again.
 ADOPTION_S = 5.0
 # Lists, sets and hashes in which nothing may be left once every job has ended.
 _PASSING = (
@@ -64,6 +64,7 @@ class Log(Protocol):
 class Row:
     """What a fault came to; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
 
+    `repeated` counts the jobs whose first end nobody could have seen, and which therefore ran again.
     `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption after READY, if measured.
     """
 
@@ -71,6 +72,7 @@ class Row:
     jobs: int
     lost: int
     doubled: int
+    repeated: int
     orphans: int
     keys: tuple[str, ...]
     late: int
@@ -81,13 +83,13 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         return (
             self.fault,
-            *map(str, (self.jobs, self.lost, self.doubled, self.orphans, len(self.keys), self.late)),
+            *map(str, (self.jobs, self.lost, self.doubled, self.repeated, self.orphans, len(self.keys), self.late)),
             *("-" if seconds is None else f"{seconds:.1f}" for seconds in (self.recover_s, self.adoption_s)),
         )
 
 
 HEADINGS = (
-    *("fault", "jobs", "lost", "doubled", "orphans", "keys left", "adopted late"),
+    *("fault", "jobs", "lost", "doubled", "ended unseen", "orphans", "keys left", "adopted late"),
     *("seconds to recover", "slowest adoption"),
 )
 
@@ -256,9 +258,9 @@ class Ledger:
         job_ids = tuple(name.removeprefix("run-") for docker in self.dockers for name in docker.running())
         return Left(job_ids, tuple(len(worker.log) for worker in self.workers))
 
-    def adopted(self, left: Left) -> None:
-        """Wait, now that a worker is ready, until what was left running is in a slot again; count the time."""
-        began = time.monotonic()
+    def adopted(self, left: Left, since_s: float | None = None) -> None:
+        """Wait until what was left is in a slot again; count from `since_s` of the monotonic clock, or from now."""
+        began = time.monotonic() if since_s is None else since_s
         late = set(left.job_ids)
 
         def none_left() -> bool:
@@ -266,7 +268,7 @@ class Ledger:
             return not late
 
         with suppress(AssertionError):
-            eventually(none_left, ADOPTION_S, "adoption")
+            eventually(none_left, max(0.0, began + ADOPTION_S - time.monotonic()), "adoption")
         self._adopted_s.append(time.monotonic() - began)
         self._late += late
 
@@ -288,10 +290,11 @@ class Ledger:
         findings = [self._finding("lost", job_id) for job_id in found.lost]
         findings += [self._finding("doubled", job_id) for job_id in found.doubled]
         findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in found.orphans]
-        findings += [self._finding(f"not taken over {ADOPTION_S:g} s after READY", job_id) for job_id in self._late]
+        findings += [self._finding(f"not taken over within {ADOPTION_S:g} s", job_id) for job_id in self._late]
         return Row(
             fault,
-            *(len(self.entries), len(found.lost), len(found.doubled), len(found.orphans), self._keys()),
+            *(len(self.entries), len(found.lost), len(found.doubled), len(found.repeated), len(found.orphans)),
+            keys=self._keys(),
             late=len(self._late),
             recover_s=max(self._recovered_s, default=None),
             adoption_s=max(self._adopted_s, default=None),

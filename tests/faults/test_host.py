@@ -88,7 +88,7 @@ def _hand_over(ledger: Ledger, worker: Worker) -> None:
     assert worker.wait() == 0
     left = ledger.left()
     worker.start()
-    ledger.adopted(left)
+    ledger.adopted(left, worker.started_s)
 
 
 def _waited_s(ledger: Ledger, entry: Entry) -> float:

@@ -25,7 +25,7 @@ def test_kill_of_the_worker_at_random_moments(
                 worker.kill()
                 left = ledger.left()
                 worker.start()
-                ledger.adopted(left)
+                ledger.adopted(left, worker.started_s)
                 ledger.recover()
         conclude(ledger.settle(f"worker kill -9, {kills} times"))
 
@@ -42,7 +42,7 @@ def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.Redi
                 assert worker.wait() == 0
                 left = ledger.left()
                 worker.start()
-                ledger.adopted(left)
+                ledger.adopted(left, worker.started_s)
                 ledger.recover()
         conclude(ledger.settle(f"handover (SIGHUP), {times} times"))
 

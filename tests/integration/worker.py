@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +48,8 @@ class Worker:
             **variables,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        # By the monotonic clock.
+        self.started_s = 0.0
         self._said: list[str] = []
         self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._notifications.bind(self.environ["NOTIFY_SOCKET"])
@@ -58,6 +61,7 @@ class Worker:
     def launch(self, variables: Mapping[str, str] | None = None) -> None:
         self.said()  # what an earlier process has said
         self._said.clear()
+        self.started_s = time.monotonic()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._inside, "setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],

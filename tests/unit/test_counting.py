@@ -46,29 +46,38 @@ DOUBLED = {
 WELL = {
     "ran once": seen(*RAN),
     "run again for a due reason": seen("start", *RAN, reasons=("Docker or the host went down under it",)),
-    "run again after an end that nobody saw": seen(*RAN, *RAN, reasons=(UNSEEN,)),
-    "two runs at once, one of them out of sight": seen("start", "start", "end", "end", reasons=(UNSEEN,)),
     "an attempt that never started": seen(*RAN, reasons=("the worker was stopped",)),
     "cancelled before its run": seen(status="REVOKED"),
     "cancelled in its run": seen("start", status="REVOKED"),
     "made to fail": seen("start", status="FAILURE", ends=False),
     "no receipt": Seen("j", RAN, "SUCCESS"),
 }
+REPEATED = {
+    "run again after an end that nobody saw": seen(*RAN, *RAN, reasons=(UNSEEN,)),
+    "two runs at once, one of them out of sight": seen("start", "start", "end", "end", reasons=(UNSEEN,)),
+}
 
 
 @pytest.mark.parametrize("job", LOST.values(), ids=LOST)
 def test_a_lost_job_is_counted(job: Seen) -> None:
-    assert count([seen(*RAN), job], [], DUE) == Count(lost=("j",), doubled=(), orphans=())
+    assert count([seen(*RAN), job], [], DUE) == Count(lost=("j",), doubled=(), repeated=(), orphans=())
 
 
 @pytest.mark.parametrize("job", DOUBLED.values(), ids=DOUBLED)
 def test_a_doubled_run_is_counted(job: Seen) -> None:
-    assert count([seen(*RAN), job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=("j",), orphans=())
+    assert count([seen(*RAN), job], [], DUE, ["(exit code 255)"]) == Count(
+        lost=(), doubled=("j",), repeated=(), orphans=()
+    )
 
 
 @pytest.mark.parametrize("job", WELL.values(), ids=WELL)
 def test_a_job_that_kept_the_promise_is_not_counted(job: Seen) -> None:
-    assert count([job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=(), orphans=())
+    assert count([job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=(), repeated=(), orphans=())
+
+
+@pytest.mark.parametrize("job", REPEATED.values(), ids=REPEATED)
+def test_an_end_that_nobody_saw_is_counted_apart(job: Seen) -> None:
+    assert count([job], [], DUE, ["(exit code 255)"]) == Count(lost=(), doubled=(), repeated=("j",), orphans=())
 
 
 def test_a_second_end_counts_unless_the_row_says_that_nobody_could_see_the_first() -> None:
@@ -76,7 +85,7 @@ def test_a_second_end_counts_unless_the_row_says_that_nobody_could_see_the_first
 
 
 def test_an_orphan_is_counted() -> None:
-    assert count([seen(*RAN)], ["run-j"]) == Count(lost=(), doubled=(), orphans=("run-j",))
+    assert count([seen(*RAN)], ["run-j"]) == Count(lost=(), doubled=(), repeated=(), orphans=("run-j",))
 
 
 def test_one_job_may_be_both_lost_and_doubled() -> None:

@@ -1,7 +1,8 @@
 """Finding jobs, batches, queues and workers in Redis, for those who ask about them. Reads only.
 
 Invariant: what a listing shows comes from fields of the records; no receipt is parsed for it. A question about many
-jobs takes a few round trips, and never keeps Redis busy for longer than some milliseconds at a time.
+jobs takes a few round trips and never keeps Redis busy for longer than some milliseconds at a time; only the counts of
+a batch are one question, of about 3 ms for each thousand jobs.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from threading import Thread
@@ -39,7 +39,7 @@ class _Ordered(Exception):
 
 @dataclass
 class Attempts:
-    """Makes attempts on one host, from any thread; `on_host_fault` hears why one failed that was the host's fault."""
+    """Makes attempts on one host, from any thread."""
 
     engine: Engine
     records: Records
@@ -49,7 +49,6 @@ class Attempts:
     host: str
     boot_id: str
     patience: Patience
-    on_host_fault: Callable[[errors.HostError], None]
     broadcast: Broadcaster
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
@@ -72,7 +71,7 @@ class Attempts:
         except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
             return spec, Outcome(Cause.REQUEST, str(exc))
         except errors.HostError as exc:
-            self.on_host_fault(exc)
+            self.patience.on_host_fault(exc)
             return spec, Outcome(Cause.HOST, str(exc))
         except errors.ContainerGone as exc:
             return spec, Outcome(Cause.ERROR, str(exc))
@@ -265,7 +264,7 @@ class Attempts:
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
             if isinstance(exc, errors.LogFull):
-                self.on_host_fault(errors.NoSpace(str(exc)))
+                self.patience.on_host_fault(errors.NoSpace(str(exc)))
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
         return self._harvest(job, container_id, watched)

@@ -16,11 +16,15 @@ T = TypeVar("T")
 _DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+def _nobody(_: errors.HostError) -> None: ...
+
+
 @dataclass(frozen=True)
 class Patience:
-    """Tries again after growing delays. `sleep` takes seconds."""
+    """Tries again after growing delays. `sleep` takes seconds; `on_host_fault` hears why Docker did not answer."""
 
     sleep: Callable[[float], None] = time.sleep
+    on_host_fault: Callable[[errors.HostError], object] = _nobody
 
     def until_stored(self, action: Callable[[], T]) -> T:
         """Return what the action returns, as soon as Redis takes it."""
@@ -28,7 +32,14 @@ class Patience:
 
     def until_answered(self, action: Callable[[], T]) -> T:
         """Return what the action returns, as soon as Docker answers it."""
-        return self._until(action, (errors.HostError,))
+        return self._until(lambda: self._told(action), (errors.HostError,))
+
+    def _told(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except errors.HostError as exc:
+            self.on_host_fault(exc)
+            raise
 
     def _until(self, action: Callable[[], T], passing: tuple[type[errors.CeleryDockerError], ...]) -> T:
         for delay_s in _delays():

@@ -114,8 +114,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         docker_host=chosen.docker_host,
         host=name,
         boot_id=host.boot_id(),
-        patience=patience.Patience(),
-        on_host_fault=doctor.suspect,
+        patience=patience.Patience(on_host_fault=doctor.suspect),
         broadcast=live,
     )
     jobs = runner.Runner(attempts, records, chosen, name, attempts.patience)

@@ -143,8 +143,7 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         docker_host=chosen.docker_host,
         host=HOST,
         boot_id="boot1",
-        patience=Patience(sleeps.append),
-        on_host_fault=faults.append,
+        patience=Patience(sleeps.append, faults.append),
         broadcast=Broadcast(watched, HOST),
     )
     made = Runner(attempts, records, chosen, HOST, attempts.patience)
@@ -454,6 +453,7 @@ def test_an_engine_that_is_away_after_the_end_is_asked_until_it_answers(bench: B
     bench.engine.failures["digest"] = [errors.EngineAway()]
     assert bench.ended().state is State.SUCCEEDED
     assert bench.sleeps == [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 0.1]
+    assert len(bench.faults) == 9, "the host is looked at, and takes no more jobs for now"
 
 
 def test_a_container_that_docker_takes_along_is_no_failure_of_the_job(tmp_path: Path) -> None:

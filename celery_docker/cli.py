@@ -7,6 +7,7 @@ imported when it is made.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -18,7 +19,6 @@ from celery_docker.cli_types import PROGRAM, Flag
 if TYPE_CHECKING:
     from celery_docker import cli_call
 
-
 _IN, _OUT, _ERR = 0, 1, 2
 
 
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     _open_closed()
     _prepare(sys.stdout, sys.stderr)
     shown = screen.of_process(os.environ if environ is None else environ)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
         shown.out.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,6 +240,27 @@ def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(line: str, closed:
     )
     assert b"Traceback" not in done.stderr
     assert done.returncode == status
+
+
+def test_ctrl_c_before_the_command_is_there_ends_it_at_once(tmp_path: Path) -> None:
+    """Python still imports it."""
+    slow = tmp_path / "celery_docker/cli.py"
+    slow.parent.mkdir()
+    (slow.parent / "__init__.py").touch()
+    slow.write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "debian/bin/celery-docker", "ps"],
+        env={"PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == -signal.SIGINT
 
 
 def test_ctrl_c_while_the_last_of_the_output_waits_for_its_reader() -> None:

@@ -380,7 +380,7 @@ class TestUnreachable:
     def test_a_docker_that_is_too_old(self, tmp_path: Path) -> None:
         """Its version and the one that is needed."""
         refused = pytest.raises(
-            errors.HostError, match=r"speaks API 1\.40, 1\.41 is the least; install Docker Engine 20"
+            errors.HostError, match=r"is too old: it speaks API 1\.40, and 1\.41 is the least; install Docker 20"
         )
         with _stub(f"{tmp_path}/docker.sock", b'{"ApiVersion": "1.40"}') as url, refused:
             DockerEngine(url, connections=1).check()

@@ -289,7 +289,7 @@ class Attempts:
             # A Docker that goes down stops its containers first, and answers about them to the last; the one that
             # follows it may answer by now.
             watched = watched and self.engine.is_up(job.docker_life)
-        spared = not watched and ended.exit_code == lifecycle.UNSEEN_EXIT and self._is_spared(ended)
+        spared = not watched and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(
             ended.exit_code, ended.oom_killed, self._limit(job), watched=watched, spared=spared
         )
@@ -297,7 +297,7 @@ class Attempts:
         return outcome if order is None else replace(outcome, cause=order.cause, reason=order.reason)
 
     def _is_spared(self, found: Container) -> bool:
-        """Say whether nothing but a container's own end can have ended it while Docker was away."""
+        """Say whether nothing but a container's own end can have ended it while nobody watched."""
         started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
         return started_in_this_boot and self.patience.until_answered(self.engine.spares_containers)
 

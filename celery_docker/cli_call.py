@@ -74,9 +74,9 @@ class Call:
             self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
             raise
 
-    def outages(self, *, has_answered: bool = False) -> Outages:
-        """Return what lets this wait for Redis, and says so."""
-        return Outages(lambda exc: self.screen.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered)
+    def outages(self) -> Outages:
+        """Return what lets this wait for a Redis that has answered already, and says so."""
+        return Outages(lambda exc: self.screen.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

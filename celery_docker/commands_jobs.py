@@ -71,7 +71,7 @@ def wait(call: Call) -> int:
     names = call.named
     with call.detaching(f"wait {' '.join(names)}"), call.client() as client:
         job_ids = cli_names.jobs(client.catalog, names)
-        outages = call.outages(has_answered=True)
+        outages = call.outages()
         if not _have_ended(client.catalog, job_ids, deadline, outages):
             left = _going(client.catalog, job_ids)
             said = f"{left[0]} has" if len(job_ids) == 1 else f"{len(left)} of {len(job_ids)} jobs have"

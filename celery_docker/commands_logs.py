@@ -23,7 +23,7 @@ def logs(call: Call) -> int:
         reader = client.logs_of(job_id, streams=_streams(call))
         show = _show_json if call.wants_json else _show
         if call.has("--follow"):
-            outages = call.outages(has_answered=True)
+            outages = call.outages()
             with call.detaching(f"logs -f {job_id}"):
                 show(call.screen, outages.each(lambda: reader.follow(lines=lines)))
         else:

@@ -44,7 +44,7 @@ def run(call: Call) -> int:
     with _Interrupt(call) as interrupt:
         job_id = _queue(call, spec, submission)
         interrupt.job_id = job_id
-        outages = call.outages(has_answered=True)
+        outages = call.outages()
         with call.client() as client:
             with outages:
                 missing = listing.nobody_takes(client.catalog.workers(), submission.queue)

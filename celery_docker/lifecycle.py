@@ -106,7 +106,7 @@ MAX_HOST_DELAY_S = 600
 _HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
 RESTART_EXITS = (137, 143, 255)
 # What moby writes for a container whose end it has not seen.
-UNSEEN_EXIT = 255
+_UNSEEN_EXIT = 255
 _SIGNAL_BASE = 128
 
 
@@ -181,13 +181,14 @@ def outcome_of_exit(
 ) -> Outcome:
     """Return what a container's end means. `limit` is the container's memory limit, None without one.
 
-    `watched` says that Docker answered all the time. Where it did not, the exit codes that a restart of Docker or of
-    the host leaves behind (moby writes 255 for a container that it finds dead) are the host's doing, not the job's.
+    `watched` says that Docker answered all the time, and a worker listened. Where not, the exit codes that a restart of
+    Docker or of the host leaves behind (moby writes 255 for a container that it finds dead) are the host's doing, not
+    the job's.
     `spared` says that neither ends a container here: then 255 is of one that ended by itself, and nobody saw how. It
     has run to its end, so it must not run again.
     """
-    if not watched and spared and exit_code == UNSEEN_EXIT:
-        reason = f"it ended while Docker was away, and nobody knows how (exit code {exit_code})"
+    if not watched and spared and exit_code == _UNSEEN_EXIT:
+        reason = f"it ended while Docker or the worker was away, and nobody knows how (exit code {exit_code})"
         return Outcome(Cause.ERROR, reason, None, oom_killed)
     if not watched and not oom_killed and exit_code in RESTART_EXITS:
         reason = f"Docker or the host went down under it (exit code {exit_code})"

@@ -65,7 +65,7 @@ class Row:
     """What a fault came to; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
 
     `repeated` counts the jobs whose first end nobody could have seen, and which therefore ran again.
-    `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption after READY, if measured.
+    `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption, if measured.
     """
 
     fault: str

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests import services
+from tests.faults.ledger import Row
 from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
 
 
 @pytest.mark.only_in_full
 def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
     """Docker takes the containers along: they run again, and nothing else does."""
-    times = 3
-    with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
-        ledger.submit(40, 0, 4, retries=0)
-        for _ in range(times):
-            ledger.under_load()
-            ledger.pause(0, 1)
-            own_dockerd.restart()
-            ledger.recover()
-        conclude(ledger.settle(f"dockerd restart, {times} times", due=DOCKER_WENT_DOWN))
+    conclude(_restarted(own_redis, own_dockerd, "dockerd restart", due=DOCKER_WENT_DOWN))
 
 
 @pytest.mark.only_in_full
@@ -27,15 +22,19 @@ def test_restart_of_docker_with_live_restore(
     live_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
 ) -> None:
     """The containers run on or end by themselves, and nothing is run again."""
+    conclude(_restarted(own_redis, live_dockerd, "dockerd restart with live-restore"))
+
+
+def _restarted(redis: services.RedisServer, dockerd: services.Dockerd, fault: str, due: Sequence[str] = ()) -> Row:
     times = 3
-    with ledger_and_worker(own_redis, live_dockerd) as (ledger, _):
+    with ledger_and_worker(redis, dockerd) as (ledger, _):
         ledger.submit(40, 0, 4, retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
-            live_dockerd.restart()
+            dockerd.restart()
             ledger.recover()
-        conclude(ledger.settle(f"dockerd restart with live-restore, {times} times"))
+        return ledger.settle(f"{fault}, {times} times", due=due)
 
 
 @pytest.mark.only_in_full

@@ -294,7 +294,7 @@ class Attempts:
             ended.exit_code, ended.oom_killed, self._limit(job), watched=watched, spared=spared
         )
         order = job.order if job.stopped else _unfinished(job, outcome)
-        return outcome if order is None else replace(outcome, cause=order.cause, reason=order.reason)
+        return outcome if order is None else lifecycle.outcome_of_order(outcome, order.cause, order.reason)
 
     def _is_spared(self, found: Container) -> bool:
         """Say whether nothing but a container's own end can have ended it while nobody watched."""

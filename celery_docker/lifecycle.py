@@ -6,7 +6,7 @@ Owns every decision about success, failure and retry. Pure: no clock, no randomn
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from celery_docker import sizes
@@ -197,6 +197,17 @@ def outcome_of_exit(
         reason = f"out of memory: {limit or 'the host had no memory left'}"
         return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)
     return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
+
+
+def outcome_of_order(outcome: Outcome, cause: Cause, reason: str) -> Outcome:
+    """Return what the end of a container means that was told to end, for `cause`; `outcome` is what the end was.
+
+    A stop of the worker takes nothing from a job that says, by exit code 0, that it is done: it may have been just
+    ending, and would run twice.
+    """
+    if cause is Cause.INTERRUPTED and outcome.succeeded:
+        return outcome
+    return replace(outcome, cause=cause, reason=reason)
 
 
 def exit_sentence(exit_code: int) -> str:

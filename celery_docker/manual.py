@@ -139,7 +139,8 @@ def celery_worker(version: str, date: str) -> str:
         roff.item(
             "systemctl stop celery-worker",
             "Takes no more jobs and waits for the running ones, up to CELERY_DOCKER_SYSTEMD_TIMEOUT. Then their "
-            "containers are stopped and the jobs queued again, with their retries untouched.",
+            "containers are stopped and the jobs queued again, with their retries untouched; one that ends with exit "
+            "code 0 is done.",
         ),
         roff.item(
             "systemctl reload celery-worker",

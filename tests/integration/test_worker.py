@@ -370,6 +370,20 @@ def test_a_job_that_outlasts_the_stop_is_queued_again_with_its_retries_untouched
     assert (folder / "runs").read_text() == "run\n" * 2
 
 
+def test_a_job_that_ends_well_on_the_stop_signal_is_not_run_again(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """Exit code 0 is the job's own word that it is done; it may have been just about to end."""
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
+        script = f"trap 'exit 0' TERM; echo run >> /output/runs; {WAIT}"
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder))
+        eventually((folder / "runs").exists, 20, "the job to run")
+        worker.terminate()
+        assert worker.wait() == 0
+    receipt = sent.get(timeout=RESULT_S)
+    assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
+
+
 def test_a_handover_lets_the_container_run_on(
     clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
 ) -> None:

@@ -199,6 +199,17 @@ def test_what_follows_an_order_of_ours(cause: Cause) -> None:
         assert decision.state is {Cause.CANCELLED: State.CANCELLED, Cause.TIMEOUT: State.TIMED_OUT}[cause]
 
 
+@pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])
+@pytest.mark.parametrize("exit_code", [0, 3, 137, 143])
+def test_what_an_end_on_our_order_means(cause: Cause, exit_code: int) -> None:
+    """A job that was only interrupted, and says that it is done, is; whoever cancels or limits one means it."""
+    outcome = lifecycle.outcome_of_order(exited(exit_code), cause, "so be it")
+    if cause is Cause.INTERRUPTED and exit_code == 0:
+        assert outcome == exited(0)
+    else:
+        assert (outcome.cause, outcome.reason, outcome.exit_code) == (cause, "so be it", exit_code)
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [

@@ -287,8 +287,10 @@ class Attempts:
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
         if ended.exit_code in lifecycle.RESTART_EXITS:
             # A Docker that goes down stops its containers first, and answers about them to the last; the one that
-            # follows it may answer by now.
-            watched = watched and self.engine.is_up(job.docker_life)
+            # follows it may answer by now. Where no worker was there to see it, Docker may know.
+            watched = (watched and self.engine.is_up(job.docker_life)) or self.patience.until_answered(
+                lambda: self.engine.saw_start_and_end(container_id)
+            )
         spared = not watched and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(
             ended.exit_code, ended.oom_killed, self._limit(job), watched=watched, spared=spared

@@ -48,7 +48,7 @@ class DockerEngine:
 
         Raises `EngineAway`, `EngineDenied` or `HostError` with the remedy.
         """
-        self._calls.ping(within_s)
+        self._calls.ask_anew("/_ping", within_s)
 
     def life(self) -> int:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
@@ -61,6 +61,18 @@ class DockerEngine:
             return self.life() == life
         except errors.HostError:
             return False
+
+    def saw_start_and_end(self, container_id: str) -> bool:
+        """Return whether the Docker process that takes new connections remembers how the container started and ended.
+
+        Then no other came between, and it is not about to go. Docker keeps its last 256 events in memory, so that False
+        says nothing. The end alone would not do: a Docker that was killed and is started again ends what still runs,
+        and remembers that. Raises `HostError`.
+        """
+        filters = json.dumps({"type": ["container"], "container": [container_id], "event": ["start", "die"]})
+        period = {"since": 0, "until": f"{time.time():.9f}"}
+        answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
+        return {"start", "die"} <= {json.loads(line)["Action"] for line in answer.body.splitlines()}
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""

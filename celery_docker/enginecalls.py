@@ -48,11 +48,12 @@ class Calls:
         about: dict[str, Any] = self.parsed(answer)
         return about
 
-    def ping(self, timeout_s: float) -> None:
-        """Ask for a sign of life over a new connection: one that goes down answers the old ones only."""
+    def ask_anew(self, path: str, timeout_s: float) -> enginehttp.Answer:
+        """Return the answer to a GET over a new connection: a Docker that goes down answers the old ones only."""
         with self.reaching(timeout_s):
-            answer = enginehttp.Http(self._path, keep=0).call("GET", "/_ping", timeout_s=timeout_s)
+            answer = enginehttp.Http(self._path, keep=0).call("GET", path, timeout_s=timeout_s)
         self._check(answer)
+        return answer
 
     def life(self, timeout_s: float) -> int:
         """Return the number of the process that answers now; the next one has another."""

@@ -71,6 +71,8 @@ class _Made:
     said: list[Frame] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # The processes of Docker that saw its start and its end.
+    seen_by: list[int] = field(default_factory=list)
 
 
 class FakeEngine:
@@ -114,6 +116,16 @@ class FakeEngine:
     def is_up(self, life: int) -> bool:
         self._called("is_up")
         return not self.going_down and life == self.lives
+
+    def saw_start_and_end(self, container_id: str) -> bool:
+        self._called("saw_start_and_end")
+        with self._changed:
+            if self.going_down:
+                # Nobody is there for a new caller, until the next Docker is.
+                self.going_down = False
+                self.lives += 1
+                raise errors.EngineAway
+            return self._known(container_id).seen_by == [self.lives] * 2
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")
@@ -181,6 +193,7 @@ class FakeEngine:
                 made.state = replace(made.state, exit_code=made.script.cannot_start, error="cannot start")
                 raise errors.CannotStart("command 'nope' cannot be started: not found", made.script.cannot_start)
             made.state = replace(made.state, status=Status.RUNNING, pid=1, started_at=datetime.now(UTC))
+            made.seen_by.append(self.lives)
             for frame in made.script.output:
                 self._say(made, frame)
             if not made.script.until_released:
@@ -286,6 +299,7 @@ class FakeEngine:
             pid=None,
             finished_at=datetime.now(UTC),
         )
+        made.seen_by.append(self.lives)
         for stream in made.streams:
             stream.close()
         self._changed.notify_all()

@@ -82,6 +82,11 @@ class Booted:
         self.debian.run("systemctl", "reset-failed", "docker")
         self.debian.run("systemctl", "restart", "docker")
 
+    def kill_docker_and_worker(self) -> None:
+        """Both at once; systemd starts both again. Containers run on, until that Docker ends them."""
+        self.debian.run("systemctl", "reset-failed", "docker")
+        self.new_worker("systemctl", "kill", "-s", "KILL", "--kill-who=main", "docker", "celery-worker")
+
     @contextmanager
     def untouched(self, *units: str) -> Iterator[None]:
         """Fail if one of these units gets another process meanwhile."""

@@ -168,6 +168,23 @@ def test_restart_of_docker_under_systemd(host: Booted, conclude: Conclude) -> No
         conclude(ledger.settle(f"systemctl restart docker, {in_words(times)}", due=DOCKER_WENT_DOWN))
 
 
+def test_kill_of_docker_and_worker_at_once(host: Booted, conclude: Conclude) -> None:
+    """Containers outlive both, and end by the hand of the next Docker, which remembers that: they run again."""
+    times = 3 if FULL else 1
+    with host.ledger() as ledger:
+        _held_jobs(ledger, 2)
+        ledger.submit(*((40, 0, 4) if FULL else (3, 2, 3)), retries=0)
+        for _ in range(times):
+            ledger.under_load()
+            ledger.pause(0, 1)
+            host.kill_docker_and_worker()
+            ledger.recover()
+        ledger.let_go()
+        row = ledger.settle(f"systemctl kill -s KILL docker celery-worker, {in_words(times)}", due=DOCKER_WENT_DOWN)
+        assert {ledger.status(entry) for entry in ledger.entries} == {"SUCCESS"}
+    conclude(row)
+
+
 def test_restart_of_docker_with_live_restore(host: Booted, conclude: Conclude) -> None:
     """What runs goes on, what ends meanwhile has ended: nothing runs again."""
     times = 3 if FULL else 1

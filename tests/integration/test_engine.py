@@ -338,6 +338,21 @@ class TestConnections:
         assert not engine.is_up(life), "another process answers"
         assert engine.is_up(engine.life())
 
+    def test_a_docker_that_was_restarted_has_not_seen_all(self, own_dockerd: services.Dockerd) -> None:
+        """Neither of what ended before, nor of what it ended itself."""
+        own_dockerd.import_busybox()
+        engine = DockerEngine(own_dockerd.url, connections=4)
+        ended, running = (
+            engine.create(planned("sh", "-c", script, name=name))
+            for name, script in (("ended", "exit 143"), ("running", "sleep 600"))
+        )
+        for container_id in (ended, running):
+            engine.start(container_id)
+        assert engine.ended(ended, within_s=30)
+        assert engine.saw_start_and_end(ended)
+        own_dockerd.restart()
+        assert [engine.saw_start_and_end(container_id) for container_id in (ended, running)] == [False, False]
+
     def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""
         assert engine.folder() == f"{dockerd.folder}/data"

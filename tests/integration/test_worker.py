@@ -430,11 +430,13 @@ def test_after_a_kill_the_next_worker_takes_over_the_container(
     assert dockerd.containers() == []
 
 
+@pytest.mark.parametrize("exit_code", [7, 143, 255])
 def test_what_ended_while_no_worker_ran_is_harvested(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path, exit_code: int
 ) -> None:
+    """Docker stood by: what a restart of it would leave behind is the job's own exit code."""
     with Worker(clean_redis.url, dockerd) as worker:
-        script = f"echo run >> /output/runs; {WAIT}; exit 7"
+        script = f"echo run >> /output/runs; {WAIT}; exit {exit_code}"
         sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0)
         eventually((folder / "runs").exists, 20, "the job to run")
         worker.kill()
@@ -442,7 +444,7 @@ def test_what_ended_while_no_worker_ran_is_harvested(
         eventually(lambda: dockerd.request("GET", "/containers/json")[1].strip() == b"[]", 20, "the container to end")
         worker.start()
         error = sent.get(timeout=RESULT_S, propagate=False)
-    assert str(error).startswith("failed: exit code 7")
+    assert str(error).startswith(f"failed: exit code {exit_code}")
     assert (folder / "runs").read_text() == "run\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from celery_docker import errors, keys, logfiles, message, settings
+from celery_docker import errors, keys, lifecycle, logfiles, message, settings
 from celery_docker.attempt import Attempts
 from celery_docker.broadcast import Broadcast
 from celery_docker.container import LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
@@ -644,6 +644,23 @@ def test_a_container_that_failed_meanwhile_is_retried_like_any_other(before: Ben
     before.container()
     before.engine.release(NAME, exit_code=3)
     assert before.run() == LetGo("attempt 1: exit code 3; again in 10 s")
+    assert before.nothing_is_left()
+
+
+@pytest.mark.parametrize("exit_code", lifecycle.RESTART_EXITS)
+@pytest.mark.parametrize("restarted", [None, "before its end", "after its end"])
+def test_an_end_that_no_worker_saw_is_the_jobs_own_if_docker_saw_it_all(
+    before: Bench, exit_code: int, restarted: str | None
+) -> None:
+    before.container()
+    before.engine.lives += restarted == "before its end"
+    before.engine.release(NAME, exit_code)
+    before.engine.lives += restarted == "after its end"
+    sentence = before.run(retries=1).sentence
+    if restarted:
+        assert sentence.startswith(f"attempt 1: Docker or the host went down under it (exit code {exit_code})")
+    else:
+        assert sentence.startswith(f"attempt 1: exit code {exit_code}")
     assert before.nothing_is_left()
 
 

@@ -63,7 +63,7 @@ class Client:
         made = self._submitter.job(spec.to_kwargs(), options)
         if expires_s is not None:
             made = replace(made, expires_s=expires_s)
-        self.store.submit_many([made])
+        self.store.submit([made])
         return Job(self, made.job_id)
 
     def map(
@@ -128,7 +128,7 @@ class Client:
         said |= {"name": name} if name is not None else {}
         try:
             self.store.begin_batch(batch_id, said)
-            self.store.submit_many(made)
+            self.store.submit(made)
         except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
             raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
         return Batch(self, batch_id, progress)
@@ -206,7 +206,7 @@ class Client:
         """
         records = self.catalog.fields(job_ids, *newjob.RETRIED)
         made = [self._submitter.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
-        self.store.submit_many(made)
+        self.store.submit(made)
         return [Job(self, new.job_id) for new in made]
 
     def drain(self, host: str, reason: str) -> None:

@@ -94,23 +94,11 @@ class Store:
         """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
         self.link.check()
 
-    def submit(
-        self,
-        job_id: str,
-        *,
-        queue: str,
-        envelope: Mapping[str, Any],
-        spec: Mapping[str, Any],
-        expires_s: float | None = None,
-    ) -> bool:
-        """Write a new job's record and publish its message, in one step; False if the id is known already."""
-        (is_new,) = self.submit_many([New(job_id, queue, envelope, spec, expires_s)])
-        return is_new
+    def submit(self, jobs: Sequence[New]) -> list[bool]:
+        """Write the record of each new job and publish its message, in one step; False for an id that is known.
 
-    def submit_many(self, jobs: Sequence[New]) -> list[bool]:
-        """Do the same for many jobs, each in a step of its own; what waits for others is not published yet.
-
-        Raises `NoSuchJob` if one is to run after a job that is not known: that one is refused, others may be queued.
+        What waits for others is not published yet. Raises `NoSuchJob` if one is to run after a job that is not known:
+        that one is refused, others may be queued.
         """
         answers: list[Any] = []
         for first in range(0, len(jobs), _AT_ONCE):

@@ -57,19 +57,7 @@ class FakeRecords:
     expiry: dict[str, int] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def submit(
-        self,
-        job_id: str,
-        *,
-        queue: str,
-        envelope: Mapping[str, Any],
-        spec: Mapping[str, Any],
-        expires_s: float | None = None,
-    ) -> bool:
-        (is_new,) = self.submit_many([New(job_id, queue, envelope, spec, expires_s)])
-        return is_new
-
-    def submit_many(self, jobs: Sequence[New]) -> list[bool]:
+    def submit(self, jobs: Sequence[New]) -> list[bool]:
         with self._call("submit"):
             return [self._submit(new) for new in jobs]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -30,7 +30,7 @@ RECEIPT: dict[str, Any] = {"id": "j1", "state": "succeeded", "output": "", "atte
 class Records(ports.Records, Protocol):
     """What the tests need of the job records."""
 
-    def submit(self, job_id: str, *, queue: str, envelope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool: ...
+    def submit(self, jobs: Sequence[store.New]) -> list[bool]: ...
     def record(self, job_id: str) -> dict[str, str]: ...
 
 
@@ -146,7 +146,7 @@ def envelope(job_id: str = "j1") -> dict[str, Any]:
 
 def run(world: World, host: str = HOST, job_id: str = "j1") -> store.Claim:
     """Let a host take a job, as if its message had come."""
-    world.records.submit(job_id, queue=QUEUE, envelope=envelope(job_id), spec={"image": "busybox"})
+    world.records.submit([store.New(job_id, QUEUE, envelope(job_id), {"image": "busybox"})])
     return world.records.claim(job_id, host=host, queue=QUEUE, envelope=envelope(job_id))
 
 
@@ -254,7 +254,7 @@ def test_silent_hosts(world: World) -> None:
 
 def test_a_job_is_queued_again_and_is_the_next_that_is_taken(world: World) -> None:
     run(world)
-    world.records.submit("later", queue=QUEUE, envelope=envelope("later"), spec={})
+    world.records.submit([store.New("later", QUEUE, envelope("later"), {})])
     assert lose(world, silence(world)) is Fate.QUEUED
     record = world.records.record("j1")
     assert (record["state"], record["owner"], record["host_faults"]) == ("queued", "", "1")
@@ -421,7 +421,7 @@ def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> Non
     """kombu reads a list at its right end; the host had taken `a` before `b`."""
     world.take(HOST, QUEUE, ["a", "b"])
     world.take(HOST, "other", ["x"])
-    world.records.submit("j1", queue=QUEUE, envelope=envelope(), spec={})
+    world.records.submit([store.New("j1", QUEUE, envelope(), {})])
     world.hosts.bury(silence(world))
     assert world.queued()[-2:] == ["b", "a"]
     assert len(world.queued()) == 3
@@ -435,7 +435,7 @@ def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> Non
 
 def test_whose_a_job_is(world: World) -> None:
     claim = run(world)
-    world.records.submit("queued", queue=QUEUE, envelope=envelope("queued"), spec={})
+    world.records.submit([store.New("queued", QUEUE, envelope("queued"), {})])
     assert world.hosts.standings(["j1", "queued", "nobody"]) == {
         "j1": Standing(HOST, claim.fence),
         "queued": Standing("", 0),

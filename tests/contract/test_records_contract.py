@@ -39,16 +39,7 @@ LATER: dict[str, Any] = {"id": "j1", "state": "error", "output": "", "exit_code"
 class Records(ports.Records, Protocol):
     """All that is asked of the records, by the runner and the submitter."""
 
-    def submit(
-        self,
-        job_id: str,
-        *,
-        queue: str,
-        envelope: Mapping[str, Any],
-        spec: Mapping[str, Any],
-        expires_s: float | None = None,
-    ) -> bool: ...
-    def submit_many(self, jobs: Sequence[store.New]) -> list[bool]: ...
+    def submit(self, jobs: Sequence[store.New]) -> list[bool]: ...
     def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None: ...
     def record(self, job_id: str) -> dict[str, str]: ...
 
@@ -174,7 +165,8 @@ def envelope(tag: str = "t1", job_id: str = "j1") -> dict[str, Any]:
 
 
 def submit(records: Records, job_id: str = "j1") -> bool:
-    return records.submit(job_id, queue=QUEUE, envelope=envelope(job_id=job_id), spec={"image": "busybox"})
+    (is_new,) = records.submit([store.New(job_id, QUEUE, envelope(job_id=job_id), {"image": "busybox"})])
+    return is_new
 
 
 def claim(records: Records, host: str = HOST, job_id: str = "j1") -> Claim:
@@ -663,7 +655,7 @@ def test_a_message_that_comes_too_late_is_claimed_to_be_ended(world: World, reco
 
 
 def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Records) -> None:
-    records.submit("j1", queue=QUEUE, envelope=envelope(), spec={}, expires_s=100)
+    records.submit([store.New("j1", QUEUE, envelope(), {}, expires_s=100)])
     now = world.upkeep.now()
     assert world.upkeep.expire_due(now + 50) == 0
     assert [world.upkeep.expire_due(now + 200) for _ in range(2)] == [1, 0]
@@ -674,7 +666,7 @@ def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Rec
 
 
 def test_a_job_that_has_started_in_time_does_not_expire(world: World, records: Records) -> None:
-    records.submit("j1", queue=QUEUE, envelope=envelope(), spec={}, expires_s=100)
+    records.submit([store.New("j1", QUEUE, envelope(), {}, expires_s=100)])
     requeue(records, claim(records).fence)
     assert world.upkeep.expire_due(LATE) == 0
     assert world.upkeep.publish_due(LATE) == 1
@@ -724,7 +716,7 @@ def test_a_job_that_waits_for_its_retry_is_not_missing(world: World, records: Re
 
 
 def test_a_job_waits_in_no_list_for_the_success_of_others(world: World, records: Records) -> None:
-    records.submit_many([new("j1"), new("j2"), new("j3", after=("j1", "j2", "j1"))])
+    records.submit([new("j1"), new("j2"), new("j3", after=("j1", "j2", "j1"))])
     assert published(world) == ["j1", "j2"]
     assert records.record("j3")["state"] == "queued"
     end(records, "j1")
@@ -736,7 +728,7 @@ def test_a_job_waits_in_no_list_for_the_success_of_others(world: World, records:
 
 def test_nobody_runs_after_a_job_that_is_not_known(world: World, records: Records) -> None:
     with pytest.raises(errors.NoSuchJob, match="'j9'"):
-        records.submit_many([new("j1"), new("j2", after=("j1", "j9"))])
+        records.submit([new("j1"), new("j2", after=("j1", "j9"))])
     assert records.record("j2") == {}
     assert published(world) == ["j1"]
 
@@ -745,7 +737,7 @@ def test_what_has_succeeded_already_is_not_waited_for(world: World, records: Rec
     submit(records)
     end(records, "j1")
     world.empty()
-    records.submit_many([new("j2", after=("j1",))])
+    records.submit([new("j2", after=("j1",))])
     assert published(world) == ["j2"]
 
 
@@ -756,7 +748,7 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
     submit(records)
     if is_over:
         end(records, "j1", state)
-    records.submit_many([new("j2", after=("j1",)), new("j3", after=("j2",))])
+    records.submit([new("j2", after=("j1",)), new("j3", after=("j2",))])
     if not is_over:
         end(records, "j1", state)
     world.empty()
@@ -770,7 +762,7 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
 
 
 def test_an_end_that_is_said_twice_counts_once(world: World, records: Records) -> None:
-    records.submit_many([new("j1"), new("j2"), new("j3", after=("j1", "j2"))])
+    records.submit([new("j1"), new("j2"), new("j3", after=("j1", "j2"))])
     fence = claim(records).fence
     for _ in range(2):
         finish(records, fence)
@@ -781,7 +773,7 @@ def test_an_end_that_is_said_twice_counts_once(world: World, records: Records) -
 
 
 def test_a_job_that_waits_for_another_is_neither_missing_nor_published(world: World, records: Records) -> None:
-    records.submit_many([new("j1"), new("j2", after=("j1",))])
+    records.submit([new("j1"), new("j2", after=("j1",))])
     world.empty()
     assert world.upkeep.republish(LATE) == 1
     assert published(world) == ["j1"]
@@ -789,7 +781,7 @@ def test_a_job_that_waits_for_another_is_neither_missing_nor_published(world: Wo
 
 def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Records) -> None:
     """What it waits for then changes nothing any more."""
-    records.submit_many([new("j1"), new("j2", after=("j1",))])
+    records.submit([new("j1"), new("j2", after=("j1",))])
     assert records.cancel("j2", reason="enough") == "queued"
     assert claim(records, job_id="j2").cancel_reason == "enough"
     end(records, "j1")
@@ -798,7 +790,7 @@ def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Re
 
 
 def test_a_job_that_waits_for_another_can_expire(world: World, records: Records) -> None:
-    records.submit_many([new("j1"), new("j2", after=("j1",), expires_s=60)])
+    records.submit([new("j1"), new("j2", after=("j1",), expires_s=60)])
     assert world.upkeep.expire_due(LATE) == 1
     (marked,) = world.upkeep.cancelling()
     assert marked.cause == "expired"
@@ -810,7 +802,7 @@ def test_a_job_that_waits_for_another_can_expire(world: World, records: Records)
 
 def begin(records: Records, count: int, limit: int) -> None:
     records.begin_batch("b1", {"size": count, "limit": limit})
-    records.submit_many([new(f"j{number}", batch_id="b1", batch_index=number) for number in range(1, count + 1)])
+    records.submit([new(f"j{number}", batch_id="b1", batch_index=number) for number in range(1, count + 1)])
 
 
 def test_a_batch_with_a_limit_publishes_one_for_each_that_ends(world: World, records: Records) -> None:
@@ -860,7 +852,7 @@ def test_a_held_job_is_neither_missing_nor_published(world: World, records: Reco
 def test_a_held_job_that_waits_for_another_is_published_when_neither_holds_it(world: World, records: Records) -> None:
     submit(records)
     records.begin_batch("b1", {"size": 2, "limit": 1})
-    records.submit_many([new(f"k{number}", batch_id="b1", batch_index=number, after=("j1",)) for number in (1, 2)])
+    records.submit([new(f"k{number}", batch_id="b1", batch_index=number, after=("j1",)) for number in (1, 2)])
     assert published(world) == ["j1"]
     end(records, "j1")
     assert published(world) == ["j1", "k1"]
@@ -871,7 +863,7 @@ def test_a_held_job_that_waits_for_another_is_published_when_neither_holds_it(wo
 def test_a_job_that_is_submitted_to_a_full_batch_is_held(world: World, records: Records) -> None:
     """A repetition of one that has ended keeps to the limit too."""
     begin(records, 1, limit=1)
-    records.submit_many([new("j2", batch_id="b1", batch_index=1)])
+    records.submit([new("j2", batch_id="b1", batch_index=1)])
     assert published(world) == ["j1"]
     end(records, "j1")
     assert published(world) == ["j1", "j2"]
@@ -1072,7 +1064,7 @@ def test_a_running_job_is_named_among_thousands_that_wait(records: Records, worl
     """Of the others there are some at a time."""
     update(records, claim(records).fence)
     job_ids = [f"w{number}" for number in range(2 * upkeep.WAITING_AT_ONCE)]
-    records.submit_many([store.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
+    records.submit([store.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
     for job_id in ("j1", *job_ids):
         records.cancel(job_id, reason="not wanted")
     found = world.upkeep.cancelling()

@@ -28,6 +28,7 @@ SILENT = ("was silent",)
 # Nobody is lost in the rows in which nobody dies, however busy this machine is.
 NEVER_LOST = {"CELERY_DOCKER_LOST_AFTER": "600"}
 _NAMES = ("one@here", "two@here")
+_SLOTS = 4
 TwoHosts = tuple[Ledger, Worker, Worker]
 
 
@@ -36,7 +37,7 @@ def two_hosts(
     redis: services.RedisServer, dockerds: Sequence[services.Dockerd], cable: Cable | None = None, /, **variables: str
 ) -> Iterator[TwoHosts]:
     """Keep the books of two workers that are yet to be started; `cable` is the first one's way to Redis."""
-    chosen = {"CELERY_DOCKER_CONCURRENCY": "4", **variables}
+    chosen = {"CELERY_DOCKER_CONCURRENCY": str(_SLOTS), **variables}
     url, network = (cable.url, cable.namespace) if cable else (redis.url, "")
     workers = [
         host(url, dockerds[0], _NAMES[0], network=network, **chosen),
@@ -129,7 +130,11 @@ def test_a_message_delivered_three_times_to_two_hosts(
     conclude: Conclude,
     kind: str,
 ) -> None:
+    """More jobs are held than one host has slots, so that both have some."""
     with two_hosts(own_redis, [own_dockerd, dockerd], **NEVER_LOST) as (ledger, one, two):
+        ledger.hold()
+        for _ in range(_SLOTS + 1):
+            ledger.add(HELD)
         ledger.submit(60 if FULL else 10, 0, 1)
         make_three_of_each(own_redis, ledger.random, kind)
         with own_redis.client() as queue:
@@ -137,6 +142,8 @@ def test_a_message_delivered_three_times_to_two_hosts(
             one.start()
             two.start()
             queue.rename("held back", "celery")
+        ledger.under_load(_SLOTS + 1)
+        ledger.let_go()
         ledger.recover()
         row = ledger.settle(f"each message three times, to two hosts, {kind}")
         assert {attempt["host"] for entry in ledger.entries for attempt in ledger.receipt(entry)["attempts"]} == {

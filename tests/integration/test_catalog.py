@@ -27,13 +27,13 @@ class Shelf:
         self.client: Any = server.client(decode_responses=True)
 
     def submit(self, *job_ids: str, **options: Any) -> None:
-        self.store.submit_many([new(job_id, **options) for job_id in job_ids])
+        self.store.submit([new(job_id, **options) for job_id in job_ids])
 
     def batch(self, count: int, **values: str | int) -> list[str]:
         job_ids = [f"j{number:05}" for number in range(1, count + 1)]
         self.store.begin_batch("b1", {"size": count, **values})
         jobs = [new(job_id, batch_id="b1", batch_index=index) for index, job_id in enumerate(job_ids, 1)]
-        self.store.submit_many(jobs)
+        self.store.submit(jobs)
         return job_ids
 
     def claim(self, job_id: str) -> int:
@@ -133,7 +133,7 @@ def test_how_a_batch_has_ended_so_far(shelf: Shelf) -> None:
 
 def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
     shelf.end(shelf.batch(2)[0], State.FAILED)
-    shelf.store.submit_many([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])
+    shelf.store.submit([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])
     assert shelf.catalog.batch_jobs("b1") == ["again", "j00002"]
     assert shelf.catalog.batch("b1").counts == {"queued": 2}
 
@@ -145,7 +145,7 @@ def test_a_batch_ages_once_its_last_job_has_ended(shelf: Shelf) -> None:
     shelf.end(second)
     for key in (keys.batch("b1"), keys.batch_jobs("b1")):
         assert 7000 < shelf.client.ttl(key) <= 7200
-    shelf.store.submit_many([new("again", batch_id="b1", batch_index=1)])
+    shelf.store.submit([new("again", batch_id="b1", batch_index=1)])
     for key in (keys.batch("b1"), keys.batch_jobs("b1")):
         assert shelf.client.ttl(key) == -1
 

@@ -29,7 +29,8 @@ class Orphans:
     """Looks after the orphans of one host; `start` once.
 
     `find` returns what a slot here has of a job, None if no slot has it. `deliver` puts a message before the worker as
-    if it had just come. As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over.
+    if it had just come. `patience_s` bounds for how long the end of one container, after its grace, holds up the next.
+    As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over.
     """
 
     engine: Engine
@@ -39,7 +40,9 @@ class Orphans:
     deliver: Callable[[Mapping[str, Any]], None]
     is_serving: Callable[[], bool]
     interval_s: float = 60
+    patience_s: float = 30
     _warned: set[str] = field(default_factory=set)
+    _ending: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         """Begin to look, the first time after a full interval."""
@@ -78,8 +81,7 @@ class Orphans:
             self.deliver(_redelivered(_job_id(one), stance))
         elif step is OrphanStep.REMOVE:
             log.info("container %s is removed: %s", one.name, _why(found, stance, self.host), extra=_job(one))
-            self.engine.stop(one.container_id, grace_s=_grace_s(stance))
-            self.engine.remove(one.container_id)
+            self._end(one, _grace_s(stance))
         elif step is OrphanStep.WARN and one.container_id not in self._warned:
             self._warned.add(one.container_id)
             log.warning(
@@ -87,6 +89,23 @@ class Orphans:
                 *(one.name, one.name),
                 extra=_job(one),
             )
+
+    def _end(self, one: Listed, grace_s: int) -> None:
+        """Stop and remove a container; one that cannot be killed does not hold up the others for long."""
+        if one.container_id not in self._ending:
+            self._ending.add(one.container_id)
+            thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
+            thread.start()
+            thread.join(grace_s + self.patience_s)
+
+    def _end_at_last(self, one: Listed, grace_s: int) -> None:
+        try:
+            self.engine.stop(one.container_id, grace_s=grace_s)
+            self.engine.remove(one.container_id)
+        except errors.HostError as exc:
+            log.debug("%s", exc)
+        finally:
+            self._ending.discard(one.container_id)
 
 
 def _job_id(one: Listed) -> str:

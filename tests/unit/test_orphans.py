@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -160,6 +160,30 @@ def test_it_is_stopped_with_the_grace_that_the_job_asked_for(
     house.sweep()
     assert given == [grace_s]
     assert house.engine.names() == []
+
+
+def test_one_that_cannot_be_killed_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs in the kernel, say on a file server that is gone; it is waited for, and not ended a second time."""
+    stuck = house.container()
+    house.container(name="run-j2", changed={LABEL_JOB: "j2"})
+    envelope = message.task_message("j2", {"image": "x"}, queue="celery", tag="t2", origin="")
+    house.claimed(OTHER, stop_grace=0)
+    house.records.claim("j2", host=OTHER, queue="celery", envelope=envelope)
+    server_is_back, asked, really = threading.Event(), list[str](), house.engine.stop
+
+    def stop(container_id: str, *, signal: str | None = None, grace_s: int) -> None:
+        asked.append(container_id)
+        assert container_id != stuck or server_is_back.wait(60)
+        really(container_id, signal=signal, grace_s=grace_s)
+
+    monkeypatch.setattr(house.engine, "stop", stop)
+    watch = replace(house.orphans(), patience_s=0)
+    for _ in range(2):
+        watch.sweep(datetime.now(UTC) + timedelta(minutes=2))
+    eventually(lambda: house.engine.names() == [NAME])
+    assert asked.count(stuck) == 1
+    server_is_back.set()
+    eventually(lambda: house.engine.names() == [])
 
 
 def test_a_running_container_of_an_unknown_job_is_left_alone_and_named_once(

@@ -1,4 +1,4 @@
-"""Whether this host is well enough for new jobs: Docker answers, and the disks that the worker writes to have room.
+"""Whether this host is well enough for new jobs: Docker answers, the disks that it writes to answer and have room.
 
 Owns the two reasons "docker" and "disk" of the gate. Invariant: a sick host keeps its jobs and takes no new ones; it
 takes them again by itself, as soon as one check finds it well.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from threading import Event, Lock, Thread
 from typing import Protocol
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _LEAST_BYTES = 16 * 2**20
 _LEAST_FILES_SHARE = 0.01
-_WELL = {"docker": "Docker answers again", "disk": "the disks have room again"}
+_WELL = {"docker": "Docker answers again", "disk": "the disks are well again"}
 
 
 class Docker(Protocol):
@@ -47,7 +48,7 @@ class Health:
     ) -> None:
         self._gate = gate
         self._docker = docker
-        self._folders = tuple(folders)
+        self._disks = [_Disk(folder) for folder in folders]
         self._running = running
         self._interval_s = interval_s
         self._sick_interval_s = sick_interval_s
@@ -120,7 +121,31 @@ class Health:
         return ""
 
     def _of_disks(self) -> str:
-        return next(filter(None, map(_complaint, self._folders)), "")
+        return next(filter(None, (disk.complaint(self._patience_s) for disk in self._disks)), "")
+
+
+class _Disk:
+    """The disk of one folder, looked at in a thread: nothing ends a call about a file server that is gone."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._look: Future[str] | None = None
+
+    def complaint(self, patience_s: float) -> str:
+        """Say what it lacks, empty if nothing; a look that takes longer than this goes on, and no other begins."""
+        if self._look is None:
+            self._look = Future()
+            Thread(target=_look, args=(self._folder, self._look), daemon=True).start()
+        try:
+            complaint = self._look.result(patience_s)
+        except TimeoutError:
+            return f"the disk of {self._folder} does not answer; look at it, or at its file server"
+        self._look = None
+        return complaint
+
+
+def _look(folder: str, told: Future[str]) -> None:
+    told.set_result(_complaint(folder))
 
 
 def _complaint(folder: str) -> str:

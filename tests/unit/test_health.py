@@ -105,6 +105,35 @@ def test_room_on_the_disks(ward: Ward, folder: str, disk: dict[str, int], compla
     assert ward.gate.reason == complaint
 
 
+def test_a_disk_that_does_not_answer(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file server is gone: the check goes on to tell of Docker, and there is one thread that waits, not many."""
+    server_is_back, well, looks = threading.Event(), os.statvfs, list[str]()
+
+    def statvfs(folder: str) -> os.statvfs_result:
+        looks.append(folder)
+        assert folder != "/state" or server_is_back.wait(60)
+        return well(folder)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    doctor = ward.health(patience_s=0.01)
+
+    def checked() -> str:
+        doctor.check()
+        return ward.gate.reason
+
+    hangs = "the disk of /state does not answer; look at it, or at its file server"
+    eventually(lambda: checked() == hangs)
+    ward.docker.failures["ping"] = [AWAY]
+    assert str(AWAY) in checked()
+    eventually(lambda: checked() == hangs)
+    assert looks.count("/state") == 1
+    server_is_back.set()
+    eventually(lambda: checked() == "")
+    assert caplog.messages[-1] == "the disks are well again; takes new jobs again"
+
+
 def test_a_folder_that_is_really_there(tmp_path: Path) -> None:
     """The kernel's own numbers: a machine that runs tests has room."""
     gate = Gate()
@@ -128,7 +157,7 @@ def test_both_reasons_have_to_go(ward: Ward, caplog: pytest.LogCaptureFixture) -
         f"takes no new jobs: {AWAY}; 1 job runs on",
         f"takes no new jobs: {full}; 1 job runs on",
         f"Docker answers again; takes no new jobs yet: {full}",
-        "the disks have room again; takes new jobs again",
+        "the disks are well again; takes new jobs again",
     ]
 
 

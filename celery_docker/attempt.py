@@ -289,7 +289,7 @@ class Attempts:
             # A Docker that goes down stops its containers first, and answers about them to the last; the one that
             # follows it may answer by now. Where no worker was there to see it, Docker may know.
             watched = (watched and self.engine.is_up(job.docker_life)) or self.patience.until_answered(
-                lambda: self.engine.saw_start_and_end(container_id)
+                lambda: self.engine.saw_it_end_by_itself(container_id)
             )
         spared = not watched and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(

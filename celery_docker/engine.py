@@ -62,17 +62,17 @@ class DockerEngine:
         except errors.HostError:
             return False
 
-    def saw_start_and_end(self, container_id: str) -> bool:
-        """Return whether the Docker process that takes new connections remembers how the container started and ended.
+    def saw_it_end_by_itself(self, container_id: str) -> bool:
+        """Return whether the Docker process that takes new connections saw the container start and end, unasked.
 
-        Then no other came between, and it is not about to go. Docker keeps its last 256 events in memory, so that False
-        says nothing. The end alone would not do: a Docker that was killed and is started again ends what still runs,
-        and remembers that. Raises `HostError`.
+        It remembers both, so that no other came between, it is not about to go, and nobody told it to send a signal.
+        Docker keeps its last 256 events in memory: False says nothing. The end alone would not do: a Docker that was
+        killed and is started again ends what still runs, and remembers that. Raises `HostError`.
         """
-        filters = json.dumps({"type": ["container"], "container": [container_id], "event": ["start", "die"]})
+        filters = json.dumps({"type": ["container"], "container": [container_id], "event": ["start", "kill", "die"]})
         period = {"since": 0, "until": f"{time.time():.9f}"}
         answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
-        return {"start", "die"} <= {json.loads(line)["Action"] for line in answer.body.splitlines()}
+        return {json.loads(line)["Action"] for line in answer.body.splitlines()} == {"start", "die"}
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""

@@ -71,8 +71,9 @@ class _Made:
     said: list[Frame] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    # The processes of Docker that saw its start and its end.
+    # The processes of Docker that saw its start and its end, and whether one was told to end it.
     seen_by: list[int] = field(default_factory=list)
+    stopped: bool = False
 
 
 class FakeEngine:
@@ -117,15 +118,16 @@ class FakeEngine:
         self._called("is_up")
         return not self.going_down and life == self.lives
 
-    def saw_start_and_end(self, container_id: str) -> bool:
-        self._called("saw_start_and_end")
+    def saw_it_end_by_itself(self, container_id: str) -> bool:
+        self._called("saw_it_end_by_itself")
         with self._changed:
             if self.going_down:
                 # Nobody is there for a new caller, until the next Docker is.
                 self.going_down = False
                 self.lives += 1
                 raise errors.EngineAway
-            return self._known(container_id).seen_by == [self.lives] * 2
+            made = self._known(container_id)
+            return made.seen_by == [self.lives] * 2 and not made.stopped
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")
@@ -210,6 +212,7 @@ class FakeEngine:
         self._called("stop")
         with self._changed:
             if self._runs(container_id):
+                self._known(container_id).stopped = True
                 self._end(self._known(container_id), _KILLED if signal == "SIGKILL" else _STOPPED_BY_SIGNAL)
 
     def remove(self, container_id: str) -> None:

@@ -117,14 +117,16 @@ def test_a_ping_of_a_docker_that_is_there(world: World) -> None:
     assert not world.engine.is_up(life + 1)
 
 
-def test_docker_remembers_a_container_that_it_saw_start_and_end(world: World) -> None:
-    """Whatever its exit code says."""
+def test_docker_remembers_a_container_that_ended_by_itself(world: World) -> None:
+    """Whatever its exit code says; one that it was told to end did not."""
     ran, _ = run(world, fakes.says(exit_code=143))
     running = world.engine.create(world.plan(fakes.Script(until_released=True)))
-    assert not world.engine.saw_start_and_end(running)
+    assert not world.engine.saw_it_end_by_itself(running)
     world.engine.start(running)
-    assert not world.engine.saw_start_and_end(running)
-    assert world.engine.saw_start_and_end(ran)
+    assert not world.engine.saw_it_end_by_itself(running)
+    assert world.engine.saw_it_end_by_itself(ran)
+    world.engine.stop(running, signal="SIGKILL", grace_s=0)
+    assert not world.engine.saw_it_end_by_itself(running)
 
 
 def test_containers_do_not_outlive_docker_unless_it_is_told_so(world: World) -> None:

@@ -349,9 +349,9 @@ class TestConnections:
         for container_id in (ended, running):
             engine.start(container_id)
         assert engine.ended(ended, within_s=30)
-        assert engine.saw_start_and_end(ended)
+        assert engine.saw_it_end_by_itself(ended)
         own_dockerd.restart()
-        assert [engine.saw_start_and_end(container_id) for container_id in (ended, running)] == [False, False]
+        assert [engine.saw_it_end_by_itself(container_id) for container_id in (ended, running)] == [False, False]
 
     def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""

@@ -384,6 +384,28 @@ def test_a_job_that_ends_well_on_the_stop_signal_is_not_run_again(
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
 
 
+def test_a_job_whose_container_was_stopped_by_a_worker_that_was_killed_then_has_its_retries_untouched(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """Nobody has lost patience with the job, but with the worker: its exit code is our doing."""
+    script = (
+        "[ -e /output/runs ] && exec true; echo run >> /output/runs;"
+        " trap 'touch /output/told; until [ -e /output/end ]; do sleep 0.05; done; exit 143' TERM;"
+        f" {WAIT}"
+    )
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
+        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0, stop_grace=60)
+        eventually((folder / "runs").exists, 20, "the job to run")
+        worker.terminate()
+        eventually((folder / "told").exists, 20, "the container to be stopped")
+        worker.kill()
+        (folder / "end").touch()
+        eventually(lambda: not dockerd.running(), 20, "its end")
+        worker.start()
+        receipt = sent.get(timeout=RESULT_S)
+    assert [entry["exit_code"] for entry in receipt["attempts"]] == [143, 0]
+
+
 def test_a_handover_lets_the_container_run_on(
     clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
 ) -> None:

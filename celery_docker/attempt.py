@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
-from celery_docker.container import Container, Frame, Step
+from celery_docker.container import Container, Event, Frame, Step
 from celery_docker.job import Job, Order
 from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
@@ -115,6 +115,7 @@ class Attempts:
         log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
         job.docker_life = self.patience.until_answered(self.engine.life)
         job.attempt.container_id = found.container_id
+        job.told = Event.KILL in self.patience.until_answered(lambda: self.engine.remembered(found.container_id))
         if job.order is not None:
             self.stop(job)
         if step is Step.ADOPT:
@@ -288,8 +289,8 @@ class Attempts:
         if ended.exit_code in lifecycle.RESTART_EXITS:
             # A Docker that goes down stops its containers first, and answers about them to the last; the one that
             # follows it may answer by now. Where no worker was there to see it, Docker may know.
-            watched = (watched and self.engine.is_up(job.docker_life)) or self.patience.until_answered(
-                lambda: self.engine.saw_it_end_by_itself(container_id)
+            watched = (watched and self.engine.is_up(job.docker_life)) or container.ended_by_itself(
+                self.patience.until_answered(lambda: self.engine.remembered(container_id))
             )
         spared = not watched and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(
@@ -332,9 +333,9 @@ def _unfinished(job: Job, outcome: Outcome) -> Order | None:
     if job.order is not None and job.order.cause is Cause.CANCELLED:
         return job.order
     timeout_s = job.spec.timeout if job.spec else None
-    if timeout_s is None or (job.attempt.run_s or 0) < timeout_s:
-        return None
-    return timeout_order(timeout_s)
+    if timeout_s is not None and (job.attempt.run_s or 0) >= timeout_s:
+        return timeout_order(timeout_s)
+    return Order(Cause.INTERRUPTED, "its container was stopped before this worker took it over") if job.told else None
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

@@ -5,7 +5,7 @@ Owns the view of a container that the rings share. Pure: the engine fills it in,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -68,6 +68,23 @@ class Listed:
     status: Status
     labels: Mapping[str, str]
     created_at: datetime
+
+
+class Event(StrEnum):
+    """What Docker remembers of a container, in its words: it started, somebody had it sent a signal, it ended."""
+
+    START = "start"
+    KILL = "kill"
+    DIE = "die"
+
+
+def ended_by_itself(remembered: Collection[Event]) -> bool:
+    """Return whether what one Docker process remembers proves that a container ended by itself.
+
+    It saw start and end, so that no other came between, and nobody told it to end the container. The end alone would
+    not do: a Docker that was killed and is started again ends what still runs, and remembers that.
+    """
+    return set(remembered) == {Event.START, Event.DIE}
 
 
 class Stream(IntEnum):

@@ -62,17 +62,16 @@ class DockerEngine:
         except errors.HostError:
             return False
 
-    def saw_it_end_by_itself(self, container_id: str) -> bool:
-        """Return whether the Docker process that takes new connections saw the container start and end, unasked.
+    def remembered(self, container_id: str) -> frozenset[container.Event]:
+        """Return what the Docker process that takes new connections remembers of a container.
 
-        It remembers both, so that no other came between, it is not about to go, and nobody told it to send a signal.
-        Docker keeps its last 256 events in memory: False says nothing. The end alone would not do: a Docker that was
-        killed and is started again ends what still runs, and remembers that. Raises `HostError`.
+        It keeps its last 256 events in memory: what is not among them may have been all the same. Raises `HostError`.
         """
-        filters = json.dumps({"type": ["container"], "container": [container_id], "event": ["start", "kill", "die"]})
+        filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
         period = {"since": 0, "until": f"{time.time():.9f}"}
         answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
-        return {json.loads(line)["Action"] for line in answer.body.splitlines()} == {"start", "die"}
+        actions = {json.loads(line)["Action"] for line in answer.body.splitlines()}
+        return frozenset(event for event in container.Event if event in actions)
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""

@@ -47,6 +47,8 @@ class Job:
     order: Order | None = None
     # The Docker process that the container was started or found under.
     docker_life: int = 0
+    # True if it had been told to end before this process took it over.
+    told: bool = False
     # True once the order found a container that ran: its end is our doing.
     stopped: bool = False
     # On the monotonic clock, so that nobody who sets the other one ends a job.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from celery_docker import container, errors
-from celery_docker.container import ALIVE, Container, Frame, Listed, Status, Stream, Usage
+from celery_docker.container import ALIVE, Container, Event, Frame, Listed, Status, Stream, Usage
 from celery_docker.plan import ContainerPlan
 
 _STOPPED_BY_SIGNAL = 143
@@ -71,9 +71,8 @@ class _Made:
     said: list[Frame] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    # The processes of Docker that saw its start and its end, and whether one was told to end it.
-    seen_by: list[int] = field(default_factory=list)
-    stopped: bool = False
+    # What each process of Docker saw of it.
+    events: list[tuple[int, Event]] = field(default_factory=list)
 
 
 class FakeEngine:
@@ -118,16 +117,15 @@ class FakeEngine:
         self._called("is_up")
         return not self.going_down and life == self.lives
 
-    def saw_it_end_by_itself(self, container_id: str) -> bool:
-        self._called("saw_it_end_by_itself")
+    def remembered(self, container_id: str) -> set[Event]:
+        self._called("remembered")
         with self._changed:
             if self.going_down:
                 # Nobody is there for a new caller, until the next Docker is.
                 self.going_down = False
                 self.lives += 1
                 raise errors.EngineAway
-            made = self._known(container_id)
-            return made.seen_by == [self.lives] * 2 and not made.stopped
+            return {event for life, event in self._known(container_id).events if life == self.lives}
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")
@@ -195,7 +193,7 @@ class FakeEngine:
                 made.state = replace(made.state, exit_code=made.script.cannot_start, error="cannot start")
                 raise errors.CannotStart("command 'nope' cannot be started: not found", made.script.cannot_start)
             made.state = replace(made.state, status=Status.RUNNING, pid=1, started_at=datetime.now(UTC))
-            made.seen_by.append(self.lives)
+            made.events.append((self.lives, Event.START))
             for frame in made.script.output:
                 self._say(made, frame)
             if not made.script.until_released:
@@ -212,7 +210,7 @@ class FakeEngine:
         self._called("stop")
         with self._changed:
             if self._runs(container_id):
-                self._known(container_id).stopped = True
+                self.tell(container_id)
                 self._end(self._known(container_id), _KILLED if signal == "SIGKILL" else _STOPPED_BY_SIGNAL)
 
     def remove(self, container_id: str) -> None:
@@ -243,6 +241,11 @@ class FakeEngine:
         with self._changed:
             made = self._known(name)
             self._end(made, made.script.exit_code if exit_code is None else exit_code)
+
+    def tell(self, name: str) -> None:
+        """Send a container a signal, to end, of which it takes no notice yet."""
+        with self._changed:
+            self._known(name).events.append((self.lives, Event.KILL))
 
     def say(self, name: str, frame: Frame) -> None:
         """Let a running container write."""
@@ -302,7 +305,7 @@ class FakeEngine:
             pid=None,
             finished_at=datetime.now(UTC),
         )
-        made.seen_by.append(self.lives)
+        made.events.append((self.lives, Event.DIE))
         for stream in made.streams:
             stream.close()
         self._changed.notify_all()

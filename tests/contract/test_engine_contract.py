@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 from celery_docker import container, errors, plan, policy
-from celery_docker.container import Frame, Status, Stream
+from celery_docker.container import Event, Frame, Status, Stream
 from celery_docker.engine import DockerEngine
 from celery_docker.jobspec import JobSpec
 from tests import fakes, services
@@ -117,16 +117,22 @@ def test_a_ping_of_a_docker_that_is_there(world: World) -> None:
     assert not world.engine.is_up(life + 1)
 
 
-def test_docker_remembers_a_container_that_ended_by_itself(world: World) -> None:
-    """Whatever its exit code says; one that it was told to end did not."""
+def test_docker_remembers_what_became_of_a_container(world: World) -> None:
+    """An order to end one that has ended is none."""
+
+    def remembered(container_id: str) -> set[Event]:
+        found(world, container_id)  # its end is remembered as soon as it is told here, and a little after a wait for it
+        return set(world.engine.remembered(container_id))
+
     ran, _ = run(world, fakes.says(exit_code=143))
+    world.engine.stop(ran, grace_s=1)
+    assert remembered(ran) == {Event.START, Event.DIE}
     running = world.engine.create(world.plan(fakes.Script(until_released=True)))
-    assert not world.engine.saw_it_end_by_itself(running)
+    assert remembered(running) == set()
     world.engine.start(running)
-    assert not world.engine.saw_it_end_by_itself(running)
-    assert world.engine.saw_it_end_by_itself(ran)
-    world.engine.stop(running, signal="SIGKILL", grace_s=0)
-    assert not world.engine.saw_it_end_by_itself(running)
+    assert remembered(running) == {Event.START}
+    world.engine.stop(running, grace_s=1)
+    assert remembered(running) == {Event.START, Event.KILL, Event.DIE}
 
 
 def test_containers_do_not_outlive_docker_unless_it_is_told_so(world: World) -> None:

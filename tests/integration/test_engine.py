@@ -338,8 +338,8 @@ class TestConnections:
         assert not engine.is_up(life), "another process answers"
         assert engine.is_up(engine.life())
 
-    def test_a_docker_that_was_restarted_has_not_seen_all(self, own_dockerd: services.Dockerd) -> None:
-        """Neither of what ended before, nor of what it ended itself."""
+    def test_a_docker_that_was_restarted_remembers_nothing(self, own_dockerd: services.Dockerd) -> None:
+        """Neither of what ended before, nor of what its predecessor ended itself."""
         own_dockerd.import_busybox()
         engine = DockerEngine(own_dockerd.url, connections=4)
         ended, running = (
@@ -349,9 +349,10 @@ class TestConnections:
         for container_id in (ended, running):
             engine.start(container_id)
         assert engine.ended(ended, within_s=30)
-        assert engine.saw_it_end_by_itself(ended)
+        found(engine, ended)
+        assert container.ended_by_itself(engine.remembered(ended))
         own_dockerd.restart()
-        assert [engine.saw_it_end_by_itself(container_id) for container_id in (ended, running)] == [False, False]
+        assert [engine.remembered(container_id) for container_id in (ended, running)] == [frozenset(), frozenset()]
 
     def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""

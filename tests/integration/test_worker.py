@@ -384,13 +384,14 @@ def test_a_job_that_ends_well_on_the_stop_signal_is_not_run_again(
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
 
 
-def test_a_job_whose_container_was_stopped_by_a_worker_that_was_killed_then_has_its_retries_untouched(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+@pytest.mark.parametrize("ends", ["before the next worker", "under the next worker"])
+def test_a_stop_that_a_worker_began_before_it_was_killed_leaves_the_retries_untouched(
+    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path, ends: str
 ) -> None:
-    """Nobody has lost patience with the job, but with the worker: its exit code is our doing."""
+    """The exit code is our doing, whoever learns of it."""
     script = (
-        "[ -e /output/runs ] && exec true; echo run >> /output/runs;"
-        " trap 'touch /output/told; until [ -e /output/end ]; do sleep 0.05; done; exit 143' TERM;"
+        "[ -e /output/runs ] && exit; echo run >> /output/runs;"
+        " trap 'touch /output/told; until [ -e /output/end ]; do sleep 0.05; done; exit 1' TERM;"
         f" {WAIT}"
     )
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
@@ -399,11 +400,16 @@ def test_a_job_whose_container_was_stopped_by_a_worker_that_was_killed_then_has_
         worker.terminate()
         eventually((folder / "told").exists, 20, "the container to be stopped")
         worker.kill()
+        if ends == "under the next worker":
+            worker.start()
+            eventually(lambda: "taken over" in worker.log, 20, "its adoption")
         (folder / "end").touch()
         eventually(lambda: not dockerd.running(), 20, "its end")
-        worker.start()
+        if ends == "before the next worker":
+            worker.start()
         receipt = sent.get(timeout=RESULT_S)
-    assert [entry["exit_code"] for entry in receipt["attempts"]] == [143, 0]
+    assert [entry["exit_code"] for entry in receipt["attempts"]] == [1, 0]
+    assert receipt["attempts"][0]["reason"] == "its container was stopped before this worker took it over"
 
 
 def test_a_handover_lets_the_container_run_on(

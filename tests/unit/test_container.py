@@ -12,6 +12,7 @@ from celery_docker.container import (
     LABEL_HOST,
     LABEL_JOB,
     Container,
+    Event,
     Listed,
     OrphanStep,
     Stance,
@@ -151,3 +152,18 @@ def test_an_orphan_that_redis_knows_nothing_of(
 @pytest.mark.parametrize("known", [None, stance("queued", ""), stance("running", HOST, in_hand=True)])
 def test_an_orphan_that_docker_is_removing(known: Stance | None) -> None:
     assert container.orphan_step(Status.REMOVING, known, host=HOST, idle_s=1e9) is OrphanStep.LEAVE
+
+
+@pytest.mark.parametrize(
+    ("remembered", "expected"),
+    [
+        ({Event.START, Event.DIE}, True),
+        ({Event.START, Event.KILL, Event.DIE}, False),
+        # Docker was killed and started again, and ended what still ran.
+        ({Event.DIE}, False),
+        ({Event.START}, False),
+        (set(), False),
+    ],
+)
+def test_an_end_that_is_surely_the_containers_own(remembered: set[Event], expected: bool) -> None:
+    assert container.ended_by_itself(remembered) is expected

@@ -664,6 +664,28 @@ def test_an_end_that_no_worker_saw_is_the_jobs_own_if_docker_saw_it_all(
     assert before.nothing_is_left()
 
 
+@pytest.mark.parametrize("has_ended", [True, False])
+@pytest.mark.parametrize("exit_code", [0, 1, 143])
+def test_a_stop_that_an_earlier_process_began_counts_as_none_of_the_jobs_retries(
+    before: Bench, has_ended: bool, exit_code: int
+) -> None:
+    """That process was killed in the grace of its containers."""
+    container_id = before.container()
+    before.engine.tell(container_id)
+    if has_ended:
+        before.engine.release(NAME, exit_code)
+    job = before.claimed(retries=0)
+    running = Background(lambda: before.runner.run(job, before.announced))
+    if not has_ended:
+        eventually(lambda: before.announced.metas)
+        before.engine.release(NAME, exit_code)
+    end = running.answer()
+    if exit_code == 0:
+        assert end.state is State.SUCCEEDED
+    else:
+        assert end == LetGo("attempt 1: its container was stopped before this worker took it over; again in 0 s")
+
+
 def test_a_container_that_never_started_is_made_again(before: Bench) -> None:
     before.engine.images["busybox:latest"] = OK
     left = before.container(started=False)

@@ -17,7 +17,7 @@ from threading import Thread
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
 from celery_docker.container import Container, Event, Frame, Step
 from celery_docker.job import Job, Order
-from celery_docker.lifecycle import Cause, Outcome
+from celery_docker.lifecycle import Cause, Docker, Outcome
 from celery_docker.patience import Patience
 from celery_docker.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.store import Verdict
@@ -286,18 +286,24 @@ class Attempts:
             raise errors.ContainerGone
         job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        if ended.exit_code in lifecycle.RESTART_EXITS:
-            # A Docker that goes down stops its containers first, and answers about them to the last; the one that
-            # follows it may answer by now. Where no worker was there to see it, Docker may know.
-            watched = (watched and self.engine.is_up(job.docker_life)) or container.ended_by_itself(
-                self.patience.until_answered(lambda: self.engine.remembered(container_id))
-            )
-        spared = not watched and self._is_spared(ended)
+        docker = Docker.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
+        spared = docker is not Docker.STAYED and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(
-            ended.exit_code, ended.oom_killed, self._limit(job), watched=watched, spared=spared
+            ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
         )
         order = job.order if job.stopped else _unfinished(job, outcome)
         return outcome if order is None else lifecycle.outcome_of_order(outcome, order.cause, order.reason)
+
+    def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
+        # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
+        self.patience.until_answered(self.engine.ping)
+        if self.patience.until_answered(self.engine.life) != job.docker_life:
+            return Docker.WENT
+        if watched or container.ended_by_itself(
+            self.patience.until_answered(lambda: self.engine.remembered(container_id))
+        ):
+            return Docker.STAYED
+        return Docker.UNKNOWN
 
     def _is_spared(self, found: Container) -> bool:
         """Say whether nothing but a container's own end can have ended it while nobody watched."""

@@ -54,14 +54,6 @@ class DockerEngine:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
         return self._calls.life(_PING_S)
 
-    def is_up(self, life: int) -> bool:
-        """Return whether the Docker process of that number takes new connections; the next one may do so already."""
-        try:
-            self.ping()
-            return self.life() == life
-        except errors.HostError:
-            return False
-
     def remembered(self, container_id: str) -> frozenset[container.Event]:
         """Return what the Docker process that takes new connections remembers of a container.
 

@@ -104,7 +104,7 @@ MAX_HOST_FAULTS = 10
 MAX_HOST_DELAY_S = 600
 # What shells and `docker run` say where a command cannot be executed or found: another try finds it no better.
 _HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
-RESTART_EXITS = (137, 143, 255)
+_RESTART_EXITS = (137, 143, 255)
 # What moby writes for a container whose end it has not seen.
 _UNSEEN_EXIT = 255
 _SIGNAL_BASE = 128
@@ -176,23 +176,38 @@ class MemoryLimit:
         return f"limit {sizes.shown(self.size)}, {advice}"
 
 
+class Docker(StrEnum):
+    """What became, while a container ran, of the Docker process that it ran under."""
+
+    STAYED = "stayed"
+    WENT = "went"
+    # Nobody was there to see, and it does not remember.
+    UNKNOWN = "unknown"
+
+
 def outcome_of_exit(
-    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, watched: bool, spared: bool
+    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, docker: Docker, spared: bool
 ) -> Outcome:
     """Return what a container's end means. `limit` is the container's memory limit, None without one.
 
-    `watched` says that Docker answered all the time, and a worker listened. Where not, the exit codes that a restart of
-    Docker or of the host leaves behind (moby writes 255 for a container that it finds dead) are the host's doing, not
-    the job's.
-    `spared` says that neither ends a container here: then 255 is of one that ended by itself, and nobody saw how. It
+    A Docker that goes has its containers end, and whatever they answer to its signal, but for 0, is the host's doing,
+    not the job's. Where it may have gone, so are the exit codes of those that know no answer, and moby's 255 for a
+    container that it finds dead.
+    `spared` says that no Docker ends a container here: then 255 is of one that ended by itself, and nobody saw how. It
     has run to its end, so it must not run again.
     """
-    if not watched and spared and exit_code == _UNSEEN_EXIT:
+    if exit_code == 0 or docker is Docker.STAYED:
+        return _own_outcome(exit_code, oom_killed, limit)
+    if spared and exit_code == _UNSEEN_EXIT:
         reason = f"it ended while Docker or the worker was away, and nobody knows how (exit code {exit_code})"
         return Outcome(Cause.ERROR, reason, None, oom_killed)
-    if not watched and not oom_killed and exit_code in RESTART_EXITS:
+    if not oom_killed and (exit_code in _RESTART_EXITS or (docker is Docker.WENT and not spared)):
         reason = f"Docker or the host went down under it (exit code {exit_code})"
         return Outcome(Cause.HOST, reason, exit_code, oom_killed)
+    return _own_outcome(exit_code, oom_killed, limit)
+
+
+def _own_outcome(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None) -> Outcome:
     if oom_killed and exit_code != 0:
         reason = f"out of memory: {limit or 'the host had no memory left'}"
         return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)

@@ -103,6 +103,9 @@ class FakeEngine:
     def ping(self, *, within_s: float = 10) -> None:
         self._called("ping")
         if self.going_down:
+            # It takes no new caller; the next one to come finds the next Docker.
+            self.going_down = False
+            self.lives += 1
             raise errors.EngineAway("cannot reach Docker: connection refused; start docker.service")
 
     def life(self) -> int:
@@ -113,18 +116,9 @@ class FakeEngine:
         self._called("spares_containers")
         return self.live_restore
 
-    def is_up(self, life: int) -> bool:
-        self._called("is_up")
-        return not self.going_down and life == self.lives
-
     def remembered(self, container_id: str) -> set[Event]:
         self._called("remembered")
         with self._changed:
-            if self.going_down:
-                # Nobody is there for a new caller, until the next Docker is.
-                self.going_down = False
-                self.lives += 1
-                raise errors.EngineAway
             return {event for life, event in self._known(container_id).events if life == self.lives}
 
     def inspect(self, name: str) -> Container | None:

@@ -169,10 +169,7 @@ def test_restart_of_docker_under_systemd(host: Booted, conclude: Conclude) -> No
 
 
 def test_kill_of_docker_and_worker_at_once(host: Booted, conclude: Conclude) -> None:
-    """Containers outlive both, and end by the hand of the next Docker, which remembers that: they run again.
-
-    Docker 26 remembers the signal too, 20.10 the end only.
-    """
+    """Containers outlive both, and end by the hand of the next Docker, which remembers that: they run again."""
     times = 3 if FULL else 1
     with host.ledger() as ledger:
         _held_jobs(ledger, 2)

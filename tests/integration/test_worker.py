@@ -497,17 +497,23 @@ def test_more_jobs_than_slots_are_all_taken_over_before_anything_new_starts(
 def test_a_restart_of_docker_is_not_the_jobs_fault(
     clean_redis: services.RedisServer, plain: Plain, folder: Path
 ) -> None:
-    """Docker takes the container along; the job runs again without a retry of its own."""
+    """Docker takes the containers along, and both jobs run again without a retry of their own.
+
+    One has a program that catches the signal, and says by its own exit code that it was ended.
+    """
     with services.Dockerd() as own, Worker(clean_redis.url, own, CELERY_DOCKER_RETRY_DELAY="0"):
         own.import_busybox()
-        script = f"echo run >> /output/runs; {WAIT}"
-        sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0)
-        eventually((folder / "runs").exists, 20, "the job to run")
+        scripts = [
+            f"echo run >> /output/{name}; {trap} {WAIT}" for name, trap in (("a", ""), ("b", "trap 'exit 1' TERM;"))
+        ]
+        sent = [plain.send("busybox", ["sh", "-c", one], outputpath=str(folder), retries=0) for one in scripts]
+        eventually(lambda: (folder / "a").exists() and (folder / "b").exists(), 20, "the jobs to run")
         own.restart()
         (folder / "go").touch()
-        receipt = sent.get(timeout=RESULT_S)
-        assert "went down under it" in receipt["attempts"][0]["reason"]
-        assert (folder / "runs").read_text() == "run\n" * 2
+        receipts = [one.get(timeout=RESULT_S) for one in sent]
+        assert [receipt["attempts"][0]["exit_code"] for receipt in receipts] == [143, 1]
+        assert all("went down under it" in receipt["attempts"][0]["reason"] for receipt in receipts)
+        assert [(folder / name).read_text() for name in "ab"] == ["run\n" * 2] * 2
         eventually(lambda: own.containers() == [], 20, "no container left")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_docker import lifecycle
-from celery_docker.lifecycle import Budget, Cause, Finish, MemoryLimit, Outcome, Retry, State, Tally
+from celery_docker.lifecycle import Budget, Cause, Docker, Finish, MemoryLimit, Outcome, Retry, State, Tally
 
 FOUR_RUNS = Budget(max_retries=3, retry_delay_s=10)
 NO_RETRY = Budget(max_retries=0, retry_delay_s=10)
@@ -147,42 +147,47 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
     ],
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, watched=True, spared=False) == expected
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=Docker.STAYED, spared=False) == expected
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "oom_killed", "watched", "cause"),
+    ("exit_code", "oom_killed", "docker", "cause"),
     [
-        (255, False, False, Cause.HOST),  # moby's mark on a container that it found dead
-        (137, False, False, Cause.HOST),  # killed with Docker
-        (143, False, False, Cause.HOST),  # stopped with Docker
-        (137, True, False, Cause.OUT_OF_MEMORY),  # the kernel's verdict stands
-        (1, False, False, Cause.EXIT),  # the job's own, whoever watched
-        (0, False, False, Cause.EXIT),
-        (255, False, True, Cause.EXIT),  # ssh, among others, says 255
-        (137, False, True, Cause.EXIT),  # it was killed by somebody who meant it
+        (255, False, Docker.UNKNOWN, Cause.HOST),  # moby's mark on a container that it found dead
+        (137, False, Docker.UNKNOWN, Cause.HOST),  # killed with Docker
+        (143, False, Docker.UNKNOWN, Cause.HOST),  # stopped with Docker
+        (137, True, Docker.UNKNOWN, Cause.OUT_OF_MEMORY),  # the kernel's verdict stands
+        (1, False, Docker.UNKNOWN, Cause.EXIT),  # most likely the job's own
+        (0, False, Docker.UNKNOWN, Cause.EXIT),
+        (255, False, Docker.WENT, Cause.HOST),
+        (137, True, Docker.WENT, Cause.OUT_OF_MEMORY),
+        (1, False, Docker.WENT, Cause.HOST),  # its answer to the signal of a Docker that goes down
+        (0, False, Docker.WENT, Cause.EXIT),  # it says that it is done
+        (255, False, Docker.STAYED, Cause.EXIT),  # ssh, among others, says 255
+        (137, False, Docker.STAYED, Cause.EXIT),  # it was killed by somebody who meant it
+        (1, False, Docker.STAYED, Cause.EXIT),
     ],
 )
 def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
-    exit_code: int, oom_killed: bool, watched: bool, cause: Cause
+    exit_code: int, oom_killed: bool, docker: Docker, cause: Cause
 ) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched, spared=False).cause is cause
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, docker=docker, spared=False).cause is cause
 
 
+@pytest.mark.parametrize("docker", [Docker.WENT, Docker.UNKNOWN])
 @pytest.mark.parametrize(
-    ("exit_code", "oom_killed", "watched", "cause"),
+    ("exit_code", "cause"),
     [
-        (255, False, False, Cause.ERROR),  # it has ended by itself: running it again would be a second run
-        (143, False, False, Cause.HOST),  # Docker was set to spare containers only afterwards
-        (255, False, True, Cause.EXIT),
-        (3, False, False, Cause.EXIT),  # Docker has learned how it ended
-        (0, False, False, Cause.EXIT),
+        (255, Cause.ERROR),  # it has ended by itself: running it again would be a second run
+        (143, Cause.HOST),  # Docker was set to spare containers only afterwards
+        (3, Cause.EXIT),  # Docker has learned how it ended
+        (0, Cause.EXIT),
     ],
 )
 def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
-    exit_code: int, oom_killed: bool, watched: bool, cause: Cause
+    exit_code: int, docker: Docker, cause: Cause
 ) -> None:
-    outcome = lifecycle.outcome_of_exit(exit_code, oom_killed, None, watched=watched, spared=True)
+    outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, spared=True)
     assert outcome.cause is cause
     assert outcome.exit_code == (None if cause is Cause.ERROR else exit_code), "unknown is None"
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from celery_docker import errors, keys, lifecycle, logfiles, message, settings
+from celery_docker import errors, keys, logfiles, message, settings
 from celery_docker.attempt import Attempts
 from celery_docker.broadcast import Broadcast
 from celery_docker.container import LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Frame, Status, Stream
@@ -456,13 +456,26 @@ def test_an_engine_that_is_away_after_the_end_is_asked_until_it_answers(bench: B
     assert len(bench.faults) == 9, "the host is looked at, and takes no more jobs for now"
 
 
-def test_a_container_that_docker_takes_along_is_no_failure_of_the_job(tmp_path: Path) -> None:
-    """A Docker that goes down stops its containers and answers about them to the last."""
-    bench = make_bench(tmp_path, Script(exit_code=143))
+@pytest.mark.parametrize("exit_code", [1, 130, 143])
+def test_a_container_that_docker_takes_along_is_no_failure_of_the_job(tmp_path: Path, exit_code: int) -> None:
+    """A Docker that goes down stops its containers, which may answer to that as they like, and tells to the last."""
+    bench = make_bench(tmp_path, Script(exit_code=exit_code))
     bench.engine.going_down = True
     end = bench.run(retries=0)
     assert isinstance(end, LetGo)
     assert "went down under it" in end.sentence
+
+
+def test_a_container_that_ended_well_while_docker_goes_down_is_done(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, OK)
+    bench.engine.going_down = True
+    assert bench.ended().state is State.SUCCEEDED
+
+
+def test_a_container_that_failed_while_a_docker_that_spares_containers_goes_down_is_retried(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, Script(exit_code=3))
+    bench.engine.going_down = bench.engine.live_restore = True
+    assert bench.run() == LetGo("attempt 1: exit code 3; again in 10 s")
 
 
 def test_a_container_that_docker_took_along_before_it_was_started_again_is_no_failure_of_the_job(
@@ -647,7 +660,7 @@ def test_a_container_that_failed_meanwhile_is_retried_like_any_other(before: Ben
     assert before.nothing_is_left()
 
 
-@pytest.mark.parametrize("exit_code", lifecycle.RESTART_EXITS)
+@pytest.mark.parametrize("exit_code", [137, 143, 255])
 @pytest.mark.parametrize("restarted", [None, "before its end", "after its end"])
 def test_an_end_that_no_worker_saw_is_the_jobs_own_if_docker_saw_it_all(
     before: Bench, exit_code: int, restarted: str | None

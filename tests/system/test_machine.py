@@ -58,15 +58,16 @@ def test_docker_runs_a_container(debian: machine.Machine) -> None:
 
 
 def test_docker_limits_memory(debian: machine.Machine) -> None:
-    """Without a writable cgroup the limit would be ignored, or the container would not start."""
-    limits = ("--name", "big", "--memory", "16m", "--memory-swap", "16m", "--network", "none")
+    """Without a writable cgroup the limit would be ignored, or the container would not start.
+
+    Docker's own OOMKilled is not looked at: it misses it where it hears of the end first.
+    """
+    limits = ("--memory", "16m", "--memory-swap", "16m", "--network", "none")
     done = debian.run(
-        *("docker", "run", *limits, "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M"),
+        *("docker", "run", "--rm", *limits, "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M"),
         check=False,
     )
-    state = debian.run("docker", "inspect", "--format", "{{.State.OOMKilled}}", "big").stdout
-    debian.run("docker", "rm", "big")
-    assert (done.returncode, state) == (137, "true\n")
+    assert done.returncode == 137
 
 
 def test_run_has_input_user_and_a_clean_environment(debian: machine.Machine) -> None:

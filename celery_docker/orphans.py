@@ -79,7 +79,7 @@ class Orphans:
         if step is OrphanStep.DELIVER and stance is not None:
             log.warning("container %s is in no slot: its job is taken over again", one.name, extra=_job(one))
             self.deliver(_redelivered(_job_id(one), stance))
-        elif step is OrphanStep.REMOVE:
+        elif step is OrphanStep.REMOVE and one.container_id not in self._ending:
             log.info("container %s is removed: %s", one.name, _why(found, stance, self.host), extra=_job(one))
             self._end(one, _grace_s(stance))
         elif step is OrphanStep.WARN and one.container_id not in self._warned:
@@ -92,11 +92,10 @@ class Orphans:
 
     def _end(self, one: Listed, grace_s: int) -> None:
         """Stop and remove a container; one that cannot be killed does not hold up the others for long."""
-        if one.container_id not in self._ending:
-            self._ending.add(one.container_id)
-            thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
-            thread.start()
-            thread.join(grace_s + self.patience_s)
+        self._ending.add(one.container_id)
+        thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
+        thread.start()
+        thread.join(grace_s + self.patience_s)
 
     def _end_at_last(self, one: Listed, grace_s: int) -> None:
         try:

@@ -16,8 +16,9 @@ from threading import Thread
 
 from celery_docker import container, errors, host, jobspec, lifecycle, output, plan, policy
 from celery_docker.container import Container, Event, Frame, Step
+from celery_docker.harvest import Harvest
 from celery_docker.job import Job, Order
-from celery_docker.lifecycle import Cause, Docker, Outcome
+from celery_docker.lifecycle import Cause, Outcome
 from celery_docker.patience import Patience
 from celery_docker.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.store import Verdict
@@ -84,6 +85,10 @@ class Attempts:
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
             self.broadcast.last_words(job)
+
+    @property
+    def _harvest(self) -> Harvest:
+        return Harvest(self.engine, self.rules, self.boot_id, self.patience)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
@@ -267,8 +272,10 @@ class Attempts:
             if isinstance(exc, errors.LogFull):
                 self.patience.on_host_fault(errors.NoSpace(str(exc)))
             self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
-            return replace(self._harvest(job, container_id, watched), cause=Cause.ERROR, reason=str(exc))
-        return self._harvest(job, container_id, watched)
+            return replace(
+                self._harvest.outcome(job, container_id, watched=watched), cause=Cause.ERROR, reason=str(exc)
+            )
+        return self._harvest.outcome(job, container_id, watched=watched)
 
     def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
         with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
@@ -280,41 +287,6 @@ class Attempts:
             files.write(frame)
             job.recent.add(frame)
 
-    def _harvest(self, job: Job, container_id: str, watched: bool) -> Outcome:
-        ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))
-        if ended is None or ended.exit_code is None:
-            raise errors.ContainerGone
-        job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
-        job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        docker = Docker.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
-        spared = docker is not Docker.STAYED and self._is_spared(ended)
-        outcome = lifecycle.outcome_of_exit(
-            ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
-        )
-        order = job.order if job.stopped else _unfinished(job, outcome)
-        return outcome if order is None else lifecycle.outcome_of_order(outcome, order.cause, order.reason)
-
-    def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
-        # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
-        self.patience.until_answered(self.engine.ping)
-        if self.patience.until_answered(self.engine.life) != job.docker_life:
-            return Docker.WENT
-        if watched or container.ended_by_itself(
-            self.patience.until_answered(lambda: self.engine.remembered(container_id))
-        ):
-            return Docker.STAYED
-        return Docker.UNKNOWN
-
-    def _is_spared(self, found: Container) -> bool:
-        """Say whether nothing but a container's own end can have ended it while nobody watched."""
-        started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
-        return started_in_this_boot and self.patience.until_answered(self.engine.spares_containers)
-
-    def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
-        asked = job.spec.memory if job.spec else None
-        size = asked or self.rules.limits.memory_bytes
-        return lifecycle.MemoryLimit(size, asked is not None) if size else None
-
 
 def grace_s(job: Job) -> int:
     """Return how many seconds a job's container has between its stop signal and KILL."""
@@ -325,23 +297,6 @@ def grace_of(spec: jobspec.JobSpec | None) -> int:
     """Return the same for what the job asks for, None where that is not known."""
     asked = spec.stop_grace if spec else None
     return _STOP_GRACE_S if asked is None else asked
-
-
-def timeout_order(timeout_s: int) -> Order:
-    """Return what ends a job that has run for as long as it asked to at most."""
-    return Order(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
-
-
-def _unfinished(job: Job, outcome: Outcome) -> Order | None:
-    """Return the order that an earlier process had begun to carry out, where this one found the container ended."""
-    if job.claim.verdict is not Verdict.ADOPT or outcome.succeeded:
-        return None
-    if job.order is not None and job.order.cause is Cause.CANCELLED:
-        return job.order
-    timeout_s = job.spec.timeout if job.spec else None
-    if timeout_s is not None and (job.attempt.run_s or 0) >= timeout_s:
-        return timeout_order(timeout_s)
-    return Order(Cause.INTERRUPTED, "its container was stopped before this worker took it over") if job.told else None
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

@@ -34,6 +34,11 @@ class Order:
     reason: str
 
 
+def timeout_order(timeout_s: int) -> Order:
+    """Return what ends a job that has run for as long as it asked to at most."""
+    return Order(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
+
+
 @dataclass
 class Job:
     """A job in a slot: what came, what the claim said, and what is known of its current attempt."""

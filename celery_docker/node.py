@@ -12,10 +12,9 @@ from threading import Event, Thread
 from typing import Protocol
 
 from celery_docker import about, container, errors, message, systemd
-from celery_docker.attempt import timeout_order
 from celery_docker.container import Container, Usage
 from celery_docker.gate import Gate
-from celery_docker.job import Delivery, Job
+from celery_docker.job import Delivery, Job, timeout_order
 from celery_docker.lifecycle import Cause, State
 from celery_docker.runner import Runner
 from celery_docker.upkeep import Cancelled

@@ -74,6 +74,7 @@ SHELL = {
     "job",
     "patience",
     "attempt",
+    "harvest",
     "runner",
     "node",
     "gate",

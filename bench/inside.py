@@ -28,7 +28,9 @@ from typing import Any
 import redis
 from celery import Celery
 
-from celery_docker import enginehttp, jobspec, keys, plan, policy
+from celery_docker.core import jobspec, plan, policy
+from celery_docker.engine import unixhttp
+from celery_docker.store import keys
 
 URL = "redis://127.0.0.1:6379/0"
 SOCKET = "/var/run/docker.sock"
@@ -113,7 +115,7 @@ class Baseline:
     """Containers by Docker alone, in plain HTTP."""
 
     def __init__(self, threads: int) -> None:
-        self._http = enginehttp.Http(SOCKET, keep=threads)
+        self._http = unixhttp.Http(SOCKET, keep=threads)
         self._rules = policy.parse(POLICY.read_text())
         self._pool = ThreadPoolExecutor(threads)
         self.run(threads, TRUE)

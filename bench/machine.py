@@ -19,8 +19,8 @@ from subprocess import CompletedProcess
 from typing import Any
 
 from bench import lines
-from tests.system import desk, machine
-from tests.system.installed import Installed
+from tests.machines import desk, machine
+from tests.machines.installed import Installed
 from tests.waiting import eventually
 
 SLOTS = 4

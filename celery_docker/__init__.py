@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celery_docker.client import Client
+    from celery_docker.client.client import Client
+    from celery_docker.core import batch
+    from celery_docker.core import batchinputs as rows
 
-__all__ = ["Client"]
+__all__ = ["Client", "batch", "rows"]
+
+_MODULES = {"batch": "core.batch", "rows": "core.batchinputs"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the client library when somebody asks for it (PEP 562)."""
+    """Load a public name when somebody asks for it (PEP 562)."""
     if name == "Client":
-        from celery_docker import client
-
-        return client.Client
+        return import_module("celery_docker.client.client").Client
+    if name in _MODULES:
+        return import_module(f"celery_docker.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

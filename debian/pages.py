@@ -12,7 +12,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from celery_docker import completion, jobspec, manual  # noqa: E402  # the source tree is known only now
+from celery_docker.cli.syntax import completion, manual  # noqa: E402
+from celery_docker.core import jobspec  # noqa: E402
 from debian import version  # noqa: E402
 
 

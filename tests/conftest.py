@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
-from tests.system import machine
+from tests import servers
+from tests.machines import machine
 
 # A shell has what it starts in the background ignore Ctrl-C, and children inherit that: not the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,10 +33,10 @@ def require(service: str, missing: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[services.Dockerd]:
+def dockerd() -> Iterator[servers.Dockerd]:
     """A dockerd with busybox; at the end no container may be left in it, and nothing of it on the machine."""
-    require("docker", services.Dockerd.missing())
-    with services.Dockerd() as server:
+    require("docker", servers.Dockerd.missing())
+    with servers.Dockerd() as server:
         server.import_busybox()
         yield server
         left = server.containers()
@@ -45,10 +45,10 @@ def dockerd() -> Iterator[services.Dockerd]:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[services.RedisServer]:
+def redis_server() -> Iterator[servers.RedisServer]:
     """A redis-server; at the end no key may be left in it."""
-    require("redis", services.RedisServer.missing())
-    with services.RedisServer() as server:
+    require("redis", servers.RedisServer.missing())
+    with servers.RedisServer() as server:
         yield server
         with server.client() as client:
             left = client.keys()

@@ -11,11 +11,13 @@ from typing import Protocol
 
 import pytest
 
-from celery_docker import container, errors, plan, policy
-from celery_docker.container import Event, Frame, Status, Stream
-from celery_docker.engine import DockerEngine
-from celery_docker.jobspec import JobSpec
-from tests import fakes, services
+from celery_docker import errors
+from celery_docker.core import container, plan, policy
+from celery_docker.core.container import Event, Frame, Status, Stream
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.engine.dockerd import DockerEngine
+from tests import servers
+from tests.fakes import engine as fakes
 from tests.waiting import eventually
 
 _TIMEOUT_S = 30
@@ -75,7 +77,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "fake":
         yield FakeWorld()
         return
-    dockerd: services.Dockerd = request.getfixturevalue("dockerd")
+    dockerd: servers.Dockerd = request.getfixturevalue("dockerd")
     engine = DockerEngine(dockerd.url, connections=8)
     yield RealWorld(engine)
     engine.close()

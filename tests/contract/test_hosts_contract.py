@@ -8,16 +8,19 @@ from typing import Any, Protocol
 
 import pytest
 
-from celery_docker import errors, hosts, judgement, keys, membership, message, ports, store
-from celery_docker.catalog import Catalog
-from celery_docker.hosts import Fate
-from celery_docker.judgement import Loss, Silence, Standing
-from celery_docker.lifecycle import State
-from celery_docker.listing import WorkerRow
-from celery_docker.store import Verdict
-from tests import services
-from tests.fakes_hosts import FakeHosts
-from tests.fakes_records import FakeRecords
+from celery_docker import errors
+from celery_docker.background import heartbeat
+from celery_docker.core import hostloss, jobrecord, message
+from celery_docker.core.hostloss import Fate, Loss, Silence, Standing
+from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.lifecycle import State
+from celery_docker.run import ports
+from celery_docker.store import hosts, jobstore, keys
+from celery_docker.store.listing import WorkerRow
+from celery_docker.store.queries import Catalog
+from tests import servers
+from tests.fakes.hosts import FakeHosts
+from tests.fakes.records import FakeRecords
 from tests.waiting import eventually
 
 HOST, JUDGE, OTHER = "node1", "node2", "node3"
@@ -30,7 +33,7 @@ RECEIPT: dict[str, Any] = {"id": "j1", "state": "succeeded", "output": "", "atte
 class Records(ports.Records, Protocol):
     """What the tests need of the job records."""
 
-    def submit(self, jobs: Sequence[store.New]) -> list[bool]: ...
+    def submit(self, jobs: Sequence[jobrecord.New]) -> list[bool]: ...
     def record(self, job_id: str) -> dict[str, str]: ...
 
 
@@ -38,7 +41,7 @@ class World(Protocol):
     """The hosts under test, the job records beside them, and a hand on what is in Redis."""
 
     @property
-    def hosts(self) -> membership.Hosts: ...
+    def hosts(self) -> heartbeat.Hosts: ...
     @property
     def records(self) -> Records: ...
     def workers(self) -> list[WorkerRow]: ...
@@ -86,8 +89,8 @@ class FakeWorld:
 
 
 class RedisWorld:
-    def __init__(self, server: services.RedisServer) -> None:
-        self.records = store.connect(server.url)
+    def __init__(self, server: servers.RedisServer) -> None:
+        self.records = jobstore.connect(server.url)
         self.hosts = hosts.Hosts(self.records.link)
         self._client: Any = server.client(decode_responses=True)
 
@@ -136,7 +139,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     real.close()
 
 
-def beat(world: World, host: str = HOST, machine: str = MACHINE) -> judgement.Beat:
+def beat(world: World, host: str = HOST, machine: str = MACHINE) -> hostloss.Beat:
     return world.hosts.beat(host, machine=machine, about={**ABOUT, "machine": machine})
 
 
@@ -144,9 +147,9 @@ def envelope(job_id: str = "j1") -> dict[str, Any]:
     return message.task_message(job_id, {"image": "busybox"}, queue=QUEUE, tag="t1", origin="1@here")
 
 
-def run(world: World, host: str = HOST, job_id: str = "j1") -> store.Claim:
+def run(world: World, host: str = HOST, job_id: str = "j1") -> jobrecord.Claim:
     """Let a host take a job, as if its message had come."""
-    world.records.submit([store.New(job_id, QUEUE, envelope(job_id), {"image": "busybox"})])
+    world.records.submit([jobrecord.New(job_id, QUEUE, envelope(job_id), {"image": "busybox"})])
     return world.records.claim(job_id, host=host, queue=QUEUE, envelope=envelope(job_id))
 
 
@@ -254,7 +257,7 @@ def test_silent_hosts(world: World) -> None:
 
 def test_a_job_is_queued_again_and_is_the_next_that_is_taken(world: World) -> None:
     run(world)
-    world.records.submit([store.New("later", QUEUE, envelope("later"), {})])
+    world.records.submit([jobrecord.New("later", QUEUE, envelope("later"), {})])
     assert lose(world, silence(world)) is Fate.QUEUED
     record = world.records.record("j1")
     assert (record["state"], record["owner"], record["host_faults"]) == ("queued", "", "1")
@@ -421,7 +424,7 @@ def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> Non
     """kombu reads a list at its right end; the host had taken `a` before `b`."""
     world.take(HOST, QUEUE, ["a", "b"])
     world.take(HOST, "other", ["x"])
-    world.records.submit([store.New("j1", QUEUE, envelope(), {})])
+    world.records.submit([jobrecord.New("j1", QUEUE, envelope(), {})])
     world.hosts.bury(silence(world))
     assert world.queued()[-2:] == ["b", "a"]
     assert len(world.queued()) == 3
@@ -435,7 +438,7 @@ def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> Non
 
 def test_whose_a_job_is(world: World) -> None:
     claim = run(world)
-    world.records.submit([store.New("queued", QUEUE, envelope("queued"), {})])
+    world.records.submit([jobrecord.New("queued", QUEUE, envelope("queued"), {})])
     assert world.hosts.standings(["j1", "queued", "nobody"]) == {
         "j1": Standing(HOST, claim.fence),
         "queued": Standing("", 0),
@@ -457,8 +460,8 @@ def test_the_hosts_that_are_known(world: World) -> None:
 
 
 def test_a_redis_that_is_away() -> None:
-    server = services.free_port()
-    away = hosts.Hosts(store.connect(f"redis://127.0.0.1:{server}/0").link)
+    server = servers.free_port()
+    away = hosts.Hosts(jobstore.connect(f"redis://127.0.0.1:{server}/0").link)
     with pytest.raises(errors.StoreAway):
         away.beat(HOST, machine=MACHINE, about=ABOUT)
     with pytest.raises(errors.StoreAway):

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import redis
 
-from tests import services
+from tests import servers
 from tests.faults.ledger import SEED, Ledger
-from tests.system.installed import Installed
+from tests.machines.installed import Installed
 from tests.waiting import eventually
 
 OUTPUT = "/srv/faults"
@@ -38,9 +38,9 @@ class Booted:
         self.installed = installed
         self.debian = installed.debian
         self.doors = doors
-        self.port = services.free_port()
+        self.port = servers.free_port()
         self._settings: dict[str, str | int] = {}
-        self.docker = services.DockerSocket(doors / "docker")
+        self.docker = servers.DockerSocket(doors / "docker")
 
     @property
     def log(self) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.conftest import require
 from tests.faults.ledger import FULL, SEED, Row, table
 
@@ -15,33 +15,33 @@ _ROWS = pytest.StashKey[list[Row]]()
 
 
 @contextmanager
-def _dockerd(*options: str) -> Iterator[services.Dockerd]:
-    require("docker", services.Dockerd.missing())
-    with services.Dockerd(*options) as server:
+def _dockerd(*options: str) -> Iterator[servers.Dockerd]:
+    require("docker", servers.Dockerd.missing())
+    with servers.Dockerd(*options) as server:
         server.import_busybox()
         yield server
     assert server.leftovers() == []
 
 
 @pytest.fixture
-def own_dockerd() -> Iterator[services.Dockerd]:
+def own_dockerd() -> Iterator[servers.Dockerd]:
     """A dockerd for one test, which may restart, stop and kill it."""
     with _dockerd() as server:
         yield server
 
 
 @pytest.fixture
-def live_dockerd() -> Iterator[services.Dockerd]:
+def live_dockerd() -> Iterator[servers.Dockerd]:
     """One whose containers survive it, and whose containerd does not."""
     with _dockerd("--live-restore=true") as server:
         yield server
 
 
 @pytest.fixture
-def own_redis() -> Iterator[services.RedisServer]:
+def own_redis() -> Iterator[servers.RedisServer]:
     """A redis-server with an append-only file, for one test."""
-    require("redis", services.RedisServer.missing())
-    with services.RedisServer({"appendonly": "yes"}) as server:
+    require("redis", servers.RedisServer.missing())
+    with servers.RedisServer({"appendonly": "yes"}) as server:
         yield server
 
 

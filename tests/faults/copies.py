@@ -6,12 +6,12 @@ import json
 import uuid
 from random import Random
 
-from tests import services
+from tests import servers
 
 KINDS = ("same tag", "own tags", "one of each kind")
 
 
-def make_three_of_each(server: services.RedisServer, random: Random, kind: str) -> None:
+def make_three_of_each(server: servers.RedisServer, random: Random, kind: str) -> None:
     """Put two copies of each message around the others; a copy bears its message's delivery tag or one of its own."""
     with server.client(decode_responses=True) as client:
         waiting: list[str] = client.lrange("celery", 0, -1)

@@ -21,8 +21,8 @@ from typing import Any, Protocol, Self
 import redis
 from celery import Celery
 
-from celery_docker.client import Client
-from celery_docker.jobspec import JobSpec
+from celery_docker.client.client import Client
+from celery_docker.core.jobspec import JobSpec
 from tests.faults.counting import FINAL, Seen, count
 from tests.waiting import eventually
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import services
+from tests import servers
 from tests.faults.ledger import SEED, Ledger, Row
-from tests.integration.worker import Worker
+from tests.workers.worker import Worker
 
 DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
 STOPPED = ("was stopped",)
@@ -18,7 +18,7 @@ Conclude = Callable[[Row], None]
 
 @contextmanager
 def ledger_and_worker(
-    redis: services.RedisServer, dockerd: services.Dockerd, **variables: str
+    redis: servers.RedisServer, dockerd: servers.Dockerd, **variables: str
 ) -> Iterator[tuple[Ledger, Worker]]:
     """Start the worker with four slots and quick retries; at the end it is killed, since nothing may be left to do."""
     chosen = {"CELERY_DOCKER_RETRY_DELAY": "0", "CELERY_DOCKER_CONCURRENCY": "4", **variables}

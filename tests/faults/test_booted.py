@@ -11,8 +11,8 @@ from tests.faults.booted import LOGS, OUTPUT, Booted, booted
 from tests.faults.counting import FINAL
 from tests.faults.ledger import FULL, HELD, Entry, Ledger, in_words
 from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
-from tests.system import machine
-from tests.system.installed import SETTINGS, Installed
+from tests.machines import machine
+from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
 _STEADY = "i=0; until [ -e /output/go ]; do i=$((i+1)); echo line $i; sleep 0.05; done; echo $i >$F.lines"

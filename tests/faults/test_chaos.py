@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests import services
+from tests import servers
 from tests.faults.ledger import FULL, Ledger
 from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
 from tests.faults.test_two_hosts import NEVER_LOST, two_hosts
-from tests.integration.worker import Worker
+from tests.workers.worker import Worker
 
 _FAULTS = 40 if FULL else 6
 # Enough for the slots of both hosts, and some that wait.
@@ -23,9 +23,9 @@ _WAITING = 12
 class Victims:
     """What a fault may break: the Redis of all, and one host's worker and Docker."""
 
-    redis: services.RedisServer
+    redis: servers.RedisServer
     worker: Worker
-    dockerd: services.Dockerd
+    dockerd: servers.Dockerd
     ledger: Ledger
 
     def worker_is_killed(self) -> None:
@@ -112,7 +112,7 @@ _KINDS: tuple[Callable[[Victims], None], ...] = (
 
 
 def test_faults_of_all_kinds_at_random(
-    own_redis: services.RedisServer, own_dockerd: services.Dockerd, live_dockerd: services.Dockerd, conclude: Conclude
+    own_redis: servers.RedisServer, own_dockerd: servers.Dockerd, live_dockerd: servers.Dockerd, conclude: Conclude
 ) -> None:
     """A job runs again only where Docker went down under it, or a stop came to its deadline."""
     dockerds = [own_dockerd, live_dockerd]

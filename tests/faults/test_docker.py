@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.faults.ledger import Row
 from tests.faults.single_host import DOCKER_WENT_DOWN, Conclude, ledger_and_worker
 
 
 @pytest.mark.only_in_full
-def test_restart_of_docker(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_restart_of_docker(own_dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """Docker takes the containers along: they run again, and nothing else does."""
     conclude(_restarted(own_redis, own_dockerd, "dockerd restart", due=DOCKER_WENT_DOWN))
 
 
 @pytest.mark.only_in_full
 def test_restart_of_docker_with_live_restore(
-    live_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    live_dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """The containers run on or end by themselves, and nothing is run again."""
     conclude(_restarted(own_redis, live_dockerd, "dockerd restart with live-restore"))
 
 
-def _restarted(redis: services.RedisServer, dockerd: services.Dockerd, fault: str, due: Sequence[str] = ()) -> Row:
+def _restarted(redis: servers.RedisServer, dockerd: servers.Dockerd, fault: str, due: Sequence[str] = ()) -> Row:
     times = 3
     with ledger_and_worker(redis, dockerd) as (ledger, _):
         ledger.submit(40, 0, 4, retries=0)
@@ -38,7 +38,7 @@ def _restarted(redis: services.RedisServer, dockerd: services.Dockerd, fault: st
 
 
 @pytest.mark.only_in_full
-def test_docker_hangs(own_dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_docker_hangs(own_dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     seconds = 60
     with ledger_and_worker(own_redis, own_dockerd) as (ledger, _):
         ledger.submit(30, retries=0)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.conftest import require
 from tests.faults.ledger import FULL, Entry, Ledger
 from tests.faults.single_host import Conclude, ledger_and_worker
 from tests.faults.wallclock import WallClock
-from tests.integration.worker import Worker
 from tests.waiting import eventually
+from tests.workers.worker import Worker
 
 _HOUR_S = 3600
 
@@ -32,7 +32,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.only_in_full
 def test_no_space_for_a_log_in_mid_job(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, small_disk: Path
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude, small_disk: Path
 ) -> None:
     """The job ends as an error that names the reason and its container is stopped; the other jobs go on."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
@@ -57,7 +57,7 @@ def clock(tmp_path: Path) -> WallClock:
 
 @pytest.mark.parametrize("then", ["worker handed over", pytest.param("worker runs on", marks=pytest.mark.only_in_full)])
 def test_the_clock_is_set_by_an_hour(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, clock: WallClock, then: str
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude, clock: WallClock, then: str
 ) -> None:
     """Forward, then back by two hours: timeouts and retries come neither early nor late."""
     delay_s = 10 if FULL else 2

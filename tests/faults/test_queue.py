@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from celery_docker.client import Client
-from tests import services
+from celery_docker.client.client import Client
+from tests import servers
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.ledger import FULL
 from tests.faults.single_host import Conclude, ledger_and_worker
@@ -17,7 +17,7 @@ from tests.waiting import eventually
 @pytest.mark.only_in_full
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_delivered_three_times(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude, kind: str
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude, kind: str
 ) -> None:
     """To one worker, concurrently: two on one host would share the host's name."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
@@ -30,9 +30,7 @@ def test_a_message_delivered_three_times(
 
 
 @pytest.mark.only_in_full
-def test_cancel_in_random_states(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
-) -> None:
+def test_cancel_in_random_states(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """Two of three jobs, by our client and by `revoke`: none goes on running, each ends as REVOKED or SUCCESS."""
     jobs = 30
     with ledger_and_worker(own_redis, dockerd) as (ledger, _), closing(Client(own_redis.url)) as client:
@@ -61,7 +59,7 @@ def test_cancel_in_random_states(
 
 
 def test_a_job_that_waits_for_its_retry_holds_no_slot(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """Ten minutes, and there is one slot: it works on others. Cancelled while it waits, the job does not run again."""
     variables = {"CELERY_DOCKER_CONCURRENCY": "1", "CELERY_DOCKER_RETRY_DELAY": "600"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.faults.ledger import FULL
 from tests.faults.single_host import Conclude, ledger_and_worker
 from tests.waiting import eventually
 
 
 @pytest.mark.only_in_full
-def test_restart_of_redis(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_restart_of_redis(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """With its append-only file, as Debian's administrators are told to have it."""
     times = 3
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
@@ -24,7 +24,7 @@ def test_restart_of_redis(dockerd: services.Dockerd, own_redis: services.RedisSe
 
 
 def test_redis_drops_every_connection(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     times = 20 if FULL else 5
     with ledger_and_worker(own_redis, dockerd) as (ledger, _), own_redis.client() as client:
@@ -38,7 +38,7 @@ def test_redis_drops_every_connection(
 
 
 @pytest.mark.only_in_full
-def test_redis_hangs(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_redis_hangs(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """SIGSTOP: connections stay, no answer comes; for longer than a call may take."""
     seconds = 30
     with ledger_and_worker(own_redis, dockerd) as (ledger, _):
@@ -51,7 +51,7 @@ def test_redis_hangs(dockerd: services.Dockerd, own_redis: services.RedisServer,
         conclude(ledger.settle(f"Redis: SIGSTOP for {seconds} s"))
 
 
-def test_redis_is_out_of_memory(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_redis_is_out_of_memory(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """It answers and refuses every write, while jobs end and while others wait in its list."""
     seconds = 30 if FULL else 3
     with ledger_and_worker(own_redis, dockerd) as (ledger, _), own_redis.client() as client:
@@ -67,7 +67,7 @@ def test_redis_is_out_of_memory(dockerd: services.Dockerd, own_redis: services.R
 
 @pytest.mark.only_in_full
 def test_redis_is_gone_while_jobs_end(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """Every container that ran ends meanwhile; its end is told when Redis is back."""
     seconds = 120

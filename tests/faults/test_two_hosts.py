@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker.client import Client
-from tests import services
+from celery_docker.client.client import Client
+from tests import servers
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.counting import FINAL
 from tests.faults.ledger import FULL, HELD, SEED, Entry, Ledger, in_words
 from tests.faults.single_host import Conclude
-from tests.integration.registry import Registry
-from tests.integration.several import Cable, host, told
-from tests.integration.worker import Worker
 from tests.waiting import eventually
+from tests.workers.registry import Registry
+from tests.workers.several import Cable, host, told
+from tests.workers.worker import Worker
 
 SILENT = ("was silent",)
 # Nobody is lost in the rows in which nobody dies, however busy this machine is.
@@ -34,7 +34,7 @@ TwoHosts = tuple[Ledger, Worker, Worker]
 
 @contextmanager
 def two_hosts(
-    redis: services.RedisServer, dockerds: Sequence[services.Dockerd], cable: Cable | None = None, /, **variables: str
+    redis: servers.RedisServer, dockerds: Sequence[servers.Dockerd], cable: Cable | None = None, /, **variables: str
 ) -> Iterator[TwoHosts]:
     """Keep the books of two workers that are yet to be started; `cable` is the first one's way to Redis."""
     chosen = {"CELERY_DOCKER_CONCURRENCY": str(_SLOTS), **variables}
@@ -61,7 +61,7 @@ def two_hosts(
 
 
 def test_a_host_loses_power(
-    own_redis: services.RedisServer, own_dockerd: services.Dockerd, dockerd: services.Dockerd, conclude: Conclude
+    own_redis: servers.RedisServer, own_dockerd: servers.Dockerd, dockerd: servers.Dockerd, conclude: Conclude
 ) -> None:
     """Its jobs run on the other; in full it comes back, twice, and what was left on it is cleaned away."""
     times = 2 if FULL else 1
@@ -88,7 +88,7 @@ def test_a_host_loses_power(
 
 
 def test_a_host_is_cut_off_and_comes_back(
-    own_redis: services.RedisServer, own_dockerd: services.Dockerd, dockerd: services.Dockerd, conclude: Conclude
+    own_redis: servers.RedisServer, own_dockerd: servers.Dockerd, dockerd: servers.Dockerd, conclude: Conclude
 ) -> None:
     """Its containers run on beside those of the host that took over; when it is back they are stopped: one result."""
     with (
@@ -124,9 +124,9 @@ def test_a_host_is_cut_off_and_comes_back(
     "kind", [*(pytest.param(kind, marks=pytest.mark.only_in_full) for kind in KINDS[:-1]), KINDS[-1]]
 )
 def test_a_message_delivered_three_times_to_two_hosts(
-    own_redis: services.RedisServer,
-    own_dockerd: services.Dockerd,
-    dockerd: services.Dockerd,
+    own_redis: servers.RedisServer,
+    own_dockerd: servers.Dockerd,
+    dockerd: servers.Dockerd,
     conclude: Conclude,
     kind: str,
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_message_delivered_three_times_to_two_hosts(
 
 
 def test_cancel_in_each_state(
-    own_redis: services.RedisServer, own_dockerd: services.Dockerd, dockerd: services.Dockerd, conclude: Conclude
+    own_redis: servers.RedisServer, own_dockerd: servers.Dockerd, dockerd: servers.Dockerd, conclude: Conclude
 ) -> None:
     """Two jobs in each, one called off by our client and one by `revoke`: all are REVOKED, and nothing runs on."""
     variables = {"CELERY_DOCKER_CONCURRENCY": "3", "CELERY_DOCKER_RETRY_DELAY": "600", **NEVER_LOST}
@@ -225,7 +225,7 @@ def _is_pulling(ledger: Ledger, entry: Entry) -> bool:
     return any(f"job {entry.job_id}: pulling" in worker.log for worker in ledger.workers)
 
 
-def _jobs_in(dockerd: services.Dockerd, ledger: Ledger) -> list[Entry]:
+def _jobs_in(dockerd: servers.Dockerd, ledger: Ledger) -> list[Entry]:
     names = dockerd.running()
     return [entry for entry in ledger.entries if f"run-{entry.job_id}" in names]
 

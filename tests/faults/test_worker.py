@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker
 
 
 @pytest.mark.only_in_full
 def test_kill_of_the_worker_at_random_moments(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """SIGKILL, started again at once: containers run on, each is taken over by the next process."""
     kills = 20
@@ -31,7 +31,7 @@ def test_kill_of_the_worker_at_random_moments(
 
 
 @pytest.mark.only_in_full
-def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude) -> None:
+def test_handover_under_load(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
     """SIGHUP, which is what reload and upgrade send."""
     times = 10
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
@@ -49,7 +49,7 @@ def test_handover_under_load(dockerd: services.Dockerd, own_redis: services.Redi
 
 @pytest.mark.only_in_full
 def test_stop_with_jobs_that_end_in_time(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """The worker waits for them and takes no other; what is queued runs after the next start."""
     with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
@@ -69,7 +69,7 @@ def test_stop_with_jobs_that_end_in_time(
 
 @pytest.mark.only_in_full
 def test_stop_with_jobs_that_outlast_the_deadline(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, conclude: Conclude
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """They are queued again, retries untouched, and run a second time: only they, and only for this reason."""
     with ledger_and_worker(own_redis, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as (ledger, worker):

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import services
+from tests import servers
 from tests.conftest import require
-from tests.integration.registry import Registry
+from tests.workers.registry import Registry
 
 
 @pytest.fixture
-def own_dockerd() -> Iterator[services.Dockerd]:
+def own_dockerd() -> Iterator[servers.Dockerd]:
     """A dockerd for one test, which may restart, stop and kill it."""
-    require("docker", services.Dockerd.missing())
-    with services.Dockerd() as server:
+    require("docker", servers.Dockerd.missing())
+    with servers.Dockerd() as server:
         server.import_busybox()
         yield server
     assert server.leftovers() == []
 
 
 @pytest.fixture
-def old_dockerd(dockerd: services.Dockerd) -> Iterator[services.Dockerd]:
+def old_dockerd(dockerd: servers.Dockerd) -> Iterator[servers.Dockerd]:
     """A dockerd that is too old for us."""
-    with services.OldDockerd(dockerd.api) as server:
+    with servers.OldDockerd(dockerd.api) as server:
         yield server
     assert server.leftovers() == []
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from celery_docker import keys
-from tests import services
-from tests.integration.worker import ROOT, Worker
+from celery_docker.store import keys
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.worker import ROOT, Worker
 
 AWKWARD = ("a b.txt", "quote'\".txt", "new\nline.txt", "größe 大.txt", "-n.txt", "{}.txt", "$(x).txt")
 
 
 @pytest.fixture(scope="module")
-def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+def worker(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0", CELERY_DOCKER_CONCURRENCY="4") as running:
         yield running
     dockerd.remove_containers()
@@ -65,7 +65,7 @@ class Commands:
 
 
 @pytest.fixture
-def celery_docker(redis_server: services.RedisServer, tmp_path: Path) -> Commands:
+def celery_docker(redis_server: servers.RedisServer, tmp_path: Path) -> Commands:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     return Commands(redis_server.url, tmp_path)
@@ -157,7 +157,7 @@ def test_ctrl_c_in_watch_leaves_the_jobs_alone(worker: Worker, celery_docker: Co
     assert celery_docker("watch").stdout.splitlines()[-1] == "2 jobs: 2 succeeded"
 
 
-def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     for name in ("1", "2", "3"):
         (celery_docker.folder / "in" / name).touch()
     script = '[ "$1" != 3 ] || [ -e /output/mended ]'
@@ -206,7 +206,7 @@ def test_what_a_manifest_says(worker: Worker, celery_docker: Commands) -> None:
     celery_docker("batch", "--wait", "--manifest", "-", "busybox", "echo", "{word}", input=rows)
 
 
-def test_one_bad_line_of_ten_thousand(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_one_bad_line_of_ten_thousand(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     lines = ["n,memory", *(f"{number},64m" for number in range(10_000))]
     lines[7000] = "6999,64x"
     (celery_docker.folder / "jobs.csv").write_text("\n".join(lines))
@@ -247,7 +247,7 @@ def test_an_id_in_a_pipe_while_the_rest_goes_to_a_terminal(worker: Worker, celer
     assert re.fullmatch(r"[0-9a-f-]{36} [0-9a-f-]{36}\n", out)
 
 
-def test_jobs_after_others(worker: Worker, celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_jobs_after_others(worker: Worker, celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     """By the beginning of an id, by @last, and after a whole batch."""
     wait = "until [ -e /output/go ]; do sleep 0.05; done"
     first = celery_docker("submit", "-o", "out", "busybox", "sh", "-c", wait).stdout.strip()
@@ -261,9 +261,9 @@ def test_jobs_after_others(worker: Worker, celery_docker: Commands, redis_server
     celery_docker("wait", last)
 
 
-def test_a_redis_that_goes_away_is_waited_for(dockerd: services.Dockerd, tmp_path: Path) -> None:
+def test_a_redis_that_goes_away_is_waited_for(dockerd: servers.Dockerd, tmp_path: Path) -> None:
     """By all that wait for jobs: they say so, and end with the job."""
-    with services.RedisServer({"appendonly": "yes"}) as server, Worker(server.url, dockerd) as _:
+    with servers.RedisServer({"appendonly": "yes"}) as server, Worker(server.url, dockerd) as _:
         (tmp_path / "out").mkdir()
         command = Commands(server.url, tmp_path)
         wait = "echo one; until [ -e /output/go ]; do sleep 0.05; done; echo two"

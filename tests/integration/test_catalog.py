@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from celery_docker import catalog, errors, keys, message, store
-from celery_docker.lifecycle import State
-from celery_docker.listing import Load, Meant
-from celery_docker.store import New
-from tests import services
+from celery_docker import errors
+from celery_docker.core import message
+from celery_docker.core.jobrecord import New
+from celery_docker.core.lifecycle import State
+from celery_docker.store import jobstore, keys, queries
+from celery_docker.store.listing import Load, Meant
+from tests import servers
 
 HOST = "node1"
 
@@ -21,9 +23,9 @@ HOST = "node1"
 class Shelf:
     """A store to write with, a catalog to read with, and a client to look behind them."""
 
-    def __init__(self, server: services.RedisServer) -> None:
-        self.store = store.connect(server.url)
-        self.catalog = catalog.Catalog(self.store.link)
+    def __init__(self, server: servers.RedisServer) -> None:
+        self.store = jobstore.connect(server.url)
+        self.catalog = queries.Catalog(self.store.link)
         self.client: Any = server.client(decode_responses=True)
 
     def submit(self, *job_ids: str, **options: Any) -> None:
@@ -49,7 +51,7 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(redis_server: services.RedisServer) -> Iterator[Shelf]:
+def shelf(redis_server: servers.RedisServer) -> Iterator[Shelf]:
     one = Shelf(redis_server)
     yield one
     one.client.flushdb()

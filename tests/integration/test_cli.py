@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker import keys
-from tests import services
+from celery_docker.store import keys
+from tests import servers
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 class Commands:
     """The command as a process, with a home of its own."""
 
-    def __init__(self, server: services.RedisServer, home: Path) -> None:
+    def __init__(self, server: servers.RedisServer, home: Path) -> None:
         self.environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
         self.environ["CELERY_DOCKER_BROKER_URL"] = server.url
 
@@ -40,13 +40,13 @@ class Commands:
 
 
 @pytest.fixture
-def celery_docker(redis_server: services.RedisServer, tmp_path: Path) -> Iterator[Commands]:
+def celery_docker(redis_server: servers.RedisServer, tmp_path: Path) -> Iterator[Commands]:
     yield Commands(redis_server, tmp_path)
     with redis_server.client() as client:
         client.flushall()
 
 
-def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     job_id = celery_docker("submit", "busybox", "true").stdout.strip()
     assert celery_docker("queue").stdout == "1\n"
     done = celery_docker("cancel", "--reason", "wrong data", "@last")
@@ -57,7 +57,7 @@ def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_
     assert celery_docker("cancel", "-q", job_id).stdout == f"{job_id}\n"
 
 
-def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     """The others are cancelled all the same; for the one that is none, no record is made."""
     job_id = celery_docker("submit", "busybox").stdout.strip()
     done = celery_docker("cancel", "nonsense", job_id, status=4)
@@ -69,7 +69,7 @@ def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: services.Redi
         assert not client.exists(keys.job("nonsense"))
 
 
-def test_a_document_from_a_pipe(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_a_document_from_a_pipe(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     document = {"image": "busybox", "command": "echo 'a b'", "env": {"A": "1"}, "priority": 5}
     job_id = celery_docker("submit", "-f", "-", "-e", "B=2", input=json.dumps(document)).stdout.strip()
     with redis_server.client(decode_responses=True) as client:
@@ -81,7 +81,7 @@ def test_a_document_from_a_pipe(celery_docker: Commands, redis_server: services.
 
 
 def test_purge_cancels_what_waits_in_one_queue_at_every_priority(
-    celery_docker: Commands, redis_server: services.RedisServer
+    celery_docker: Commands, redis_server: servers.RedisServer
 ) -> None:
     waiting = {celery_docker("submit", "--priority", p, "busybox").stdout.strip() for p in ("0", "3", "9")}
     other = celery_docker("submit", "--queue", "other", "busybox").stdout.strip()
@@ -98,7 +98,7 @@ def test_an_empty_queue_is_purged_without_a_question(celery_docker: Commands) ->
     assert celery_docker("queue", "purge").stderr == "0 jobs of queue 'celery' are being cancelled\n"
 
 
-def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     with redis_server.client() as client:
         client.lpush("celery", "not a message", "[]")
     assert celery_docker("queue").stdout == "2\n"
@@ -106,7 +106,7 @@ def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_ser
 
 
 def test_somebody_without_access_is_told_whom_to_ask() -> None:
-    with services.RedisServer({"requirepass": "secret"}) as server:
+    with servers.RedisServer({"requirepass": "secret"}) as server:
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         url = server.url.replace(":secret@", "")
         command = [sys.executable, "-m", "celery_docker.cli", "submit", "--broker", url, "busybox"]
@@ -119,7 +119,7 @@ def test_somebody_without_access_is_told_whom_to_ask() -> None:
 
 @pytest.mark.parametrize(("answer", "cancelled"), [("y", True), ("yes", True), ("n", False), ("", False)])
 def test_at_a_terminal_a_purge_asks(
-    celery_docker: Commands, redis_server: services.RedisServer, answer: str, cancelled: bool
+    celery_docker: Commands, redis_server: servers.RedisServer, answer: str, cancelled: bool
 ) -> None:
     job_id = celery_docker("submit", "busybox").stdout.strip()
     ours, theirs = pty.openpty()
@@ -143,7 +143,7 @@ def test_an_output_folder_that_nobody_here_can_look_into_has_no_marker(celery_do
     assert done.stderr == "2 jobs queued; follow with: celery-docker watch\n"
 
 
-def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_server: services.RedisServer) -> None:
+def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     """A script whose variable is not set would be told that its host takes no more jobs."""
     remedy = "the name of a host is empty; leave it out for this host\n"
     assert celery_docker("drain", "", status=2).stderr == f"celery-docker: drain: {remedy}"

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from celery_docker import exitcodes, keys
-from celery_docker.client import Client
-from celery_docker.handles import Batch, Job
-from tests import services
-from tests.integration.worker import ROOT, Worker
+from celery_docker.cli import exitcodes
+from celery_docker.client.client import Client
+from celery_docker.client.handles import Batch, Job
+from celery_docker.store import keys
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.worker import ROOT, Worker
 
 _GO = "until [ -e /output/go ]; do sleep 0.05; done"
 HOST = "one@lab"
@@ -30,7 +31,7 @@ UNKNOWN = "00000000-dead-4000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
-def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+def worker(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0", CELERY_DOCKER_OPTS="-n one@lab") as running:
         yield running
     dockerd.remove_containers()

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from celery_docker import errors
-from celery_docker.client import Client
-from celery_docker.lifecycle import State
-from tests import services
-from tests.integration.worker import ROOT, Worker
+from celery_docker.client.client import Client
+from celery_docker.core.lifecycle import State
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.worker import ROOT, Worker
 
 END_S = 60
 FOLLOWER = """
@@ -42,21 +42,21 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_redis(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+def own_redis(redis_server: servers.RedisServer) -> Iterator[servers.RedisServer]:
     yield redis_server
     with redis_server.client() as client:
         client.flushall()
 
 
 @pytest.fixture
-def client(own_redis: services.RedisServer) -> Iterator[Client]:
+def client(own_redis: servers.RedisServer) -> Iterator[Client]:
     one = Client(own_redis.url)
     yield one
     one.close()
 
 
 @pytest.fixture
-def worker(own_redis: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+def worker(own_redis: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(own_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0", CELERY_DOCKER_CONCURRENCY="4") as process:
         yield process
         eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
@@ -100,7 +100,7 @@ def test_of_a_batch_with_a_limit_no_more_run_at_a_time(worker: Worker, client: C
 
 
 def test_a_log_is_followed_from_another_process_while_the_worker_dies_and_comes_back(
-    own_redis: services.RedisServer, dockerd: services.Dockerd, client: Client, folder: Path
+    own_redis: servers.RedisServer, dockerd: servers.Dockerd, client: Client, folder: Path
 ) -> None:
     """From the first byte to the last, each once."""
     wait = "until [ -e /output/$i ]; do sleep 0.05; done"
@@ -151,12 +151,12 @@ def test_a_batch_that_was_not_queued_whole_can_be_found_and_cancelled(client: Cl
     assert made.cancel() == ["queued"]
 
 
-def test_what_waits_for_jobs_waits_for_redis_too(dockerd: services.Dockerd, folder: Path) -> None:
+def test_what_waits_for_jobs_waits_for_redis_too(dockerd: servers.Dockerd, folder: Path) -> None:
     asked: list[int] = []
     wait = ["sh", "-c", "until [ -e /output/go ]; do sleep 0.05; done"]
     document = {"image": "busybox", "command": wait, "outputpath": str(folder)}
     with (
-        services.RedisServer({"appendonly": "yes"}) as server,
+        servers.RedisServer({"appendonly": "yes"}) as server,
         Worker(server.url, dockerd),
         closing(Client(server.url)) as client,
         ThreadPoolExecutor() as elsewhere,
@@ -171,7 +171,7 @@ def test_what_waits_for_jobs_waits_for_redis_too(dockerd: services.Dockerd, fold
 
 
 def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
-    worker: Worker, own_redis: services.RedisServer, client: Client, folder: Path
+    worker: Worker, own_redis: servers.RedisServer, client: Client, folder: Path
 ) -> None:
     """A restart changes nothing about that; what it had in hand is taken over all the same and goes on to its end."""
     wait = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_docker import client, handles
-from tests import services
-from tests.integration.worker import Worker
+from celery_docker.client import client, handles
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.worker import Worker
 
 MODULES = (client, handles)
 CLASSES = (client.Client, handles.Job, handles.Batch)
 
 
 @pytest.fixture(scope="module")
-def served(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[client.Client]:
+def served(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[client.Client]:
     with Worker(redis_server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0"):
         one = client.Client(redis_server.url)
         yield one

@@ -12,27 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker import doctor, facts, hostfacts, keys
-from tests import services
+from celery_docker.doctor import checks, facts, hostfacts
+from celery_docker.store import keys
+from tests import servers
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def redis_as() -> Iterator[list[services.RedisServer]]:
+def redis_as() -> Iterator[list[servers.RedisServer]]:
     """Redis servers of a test's own, ended with it."""
-    require("redis", services.RedisServer.missing())
-    servers: list[services.RedisServer] = []
-    yield servers
-    for server in servers:
+    require("redis", servers.RedisServer.missing())
+    running: list[servers.RedisServer] = []
+    yield running
+    for server in running:
         server.stop()
 
 
-def started(servers: list[services.RedisServer], **options: str) -> services.RedisServer:
+def started(running: list[servers.RedisServer], **options: str) -> servers.RedisServer:
     """Start a Redis with these lines in its redis.conf."""
-    server = services.RedisServer({name.replace("_", "-"): value for name, value in options.items()})
-    servers.append(server)
+    server = servers.RedisServer({name.replace("_", "-"): value for name, value in options.items()})
+    running.append(server)
     server.start()
     return server
 
@@ -50,7 +51,7 @@ def examined(url: str) -> tuple[int, dict[str, list[str]]]:
     return done.returncode, found
 
 
-def beat(server: services.RedisServer, host: str, *, ago_s: float = 0, ahead_s: float = 0, version: str = "") -> None:
+def beat(server: servers.RedisServer, host: str, *, ago_s: float = 0, ahead_s: float = 0, version: str = "") -> None:
     """Write the sign of life that a worker would have given."""
     with server.client() as client:
         seconds, micros = client.time()
@@ -61,13 +62,13 @@ def beat(server: services.RedisServer, host: str, *, ago_s: float = 0, ahead_s: 
 
 
 def test_redis_away() -> None:
-    status, said = examined(f"redis://127.0.0.1:{services.free_port()}/0")
+    status, said = examined(f"redis://127.0.0.1:{servers.free_port()}/0")
     assert status == 1
     assert said["redis"][0].startswith("fail cannot reach Redis at redis://127.0.0.1:")
     assert set(said) == {"redis"}
 
 
-def test_the_wrong_password(redis_as: list[services.RedisServer]) -> None:
+def test_the_wrong_password(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, requirepass="right")
     status, said = examined(server.url.replace("right", "wrong"))
     assert status == 1
@@ -75,7 +76,7 @@ def test_the_wrong_password(redis_as: list[services.RedisServer]) -> None:
     assert "wrong" not in str(said)
 
 
-def test_a_good_day(redis_as: list[services.RedisServer]) -> None:
+def test_a_good_day(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, requirepass="right", appendonly="yes", maxmemory="1gb")
     beat(server, "a")
     status, said = examined(server.url)
@@ -88,7 +89,7 @@ def test_a_good_day(redis_as: list[services.RedisServer]) -> None:
     assert said["clock"] == ["ok all clocks agree to 5 s"]
 
 
-def test_a_public_address_without_a_password(redis_as: list[services.RedisServer]) -> None:
+def test_a_public_address_without_a_password(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, bind="*", protected_mode="no")
     status, said = examined(server.url)
     assert status == 1
@@ -98,7 +99,7 @@ def test_a_public_address_without_a_password(redis_as: list[services.RedisServer
     assert examined(server.url)[1]["password"] == ["ok Redis asks for none, and others cannot reach it"]
 
 
-def test_no_persistence_and_an_eviction_policy(redis_as: list[services.RedisServer]) -> None:
+def test_no_persistence_and_an_eviction_policy(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, maxmemory="100mb", maxmemory_policy="allkeys-lru")
     status, said = examined(server.url)
     assert status == 1
@@ -109,7 +110,7 @@ def test_no_persistence_and_an_eviction_policy(redis_as: list[services.RedisServ
     assert examined(server.url)[1]["persistence"][0].startswith("warn a power cut loses")
 
 
-def test_redis_near_its_limit(redis_as: list[services.RedisServer]) -> None:
+def test_redis_near_its_limit(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     with server.client() as client:
         client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
@@ -118,7 +119,7 @@ def test_redis_near_its_limit(redis_as: list[services.RedisServer]) -> None:
     assert found.endswith("→ raise maxmemory in redis.conf, or keep results for less long")
 
 
-def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[services.RedisServer]) -> None:
+def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     assert examined(server.url)[1]["workers"][0].startswith("fail none is alive → systemctl start celery-worker")
     beat(server, "a", ago_s=120)
@@ -134,7 +135,7 @@ def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[service
     assert "others are not: b 0.0.1" in said["version"][0]
 
 
-def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[services.RedisServer]) -> None:
+def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[servers.RedisServer]) -> None:
     """What this user may not see is left out, and is no failure of doctor's."""
     server = started(redis_as, requirepass="right")
     with server.client() as client:
@@ -144,7 +145,7 @@ def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[services
     assert set(said) == {"redis", "password", "clock"}
 
 
-def test_for_programs(redis_as: list[services.RedisServer]) -> None:
+def test_for_programs(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "celery_docker.cli", "doctor", "--json", "--broker", server.url]
@@ -155,25 +156,25 @@ def test_for_programs(redis_as: list[services.RedisServer]) -> None:
     assert [one["what"] for one in found][:2] == ["redis", "password"]
 
 
-def test_docker(own_dockerd: services.Dockerd) -> None:
+def test_docker(own_dockerd: servers.Dockerd) -> None:
     found = hostfacts.docker(own_dockerd.url)
     unit = facts.Unit("active", "running", True)
-    (line,) = doctor.docker(facts.Host(unit, found))
-    assert line.level is doctor.Level.OK
-    (line,) = doctor.live_restore(facts.Host(unit, found))
-    assert line.level is doctor.Level.WARN
+    (line,) = checks.docker(facts.Host(unit, found))
+    assert line.level is checks.Level.OK
+    (line,) = checks.live_restore(facts.Host(unit, found))
+    assert line.level is checks.Level.WARN
     own_dockerd.end()
     found = hostfacts.docker(own_dockerd.url)
-    (line,) = doctor.docker(facts.Host(unit, found))
+    (line,) = checks.docker(facts.Host(unit, found))
     assert line.lines()[0].startswith(f"fail  docker: does not answer at {own_dockerd.url}: ")
 
 
-def test_a_docker_that_is_too_old(dockerd: services.Dockerd, old_dockerd: services.Dockerd) -> None:
+def test_a_docker_that_is_too_old(dockerd: servers.Dockerd, old_dockerd: servers.Dockerd) -> None:
     """It answers, so that nobody may say it does not."""
     status, answer = old_dockerd.request("GET", f"/v{dockerd.api}/info")
     assert (status, b"Maximum supported API version is 1.40" in answer) == (400, True)
     unit = facts.Unit("active", "running", True)
-    (line,) = doctor.docker(facts.Host(unit, hostfacts.docker(old_dockerd.url)))
+    (line,) = checks.docker(facts.Host(unit, hostfacts.docker(old_dockerd.url)))
     version = json.loads(old_dockerd.request("GET", "/version")[1])["Version"]
     assert line.lines() == [f"fail  docker: {version} (API 1.40) is too old → install Docker 20.10 or later"]
 
@@ -186,7 +187,7 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
         found = hostfacts.disks((str(tmp_path), "/no/such/folder"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
-    (finding,) = doctor.disks(facts.Host(facts.Unit("active", "running", True), facts.Docker("d"), found))
+    (finding,) = checks.disks(facts.Host(facts.Unit("active", "running", True), facts.Docker("d"), found))
     assert finding.lines() == [
         f"fail  disk: {tmp_path} has 64 MiB left of 64 MiB → make room; docker system prune removes unused images"
     ]

@@ -21,20 +21,22 @@ from typing import Any
 
 import pytest
 
-from celery_docker import container, enginehttp, errors, plan, policy
-from celery_docker.container import Status, Stream
-from celery_docker.engine import DockerEngine
-from celery_docker.jobspec import JobSpec
-from tests import services
+from celery_docker import errors
+from celery_docker.core import container, plan, policy
+from celery_docker.core.container import Status, Stream
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.engine import unixhttp
+from celery_docker.engine.dockerd import DockerEngine
+from tests import servers
 from tests.conftest import require
-from tests.integration.registry import Registry
 from tests.waiting import eventually
+from tests.workers.registry import Registry
 
 _TIMEOUT_S = 60
 
 
 @pytest.fixture
-def engine(dockerd: services.Dockerd) -> Iterator[DockerEngine]:
+def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
     engine = DockerEngine(dockerd.url, connections=16)
     yield engine
     engine.close()
@@ -133,9 +135,9 @@ class TestOutput:
 
     def test_the_daemons_log_options_cut_nothing(self) -> None:
         """An administrator's rotation default would leave holes in what an adopted job has written."""
-        require("docker", services.Dockerd.missing())
+        require("docker", servers.Dockerd.missing())
         options = ("--log-opt=max-size=1k", "--log-opt=max-file=2", "--log-opt=compress=true")
-        with services.Dockerd(*options) as server:
+        with servers.Dockerd(*options) as server:
             server.import_busybox()
             engine = DockerEngine(server.url, connections=4)
             seen, out, _ = run(engine, planned("seq", "20000"))
@@ -152,7 +154,7 @@ class TestOutput:
 
 
 class TestRefusals:
-    def test_a_missing_bind_source(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+    def test_a_missing_bind_source(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
         """One line that names the path; Docker does not make it, as it does for volumes."""
         with pytest.raises(errors.RequestError, match="/nowhere/at/all") as raised:
             engine.create(planned("true", inputpath="/nowhere/at/all"))
@@ -213,7 +215,7 @@ class TestEnds:
 
 
 class TestRestarts:
-    def test_a_dockerd_that_takes_its_containers_along(self, own_dockerd: services.Dockerd) -> None:
+    def test_a_dockerd_that_takes_its_containers_along(self, own_dockerd: servers.Dockerd) -> None:
         """The wait sees the end, or that it was disturbed; the log is all there afterwards."""
         engine = DockerEngine(own_dockerd.url, connections=4)
         container_id = engine.create(planned("sh", "-c", "echo begun; sleep 1000"))
@@ -233,8 +235,8 @@ class TestRestarts:
 
     def test_a_container_that_outlives_dockerd(self) -> None:
         """With live-restore the container goes on through a crash of dockerd; the wait says that it was disturbed."""
-        require("docker", services.Dockerd.missing())
-        with services.Dockerd("--live-restore=true") as server:
+        require("docker", servers.Dockerd.missing())
+        with servers.Dockerd("--live-restore=true") as server:
             server.import_busybox()
             engine = DockerEngine(server.url, connections=4)
             container_id = started(engine, planned("sh", "-c", "while :; do sleep 1; done"))
@@ -248,7 +250,7 @@ class TestRestarts:
             assert waiter.answer() is True
         assert server.leftovers() == []
 
-    def test_a_docker_that_hangs(self, own_dockerd: services.Dockerd) -> None:
+    def test_a_docker_that_hangs(self, own_dockerd: servers.Dockerd) -> None:
         """A call ends in time and says so; afterwards the same engine works."""
         engine = DockerEngine(own_dockerd.url, call_timeout_s=0.5, connections=4)
         engine.check()
@@ -265,14 +267,14 @@ class TestRestarts:
         assert engine.inspect("x") is None
 
 
-class _Forgetful(enginehttp.Http):
+class _Forgetful(unixhttp.Http):
     """Does what it is asked, then loses the first answer about `path`."""
 
     def __init__(self, path: str, lost: str) -> None:
         super().__init__(path, keep=4)
         self.lost = lost
 
-    def call(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> enginehttp.Answer:
+    def call(self, method: str, path: str, *, body: Any = None, timeout_s: float) -> unixhttp.Answer:
         answer = super().call(method, path, body=body, timeout_s=timeout_s)
         if self.lost and self.lost in path:
             self.lost = ""
@@ -281,13 +283,13 @@ class _Forgetful(enginehttp.Http):
 
 
 class TestLostAnswers:
-    def test_a_create_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+    def test_a_create_that_did_happen(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
         """The container is found by its name: no second one, no error."""
         engine._calls.http = _Forgetful(str(dockerd.socket), "/containers/create")
         container_id = engine.create(planned("true"))
         assert found(engine, "run-one").container_id == container_id
 
-    def test_a_create_that_met_a_strangers_container(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+    def test_a_create_that_met_a_strangers_container(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
         """What is there under that name is not what was planned: nothing is claimed."""
         other = planned("true")
         other.body["Labels"] = {}
@@ -296,7 +298,7 @@ class TestLostAnswers:
         with pytest.raises(errors.EngineAway):
             engine.create(planned("true"))
 
-    def test_a_start_that_did_happen(self, engine: DockerEngine, dockerd: services.Dockerd) -> None:
+    def test_a_start_that_did_happen(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
         """It runs: that was all."""
         container_id = engine.create(planned("sleep", "1000"))
         engine._calls.http = _Forgetful(str(dockerd.socket), "/start")
@@ -323,7 +325,7 @@ class TestConnections:
             engine.replay(container_id).close()
         assert len(os.listdir("/proc/self/fd")) <= before
 
-    def test_a_docker_that_goes_down_answers_no_new_caller(self, own_dockerd: services.Dockerd) -> None:
+    def test_a_docker_that_goes_down_answers_no_new_caller(self, own_dockerd: servers.Dockerd) -> None:
         """The ping says why, and the next one says that it is back; an engine that was in use makes no difference."""
         engine = DockerEngine(own_dockerd.url, connections=4)
         engine.check()
@@ -337,7 +339,7 @@ class TestConnections:
         assert engine.life() != life, "another process answers"
         assert engine.life() == engine.life()
 
-    def test_a_docker_that_was_restarted_remembers_nothing(self, own_dockerd: services.Dockerd) -> None:
+    def test_a_docker_that_was_restarted_remembers_nothing(self, own_dockerd: servers.Dockerd) -> None:
         """Neither of what ended before, nor of what its predecessor ended itself."""
         own_dockerd.import_busybox()
         engine = DockerEngine(own_dockerd.url, connections=4)
@@ -353,7 +355,7 @@ class TestConnections:
         own_dockerd.restart()
         assert [engine.remembered(container_id) for container_id in (ended, running)] == [frozenset(), frozenset()]
 
-    def test_the_folder_of_docker(self, dockerd: services.Dockerd, engine: DockerEngine) -> None:
+    def test_the_folder_of_docker(self, dockerd: servers.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""
         assert engine.folder() == f"{dockerd.folder}/data"
 
@@ -373,10 +375,10 @@ class TestUnreachable:
         with pytest.raises(errors.EngineAway, match=r"connection refused; start docker\.service"):
             DockerEngine(f"unix://{tmp_path}/docker.sock", connections=1).check()
 
-    def test_a_user_who_may_not(self, dockerd: services.Dockerd) -> None:
+    def test_a_user_who_may_not(self, dockerd: servers.Dockerd) -> None:
         """The administrator is told the command that helps."""
         program = (
-            "import os; from celery_docker import engine, errors\n"
+            "import os; from celery_docker import errors\nfrom celery_docker.engine import dockerd as engine\n"
             f"asked = engine.DockerEngine({dockerd.url!r}, connections=1)\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "try: asked.check()\n"
@@ -437,7 +439,7 @@ class _stub:
 
 
 class TestPull:
-    def test_a_good_image(self, engine: DockerEngine, registry: Registry, dockerd: services.Dockerd) -> None:
+    def test_a_good_image(self, engine: DockerEngine, registry: Registry, dockerd: servers.Dockerd) -> None:
         """It runs afterwards, and its digest is the registry's."""
         image = f"{registry.address}/group/good:1.0"
         engine.pull(image)
@@ -479,7 +481,7 @@ class TestPull:
 
     def test_a_closed_port(self, engine: DockerEngine) -> None:
         """The registry is down."""
-        image = f"127.0.0.1:{services.free_port()}/x:latest"
+        image = f"127.0.0.1:{servers.free_port()}/x:latest"
         with pytest.raises(errors.HostError, match=r"connection refused.*; check registry and network"):
             engine.pull(image)
 

@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from tests import services
+from tests import servers
 from tests.conftest import require
-from tests.integration.worker import Worker
 from tests.waiting import eventually
+from tests.workers.worker import Worker
 
 RESULT_S = 90
 READY = "0 jobs running, 2 of 2 slots free"
 
 
 @pytest.fixture
-def own_redis() -> Iterator[services.RedisServer]:
+def own_redis() -> Iterator[servers.RedisServer]:
     """A redis-server for one test, which may stop it; it keeps its data."""
-    require("redis", services.RedisServer.missing())
-    with services.RedisServer({"appendonly": "yes"}) as server:
+    require("redis", servers.RedisServer.missing())
+    with servers.RedisServer({"appendonly": "yes"}) as server:
         yield server
 
 
-def test_a_dead_docker_costs_no_job(own_dockerd: services.Dockerd, own_redis: services.RedisServer) -> None:
+def test_a_dead_docker_costs_no_job(own_dockerd: servers.Dockerd, own_redis: servers.RedisServer) -> None:
     """The status line says why nothing is taken, at once; a job met it, and runs once Docker is back."""
     with (
         Worker(own_redis.url, own_dockerd, CELERY_DOCKER_RETRY_DELAY="1") as worker,
@@ -44,7 +44,7 @@ def test_a_dead_docker_costs_no_job(own_dockerd: services.Dockerd, own_redis: se
         eventually(lambda: worker.log.count("Docker answers again; takes new jobs again") == 1, 10, "the log to say so")
 
 
-def test_a_dead_redis_is_seen_in_the_status(dockerd: services.Dockerd, own_redis: services.RedisServer) -> None:
+def test_a_dead_redis_is_seen_in_the_status(dockerd: servers.Dockerd, own_redis: servers.RedisServer) -> None:
     with Worker(own_redis.url, dockerd) as worker:
         own_redis.end()
         eventually(
@@ -59,7 +59,7 @@ def test_a_dead_redis_is_seen_in_the_status(dockerd: services.Dockerd, own_redis
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder with a disk of its own, which is too small."""
-    require("docker", services.Dockerd.missing())
+    require("docker", servers.Dockerd.missing())
     mount("-t", "tmpfs", "-o", "size=8m", "none", str(tmp_path))
     yield tmp_path
     subprocess.run(["umount", "-l", tmp_path], check=True, timeout=10)
@@ -70,7 +70,7 @@ def mount(*arguments: str) -> None:
 
 
 def test_a_full_disk_is_seen_and_room_too(
-    dockerd: services.Dockerd, own_redis: services.RedisServer, small_disk: Path
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, small_disk: Path
 ) -> None:
     with Worker(own_redis.url, dockerd, LOGS_DIRECTORY=str(small_disk)) as worker:
         full = f"Takes no jobs: the disk of {small_disk} is full: 8 MiB free; make room; 0 jobs running"

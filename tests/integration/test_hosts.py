@@ -16,13 +16,14 @@ import pytest
 from celery import Celery
 from celery.result import AsyncResult
 
-from celery_docker import hosts, keys, message, redislink, store
-from celery_docker.catalog import Catalog
-from celery_docker.lifecycle import State
-from tests import services
+from celery_docker.core import message
+from celery_docker.core.lifecycle import State
+from celery_docker.store import hosts, jobstore, keys, redislink
+from celery_docker.store.queries import Catalog
+from tests import servers
 from tests.conftest import require
-from tests.integration.several import JUDGED_S, Cable, host, told
 from tests.waiting import eventually
+from tests.workers.several import JUDGED_S, Cable, host, told
 
 RESULT_S = 60
 # Says that it has begun, and goes on until its test says so.
@@ -38,13 +39,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def broker(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+def broker(redis_server: servers.RedisServer) -> Iterator[servers.RedisServer]:
     yield redis_server
     with redis_server.client() as client:
         client.flushall()
 
 
-def send(server: services.RedisServer, folder: Path, command: str = JOB) -> AsyncResult:
+def send(server: servers.RedisServer, folder: Path, command: str = JOB) -> AsyncResult:
     app = Celery(broker=server.url, backend=server.url, set_as_current=False)
     kwargs = {"image": "busybox", "command": ["sh", "-c", command], "outputpath": str(folder)}
     return app.send_task("tasks.run_docker", kwargs=kwargs)
@@ -65,7 +66,7 @@ def states(metas: list[dict[str, Any]]) -> list[str]:
 
 
 def test_the_jobs_of_a_host_without_power_run_on_another(
-    broker: services.RedisServer, dockerd: services.Dockerd, own_dockerd: services.Dockerd, folder: Path
+    broker: servers.RedisServer, dockerd: servers.Dockerd, own_dockerd: servers.Dockerd, folder: Path
 ) -> None:
     with host(broker.url, own_dockerd, "one@here") as one:
         result = send(broker, folder)
@@ -90,7 +91,7 @@ def test_the_jobs_of_a_host_without_power_run_on_another(
 
 
 def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
-    broker: services.RedisServer, dockerd: services.Dockerd, own_dockerd: services.Dockerd, folder: Path
+    broker: servers.RedisServer, dockerd: servers.Dockerd, own_dockerd: servers.Dockerd, folder: Path
 ) -> None:
     """It ran all the time, and had no way to know."""
     cable = Cable(broker)
@@ -129,7 +130,7 @@ LIVING = {"one@here": False, "two@here": False}
 
 
 @contextmanager
-def redis_hosts(server: services.RedisServer) -> Iterator[hosts.Hosts]:
+def redis_hosts(server: servers.RedisServer) -> Iterator[hosts.Hosts]:
     link = redislink.connect(server.url)
     try:
         yield hosts.Hosts(link)
@@ -138,12 +139,12 @@ def redis_hosts(server: services.RedisServer) -> Iterator[hosts.Hosts]:
 
 
 def test_what_a_lost_host_had_not_told_is_told_by_another(
-    broker: services.RedisServer, dockerd: services.Dockerd, folder: Path
+    broker: servers.RedisServer, dockerd: servers.Dockerd, folder: Path
 ) -> None:
     """It died between the job's record and Celery's result; nothing runs again."""
     with host(broker.url, dockerd, "two@here") as two, redis_hosts(broker) as known:
         told = receipt_of(send(broker, folder, "echo once"))
-        records = store.Store(known.link)
+        records = jobstore.Store(known.link)
         envelope = message.task_message("j1", {"image": "busybox"}, queue="celery", tag="t1", origin="1@here")
         known.beat("one@here", machine="m1", about={})
         claim = records.claim("j1", host="one@here", queue="celery", envelope=envelope)
@@ -157,13 +158,13 @@ def test_what_a_lost_host_had_not_told_is_told_by_another(
 
 
 def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
-    broker: services.RedisServer, dockerd: services.Dockerd
+    broker: servers.RedisServer, dockerd: servers.Dockerd
 ) -> None:
     with host(broker.url, dockerd, "two@here") as two, redis_hosts(broker) as known:
         kwargs = {"image": "busybox", "requeue": False}
         envelope = message.task_message("j1", kwargs, queue="celery", tag="t1", origin="1@here")
         known.beat("one@here", machine="m1", about={})
-        store.Store(known.link).claim("j1", host="one@here", queue="celery", envelope=envelope)
+        jobstore.Store(known.link).claim("j1", host="one@here", queue="celery", envelope=envelope)
         with told(broker) as metas:
             result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
             error = result.get(timeout=JUDGED_S, propagate=False)
@@ -178,7 +179,7 @@ def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
 
 
 def test_two_workers_share_a_docker_and_leave_each_others_containers_alone(
-    broker: services.RedisServer, dockerd: services.Dockerd, folder: Path
+    broker: servers.RedisServer, dockerd: servers.Dockerd, folder: Path
 ) -> None:
     """Each is a host of its own: the one that died takes up its own job again, and no other."""
 
@@ -205,11 +206,11 @@ def test_two_workers_share_a_docker_and_leave_each_others_containers_alone(
     assert runs(folder) == 2
 
 
-def test_nobody_is_lost_when_redis_was(dockerd: services.Dockerd, folder: Path) -> None:
+def test_nobody_is_lost_when_redis_was(dockerd: servers.Dockerd, folder: Path) -> None:
     """After an outage longer than it takes to be lost, every host looks dead to every other."""
-    require("redis", services.RedisServer.missing())
+    require("redis", servers.RedisServer.missing())
     with (
-        services.RedisServer({"appendonly": "yes"}) as server,
+        servers.RedisServer({"appendonly": "yes"}) as server,
         host(server.url, dockerd, "one@here", CELERY_DOCKER_CONCURRENCY="1") as one,
         host(server.url, dockerd, "two@here", CELERY_DOCKER_CONCURRENCY="1") as two,
     ):
@@ -235,7 +236,7 @@ def test_nobody_is_lost_when_redis_was(dockerd: services.Dockerd, folder: Path) 
 
 
 def test_a_second_worker_under_the_same_name_on_the_same_machine(
-    broker: services.RedisServer, dockerd: services.Dockerd
+    broker: servers.RedisServer, dockerd: servers.Dockerd
 ) -> None:
     with host(broker.url, dockerd, "one@here") as one:
         second = host(broker.url, dockerd, "one@here", STATE_DIRECTORY=one.environ["STATE_DIRECTORY"])
@@ -252,7 +253,7 @@ def test_a_second_worker_under_the_same_name_on_the_same_machine(
 
 
 def test_a_second_worker_under_the_same_name_on_another_machine(
-    broker: services.RedisServer, dockerd: services.Dockerd
+    broker: servers.RedisServer, dockerd: servers.Dockerd
 ) -> None:
     stopped = Event()
     with redis_hosts(broker) as known:
@@ -278,7 +279,7 @@ def test_a_second_worker_under_the_same_name_on_another_machine(
             worker.stop()
 
 
-def test_a_host_that_is_stopped_is_not_missed(broker: services.RedisServer, dockerd: services.Dockerd) -> None:
+def test_a_host_that_is_stopped_is_not_missed(broker: servers.RedisServer, dockerd: servers.Dockerd) -> None:
     with host(broker.url, dockerd, "one@here") as one, redis_hosts(broker) as known:
         (seen,) = Catalog(known.link).workers()
         assert (seen.host, seen.lost, seen.jobs) == ("one@here", False, 0)

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from celery_docker import errors, keys, livelog, message, output, redislink, store
-from celery_docker.container import Stream
-from celery_docker.lifecycle import State
-from celery_docker.livelog import Said, Told
-from celery_docker.output import Piece
-from tests import services
+from celery_docker import errors
+from celery_docker.core import message, output
+from celery_docker.core.container import Stream
+from celery_docker.core.lifecycle import State
+from celery_docker.core.output import Piece, Told
+from celery_docker.store import jobstore, keys, livelog, redislink
+from celery_docker.store.livelog import Said
+from tests import servers
 from tests.waiting import eventually
 
 HOST = "node1"
@@ -26,8 +28,8 @@ RECEIPT: dict[str, Any] = {"state": "succeeded", "output": "the end\n", "stdout_
 class Watched:
     """A job that runs, its log, and how to look at it."""
 
-    def __init__(self, server: services.RedisServer) -> None:
-        self.store = store.connect(server.url)
+    def __init__(self, server: servers.RedisServer) -> None:
+        self.store = jobstore.connect(server.url)
         self.bytes = redislink.connect(server.url, text=False)
         self.client: Any = server.client()
         self.log = livelog.LiveLog(self.store.link)
@@ -57,7 +59,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(redis_server: services.RedisServer) -> Iterator[Watched]:
+def watched(redis_server: servers.RedisServer) -> Iterator[Watched]:
     one = Watched(redis_server)
     yield one
     one.close()

@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from celery_docker import keys
-from celery_docker.client import Client
-from celery_docker.jobspec import JobSpec
-from tests import services
+from celery_docker.client.client import Client
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.store import keys
+from tests import servers
 from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain, queue_length, worker
-from tests.integration.worker import Worker
 from tests.waiting import eventually
+from tests.workers.worker import Worker
 
 __all__ = ["clean_redis", "folder", "plain", "worker"]
 
 
-def taken(server: services.RedisServer) -> list[bytes]:
+def taken(server: servers.RedisServer) -> list[bytes]:
     with server.client() as client:
         found: list[bytes] = [
             text for key in client.scan_iter(f"{keys.PREFIX}host:*:taken:*") for text in client.lrange(key, 0, -1)
@@ -41,7 +41,7 @@ def asleep(worker: Worker) -> Iterator[None]:
     os.kill(worker.process.pid, signal.SIGCONT)
 
 
-def sent_into_the_gap(worker: Worker, plain: Plain, server: services.RedisServer) -> Any:
+def sent_into_the_gap(worker: Worker, plain: Plain, server: servers.RedisServer) -> Any:
     """Send a job that Redis hands over to a worker that cannot read it."""
     for _ in range(50):
         sent = plain.send("busybox", "echo here")
@@ -56,7 +56,7 @@ def sent_into_the_gap(worker: Worker, plain: Plain, server: services.RedisServer
 
 
 def test_a_worker_that_is_killed_with_a_message_on_its_way_to_it_loses_nothing(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
     with asleep(worker):
         sent = sent_into_the_gap(worker, plain, clean_redis)
@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_with_a_message_on_its_way_to_it_loses_nothing(
 
 
 def test_a_connection_that_breaks_with_a_message_on_its_way_loses_nothing(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
     with asleep(worker):
         sent = sent_into_the_gap(worker, plain, clean_redis)
@@ -80,7 +80,7 @@ def test_a_connection_that_breaks_with_a_message_on_its_way_loses_nothing(
 
 
 def test_every_priority_and_every_queue_is_served(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain
 ) -> None:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_OPTS="-Q celery,night"):
         sent = [
@@ -92,7 +92,7 @@ def test_every_priority_and_every_queue_is_served(
 
 
 def test_jobs_are_served_by_priority_and_then_in_their_order(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, folder: Path
 ) -> None:
     client = Client(clean_redis.url)
     for name, priority in (("c", 9), ("a", 0), ("d", 9), ("b", 3)):
@@ -104,7 +104,7 @@ def test_jobs_are_served_by_priority_and_then_in_their_order(
 
 
 def test_a_job_with_a_countdown_waits_in_redis_and_not_in_a_worker(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
     sent = plain.app.send_task("tasks.run_docker", args=["busybox", "echo late"], countdown=3600)
     with clean_redis.client() as client:
@@ -118,7 +118,7 @@ def test_a_job_with_a_countdown_waits_in_redis_and_not_in_a_worker(
 
 
 def test_a_job_that_expires_before_a_slot_is_free_never_runs(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """While all slots are busy, and without one: by our client, by a plain one, and by one whose message came late."""
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_CONCURRENCY="1") as worker:
@@ -141,7 +141,7 @@ def test_a_job_that_expires_before_a_slot_is_free_never_runs(
 
 @pytest.mark.parametrize("text", [b"no json", b"[1]", b'{"properties": {}}', b"\xff\xfe"])
 def test_what_is_no_message_is_dropped_and_named(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer, text: bytes
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, text: bytes
 ) -> None:
     with clean_redis.client() as client:
         client.lpush("celery", text)
@@ -151,7 +151,7 @@ def test_what_is_no_message_is_dropped_and_named(
 
 
 def test_a_message_that_was_lost_is_published_again(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain
 ) -> None:
     """An operator's `DEL celery`, or an append-only file that was cut: the record still says that it waits."""
     client = Client(clean_redis.url)

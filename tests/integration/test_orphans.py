@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from celery_docker import container, message, plan, policy, store
-from celery_docker.engine import DockerEngine
-from celery_docker.jobspec import JobSpec
-from celery_docker.lifecycle import State
-from celery_docker.orphans import Orphans
-from tests import services
+from celery_docker.background.orphans import Orphans
+from celery_docker.core import container, message, plan, policy
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.lifecycle import State
+from celery_docker.engine.dockerd import DockerEngine
+from celery_docker.store import jobstore
+from tests import servers
 
 HOST = "node1"
 
@@ -25,7 +26,7 @@ class House:
     """A host with containers that no slot has."""
 
     engine: DockerEngine
-    records: store.Store
+    records: jobstore.Store
     delivered: list[Mapping[str, Any]] = field(default_factory=list)
 
     def run(self, job_id: str, *, host: str = HOST, name: str | None = None) -> str:
@@ -62,9 +63,9 @@ class House:
 
 
 @pytest.fixture
-def house(dockerd: services.Dockerd, redis_server: services.RedisServer) -> Iterator[House]:
+def house(dockerd: servers.Dockerd, redis_server: servers.RedisServer) -> Iterator[House]:
     engine = DockerEngine(dockerd.url, connections=4)
-    with contextlib.closing(engine), contextlib.closing(store.connect(redis_server.url)) as records:
+    with contextlib.closing(engine), contextlib.closing(jobstore.connect(redis_server.url)) as records:
         yield House(engine, records)
     dockerd.remove_containers()
     with redis_server.client() as client:

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker import keys, tables
-from tests import services
-from tests.integration.worker import ROOT, Worker
+from celery_docker.core import wording
+from celery_docker.store import keys
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.worker import ROOT, Worker
 
 _FOR_EVER = "touch /output/on; while :; do sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
-def worker(redis_server: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+def worker(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(redis_server.url, dockerd, CELERY_DOCKER_MAX_RETRIES="0", CELERY_DOCKER_RETRY_DELAY="0") as running:
         yield running
     dockerd.remove_containers()
@@ -122,7 +123,7 @@ def test_what_could_not_be_shown_is_told(worker: Worker, tmp_path: Path) -> None
     status, out, err = ended(started(worker, tmp_path, "run", "busybox", "sh", "-c", script))
     assert status == 0
     assert out.endswith("xend\n")
-    missing = tables.size(8 * 2**20 + len("end\n") - len(out))
+    missing = wording.size(8 * 2**20 + len("end\n") - len(out))
     assert err == f"celery-docker: {missing} of the output could not be shown; --log-file keeps all of it\n"
 
 
@@ -172,7 +173,7 @@ def _is_marked(worker: Worker) -> bool:
 
 
 def test_a_hangup_leaves_the_job_alone(
-    worker: Worker, tmp_path: Path, folder: Path, redis_server: services.RedisServer
+    worker: Worker, tmp_path: Path, folder: Path, redis_server: servers.RedisServer
 ) -> None:
     script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done; touch /output/done"
     process = started(worker, tmp_path, "run", "-o", str(folder), "busybox", "sh", "-c", script)

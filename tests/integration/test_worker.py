@@ -23,13 +23,13 @@ import redis
 from celery import Celery, chain
 from celery.result import AsyncResult
 
-from celery_docker.client import Client
-from celery_docker.jobspec import JobSpec
-from celery_docker.listing import Load, Meant
-from tests import services
-from tests.integration.registry import Registry
-from tests.integration.worker import ROOT, Worker
+from celery_docker.client.client import Client
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.store.listing import Load, Meant
+from tests import servers
 from tests.waiting import eventually
+from tests.workers.registry import Registry
+from tests.workers.worker import ROOT, Worker
 
 RESULT_S = 60
 # A container that goes on until its test says so.
@@ -67,27 +67,27 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def clean_redis(redis_server: services.RedisServer) -> Iterator[services.RedisServer]:
+def clean_redis(redis_server: servers.RedisServer) -> Iterator[servers.RedisServer]:
     yield redis_server
     with redis_server.client() as client:
         client.flushall()
 
 
 @pytest.fixture
-def worker(clean_redis: services.RedisServer, dockerd: services.Dockerd) -> Iterator[Worker]:
+def worker(clean_redis: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as process:
         yield process
         eventually(lambda: dockerd.containers() == [], 20, "no container left by the test")
 
 
 @pytest.fixture
-def plain(clean_redis: services.RedisServer) -> Iterator[Plain]:
+def plain(clean_redis: servers.RedisServer) -> Iterator[Plain]:
     submitter = Plain(clean_redis.url)
     yield submitter
     submitter.app.close()
 
 
-def queue_length(server: services.RedisServer) -> int:
+def queue_length(server: servers.RedisServer) -> int:
     with server.client() as client:
         return int(client.llen("celery"))
 
@@ -108,7 +108,7 @@ def test_a_plain_client_gets_the_receipt(worker: Worker, plain: Plain) -> None:
 
 
 def test_a_docker_that_is_too_old_keeps_the_worker_down(
-    clean_redis: services.RedisServer, plain: Plain, dockerd: services.Dockerd, old_dockerd: services.Dockerd
+    clean_redis: servers.RedisServer, plain: Plain, dockerd: servers.Dockerd, old_dockerd: servers.Dockerd
 ) -> None:
     """One line says what to do, and the job stays for the worker that comes then."""
     sent = plain.send("busybox", "true")
@@ -264,7 +264,7 @@ def test_a_command_that_the_image_does_not_have_is_not_retried(worker: Worker, p
     assert len(receipt["attempts"]) == 1
 
 
-def test_rubbish_in_the_queue_stops_nothing(worker: Worker, plain: Plain, clean_redis: services.RedisServer) -> None:
+def test_rubbish_in_the_queue_stops_nothing(worker: Worker, plain: Plain, clean_redis: servers.RedisServer) -> None:
     """Messages that are no task of ours are dropped and the next job runs."""
     plain.app.send_task("tasks.other", args=[1])
     plain.app.send_task("tasks.run_docker", task_id="../../etc/passwd", args=["busybox", "true"])
@@ -295,7 +295,7 @@ def test_a_job_can_say_after_which_exit_codes_it_is_retried(worker: Worker, plai
 
 
 def test_a_job_that_waits_for_its_retry_holds_no_slot(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain
 ) -> None:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="600", CELERY_DOCKER_CONCURRENCY="1"):
         failing = plain.send("busybox", "false")
@@ -304,7 +304,7 @@ def test_a_job_that_waits_for_its_retry_holds_no_slot(
 
 
 def test_queued_jobs_stay_in_redis_while_all_slots_are_busy(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, folder: Path
 ) -> None:
     sent = [
         plain.send("busybox", ["sh", "-c", WAIT.replace("output", "input")], inputpath=str(folder)) for _ in range(6)
@@ -316,7 +316,7 @@ def test_queued_jobs_stay_in_redis_while_all_slots_are_busy(
 
 
 def test_a_second_delivery_of_a_message_runs_nothing(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, folder: Path
 ) -> None:
     """Delivered twice while it runs and once more after its end, the job has run once."""
     with clean_redis.client() as client:
@@ -352,7 +352,7 @@ def test_a_stop_waits_for_the_running_job(worker: Worker, plain: Plain, folder: 
 
 
 def test_a_job_that_outlasts_the_stop_is_queued_again_with_its_retries_untouched(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
         script = f"echo run >> /output/runs; {WAIT}"
@@ -371,7 +371,7 @@ def test_a_job_that_outlasts_the_stop_is_queued_again_with_its_retries_untouched
 
 
 def test_a_job_that_ends_well_on_the_stop_signal_is_not_run_again(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """Exit code 0 is the job's own word that it is done; it may have been just about to end."""
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_SYSTEMD_TIMEOUT="1") as worker:
@@ -386,7 +386,7 @@ def test_a_job_that_ends_well_on_the_stop_signal_is_not_run_again(
 
 @pytest.mark.parametrize("ends", ["before the next worker", "under the next worker"])
 def test_a_stop_that_a_worker_began_before_it_was_killed_leaves_the_retries_untouched(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path, ends: str
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path, ends: str
 ) -> None:
     """The exit code is our doing, whoever learns of it."""
     script = (
@@ -413,7 +413,7 @@ def test_a_stop_that_a_worker_began_before_it_was_killed_leaves_the_retries_unto
 
 
 def test_a_handover_lets_the_container_run_on(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """SIGHUP, which is what `systemctl reload` sends: the worker goes at once, the job does not notice."""
     log = folder / "job.log"
@@ -437,7 +437,7 @@ def test_a_handover_lets_the_container_run_on(
 
 
 def test_after_a_kill_the_next_worker_takes_over_the_container(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """The container outlives its worker; the next one adopts it and the log has every line once."""
     wait = "until [ -e /output/$i ]; do sleep 0.05; done"
@@ -460,7 +460,7 @@ def test_after_a_kill_the_next_worker_takes_over_the_container(
 
 @pytest.mark.parametrize("exit_code", [7, 143, 255])
 def test_what_ended_while_no_worker_ran_is_harvested(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path, exit_code: int
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path, exit_code: int
 ) -> None:
     """Docker stood by: what a restart of it would leave behind is the job's own exit code."""
     with Worker(clean_redis.url, dockerd) as worker:
@@ -477,7 +477,7 @@ def test_what_ended_while_no_worker_ran_is_harvested(
 
 
 def test_more_jobs_than_slots_are_all_taken_over_before_anything_new_starts(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """The administrator has lowered the concurrency: every container goes on, and the queue waits."""
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_CONCURRENCY="3") as worker:
@@ -495,13 +495,13 @@ def test_more_jobs_than_slots_are_all_taken_over_before_anything_new_starts(
 
 
 def test_a_restart_of_docker_is_not_the_jobs_fault(
-    clean_redis: services.RedisServer, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, plain: Plain, folder: Path
 ) -> None:
     """Docker takes the containers along, and both jobs run again without a retry of their own.
 
     One has a program that catches the signal, and says by its own exit code that it was ended.
     """
-    with services.Dockerd() as own, Worker(clean_redis.url, own, CELERY_DOCKER_RETRY_DELAY="0"):
+    with servers.Dockerd() as own, Worker(clean_redis.url, own, CELERY_DOCKER_RETRY_DELAY="0"):
         own.import_busybox()
         scripts = [
             f"echo run >> /output/{name}; {trap} {WAIT}" for name, trap in (("a", ""), ("b", "trap 'exit 1' TERM;"))
@@ -517,7 +517,7 @@ def test_a_restart_of_docker_is_not_the_jobs_fault(
         eventually(lambda: own.containers() == [], 20, "no container left")
 
 
-def cancel(server: services.RedisServer, job_id: str) -> str:
+def cancel(server: servers.RedisServer, job_id: str) -> str:
     client = Client(server.url)
     try:
         return client.cancel(job_id)
@@ -530,7 +530,7 @@ def is_revoked(sent: AsyncResult) -> bool:
 
 
 def test_cancel_of_a_running_job(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer, dockerd: services.Dockerd, folder: Path
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, dockerd: servers.Dockerd, folder: Path
 ) -> None:
     """REVOKED comes when the container does not run any more, and nothing runs again."""
     sent = plain.send("busybox", ["sh", "-c", f"echo run >> /output/runs; {WAIT}"], outputpath=str(folder))
@@ -542,7 +542,7 @@ def test_cancel_of_a_running_job(
 
 
 def test_cancel_of_a_job_that_waits_for_a_silent_registry(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
     """The slot is free at once; the pull may end whenever it likes."""
     with Registry() as silent:
@@ -555,7 +555,7 @@ def test_cancel_of_a_job_that_waits_for_a_silent_registry(
 
 
 def test_cancel_of_a_job_in_the_queue_needs_no_slot(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer, folder: Path
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, folder: Path
 ) -> None:
     """All slots are busy, and stay so; the message runs nothing when its turn comes."""
     busy = [plain.send("busybox", ["sh", "-c", WAIT], outputpath=str(folder)) for _ in range(2)]
@@ -572,7 +572,7 @@ def test_cancel_of_a_job_in_the_queue_needs_no_slot(
 
 
 def test_cancel_of_a_job_that_waits_for_its_retry(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain
 ) -> None:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="600"):
         sent = plain.send("busybox", "false")
@@ -582,7 +582,7 @@ def test_cancel_of_a_job_that_waits_for_its_retry(
 
 
 def test_cancel_while_the_owner_is_down(
-    clean_redis: services.RedisServer, dockerd: services.Dockerd, plain: Plain, folder: Path
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """The mark waits for it, and the container ends as soon as it is back."""
     with Worker(clean_redis.url, dockerd) as worker:
@@ -606,7 +606,7 @@ def test_a_revoke_from_any_celery_client_is_a_cancel(
 
 
 def test_cancel_of_a_job_that_has_ended_changes_nothing(
-    worker: Worker, plain: Plain, clean_redis: services.RedisServer
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
     sent = plain.send("busybox", "true")
     sent.get(timeout=RESULT_S)
@@ -661,10 +661,10 @@ def test_a_chain_goes_on_after_a_job(worker: Worker, plain: Plain) -> None:
 
 
 def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
-    worker: Worker, clean_redis: services.RedisServer, plain: Plain, folder: Path
+    worker: Worker, clean_redis: servers.RedisServer, plain: Plain, folder: Path
 ) -> None:
     log = folder / "job.log"
-    script = "import sys; from celery_docker.tasks_cli import main; sys.exit(main())"
+    script = "import sys; from celery_docker.cli.tasks import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", script, "--out", str(log), "busybox", "--", "echo", "from the shell"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CELERY_DOCKER_BROKER_URL": clean_redis.url},
@@ -680,8 +680,8 @@ def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
 
 
 @pytest.mark.parametrize("options", [{"requirepass": "s3cret"}, {}], ids=["password", "TLS"])
-def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[str, str]) -> None:
-    with services.RedisServer(options, tls=not options) as server, Worker(server.url, dockerd) as worker:
+def test_redis_with_a_password_or_tls(dockerd: servers.Dockerd, options: dict[str, str]) -> None:
+    with servers.RedisServer(options, tls=not options) as server, Worker(server.url, dockerd) as worker:
         submitter = Client(server.url)
         job_id = submitter.submit(JobSpec("busybox", ("echo", "in private"))).id
         with server.client(decode_responses=True) as client:
@@ -692,10 +692,10 @@ def test_redis_with_a_password_or_tls(dockerd: services.Dockerd, options: dict[s
         assert "s3cret" not in worker.log
 
 
-def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) -> None:
+def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> None:
     """For this package's client and for a plain one; it can neither flush nor read what is not the queue's."""
     (line,) = (text for text in (ROOT / "README.md").read_text().splitlines() if text.startswith("ACL SETUSER"))
-    with services.RedisServer() as server, Worker(server.url, dockerd):
+    with servers.RedisServer() as server, Worker(server.url, dockerd):
         with server.client() as client:
             client.execute_command(*line.split())
             client.set("private", "x")
@@ -732,8 +732,8 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: services.Dockerd) ->
                     limited.execute_command(*command)
 
 
-def test_a_wrong_password_stops_the_worker_for_good(dockerd: services.Dockerd) -> None:
-    with services.RedisServer({"requirepass": "right"}) as server:
+def test_a_wrong_password_stops_the_worker_for_good(dockerd: servers.Dockerd) -> None:
+    with servers.RedisServer({"requirepass": "right"}) as server:
         worker = Worker(server.url.replace("right", "wrong"), dockerd)
         worker.launch()
         assert worker.wait() == 78

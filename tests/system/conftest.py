@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from . import machine
-from .installed import Installed
+from tests.machines import machine
+from tests.machines.installed import Installed
 
 
 @pytest.fixture(scope="session")

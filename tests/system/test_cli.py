@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from debian.version import VERSION
-from tests import services
+from tests import servers
+from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
-
-from .installed import SETTINGS, Installed
 
 FILES = (
     "/etc/celery-docker/client.conf",
@@ -189,7 +188,7 @@ def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
     """Docker answers and so does Redis; the worker's own last line and doctor's name the same remedy."""
     debian = mended.debian
     newest = debian.run("docker", "version", "--format", "{{.Server.APIVersion}}").stdout.strip()
-    old = services.with_old_api(debian.path("/usr/sbin/dockerd").read_bytes(), newest)
+    old = servers.with_old_api(debian.path("/usr/sbin/dockerd").read_bytes(), newest)
     debian.run("mv", "/usr/sbin/dockerd", "/root/dockerd")
     try:
         program = debian.path("/usr/sbin/dockerd")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-
-from . import machine
+from tests.machines import machine
 
 ROOT = Path(__file__).parents[2]
 

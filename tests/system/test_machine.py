@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-
-from . import machine
+from tests.machines import machine
 
 _DETACHED = ("docker", "run", "--detach", "--init", "--network", "none")
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
-
-from .installed import SETTINGS, Installed
 
 WAIT = "until [ -e /output/go ]; do sleep 0.05; done"
 

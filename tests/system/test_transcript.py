@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
+from tests.machines import machine
+from tests.machines.terminal import Terminal
 from tests.waiting import eventually
-
-from . import machine
-from .terminal import Terminal
 
 README = Path(__file__).parents[2] / "README.md"
 _ELLIPSIS = "…"

@@ -9,11 +9,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from tests.machines import desk
+from tests.machines.installed import Installed
+from tests.machines.machine import Machine
 from tests.waiting import eventually
-
-from . import desk
-from .installed import Installed
-from .machine import Machine
 
 LINES = 100
 FOLDER = "/srv/lines"

@@ -1,0 +1,227 @@
+"""What a worker does besides running jobs: small things, over and over, each in a thread of its own.
+
+Nothing here may live in Celery's event loop, which stands still while it reconnects and while the pool drains.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event, Thread
+from typing import Protocol
+
+from celery_docker import errors
+from celery_docker.background.intake import Gate
+from celery_docker.core import container, hoststate, message
+from celery_docker.core.container import Container, Usage
+from celery_docker.core.jobrecord import Cancelled
+from celery_docker.core.lifecycle import Cause, State
+from celery_docker.host import systemd
+from celery_docker.run.job import Delivery, Job, timeout_order
+from celery_docker.run.runner import Runner
+
+log = logging.getLogger(__name__)
+
+_PUBLISH_EVERY_S = 1.0
+_SAMPLE_EVERY_S = 2.0
+_REPAIR_EVERY_S = 60.0
+_CLEAN_EVERY_S = 3600.0
+_STATUS_EVERY_S = 1.0
+_OBEY_EVERY_S = 1.0
+_EXTENSION_US = 30_000_000
+_NAMED_JOBS = 3
+_NAME_LENGTH = 8
+
+
+class Housekeeping(Protocol):
+    """What is asked of the job records."""
+
+    def now(self) -> float: ...
+    def publish_due(self, now: float) -> int: ...
+    def expire_due(self, now: float) -> int: ...
+    def republish(self, before: float) -> int: ...
+    def forget_expired(self, before: float) -> int: ...
+    def cancelling(self) -> Sequence[Cancelled]: ...
+
+
+class Observer(Protocol):
+    """What is asked of Docker."""
+
+    def inspect(self, name: str) -> Container | None: ...
+    def usage(self, c: Container) -> Usage: ...
+
+
+class Node:
+    """The background threads of one worker; `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        records: Housekeeping,
+        observer: Observer,
+        gate: Gate,
+        *,
+        slots: int,
+        retention_s: int,
+        environ: Mapping[str, str],
+        conclude: Callable[[Delivery], None],
+    ) -> None:
+        self._runner = runner
+        self._records = records
+        self._observer = observer
+        self._gate = gate
+        self._slots = slots
+        self._retention_s = retention_s
+        self._environ = environ
+        self._conclude = conclude
+        self._stopped = Event()
+        self._phase: dict[str, int] = {}
+        self._told = ""
+        self._redis_fault = ""
+        self._containers: dict[str, Container] = {}
+
+    def start(self) -> None:
+        """Start every thread."""
+        self._every(_PUBLISH_EVERY_S, self._publish)
+        self._every(_REPAIR_EVERY_S, lambda: self._records.republish(self._records.now() - _REPAIR_EVERY_S))
+        self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(self._records.now() - self._retention_s))
+        self._every(_SAMPLE_EVERY_S, self._sample)
+        self._every(_STATUS_EVERY_S, self._report)
+        self._every(_OBEY_EVERY_S, self._obey)
+        self._every(_OBEY_EVERY_S, self._time_out)
+        watchdog_s = systemd.watchdog_interval_s(self._environ)
+        if watchdog_s is not None:
+            self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1, **self._phase))
+
+    def serving(self) -> None:
+        """Say that the worker consumes now."""
+        self._phase = {"READY": 1}
+        self._report()
+
+    def stopping(self) -> None:
+        """Say that the worker takes no more jobs."""
+        self._phase = {"STOPPING": 1}
+        self._report()
+
+    @property
+    def is_serving(self) -> bool:
+        """True from the first message that may be taken to the order to stop."""
+        return self._phase == {"READY": 1}
+
+    def extend_stop(self) -> None:
+        """Ask systemd for more time than the unit's TimeoutStopSec, which it may not have in mind."""
+        systemd.notify(self._environ, EXTEND_TIMEOUT_USEC=_EXTENSION_US)
+
+    def stop(self) -> None:
+        """End every thread at its next turn."""
+        self._stopped.set()
+
+    def _every(self, interval_s: float, action: Callable[[], object]) -> None:
+        Thread(target=self._repeat, args=(interval_s, action), daemon=True).start()
+
+    def _repeat(self, interval_s: float, action: Callable[[], object]) -> None:
+        while not self._stopped.is_set():
+            try:
+                action()
+            except errors.CeleryDockerError as exc:
+                log.debug("%s", exc)
+            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
+                log.error("background work failed: %r", exc)
+            self._stopped.wait(interval_s)
+
+    def _report(self) -> None:
+        """Tell systemd what has changed; what it could not be told now is told at the next turn."""
+        status = self.status
+        if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
+            self._told = status
+
+    def _publish(self) -> None:
+        """Put jobs that are due into their queues; every second, so that it also shows whether Redis is there."""
+        try:
+            now = self._records.now()
+            self._records.publish_due(now)
+            self._records.expire_due(now)
+        except (errors.StoreAway, errors.StoreRefused) as exc:
+            if not self._redis_fault:
+                log.warning("takes no jobs: %s; %s", exc, _counted(len(self._runner.jobs())))
+            self._redis_fault = str(exc)
+        else:
+            if self._redis_fault:
+                log.info("Redis answers again")
+            self._redis_fault = ""
+
+    def _obey(self) -> None:
+        """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
+        queued = []
+        for cancelled in self._records.cancelling():
+            job = self._runner.find(cancelled.job_id)
+            if job is not None and job.order is None:
+                order = (job, Cause(cancelled.cause), cancelled.reason)
+                Thread(target=self._runner.end, args=order, daemon=True).start()
+            elif job is None and cancelled.state == State.QUEUED and self.is_serving:
+                queued.append(cancelled)
+        for cancelled in queued:
+            self._conclude(_delivery(cancelled))
+
+    def _time_out(self) -> None:
+        """End the jobs that have run for longer than they asked for."""
+        for job in self._runner.jobs():
+            if job.order is None and job.deadline_s is not None and time.monotonic() > job.deadline_s:
+                order = timeout_order(job.spec.timeout if job.spec and job.spec.timeout else 0)
+                Thread(target=self._runner.end, args=(job, order.cause, order.reason), daemon=True).start()
+
+    @property
+    def status(self) -> str:
+        """What the worker does, in one line for people."""
+        jobs = self._runner.jobs()
+        if "STOPPING" in self._phase:
+            return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
+        reason = "; ".join(filter(None, (self._redis_fault, self._gate.reason)))
+        if reason:
+            return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_counted(len(jobs))}"
+        return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
+
+    def _sample(self) -> None:
+        jobs = self._runner.jobs()
+        for job in jobs:
+            found = self._container(job)
+            if found is not None:
+                job.attempt.usage = _latest(job.attempt.usage, self._observer.usage(found))
+        known = {job.attempt.container_id for job in jobs}
+        self._containers = {key: value for key, value in self._containers.items() if key in known}
+
+    def _container(self, job: Job) -> Container | None:
+        container_id = job.attempt.container_id
+        if container_id is None:
+            return None
+        if container_id not in self._containers:
+            found = self._observer.inspect(container_id)
+            if found is None or found.status is not container.Status.RUNNING:
+                return None
+            self._containers[container_id] = found
+        return self._containers[container_id]
+
+
+def _counted(running: int) -> str:
+    return f"{running} {'job' if running == 1 else 'jobs'} running"
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """Return how many jobs run, and the beginnings of some of their ids."""
+    count = f"{len(jobs)} running {'job' if len(jobs) == 1 else 'jobs'}"
+    names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
+    return f"{count} ({', '.join(names)})" if jobs else count
+
+
+def _delivery(cancelled: Cancelled) -> Delivery:
+    envelope = cancelled.envelope or message.task_message(cancelled.job_id, {}, queue="", tag="", origin="")
+    args, kwargs = message.arguments(envelope)
+    return Delivery(cancelled.job_id, args, kwargs, cancelled.queue, envelope)
+
+
+def _latest(before: Usage, now: Usage) -> Usage:
+    return Usage(
+        cpu_s=before.cpu_s if now.cpu_s is None else now.cpu_s,
+        memory_peak_bytes=before.memory_peak_bytes if now.memory_peak_bytes is None else now.memory_peak_bytes,
+    )

@@ -1,0 +1,163 @@
+"""Whether this host is well enough for new jobs: Docker answers, the disks that it writes to answer and have room.
+
+Owns the two reasons "docker" and "disk" of the gate. Invariant: a sick host keeps its jobs and takes no new ones; it
+takes them again by itself, as soon as one check finds it well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+from celery_docker import errors
+from celery_docker.background.intake import Gate
+
+log = logging.getLogger(__name__)
+
+_LEAST_BYTES = 16 * 2**20
+_LEAST_FILES_SHARE = 0.01
+_WELL = {"docker": "Docker answers again", "disk": "the disks are well again"}
+
+
+class Docker(Protocol):
+    """What is asked of Docker."""
+
+    def ping(self, *, within_s: float) -> None: ...
+
+
+class Health:
+    """Checks one host in a thread of its own; `start` once, `stop` once.
+
+    `folders` are those that must have room; one that does not exist is left out. `running` counts the jobs in slots.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        docker: Docker,
+        folders: Iterable[str],
+        running: Callable[[], int],
+        *,
+        interval_s: float = 30,
+        sick_interval_s: float = 5,
+        patience_s: float = 10,
+    ) -> None:
+        self._gate = gate
+        self._docker = docker
+        self._disks = [_Disk(folder) for folder in folders]
+        self._running = running
+        self._interval_s = interval_s
+        self._sick_interval_s = sick_interval_s
+        self._patience_s = patience_s
+        self._sick: set[str] = set()
+        self._lock = Lock()
+        self._wake = Event()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to check."""
+        Thread(target=self._run, daemon=True, name="health").start()
+
+    def stop(self) -> None:
+        """End after the check that is under way."""
+        self._stopped = True
+        self._wake.set()
+
+    def suspect(self, fault: errors.HostError) -> None:
+        """Take no new jobs until a check has passed, if what an attempt met may be the fault of the whole host.
+
+        Other faults, such as a registry that is down, are the trouble of one job.
+        """
+        if isinstance(fault, errors.NoSpace):
+            self._is_sick("disk", str(fault))
+        elif isinstance(fault, errors.EngineAway | errors.EngineDenied):
+            self._is_sick("docker", str(fault))
+        else:
+            return
+        self._wake.set()
+
+    def check(self) -> None:
+        """Ask Docker and look at the disks once, and open or close the gate."""
+        for who, complaint in (("docker", self._of_docker()), ("disk", self._of_disks())):
+            if complaint:
+                self._is_sick(who, complaint)
+            else:
+                self._is_well(who)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            try:
+                self.check()
+            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
+                log.error("the check of this host failed: %r", exc)
+            self._wake.wait(self._sick_interval_s if self._sick else self._interval_s)
+
+    def _is_sick(self, who: str, reason: str) -> None:
+        with self._lock:
+            self._gate.close(who, reason)
+            if who not in self._sick:
+                self._sick.add(who)
+                count = self._running()
+                log.warning("takes no new jobs: %s; %d %s on", reason, count, "job runs" if count == 1 else "jobs run")
+
+    def _is_well(self, who: str) -> None:
+        with self._lock:
+            self._gate.open(who)
+            if who in self._sick:
+                self._sick.remove(who)
+                still = self._gate.reason
+                log.info("%s; takes %s", _WELL[who], f"no new jobs yet: {still}" if still else "new jobs again")
+
+    def _of_docker(self) -> str:
+        try:
+            self._docker.ping(within_s=self._patience_s)
+        except errors.HostError as exc:
+            return str(exc)
+        return ""
+
+    def _of_disks(self) -> str:
+        return next(filter(None, (disk.complaint(self._patience_s) for disk in self._disks)), "")
+
+
+class _Disk:
+    """The disk of one folder, looked at in a thread: nothing ends a call about a file server that is gone."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._look: Future[str] | None = None
+
+    def complaint(self, patience_s: float) -> str:
+        """Say what it lacks, empty if nothing; a look that takes longer than this goes on, and no other begins."""
+        if self._look is None:
+            self._look = Future()
+            Thread(target=_look, args=(self._folder, self._look), daemon=True).start()
+        try:
+            complaint = self._look.result(patience_s)
+        except TimeoutError:
+            return f"the disk of {self._folder} does not answer; look at it, or at its file server"
+        self._look = None
+        return complaint
+
+
+def _look(folder: str, told: Future[str]) -> None:
+    told.set_result(_complaint(folder))
+
+
+def _complaint(folder: str) -> str:
+    """Say what a disk lacks; empty if nothing, or if the folder is not there."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return ""
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if free_bytes < _LEAST_BYTES:
+        return f"the disk of {folder} is full: {free_bytes // 2**20} MiB free; make room"
+    # Some file systems make inodes as they need them, and count none.
+    if disk.f_favail < disk.f_files * _LEAST_FILES_SHARE:
+        return f"the disk of {folder} is full: {disk.f_favail} of {disk.f_files} inodes free; remove files"
+    return ""

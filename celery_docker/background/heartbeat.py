@@ -1,0 +1,210 @@
+"""This host among the others: it gives signs of life, ends jobs that others have taken over, and judges the silent.
+
+Invariant: nobody is judged by a host whose own signs of life have not all worked for as long as it takes to be lost;
+and a host that was away looks for jobs that it has lost before it judges.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event, Thread
+from typing import Any, Protocol
+
+from celery_docker import errors
+from celery_docker.core import hostloss
+from celery_docker.core.hostloss import Beat, Fate, Loss, Series, Silence, Standing
+from celery_docker.run.job import Job
+
+log = logging.getLogger(__name__)
+
+_BEAT_EVERY_S = 5.0
+# The jobs in hand are looked at at every so many signs of life, without a reason too.
+_LOOK_EVERY = 12
+# If the judge dies, another may take its place after this time.
+_JUDGE_FOR_S = 20
+_LEAVE_PATIENCE_S = 20.0
+_ARRIVE_PAUSE_S = 1.0
+_ARRIVE_TRIES = 40
+
+
+class Hosts(Protocol):
+    """What is asked of the list of hosts."""
+
+    def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat: ...
+    def leave(self, host: str) -> bool: ...
+    def hold(self, host: str, *, for_s: int) -> bool: ...
+    def silent(self, *, now: float, for_s: float) -> Sequence[Silence]: ...
+    def recall(self, *, now: float) -> None: ...
+    def jobs(self, host: str) -> Mapping[str, Mapping[str, str]]: ...
+    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate: ...
+    def bury(self, silence: Silence) -> bool: ...
+    def standings(self, job_ids: Sequence[str]) -> Mapping[str, Standing | None]: ...
+
+
+class Jobs(Protocol):
+    """What is asked of the runner."""
+
+    def jobs(self) -> list[Job]: ...
+    def fence(self, job: Job, reason: str) -> None: ...
+    def left_behind(self) -> list[Mapping[str, Any]]: ...
+
+
+class Membership:
+    """One worker's place among the hosts; `arrive` and `start` once, `leave` once.
+
+    `about` returns what the worker says of itself. `deliver` brings a message to a slot of this worker, past the
+    broker. `quit_` ends the worker, once its name is another machine's and none of its jobs runs any more.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        runner: Jobs,
+        *,
+        host: str,
+        machine: str,
+        lost_after_s: int,
+        about: Callable[[], Mapping[str, Any]],
+        deliver: Callable[[Mapping[str, Any]], None],
+        quit_: Callable[[], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._hosts = hosts
+        self._runner = runner
+        self._host = host
+        self._machine = machine
+        self._lost_after_s = lost_after_s
+        self._about = about
+        self._deliver = deliver
+        self._quit = quit_
+        self._sleep = sleep
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, daemon=True, name="heartbeat")
+        self._series: Series | None = None
+        self._beats = 0
+        self._has_to_tell = False
+
+    def arrive(self) -> None:
+        """Give the first sign of life; where another machine has the name, wait until it has been silent for a while.
+
+        Raises `IdentityTaken` if it is not, `StoreAway` and `StoreRefused`.
+        """
+        heard_at = None
+        for tries_left in reversed(range(_ARRIVE_TRIES)):
+            beat = self._say()
+            if beat.rival is None:
+                self._series = hostloss.continued(None, beat, self._lost_after_s)
+                return
+            lives = heard_at not in (None, beat.before)
+            if lives or not tries_left:
+                raise errors.IdentityTaken(self._complaint(beat.rival))
+            if heard_at is None:
+                log.warning("waiting to see whether it lives: %s", self._complaint(beat.rival))
+            heard_at = beat.before
+            self._sleep(_ARRIVE_PAUSE_S)
+
+    def start(self) -> None:
+        """Start to give signs of life."""
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Give no more signs of life; leave the list, unless there are jobs for which this host has to be missed."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(_LEAVE_PATIENCE_S)
+        try:
+            self._hosts.leave(self._host)
+        except errors.CeleryDockerError as exc:
+            log.debug("%s", exc)
+
+    def beat_once(self) -> Beat:
+        """Give a sign of life, and look at the jobs in hand where others may have taken them."""
+        self._beats += 1
+        series, self._series = self._series, None
+        beat = self._say()
+        if beat.rival is not None:
+            self._yield_name(beat.rival)
+            return beat
+        series = hostloss.continued(series, beat, self._lost_after_s)
+        if series.is_new or self._beats % _LOOK_EVERY == 0:
+            self._look()
+        # Only now: a look that failed is repeated at the next sign of life, which begins a series again.
+        self._series = series
+        return beat
+
+    def judge_once(self) -> None:
+        """Take the jobs of the hosts that are silent, if it is for this host to do that."""
+        if self._has_to_tell or self._beats % _LOOK_EVERY == 0:
+            self._tell()
+        series = self._series
+        if series is None or not hostloss.may_judge(series, self._lost_after_s):
+            return
+        if not self._hosts.hold(self._host, for_s=_JUDGE_FOR_S):
+            return
+        self._hosts.recall(now=series.last)
+        for silence in self._hosts.silent(now=series.last, for_s=self._lost_after_s):
+            self._judge(silence)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_BEAT_EVERY_S):
+            try:
+                self.beat_once()
+                self.judge_once()
+            except errors.CeleryDockerError as exc:
+                log.debug("%s", exc)
+            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
+                log.error("the signs of life failed: %r", exc)
+
+    def _say(self) -> Beat:
+        return self._hosts.beat(self._host, machine=self._machine, about=self._about())
+
+    def _look(self) -> None:
+        """End the jobs in hand that have another owner."""
+        jobs = {job.job_id: job for job in self._runner.jobs()}
+        if not jobs:
+            return
+        for job_id, standing in self._hosts.standings(list(jobs)).items():
+            if hostloss.is_fenced(standing, self._host, jobs[job_id].claim.fence):
+                self._fence(jobs[job_id], f"job {job_id} belongs to another host now")
+
+    def _yield_name(self, rival: Mapping[str, Any]) -> None:
+        """Leave every job to the machine that has taken the name."""
+        complaint = self._complaint(rival)
+        jobs = self._runner.jobs()
+        for job in jobs:
+            self._fence(job, complaint)
+        if not jobs:
+            log.error("%s", complaint)
+            self._quit()
+
+    def _fence(self, job: Job, reason: str) -> None:
+        # Its container may take its grace to end.
+        Thread(target=self._runner.fence, args=(job, reason), daemon=True, name="fence").start()
+
+    def _judge(self, silence: Silence) -> None:
+        fates: Counter[str] = Counter()
+        for job_id, record in self._hosts.jobs(silence.host).items():
+            loss = hostloss.loss(record, silence, str(uuid.uuid4()))
+            fates[self._hosts.lose(job_id, silence, judge=self._host, record=record, loss=loss)] += 1
+        is_lost = self._hosts.bury(silence)
+        if is_lost or fates.total() > fates[Fate.KEPT]:
+            log.warning("%s", hostloss.sentence(silence, fates))
+        if fates[Fate.ENDED]:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Bring the jobs that this host owns without having them in a slot into one; again, until none is left."""
+        left = self._runner.left_behind()
+        for envelope in left:
+            self._deliver(envelope)
+        self._has_to_tell = bool(left)
+
+    def _complaint(self, rival: Mapping[str, Any]) -> str:
+        return (
+            f"another machine ({rival.get('machine')}) works under the name {self._host} "
+            f"since {rival.get('started_at')}; give one of them another name: CELERY_DOCKER_OPTS=-n NAME"
+        )

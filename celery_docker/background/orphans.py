@@ -1,0 +1,141 @@
+"""Containers of this host's jobs that no slot looks after: found, and given to a slot or cleaned away.
+
+Owns the look at them, over and over, in a thread of its own; what becomes of each is decided in `container`. Invariant:
+nothing is touched without our labels, our name for it and this host's id, and nothing while Redis or Docker is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Thread
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import container, jobspec, message, orphan
+from celery_docker.core.container import Container, Listed
+from celery_docker.core.lifecycle import State
+from celery_docker.core.orphan import OrphanStep, Stance
+from celery_docker.run import job
+from celery_docker.run.ports import Engine, Records
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Orphans:
+    """Looks after the orphans of one host; `start` once.
+
+    `find` returns what a slot here has of a job, None if no slot has it. `deliver` puts a message before the worker as
+    if it had just come. `patience_s` bounds for how long the end of one container, after its grace, holds up the next.
+    As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over.
+    """
+
+    engine: Engine
+    records: Records
+    host: str
+    find: Callable[[str], object | None]
+    deliver: Callable[[Mapping[str, Any]], None]
+    is_serving: Callable[[], bool]
+    interval_s: float = 60
+    patience_s: float = 30
+    _warned: set[str] = field(default_factory=set)
+    _ending: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Begin to look, the first time after a full interval."""
+        Thread(target=self._run, daemon=True, name="orphans").start()
+
+    def sweep(self, now: datetime) -> None:
+        """Look at every container of this host's jobs once. Raises `HostError` or `StoreAway` with the rest undone."""
+        listed = self.engine.containers({container.LABEL_HOST: self.host})
+        left = [one for one in listed if orphan.is_ours(one, self.host, now) and self.find(_job_id(one)) is None]
+        stances = self.records.stance([_job_id(one) for one in left], host=self.host)
+        for one, stance in zip(left, stances, strict=True):
+            # A slot may have taken the job while its record was read.
+            if self.find(_job_id(one)) is None:
+                self._settle(one, stance, now)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self.interval_s)
+            if not self.is_serving():
+                return
+            try:
+                self.sweep(datetime.now(UTC))
+            except errors.CeleryDockerError as exc:
+                log.debug("%s", exc)
+            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
+                log.error("looking for orphans failed: %r", exc)
+
+    def _settle(self, one: Listed, stance: Stance | None, now: datetime) -> None:
+        found = self.engine.inspect(one.container_id)
+        if found is None:
+            return
+        idle_s = (now - (found.finished_at or one.created_at)).total_seconds()
+        step = orphan.orphan_step(found.status, stance, host=self.host, idle_s=idle_s)
+        if step is OrphanStep.DELIVER and stance is not None:
+            log.warning("container %s is in no slot: its job is taken over again", one.name, extra=_job(one))
+            self.deliver(_redelivered(_job_id(one), stance))
+        elif step is OrphanStep.REMOVE and one.container_id not in self._ending:
+            log.info("container %s is removed: %s", one.name, _why(found, stance, self.host), extra=_job(one))
+            self._end(one, _grace_s(stance))
+        elif step is OrphanStep.WARN and one.container_id not in self._warned:
+            self._warned.add(one.container_id)
+            log.warning(
+                "container %s belongs to no known job; it is left running; stop it with: docker stop %s",
+                *(one.name, one.name),
+                extra=_job(one),
+            )
+
+    def _end(self, one: Listed, grace_s: int) -> None:
+        """Stop and remove a container; one that cannot be killed does not hold up the others for long."""
+        self._ending.add(one.container_id)
+        thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
+        thread.start()
+        thread.join(grace_s + self.patience_s)
+
+    def _end_at_last(self, one: Listed, grace_s: int) -> None:
+        try:
+            self.engine.stop(one.container_id, grace_s=grace_s)
+            self.engine.remove(one.container_id)
+        except errors.HostError as exc:
+            log.debug("%s", exc)
+        finally:
+            self._ending.discard(one.container_id)
+
+
+def _job_id(one: Listed) -> str:
+    return one.labels[container.LABEL_JOB]
+
+
+def _job(one: Listed) -> dict[str, str]:
+    return {"job": _job_id(one)}
+
+
+def _why(found: Container, stance: Stance | None, host: str) -> str:
+    if stance is not None and stance.has_ended:
+        return f"its job has ended ({stance.state})"
+    if stance is not None and stance.state == State.QUEUED:
+        return "its job waits in the queue again"
+    if stance is not None and stance.owner != host:
+        return f"its job belongs to host {stance.owner} now"
+    end = "never ran" if found.exit_code is None else f"ended long ago with exit code {found.exit_code}"
+    return f"it belongs to no known job and {end}"
+
+
+def _grace_s(stance: Stance | None) -> int:
+    args, kwargs = message.arguments((stance and stance.envelope) or {})
+    with contextlib.suppress(errors.SpecError):
+        return job.grace_of(jobspec.parse(args, kwargs))
+    return job.grace_of(None)
+
+
+def _redelivered(job_id: str, stance: Stance) -> dict[str, Any]:
+    envelope = stance.envelope or message.task_message(job_id, {}, queue="", tag="", origin="")
+    return message.redelivery(envelope, str(uuid.uuid4()))

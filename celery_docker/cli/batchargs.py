@@ -1,0 +1,87 @@
+"""The batch that a command line describes: its rows from files, numbers or a manifest, and a job for each.
+
+Every job is checked here, before anything is submitted. Files are read, and nothing else is asked of anybody.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.cli import jobargs
+from celery_docker.cli.syntax import parser
+from celery_docker.core import batch, batchinputs, jobspec
+
+_SOURCES = ("--each", "--each-from", "--array", "--manifest")
+_BOM = "\ufeff"
+_LINES_OF_JSON = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A batch as it was typed: its jobs, checked, and how many may run at once; None: as many as can."""
+
+    jobs: list[batch.Expanded]
+    limit: int | None
+    template_id: str
+
+
+def described(words: parser.Words, caller: jobargs.Caller, queue: str) -> Described:
+    """Return the batch that was typed, with a job for each row.
+
+    Raises `UsageError` for flags that do not go together, `SpecError` with every line that is not right.
+    """
+    given = [key for key in _SOURCES if key in words.flags]
+    if len(given) != 1:
+        raise errors.UsageError(f"batch: give one of {', '.join(_SOURCES)}, not {' and '.join(given) or 'none'}")
+    found, limit = _rows(given[0], words.flags[given[0]], caller)
+    if not found:
+        raise errors.SpecError(f"{given[0]}: has no line, so there is nothing to run")
+    template = jobargs.template(words, caller, queue)
+    if found[0].source is batchinputs.Source.PATHS:
+        template = batch.with_default_input(template)
+    expanded = batch.expand(template, found)
+    _check_options(expanded)
+    return Described(expanded, words.flags.get("--limit", limit), batch.template_id(template, found[0].source))
+
+
+def _rows(key: str, said: Any, caller: jobargs.Caller) -> tuple[Sequence[batchinputs.Row], int | None]:
+    if key == "--each":
+        return batchinputs.from_paths(caller.absolute(path) for pattern in said for path in _matching(pattern)), None
+    if key == "--array":
+        return batchinputs.from_array(said)
+    text = jobargs.read(said)
+    if key == "--each-from":
+        return batchinputs.from_path_list(_absolute_lines(text, caller)), None
+    is_json = said.endswith(_LINES_OF_JSON) or (said == jobargs.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))
+    return (batchinputs.from_jsonl(text) if is_json else batchinputs.from_csv(text)), None
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files that match, in the order of their names; `**` goes into folders."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise errors.SpecError(f"--each: no file matches {pattern!r}; quote it, so that the shell leaves it alone")
+    return found
+
+
+def _absolute_lines(text: str, caller: jobargs.Caller) -> str:
+    separator = "\0" if "\0" in text else "\n"
+    lines = text.removeprefix(_BOM).split(separator)
+    return separator.join(caller.absolute(line) if line.strip() else line for line in lines)
+
+
+def _check_options(expanded: Sequence[batch.Expanded]) -> None:
+    """Check what each job says about its submission; most say the same, so each is checked once."""
+    first = {repr(job.options): job for job in reversed(expanded)}
+    problems = []
+    for job in reversed(first.values()):
+        try:
+            jobspec.parse_document({"image": job.kwargs["image"], **job.options})
+        except errors.SpecError as exc:
+            problems.append(f"{job.row.place}: {exc}")
+    if problems:
+        raise errors.BatchError(problems)

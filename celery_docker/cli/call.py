@@ -1,0 +1,114 @@
+"""One call of a command: what was typed, and what every command needs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from celery_docker import errors
+from celery_docker.cli import lastid
+from celery_docker.cli.screen import Screen
+from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.client import configfiles
+from celery_docker.client.outages import Outages
+
+if TYPE_CHECKING:
+    from celery_docker.client.client import Client
+    from celery_docker.store.redislink import Link
+
+_LAYER_FLAGS = ("--broker", "--queue")
+WAITS = "jobs go on, and this waits for Redis"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with its words, the environment it was called in, and the screen to answer on."""
+
+    words: parser.Words
+    environ: Mapping[str, str]
+    screen: Screen
+
+    @property
+    def wants_json(self) -> bool:
+        return self.words.is_set(commandtable.JSON)
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.words.is_set(commandtable.QUIET)
+
+    def has(self, key: str) -> bool:
+        """Return whether a flag was given."""
+        return key in self.words.flags
+
+    def text(self, key: str) -> str | None:
+        """Return the value of a flag, None where it was not given."""
+        value: str | None = self.words.flags.get(key)
+        return value
+
+    @cached_property
+    def config(self) -> configfiles.Config:
+        given = {flag: self.words.flags[flag] for flag in _LAYER_FLAGS if flag in self.words.flags}
+        return configfiles.read(self.environ, given)
+
+    @property
+    def is_whole(self) -> bool:
+        """True where nothing of a table is to be cut: somebody wants that, or a program reads it."""
+        return self.has("--no-trunc") or not self.screen.is_terminal
+
+    @property
+    def named(self) -> list[str]:
+        """Return the operands of a command that takes jobs, with what @last stands for."""
+        return [self.meant(name) for name in self.words.operands]
+
+    def meant(self, name: str) -> str:
+        """Return what a name stands for: @last for what was submitted last, any other for itself."""
+        return lastid.meant(self.environ, name)
+
+    @contextmanager
+    def detaching(self, way_back: str) -> Iterator[None]:
+        """Tell somebody who interrupts this that the job goes on, and how to come back."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
+            raise
+
+    def outages(self) -> Outages:
+        """Return what lets this wait for a Redis that has answered already, and says so."""
+        return Outages(lambda exc: self.screen.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Open a client; where Redis fails, the complaint says what to ask the administrator for."""
+        # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
+        from celery_docker.client import client
+
+        with self._explained():
+            opened = client.Client(self.config.broker_url)
+            try:
+                yield opened
+            finally:
+                opened.close()
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """Open a connection to Redis, with the same complaints."""
+        from celery_docker.store import redislink
+
+        with self._explained():
+            opened = redislink.connect(self.config.broker_url)
+            try:
+                yield opened
+            finally:
+                opened.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.StoreAway, errors.StoreRefused) as exc:
+            raise self.config.with_remedy(exc) from exc

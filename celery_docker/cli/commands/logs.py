@@ -1,0 +1,74 @@
+"""The command `logs`: what a job has printed, from any machine, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+
+from celery_docker import errors
+from celery_docker.cli.call import Call
+from celery_docker.cli.screen import Screen
+from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.core import wording
+from celery_docker.core.container import Stream
+from celery_docker.store.livelog import BOTH, Said
+from celery_docker.store.queries import Catalog
+
+
+def logs(call: Call) -> int:
+    """Show a job's output, its two streams on ours."""
+    lines = call.words.flags.get("--lines")
+    (name,) = call.named
+    with call.client() as client:
+        job_id = _job(client.catalog, name)
+        reader = client.logs_of(job_id, streams=_streams(call))
+        show = _show_json if call.wants_json else _show
+        if call.has("--follow"):
+            outages = call.outages()
+            with call.detaching(f"logs -f {job_id}"):
+                show(call.screen, outages.each(lambda: reader.follow(lines=lines)))
+        else:
+            show(call.screen, reader.so_far(lines=lines))
+        if reader.is_of_receipt:
+            call.screen.note(f"{PROGRAM}: this is what its receipt kept: the end of both streams, in one")
+    return 0
+
+
+def _job(catalog: Catalog, name: str) -> str:
+    """Return the job that is meant; says so where it is a batch, whose jobs have each their own output."""
+    meant = catalog.meant(name)
+    if meant.is_batch:
+        raise errors.NoSuchJob(f"{name!r} is a batch and not a job; list its jobs with: {PROGRAM} ps -a --batch {name}")
+    return meant.name
+
+
+def _streams(call: Call) -> tuple[Stream, ...]:
+    wanted = tuple(stream for stream in BOTH if call.has(f"--{stream.name.lower()}"))
+    return wanted or BOTH
+
+
+def _show(screen: Screen, said: Iterable[Said]) -> None:
+    attempt = 1
+    for piece in said:
+        if piece.attempt > attempt:
+            attempt = piece.attempt
+            screen.note(f"{PROGRAM}: attempt {attempt}")
+        if piece.gap_bytes > 0:
+            gone = wording.size(piece.gap_bytes)
+            screen.note(f"{PROGRAM}: {gone} of {piece.stream.name.lower()} are not kept here; see the job's --log-file")
+        screen.raw(piece.data, to_err=piece.stream is Stream.STDERR)
+
+
+def _show_json(screen: Screen, said: Iterable[Said]) -> None:
+    # A piece may end in the middle of a character.
+    decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in BOTH}
+    for piece in said:
+        _write(screen, piece.stream, piece.attempt, piece.gap_bytes, decoders[piece.stream].decode(piece.data))
+    for stream, decoder in decoders.items():
+        if rest := decoder.decode(b"", final=True):
+            _write(screen, stream, None, 0, rest)
+
+
+def _write(screen: Screen, stream: Stream, attempt: int | None, gap_bytes: int, text: str) -> None:
+    screen.line_of_json({"stream": stream.name.lower(), "attempt": attempt, "gap_bytes": gap_bytes, "text": text})
+    screen.out.flush()

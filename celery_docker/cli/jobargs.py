@@ -1,0 +1,169 @@
+"""The job that a command line describes, as a job document: flags over a file, paths made absolute, the caller's user.
+
+Pure but for `read`. What a value may be is for `jobspec` to say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.cli import lastid
+from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.core import jobspec
+
+STDIN = "-"
+# Fields that name something on the worker's host. Who types a path means the one that they see.
+HOST_PATHS = ("inputpath", "outputpath", "logoutfile", "logerrfile")
+_JOB_KEYS = tuple(flag.key for flag in commandtable.JOB_FLAGS)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who submits: their environment, and what stands for them on the worker's host."""
+
+    environ: Mapping[str, str]
+    user: str
+    folder: str | None
+
+    def absolute(self, path: str) -> str:
+        """Return a path as seen from the caller's folder. An empty one stays, to be refused."""
+        if not path or path.startswith(("/", "{")):  # what a batch puts into braces is absolute already
+            return path
+        if self.folder is None:
+            raise errors.SpecError(f"{path!r}: the current folder is gone; give an absolute path")
+        joined = os.path.join(self.folder, path)
+        # What ".." leads to is known only where symlinks are followed, and {//} only for each job of a batch.
+        return joined if ".." in path.split("/") or "{" in path else os.path.normpath(joined)
+
+
+def of_process(environ: Mapping[str, str]) -> Caller:
+    """Return the caller of this process."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        folder = None
+    return Caller(environ, f"{os.getuid()}:{os.getgid()}", folder)
+
+
+def login(uid: int | None = None) -> str:
+    """Return the name of the user of this process, the uid where it has none."""
+    number = os.getuid() if uid is None else uid
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def document(words: parser.Words, caller: Caller, queue: str) -> dict[str, Any]:
+    """Return the job document that was typed; `queue` is the one that the settings name.
+
+    Raises `SpecError` for a flag or a file that cannot be read as what it should be.
+    """
+    return _over_file(words, jobspec.from_flags(_typed(words, caller)), caller, queue)
+
+
+def template(words: parser.Words, caller: Caller, queue: str) -> dict[str, Any]:
+    """Return the same for a batch: what has braces in it is checked when something stands in their place."""
+    said = _typed(words, caller)
+    open_ones = {key: value for key, value in said.items() if key.startswith("-") and "{" in str(value)}
+    closed = {key: value for key, value in said.items() if key not in open_ones and key not in ("image", "command")}
+    names = {line.flag: line.name for line in jobspec.DOCUMENT}
+    words_of_it = {name: said[name] for name in ("image", "command") if said.get(name) is not None}
+    typed = {**jobspec.from_flags(closed), **words_of_it, **{names[key]: value for key, value in open_ones.items()}}
+    return _over_file(words, typed, caller, queue)
+
+
+def _over_file(words: parser.Words, typed: Mapping[str, Any], caller: Caller, queue: str) -> dict[str, Any]:
+    base = _from_file(words.flags["--file"]) if "--file" in words.flags else {}
+    both = {**base, **typed, **_merged_tables(base, typed)}
+    return {"user": caller.user, "queue": queue, **{name: value for name, value in both.items() if value is not None}}
+
+
+def read(path: str) -> str:
+    """Return the text of a file that was named on the command line, or of the standard input. Raises `SpecError`."""
+    try:
+        return sys.stdin.read() if path == STDIN else Path(path).read_text(encoding="utf-8-sig")
+    except OSError as exc:
+        raise errors.SpecError(f"cannot read {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise errors.SpecError(f"cannot read {path}: it is not UTF-8 text, at byte {exc.start}") from exc
+
+
+def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the assignments of a file as `docker run --env-file` reads it: no quotes, and a bare name is the caller's.
+
+    Raises `SpecError` that names the line.
+    """
+    lines = []
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.lstrip()
+        if not entry or entry.startswith("#"):
+            continue
+        name = entry.partition("=")[0]
+        if not name or any(character.isspace() for character in name):
+            raise errors.SpecError(
+                f"{path}, line {number}: the name of a variable must have no blanks and not be empty"
+            )
+        lines.append(entry)
+    return _with_callers(lines, environ)
+
+
+def _typed(words: parser.Words, caller: Caller) -> dict[str, Any]:
+    said: dict[str, Any] = {key: words.flags[key] for key in _JOB_KEYS if key in words.flags and key != "--env"}
+    for name in HOST_PATHS:
+        key = next(line.flag for line in jobspec.FIELDS if line.name == name)
+        if key in said:
+            said[key] = caller.absolute(said[key])
+    files = [one for path in words.flags.get("--env-file", ()) for one in env_file(path, read(path), caller.environ)]
+    if "--after" in said:
+        said["--after"] = [lastid.meant(caller.environ, name) for name in said["--after"]]
+    assignments = files + _with_callers(words.flags.get("--env", ()), caller.environ)
+    if assignments:
+        said["--env"] = assignments
+    if words.operands:
+        said["image"], *command = words.operands
+        said["command"] = command or None
+    return said
+
+
+def _with_callers(assignments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Give bare names the caller's value, and leave out those that the caller has none of, as docker does."""
+    return [one if "=" in one else f"{one}={environ[one]}" for one in assignments if "=" in one or one in environ]
+
+
+def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a flag replace one name of a table and leave the others; what is no table is left for the parser."""
+    return {
+        name: {**_table(base[name]), **_table(typed[name])}
+        for name in ("env", "labels")
+        if name in base and name in typed and isinstance(base[name], Mapping | list)
+    }
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {str(one).partition("=")[0]: str(one).partition("=")[2] for one in value}
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    where = "the standard input" if path == STDIN else path
+    try:
+        found = json.loads(read(path))
+    except json.JSONDecodeError as exc:
+        raise errors.SpecError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}; it must be JSON") from exc
+    except ValueError as exc:
+        raise errors.SpecError(f"{where}: has a number of too many digits") from exc
+    except RecursionError as exc:
+        raise errors.SpecError(f"{where}: is nested too deeply to be a job document") from exc
+    if not isinstance(found, dict):
+        raise errors.SpecError(f'{where}: must be a table of fields, like {{"image": "busybox"}}')
+    return found

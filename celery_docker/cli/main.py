@@ -1,0 +1,113 @@
+"""The command `celery-docker`: finds the command that was typed, calls it, and turns its end into an exit status.
+
+Imports nothing slow: help, completion and complaints are there before Redis could be imported. What a call needs is
+imported when it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, TextIO
+
+from celery_docker import errors
+from celery_docker.cli import exitcodes, screen
+from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax.grammar import PROGRAM, Flag
+
+if TYPE_CHECKING:
+    from celery_docker.cli import call
+
+_IN, _OUT, _ERR = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Do what the arguments say; return the exit status."""
+    _open_closed()
+    _prepare(sys.stdout, sys.stderr)
+    shown = screen.of_process(os.environ if environ is None else environ)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
+        shown.out.flush()
+    except KeyboardInterrupt:  # while the last of it was written, to somebody who does not read
+        _forget(_OUT)
+        return exitcodes.INTERRUPTED
+    except BrokenPipeError:
+        _forget(_OUT, _ERR)
+        return exitcodes.READER_GONE
+    except OSError as exc:
+        _forget(_OUT)
+        try:
+            shown.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
+        except OSError:
+            _forget(_ERR)
+        return exitcodes.NOT_RUN
+    return status
+
+
+def _status(argv: Sequence[str], environ: Mapping[str, str], shown: screen.Screen) -> int:
+    try:
+        words = parser.parse(argv)
+        if isinstance(words, Flag):
+            _about_program(words, shown)
+            return 0
+        if words.is_set(commandtable.HELP):
+            from celery_docker.cli.syntax import helptext
+
+            shown.data(helptext.of(words.command))
+            return 0
+        from celery_docker.cli import call
+
+        return _function(words)(call.Call(words, environ, shown))
+    except errors.CeleryDockerError as exc:
+        shown.note(f"{PROGRAM}: {exc}")
+        return exitcodes.of_error(exc)
+    except KeyboardInterrupt:
+        return exitcodes.INTERRUPTED
+
+
+def _about_program(asked: Flag, shown: screen.Screen) -> None:
+    if asked is commandtable.VERSION:
+        from celery_docker import version as package
+
+        shown.data(f"{PROGRAM} {package.version() or '0+source'}")
+        return
+    from celery_docker.cli.syntax import helptext
+
+    shown.data(helptext.overview())
+
+
+def _function(words: parser.Words) -> Callable[[call.Call], int]:
+    module = import_module(f"celery_docker.cli.commands.{words.command.module}")
+    found: Callable[[call.Call], int] = getattr(module, words.command.name)
+    return found
+
+
+def _open_closed() -> None:
+    """Let what a caller has closed be empty: otherwise the next file or socket would take its number."""
+    for name, number, mode in (("stdin", _IN, "r"), ("stdout", _OUT, "w"), ("stderr", _ERR, "w")):
+        if getattr(sys, name) is None:
+            _forget(number)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _prepare(*streams: TextIO) -> None:
+    """Let a name that this terminal has no letters for be written all the same, and not end the command."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget(*numbers: int) -> None:
+    """Let nothing come of these streams any more: Python would try to write the rest at its end."""
+    for number in numbers:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)

@@ -1,0 +1,141 @@
+"""How far a batch has come, as one line: a bar for a terminal, plain text for a pipe, and a summary at the end.
+
+Owns what is counted as done and when a plain line is due. Pure: every time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker.cli import exitcodes, tables
+from celery_docker.core import receipt as receipts
+from celery_docker.core import wording
+from celery_docker.core.lifecycle import State
+
+_BAR_MAX, _BAR_MIN = 40, 10
+_STEP = 0.1
+_EVERY_S = 60.0
+FAILURES_SHOWN = 5
+# What may run again; a cancelled job ended as somebody wished.
+FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.ERROR, State.LOST, State.EXPIRED)
+# What a progress line names, where there is any of it.
+_NAMED = (State.RUNNING, *FAILURES, State.CANCELLED)
+_FINAL = frozenset(state for state in State if state.is_final)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the last plain line said: how many were done, and when it was written, in seconds of any steady clock."""
+
+    done: int
+    at_s: float
+
+
+def done(counts: Mapping[str, int]) -> int:
+    """Return how many jobs have ended, in whatever way."""
+    return sum(count for state, count in counts.items() if state in _FINAL)
+
+
+def rate(counts: Mapping[str, int], elapsed_s: float, already: int = 0) -> float | None:
+    """Return how many jobs end per second; None before there is anything to judge by.
+
+    `already` had ended before the clock of `elapsed_s` began.
+    """
+    ended = done(counts) - already
+    return ended / elapsed_s if ended > 0 and elapsed_s > 0 else None
+
+
+def eta_s(counts: Mapping[str, int], total: int, elapsed_s: float, already: int = 0) -> float | None:
+    """Return in how many seconds all will have ended at this rate; None if that is not known."""
+    per_second = rate(counts, elapsed_s, already)
+    return max(0, total - done(counts)) / per_second if per_second else None
+
+
+def line(counts: Mapping[str, int], total: int, elapsed_s: float, width: int, already: int = 0) -> str:
+    """Return the progress for a terminal of `width` columns, never wider; the bar takes what the words leave."""
+    words = _words(counts, total, elapsed_s, already)
+    room = min(_BAR_MAX, width - tables.display_width(words) - len("[] "))
+    bar = f"[{_bar(done(counts), total, room)}] " if room >= _BAR_MIN else ""
+    return tables.truncate(bar + words, width)
+
+
+def plain_line(counts: Mapping[str, int], total: int, elapsed_s: float, already: int = 0) -> str:
+    """Return the progress for a pipe or a log."""
+    return _words(counts, total, elapsed_s, already)
+
+
+def is_plain_line_due(
+    last: Shown | None, counts: Mapping[str, int], total: int, now_s: float, every_s: float = _EVERY_S
+) -> bool:
+    """Tell whether to write a plain line: the first, the last, after each tenth of the jobs, or after `every_s`."""
+    if last is None:
+        return True
+    ended = done(counts)
+    if ended >= total:
+        return last.done < ended
+    return ended - last.done >= total * _STEP or now_s - last.at_s >= every_s
+
+
+def summary(results: Sequence[Mapping[str, Any]], batch_id: str) -> list[str]:
+    """Return what became of a batch: counts, its first failures, and what to type to run those again.
+
+    `results` are receipts, in the order of the batch.
+    """
+    failures = [receipt for receipt in results if receipt["state"] in FAILURES]
+    lines = [f"{len(results)} jobs: {_counted(results)}"]
+    lines += [_failure(receipt) for receipt in failures[:FAILURES_SHOWN]]
+    if len(failures) > FAILURES_SHOWN:
+        lines.append(f"  and {len(failures) - FAILURES_SHOWN} more")
+    if failures:
+        lines.append(f"Run the failed ones again: celery-docker retry --failed {batch_id}")
+    return lines
+
+
+def _words(counts: Mapping[str, int], total: int, elapsed_s: float, already: int) -> str:
+    ended = done(counts)
+    # Rounded down: 100% is said when all have ended, not before.
+    parts = [f"{ended}/{total} {ended * 100 // total if total else 100}%"]
+    parts += [_count(counts[state], state) for state in _NAMED if counts.get(state)]
+    per_second = rate(counts, elapsed_s, already)
+    if per_second:
+        parts.append(_speed(per_second))
+    left_s = eta_s(counts, total, elapsed_s, already)
+    if left_s:
+        parts.append(f"ETA {wording.duration(left_s)}")
+    return "  ".join(parts)
+
+
+def _bar(ended: int, total: int, width: int) -> str:
+    filled = width * min(ended, total) // total if total else width
+    return "#" * filled + "." * (width - filled)
+
+
+def _speed(per_second: float) -> str:
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:.1f}/{unit}"
+    return f"{per_second * 3600:.1f}/h"
+
+
+def _counted(results: Sequence[Mapping[str, Any]]) -> str:
+    states = [receipt["state"] for receipt in results]
+    return ", ".join(_count(states.count(state), state) for state in State if state in states) or "none"
+
+
+def _count(count: int, state: State) -> str:
+    return f"{count} {state.replace('_', ' ')}"
+
+
+def _failure(receipt: Mapping[str, Any]) -> str:
+    name = f"{wording.harmless(receipt['name'])}: " if receipt.get("name") else ""
+    return f"  {wording.short_id(receipt['id'])}  exit {exitcodes.exit_status(receipt)}  {name}{_why(receipt)}"
+
+
+def _why(receipt: Mapping[str, Any]) -> str:
+    """Return the last thing that a failed command said; where we or the kernel ended it, that tells more."""
+    said = receipts.last_words(receipt)
+    if said and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
+        return wording.harmless(said)
+    return exitcodes.explain(receipt) or ""

@@ -1,0 +1,225 @@
+"""Jobs and batches as the command line shows them: cells of tables, facts line by line, and JSON.
+
+Owns the names in `--json`: the receipt's, where it has the same thing. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from celery_docker.cli import progress
+from celery_docker.cli.tables import Align, Column
+from celery_docker.core import message, receipt, wording
+from celery_docker.core.lifecycle import State
+from celery_docker.store.listing import BatchRow, JobRow
+
+JOB_COLUMNS = (
+    Column("id"),
+    Column("state"),
+    Column("name", min_width=4, may_shrink=True),
+    Column("image", min_width=5, may_shrink=True),
+    Column("where", min_width=5, may_shrink=True),
+    Column("since", Align.RIGHT),
+)
+RESULT_COLUMNS = (
+    Column("#", Align.RIGHT),
+    Column("id"),
+    Column("state"),
+    Column("exit", Align.RIGHT),
+    Column("time", Align.RIGHT),
+    Column("reason", min_width=6, may_shrink=True),
+)
+RESULT_FIELDS = ("batch_index", "state", "exit_code", "run_s", "reason")
+_JSON_FIELDS = ("receipt", "spec", "attempts", "labels")
+_NUMBER_FIELDS = ("attempt", "batch_index", "exit_code", "exits", "fence", "host_faults", "held", "pending")
+# What the listing says under another name, or nobody can read.
+_UNLISTED = ("owner", "pending", "held", "message", "batch", "queue", "released")
+_LABEL_WIDTH = 9
+
+
+def job_cells(row: JobRow, now: float, *, whole: bool) -> tuple[str, ...]:
+    """Return the cells of `JOB_COLUMNS`; ids are cut unless `whole`."""
+    return (
+        row.job_id if whole else wording.short_id(row.job_id),
+        row.state.value,
+        row.name or wording.UNKNOWN,
+        row.image or wording.UNKNOWN,
+        where(row),
+        wording.ago(_age_s(row, now)),
+    )
+
+
+def where(row: JobRow) -> str:
+    """Return the host that has or had a job, or what it waits for."""
+    if row.cancel_reason and not row.state.is_final:
+        return "being cancelled"
+    if row.state is State.QUEUED:
+        return _waits_for(row)
+    return row.host or wording.UNKNOWN
+
+
+def _waits_for(row: JobRow) -> str:
+    if row.waits_for:
+        return f"after {row.waits_for} {'job' if row.waits_for == 1 else 'jobs'}"
+    if row.held:
+        return "held by its batch"
+    return f"for attempt {row.attempt + 1}" if row.attempt else wording.UNKNOWN
+
+
+def _age_s(row: JobRow, now: float) -> float | None:
+    """Return for how long a job is in the state that it is in."""
+    begun_at = row.submitted_at if row.state is State.QUEUED else row.claimed_at
+    since = row.finished_at if row.state.is_final else begun_at
+    return None if since is None else now - since
+
+
+def result_cells(job_id: str, values: Sequence[str | None], *, whole: bool) -> tuple[str, ...]:
+    """Return the cells of `RESULT_COLUMNS` from the values of `RESULT_FIELDS`."""
+    index, state, code, run_s, reason = values
+    return (
+        index or wording.UNKNOWN,
+        job_id if whole else wording.short_id(job_id),
+        state or wording.UNKNOWN,
+        code or wording.UNKNOWN,
+        wording.duration(float(run_s) if run_s else None),
+        reason or "",
+    )
+
+
+def job_json(row: JobRow) -> dict[str, Any]:
+    """Return a job for programs."""
+    return {
+        "id": row.job_id,
+        "name": row.name,
+        "state": row.state.value,
+        "reason": row.reason,
+        "exit_code": row.exit_code,
+        "image": row.image,
+        "host": row.host,
+        "attempt": row.attempt,
+        "submitted_at": timestamp(row.submitted_at),
+        "claimed_at": timestamp(row.claimed_at),
+        "finished_at": timestamp(row.finished_at),
+        "run_s": row.run_s,
+        "queue": row.queue,
+        "batch_id": row.batch_id,
+        "batch_index": row.batch_index,
+        "submitted_by": row.submitted_by,
+        "labels": dict(row.labels),
+        "retry_of": row.retry_of,
+        "waits_for": row.waits_for,
+        "held": row.held,
+        "cancel_reason": row.cancel_reason,
+    }
+
+
+def record_json(row: JobRow, record: Mapping[str, str]) -> dict[str, Any]:
+    """Return all that is known of a job: what a listing has, the rest of its record, its job document, its receipt."""
+    known = {name: _value(name, text) for name, text in record.items() if name not in _UNLISTED}
+    if "spec" not in known:
+        # Of a plain client's job there is only the message.
+        args, kwargs = message.arguments(json.loads(record.get("message") or "{}"))
+        known["spec"] = {**({"args": list(args)} if args else {}), **kwargs}
+    ended = known.setdefault("receipt", None)
+    known["attempts"] = (ended or known).get("attempts") or []
+    return {**job_json(row), **{name: value for name, value in known.items() if name not in job_json(row)}}
+
+
+def _value(name: str, text: str) -> Any:
+    if name in _JSON_FIELDS:
+        return json.loads(text)
+    if name.endswith("_at"):
+        return timestamp(float(text))
+    return int(text) if name in _NUMBER_FIELDS else text
+
+
+def job_facts(row: JobRow, now: float) -> list[str]:
+    """Return the main facts about a job, a line each."""
+    place = where(row)
+    facts = {
+        "job": row.job_id,
+        "state": row.state.value + ("" if row.state.is_final else f" for {wording.duration(_age_s(row, now))}"),
+        "waits" if row.state is State.QUEUED else "host": place if place != wording.UNKNOWN else None,
+        "name": row.name,
+        "image": row.image,
+        "queue": row.queue,
+        "batch": None if row.batch_id is None else f"{row.batch_id}, number {row.batch_index}",
+        "by": row.submitted_by,
+        "submitted": _moment(row.submitted_at, now),
+        "ended": _moment(row.finished_at, now),
+        "ran": None if row.run_s is None else wording.duration(row.run_s),
+        "attempts": str(row.attempt) if row.attempt > 1 else None,
+        "exit": None if row.exit_code is None else str(row.exit_code),
+        "reason": row.reason or (None if row.state.is_final else row.cancel_reason),
+        "retry of": row.retry_of,
+    }
+    return _lines(facts)
+
+
+def batch_json(row: BatchRow, finished_at: float | None, now: float) -> dict[str, Any]:
+    """Return a batch for programs; `finished_at` is when the last of its jobs that have ended did."""
+    elapsed_s = _elapsed_s(row, finished_at, now)
+    return {
+        "id": row.batch_id,
+        "name": row.name,
+        "size": row.size,
+        "limit": row.limit,
+        "submitted_by": row.submitted_by,
+        "submitted_at": timestamp(row.created_at),
+        "finished_at": timestamp(finished_at) if progress.done(row.counts) >= row.size else None,
+        "done": progress.done(row.counts),
+        "counts": {state.value: row.counts[state] for state in State if row.counts.get(state)},
+        "jobs_per_s": progress.rate(row.counts, elapsed_s),
+        "eta_s": progress.eta_s(row.counts, row.size, elapsed_s),
+    }
+
+
+def batch_facts(row: BatchRow, finished_at: float | None, now: float) -> list[str]:
+    """Return the main facts about a batch, a line each."""
+    counts = [f"{row.counts[state]} {state.value}" for state in State if row.counts.get(state)]
+    facts = {
+        "batch": row.batch_id,
+        "name": row.name,
+        "by": row.submitted_by,
+        "submitted": _moment(row.created_at, now),
+        "limit": None if row.limit is None else f"{row.limit} at once",
+        "jobs": ", ".join(counts) or "none",
+        "progress": progress.plain_line(row.counts, row.size, _elapsed_s(row, finished_at, now)),
+    }
+    return _lines(facts)
+
+
+def _elapsed_s(row: BatchRow, finished_at: float | None, now: float) -> float:
+    """Return for how long a batch has been running, or ran."""
+    has_ended = finished_at is not None and progress.done(row.counts) >= row.size
+    return (finished_at if has_ended and finished_at else now) - row.created_at
+
+
+def failure_lines(first: Sequence[JobRow], count: int) -> list[str]:
+    """Return the first of so many failures, a line each."""
+    lines = [f"  {wording.short_id(row.job_id)}  {row.state.value}: {row.reason or ''}" for row in first]
+    more = [f"  and {count - len(first)} more"] if count > len(first) else []
+    return [wording.harmless(line) for line in lines + more]
+
+
+def facts_lines(facts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return facts with their names in a column of its own."""
+    return [f"{name.ljust(_LABEL_WIDTH)}  {wording.harmless(text)}" for name, text in facts]
+
+
+def _lines(facts: Mapping[str, str | None]) -> list[str]:
+    return facts_lines((name, text) for name, text in facts.items() if text)
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Return a time since the epoch as RFC 3339 in UTC."""
+    return None if seconds is None else receipt.timestamp(datetime.fromtimestamp(seconds, UTC))
+
+
+def _moment(seconds: float | None, now: float) -> str | None:
+    if seconds is None:
+        return None
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ} ({wording.ago(now - seconds)})"

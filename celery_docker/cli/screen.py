@@ -1,0 +1,96 @@
+"""What a command says, and where: data to the standard output, everything else to the standard error.
+
+Owns what is known of the terminal: whether there is one, its width, its colours. Knows nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from celery_docker import errors
+from celery_docker.cli import tables
+
+# What JSON output is indented by where people read it.
+_INDENT = 2
+# Of a terminal that does not say how wide it is.
+_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Both streams of a process. `colour` and `width` are those of the standard output; None: no terminal."""
+
+    out: TextIO
+    err: TextIO
+    colour: bool = False
+    width: int | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """True where people look at the data, and not a program."""
+        return self.width is not None
+
+    def data(self, line: str) -> None:
+        """Write a line of what was asked for."""
+        self.out.write(f"{line}\n")
+
+    def raw(self, data: bytes, *, to_err: bool = False) -> None:
+        """Write bytes of a job's own output, at once and as they are."""
+        stream = self.err if to_err else self.out
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
+
+    def note(self, line: str) -> None:
+        """Write a line about what was asked for."""
+        self.err.write(f"{line}\n")
+        self.err.flush()
+
+    def json(self, value: Any) -> None:
+        """Write a value as JSON: in one line for programs, indented for people."""
+        self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT if self.is_terminal else None))
+
+    def line_of_json(self, value: Any) -> None:
+        """Write one of many values as a line of JSON."""
+        self.data(json.dumps(value, ensure_ascii=False))
+
+    def table(self, columns: Sequence[tables.Column], rows: Iterable[Sequence[str]], *, whole: bool = False) -> None:
+        """Write a table, cut to the terminal's width unless `whole`."""
+        for line in tables.render(columns, rows, None if whole else self.width, colour=self.colour):
+            self.data(line)
+
+    def can_ask(self) -> bool:
+        """True where somebody can answer a question."""
+        return sys.stdin is not None and sys.stdin.isatty() and self.err.isatty()
+
+    def confirmed(self, question: str) -> bool:
+        """Ask somebody at the terminal; anything but yes is a no. Raises `UsageError` where nobody is there."""
+        if not self.can_ask():
+            raise errors.UsageError(f"{question} There is no terminal to ask on; say --yes")
+        self.err.write(f"{question} [y/N] ")
+        self.err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def of_process(environ: Mapping[str, str]) -> Screen:
+    """Return the screen of this process."""
+    is_terminal = sys.stdout.isatty()
+    width = _columns(environ) if is_terminal else None
+    plain = bool(environ.get("NO_COLOR")) or environ.get("TERM", "dumb") == "dumb"
+    return Screen(sys.stdout, sys.stderr, is_terminal and not plain, width)
+
+
+def _columns(environ: Mapping[str, str]) -> int:
+    """Return the terminal's width, as shutil does, whose import costs more than all of a help text."""
+    said = environ.get("COLUMNS", "")
+    try:
+        return (
+            int(said) if said.isdigit() and int(said) else os.get_terminal_size(sys.stdout.fileno()).columns or _WIDTH
+        )
+    except (OSError, ValueError):
+        return _WIDTH

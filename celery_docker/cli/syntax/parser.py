@@ -1,0 +1,136 @@
+"""The words of a command line, checked against the table of commands; argparse underneath, complaints in our words.
+
+Owns what an unknown or a missing word is answered with. Raises `UsageError`; prints nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from celery_docker import errors
+from celery_docker.cli.syntax import commandtable
+from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
+from celery_docker.core import kinds
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was typed for a command: its flags by key, those that were not given left out, and its operands."""
+
+    command: Command
+    flags: dict[str, Any] = field(default_factory=dict)
+    operands: tuple[str, ...] = ()
+
+    def is_set(self, flag: Flag) -> bool:
+        return flag.key in self.flags
+
+
+def parse(argv: Sequence[str]) -> Words | Flag:
+    """Return the words of a command; or the flag `HELP` or `VERSION`, where the program itself is asked."""
+    if not argv:
+        raise errors.UsageError(f"name a command; {PROGRAM} --help lists them")
+    first = argv[0]
+    if first == "help":
+        return parse([argv[1], "--help"]) if len(argv) > 1 else commandtable.HELP
+    for flag in (commandtable.HELP, commandtable.VERSION):
+        if first in flag.names:
+            return flag
+    command = commandtable.find(first)
+    if command is None:
+        raise errors.UsageError(_unknown_command(first))
+    return _of_command(command, argv[1:])
+
+
+def _of_command(command: Command, argv: Sequence[str]) -> Words:
+    found, operands = _split(command, argv)
+    flags = {key: value for key, value in vars(found).items() if value not in (None, False)}
+    if commandtable.HELP.key in flags:
+        return Words(command, flags)
+    least, most = command.operands.least, command.operands.most
+    if len(operands) < least:
+        raise errors.UsageError(f"{command.name}: give {command.operands.usage}; see {PROGRAM} {command.name} --help")
+    if most is not None and len(operands) > most:
+        raise errors.UsageError(f"{command.name}: {operands[most]!r} is too much; usage: {command.usage}")
+    if not command.operands.literal:
+        operands = [_parsed(command.name, kinds.TEXT, word) for word in operands]
+    return Words(command, {key: _checked(command, key, value) for key, value in flags.items()}, tuple(operands))
+
+
+def _split(command: Command, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = _parser(command)
+    try:
+        if command.operands.literal:
+            found, unknown = parser.parse_known_args(argv)
+        else:
+            found, unknown = parser.parse_known_intermixed_args(argv)
+    except argparse.ArgumentError as exc:
+        raise errors.UsageError(_bad_value(command, exc.argument_name or "")) from exc
+    operands = vars(found).pop("operands") or []
+    # What argparse does not know stands before the first word of a literal tail, never in it.
+    strange = [word for word in unknown if word.startswith("-")]
+    if strange:
+        raise errors.UsageError(_unknown_flag(command, strange[0]))
+    # docker run takes no "--" before the command; who writes one means what everybody means by it.
+    if command.operands.literal and "--" in operands[:2]:
+        operands.remove("--")
+    return found, operands
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong instead of printing it and ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UsageError(message)
+
+
+def _parser(command: Command) -> _Parser:
+    parser = _Parser(command.name, add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in command.flags:
+        if flag.metavar:
+            parser.add_argument(*flag.names, dest=flag.key, action="append" if flag.repeated else "store")
+        else:
+            parser.add_argument(*flag.names, dest=flag.key, action="store_true")
+    parser.add_argument("operands", nargs=argparse.REMAINDER if command.operands.literal else "*")
+    return parser
+
+
+def _checked(command: Command, key: str, value: Any) -> Any:
+    flag = command.flag(key)
+    return value if flag is None or flag.kind is None else _parsed(key, flag.kind, value)
+
+
+def _parsed(name: str, kind: kinds.Kind, text: str) -> Any:
+    try:
+        return kind.parse(kind.from_text(text))
+    except ValueError as exc:
+        raise errors.UsageError(f"{name}: {text!r} {exc}") from exc
+
+
+def _bad_value(command: Command, names: str) -> str:
+    flag = command.flag(names.rpartition("/")[2])
+    wanted = f"needs a value, {flag.metavar}" if flag and flag.metavar else "takes no value"
+    return f"{command.name}: {names} {wanted}"
+
+
+def _unknown_command(word: str) -> str:
+    known = commandtable.BROKER, commandtable.JSON, commandtable.QUIET
+    if any(word.partition("=")[0] in flag.names for flag in known):
+        return f"{word}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
+    hint = _closest(word, [command.name for command in commandtable.COMMANDS])
+    return f"{word!r} is not a command{hint}; {PROGRAM} --help lists them"
+
+
+def _unknown_flag(command: Command, word: str) -> str:
+    name = word.partition("=")[0]
+    hint = _closest(name, [known for flag in command.flags for known in flag.names])
+    return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    import difflib  # only for somebody who has erred already
+
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,123 @@
+"""The command line of `/opt/celery/worker/tasks.py`: submit one job and print its id.
+
+Exit status 0 for a queued job, 2 for wrong usage, 1 where the job could not be queued. Only the id goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from celery_docker import errors
+from celery_docker.cli import exitcodes, jobargs
+from celery_docker.client import configfiles
+from celery_docker.core import jobspec, settings
+
+if TYPE_CHECKING:
+    from celery_docker.client.client import Client
+
+_EPILOG = """example:
+  tasks.py --inputpath /data/in.txt --outputpath /data/out --out /data/job.log \\
+      busybox -- sh -c 'md5sum /input > /output/output.txt && echo Done'
+
+  tasks.py --cancel ID
+
+The paths are paths on the worker's host. The broker is CELERY_DOCKER_BROKER_URL from the environment,
+else from the files of celery-docker, the command with more to it: see celery-docker config.
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Submit the job that the arguments describe; return the exit status."""
+    words = _parse(sys.argv[1:] if argv is None else argv)
+    around = os.environ if environ is None else environ
+    try:
+        config = configfiles.read(around, {})
+        if words.verbose:
+            _show(configfiles.worker_settings(around))
+        if words.cancel is not None:
+            print(f"{words.cancel}: {exitcodes.cancel_told(_cancel(config, words.cancel))}", file=sys.stderr)
+        else:
+            print(_submit(config, _spec(words)))
+    except errors.SpecError as exc:
+        return _complain(exc, 2)
+    except errors.CeleryDockerError as exc:
+        return _complain(exc, 1)
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Everything behind the first -- is the command, word for word; argparse would drop a second one."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    parser = _parser()
+    words = parser.parse_args(argv[:at])
+    words.args += argv[at + 1 :]
+    if (words.image is None) == (words.cancel is None):
+        parser.error("give the IMAGE to run, or --cancel ID")
+    return words
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tasks.py",
+        description="Queue a container job and print its id.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the settings in use, secrets masked")
+    parser.add_argument("--inputpath", metavar="PATH", help="file or folder to mount read-only at /input")
+    parser.add_argument("--outputpath", metavar="PATH", help="folder to mount read-write at /output")
+    parser.add_argument("--out", metavar="LOG", help="file for the output; without --err for both streams")
+    parser.add_argument("--err", metavar="LOG", help="file for the standard error stream")
+    parser.add_argument("--user", metavar="USER", help="run as this user of the worker's host: name, uid or uid:gid")
+    parser.add_argument("--cancel", metavar="ID", help="end this job, queued or running; queue none")
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="the image to run")
+    parser.add_argument("args", metavar="ARGS", nargs="*", help="the command; put -- before it")
+    return parser
+
+
+def _spec(words: argparse.Namespace) -> jobspec.JobSpec:
+    given = {
+        "image": words.image,
+        "command": words.args or None,
+        "user": words.user,
+        "logoutfile": words.out,
+        "logerrfile": words.err,
+        "inputpath": words.inputpath,
+        "outputpath": words.outputpath,
+    }
+    return jobspec.parse((), {name: value for name, value in given.items() if value is not None})
+
+
+def _submit(config: configfiles.Config, spec: jobspec.JobSpec) -> str:
+    return _with_client(config, lambda client: client.submit(spec).id)
+
+
+def _cancel(config: configfiles.Config, job_id: str) -> str:
+    return _with_client(config, lambda client: client.cancel(job_id, reason=f"cancelled by {jobargs.login()}"))
+
+
+def _with_client(config: configfiles.Config, action: Callable[[Client], str]) -> str:
+    # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
+    from celery_docker.client import client
+
+    submitter = client.Client(config.broker_url)
+    try:
+        return action(submitter)
+    except (errors.StoreAway, errors.StoreRefused) as exc:
+        raise config.with_remedy(exc) from exc
+    finally:
+        submitter.close()
+
+
+def _show(chosen: settings.Settings) -> None:
+    for variable, value in settings.describe(chosen):
+        print(f"{variable}={value}", file=sys.stderr)
+
+
+def _complain(exc: errors.CeleryDockerError, status: int) -> int:
+    print(f"tasks.py: {exc}", file=sys.stderr)
+    return status

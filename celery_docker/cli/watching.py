@@ -1,0 +1,112 @@
+"""Following a batch to its end: a bar that rewrites its line on a terminal, lines now and then elsewhere.
+
+Owns when Redis is asked and when a batch counts as ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from celery_docker.cli import exitcodes, progress
+from celery_docker.client.outages import Outages
+from celery_docker.core import lifecycle
+from celery_docker.store import listing, queries
+
+# Counting a batch keeps Redis busy: it is asked again after this, and after twenty times as long as the answer took.
+_PAUSE_S = 0.5
+_SHARE = 20
+# Of a batch that is smaller than it was to be: somebody may still be submitting it.
+_GRACE_S = 5.0
+_WIDTH = 80
+
+
+@dataclass
+class Meter:
+    """Shows on one stream how far a batch has come."""
+
+    stream: TextIO
+    _last: progress.Shown | None = None
+    _first_done: int | None = None
+    _since: float = field(default_factory=time.monotonic)
+    _is_open: bool = False
+
+    def show(self, counts: Mapping[str, int], total: int) -> None:
+        """Show these numbers, if there is anything new to say."""
+        now = time.monotonic()
+        if self._first_done is None:
+            self._first_done = progress.done(counts)
+        elapsed_s = now - self._since
+        if self.stream.isatty():
+            # One less than there is: a full line would begin the next.
+            width = self._columns() - 1
+            said = progress.line(counts, total, elapsed_s, width, self._first_done)
+            self._write(f"\r{said.ljust(width)}")
+            self._is_open = True
+        elif progress.is_plain_line_due(self._last, counts, total, now):
+            self._write(progress.plain_line(counts, total, elapsed_s, self._first_done) + "\n")
+            self._last = progress.Shown(progress.done(counts), now)
+
+    def end(self) -> None:
+        """Leave the line of the bar as it is."""
+        if self._is_open:
+            self._write("\n")
+            self._is_open = False
+
+    def note(self, line: str) -> None:
+        """Write a line between."""
+        self.end()
+        self._write(f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or _WIDTH
+        except OSError:
+            return _WIDTH
+
+
+def until_end(found: queries.Catalog, batch_id: str, meter: Meter, outages: Outages) -> None:
+    """Show a batch until all its jobs have ended. Raises `NoSuchJob` or `StoreRefused`."""
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        row = outages.answer(lambda: found.batch(batch_id))
+        known = sum(row.counts.values())
+        is_whole = known >= row.size or asked - began > _GRACE_S
+        meter.show(row.counts, row.size)
+        if is_whole and progress.done(row.counts) == known:
+            meter.end()
+            return
+        time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked)))
+
+
+def results(found: queries.Catalog, batch_id: str) -> list[dict[str, Any]]:
+    """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
+    job_ids = found.batch_jobs(batch_id)
+    rows: list[dict[str, Any]] = [_result(row) for row in found.jobs(job_ids)]
+    failed = [place for place, row in enumerate(rows) if row["state"] in progress.FAILURES]
+    first = failed[: progress.FAILURES_SHOWN]
+    for place, receipt in zip(first, found.receipts([rows[place]["id"] for place in first]), strict=True):
+        rows[place] = receipt or rows[place]
+    return rows
+
+
+def exit_status(rows: list[dict[str, Any]]) -> int:
+    """Return what to exit with for a batch: the highest of its jobs, and never 0 where none is known."""
+    return exitcodes.highest(map(exitcodes.exit_status, rows)) if rows else exitcodes.NOT_RUN
+
+
+def _result(row: listing.JobRow) -> dict[str, Any]:
+    return {
+        "id": row.job_id,
+        "state": lifecycle.State(row.state).value,
+        "exit_code": row.exit_code,
+        "reason": row.reason,
+    }

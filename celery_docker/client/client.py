@@ -1,0 +1,275 @@
+"""Submitting and finding jobs from Python: needs Redis, neither Celery nor Docker.
+
+Owns what a submitter does: the record is written before a worker can see the message, in one step. The examples of the
+docstrings are run as tests, with `client = Client()`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.client import configfiles, documents, submission
+from celery_docker.client.handles import Batch, Job, Progress
+from celery_docker.core import batch, batchinputs, jobspec
+from celery_docker.core.batch import Expanded
+from celery_docker.core.jobspec import JobSpec, Submission
+from celery_docker.store import jobstore, livelog, redislink
+from celery_docker.store.jobstore import Store
+from celery_docker.store.queries import Catalog
+
+Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
+
+
+class Client:
+    """A submitter. `url` is the broker's; without one it is found as the command line finds it, when it is needed.
+
+    >>> job = client.submit("busybox", ["echo", "hello"])
+    >>> print(job.wait())
+    succeeded
+
+    Every call raises `StoreAway` if Redis does not answer and `StoreRefused` if it does not let us in; what waits for
+    jobs waits for Redis too, once it has answered. A client may be used from several threads.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._given_url = url
+
+    def submit(
+        self,
+        image: str | JobSpec,
+        command: str | Sequence[str] | None = None,
+        *,
+        expires_s: float | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Queue a job and return its handle. `fields` are those of a job document; a `JobSpec` may stand for the image.
+
+        >>> job = client.submit("busybox", "md5sum /etc/passwd", name="sum", memory="64m", priority=3)
+        >>> print(job.wait())
+        succeeded
+        >>> later = client.submit("busybox", ["true"], after=[job])
+
+        A job that no host could start within `expires_s` seconds ends as `expired`. Raises `SpecError`, and `NoSuchJob`
+        if a job it is to run `after` is not known.
+        """
+        document = {**(image.to_kwargs() if isinstance(image, JobSpec) else {"image": image}), **fields}
+        if command is not None:
+            document["command"] = command
+        spec, options = documents.parsed(document)
+        made = self._submitter.job(spec.to_kwargs(), options)
+        if expires_s is not None:
+            made = replace(made, expires_s=expires_s)
+        self.store.submit([made])
+        return Job(self, made.job_id)
+
+    def map(
+        self,
+        template: Template,
+        inputs: Iterable[Any],
+        *,
+        limit: int | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Batch:
+        """Queue a job for each input, at most `limit` of them running at a time, and return the batch.
+
+        A template is a job document with placeholders, as for `celery-docker batch`: `{}` is the input, `{/}` its last
+        part, `{.}` it without extension, `{#}` its number. Or it is a function that makes a document of an input.
+
+        >>> made = client.map({"image": "busybox", "command": "echo {} {/}"}, ["/data/a.txt", "/data/b.txt"], limit=1)
+        >>> [receipt["output"] for receipt in made.results()]
+        ['/data/a.txt a.txt\\n', '/data/b.txt b.txt\\n']
+
+        Without `{}` in it, the input is mounted as the job's `inputpath`.
+
+        Raises `BatchError`, with the problems of all jobs of a template, before any is queued.
+        """
+        if callable(template):
+            jobs = documents.expanded([template(one) for one in inputs])
+        else:
+            jobs = batch.expand(
+                batch.with_default_input(template), batchinputs.from_paths([str(one) for one in inputs])
+            )
+        return self.submit_batch(jobs, limit=limit, name=name, progress=progress)
+
+    def submit_batch(
+        self,
+        jobs: Sequence[Expanded],
+        *,
+        limit: int | None = None,
+        name: str | None = None,
+        about: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> Batch:
+        """Queue the jobs that `batch.expand` has made of a template, and return them as a batch.
+
+        >>> from celery_docker import batch, rows
+        >>> numbers, limit = rows.from_array("1-3%2")
+        >>> made = client.submit_batch(batch.expand({"image": "busybox", "command": "echo {}"}, numbers), limit=limit)
+        >>> [receipt["output"] for receipt in made.results()]
+        ['1\\n', '2\\n', '3\\n']
+
+        What it is to be known by later may be said in `about`.
+        """
+        batch_id = str(uuid.uuid4())
+        parsed: dict[str, Submission] = {}
+        made = []
+        for job in jobs:
+            key = repr(job.options)
+            if key not in parsed:
+                parsed[key] = documents.parsed({"image": job.kwargs["image"], **job.options})[1]
+            kwargs = batch.with_batch_env(job.kwargs, batch_id, job.row.index, len(jobs))
+            place = submission.Place(batch_id, job.row.index)
+            made.append(self._submitter.job(kwargs, parsed[key], place))
+        said: dict[str, str | int] = {**(about or {}), "size": len(made), "submitted_by": self._submitter.name}
+        said |= {"limit": limit} if limit is not None else {}
+        said |= {"name": name} if name is not None else {}
+        try:
+            self.store.begin_batch(batch_id, said)
+            self.store.submit(made)
+        except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
+            raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
+        return Batch(self, batch_id, progress)
+
+    def job(self, job_id: str) -> Job:
+        """Return the handle of a job, by its id or the beginning of it.
+
+        >>> job = client.submit("busybox", "true")
+        >>> client.job(job.id[:13]).id == job.id
+        True
+
+        Raises `NoSuchJob` or `AmbiguousId`.
+        """
+        return Job(self, self.catalog.resolve(job_id))
+
+    def batch(self, batch_id: str, *, progress: Progress | None = None) -> Batch:
+        """Return the handle of a batch, by its id or the beginning of it.
+
+        >>> made = client.map(lambda n: {"image": "busybox", "command": ["echo", str(n)]}, range(2))
+        >>> client.batch(made.id).id == made.id
+        True
+
+        Raises `NoSuchJob` or `AmbiguousId`.
+        """
+        return Batch(self, self.catalog.resolve_batch(batch_id), progress)
+
+    def cancel(self, job_id: str | Job, *, reason: str = "") -> str:
+        """End a job wherever it is: queued, waiting or running; return the state it was in.
+
+        The mark is in Redis when this returns; the job is cancelled once its container is gone. One that has ended
+        stays as it is. `unknown` means that there is no record: nothing will run under this id.
+
+        >>> job = client.submit("busybox", "sleep 100")
+        >>> before = client.cancel(job)
+        >>> print(job.wait())
+        cancelled
+        """
+        return self.cancel_many([str(job_id)], reason=reason)[0]
+
+    def cancel_many(self, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
+        """End many jobs, in this order; return the state that each was in.
+
+        >>> jobs = [client.submit("busybox", "sleep 100") for _ in range(2)]
+        >>> before = client.cancel_many([job.id for job in jobs], reason="a wrong input")
+        >>> for job in jobs:
+        ...     print(job.wait(), job.receipt["reason"])
+        cancelled a wrong input
+        cancelled a wrong input
+        """
+        checked = [jobspec.check_job_id(job_id) for job_id in job_ids]
+        return self.store.cancel_many(checked, reason=reason or f"cancelled from host {socket.gethostname()}")
+
+    def retry(self, job_id: str | Job) -> Job:
+        """Queue a job that has ended once more, under a new id; in its batch it takes the place of the old one.
+
+        >>> failed = client.submit("busybox", "cat /nothing", retries=0)
+        >>> print(failed.wait())
+        failed
+        >>> client.retry(failed).id != failed.id
+        True
+
+        Raises `NoSuchJob` and, while the job has not ended, `NotEnded`.
+        """
+        return self.retry_many([str(job_id)])[0]
+
+    def retry_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Do the same for many jobs.
+
+        >>> first = client.submit("busybox", "true")
+        >>> print(first.wait())
+        succeeded
+        >>> for again in client.retry_many([first.id]):
+        ...     print(again.wait())
+        succeeded
+        """
+        records = self.catalog.fields(job_ids, *submission.RETRIED)
+        made = [self._submitter.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
+        self.store.submit(made)
+        return [Job(self, new.job_id) for new in made]
+
+    def drain(self, host: str, reason: str) -> None:
+        """Keep a host from taking jobs; those that run on it go on.
+
+        >>> client.drain("node7", "a new disk")
+        >>> client.resume("node7")
+        True
+        """
+        self.store.drain(host, f"{self._submitter.name}: {reason}")
+
+    def resume(self, host: str) -> bool:
+        """Let a host take jobs again; False if nobody kept it from that.
+
+        >>> client.resume("node8")
+        False
+        """
+        return self.store.resume(host)
+
+    def logs_of(self, job_id: str, **options: Any) -> livelog.Reader:
+        """Return a reader of a job's output; `Job.logs` is made of it.
+
+        >>> job = client.submit("busybox", "echo hello")
+        >>> [said.data for said in client.logs_of(job.id).follow()]
+        [b'hello\\n']
+        """
+        return livelog.Reader(self._bytes, job_id, **options)
+
+    def close(self) -> None:
+        """Close the connections.
+
+        >>> from celery_docker import Client
+        >>> Client().close()
+        """
+        for name in ("store", "_bytes"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+        self.__dict__.pop("catalog", None)
+
+    @cached_property
+    def url(self) -> str:
+        """The address of Redis in use."""
+        return self._given_url if self._given_url is not None else configfiles.read(os.environ, {}).broker_url
+
+    @cached_property
+    def store(self) -> Store:
+        """What changes the records."""
+        return jobstore.connect(self.url)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What finds jobs, batches, queues and workers."""
+        return Catalog(self.store.link)
+
+    @cached_property
+    def _submitter(self) -> submission.Submitter:
+        return submission.of_process()
+
+    @cached_property
+    def _bytes(self) -> redislink.Link:
+        return redislink.connect(self.url, text=False)

@@ -1,0 +1,112 @@
+"""Where the settings of a submitter are read from: files, the environment, flags; for `celery-docker` and `tasks.py`.
+
+The only reader of these files. One that may not be read is no error, for another layer may say what is needed; it is
+remembered, and named where Redis then refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery_docker import errors
+from celery_docker.client import configlayers
+from celery_docker.core import settings
+
+# The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
+DEFAULTS_FILE = "/etc/default/celery-worker"
+ENVIRONMENT = "environment"
+DEFAULT_DOCKER_HOST = next(one.default for one in settings.SETTINGS if one.field == "docker_host")
+_FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings in use, the files that were asked for them, and those of them that this user may not read."""
+
+    values: tuple[configlayers.Value, ...]
+    files: tuple[str, ...]
+    closed: tuple[str, ...]
+
+    @property
+    def broker_url(self) -> str:
+        return self._of("broker_url")
+
+    @property
+    def queue(self) -> str:
+        return self._of("queue")
+
+    def _of(self, name: str) -> str:
+        return next(one.value for one in self.values if one.name == name)
+
+    def with_remedy(self, exc: errors.CeleryDockerError) -> errors.CeleryDockerError:
+        """Return what Redis was complained of, with what to ask the administrator for, still in one line."""
+        if self.closed:
+            hint = (
+                f"you may not read {', '.join(self.closed)}: ask the administrator for membership in group celery, or"
+            )
+        elif isinstance(exc, errors.StoreRefused):
+            hint = "ask the administrator"
+        else:
+            return exc
+        return type(exc)(f"{exc}; {hint} for a URL of your own to put into ~/.config/{configlayers.USER_FILE}")
+
+
+def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
+    """Return the settings in use; `flags` are those that were given, by name.
+
+    Raises `SettingsError` for what cannot be used, and `UsageError` where it came from a flag.
+    """
+    files = [DEFAULTS_FILE, configlayers.SYSTEM_FILE, *_user_file(environ)]
+    texts = {path: _text(path) for path in files}
+    closed = tuple(path for path, text in texts.items() if text is None)
+    layers: list[tuple[str, Mapping[str, str]]] = [
+        # The worker's settings are its own business; of ours, only the broker's URL is among them.
+        (path, settings.read_assignments(text) if path == DEFAULTS_FILE else configlayers.parse_file(path, text))
+        for path, text in texts.items()
+        if text
+    ]
+    layers.append((ENVIRONMENT, environ))
+    layers += [(flag, {_FLAG_VARIABLES[flag]: text}) for flag, text in flags.items()]
+    try:
+        return Config(tuple(configlayers.resolve(layers)), tuple(files), closed)
+    except errors.SettingsError as exc:
+        if str(exc).startswith(tuple(_FLAG_VARIABLES)):
+            raise errors.UsageError(str(exc)) from exc
+        raise
+
+
+def worker_settings(environ: Mapping[str, str]) -> settings.Settings:
+    """Return the worker's settings as far as this user may read them, with the broker that a submitter uses."""
+    config = read(environ, {})
+    said = {**settings.read_assignments(_text(DEFAULTS_FILE) or ""), **{name: v for name, v in environ.items() if v}}
+    return settings.parse({**said, _FLAG_VARIABLES["--broker"]: config.broker_url})
+
+
+def home_folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    """Return a folder of the XDG base directories; None for somebody without a home. A relative one is not valid."""
+    said = environ.get(variable, "")
+    if said.startswith("/"):
+        return Path(said)
+    home = environ.get("HOME", "")
+    return Path(home, below_home) if home.startswith("/") else None
+
+
+def _user_file(environ: Mapping[str, str]) -> list[str]:
+    folder = home_folder(environ, "XDG_CONFIG_HOME", ".config")
+    return [str(folder / configlayers.USER_FILE)] if folder else []
+
+
+def _text(path: str) -> str | None:
+    """Return what a file says, nothing where there is none, None where this user may not read it."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except PermissionError:
+        return None
+    except OSError as exc:
+        raise errors.SettingsError(f"cannot read {path}: {exc.strerror}; it must be a file of KEY=value lines") from exc
+    except UnicodeDecodeError as exc:
+        raise errors.SettingsError(f"{path}: is not UTF-8 text, at byte {exc.start}; write it anew") from exc

@@ -1,0 +1,72 @@
+"""The settings of somebody who submits jobs: where the broker is, and which queue to use.
+
+Owns how layers are laid over each other, the later the stronger, and remembers where each value came from. Pure: files
+and environment are read by the caller. An empty value counts as unset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from celery_docker import errors
+from celery_docker.core import jobspec, settings
+
+SYSTEM_FILE = "/etc/celery-docker/client.conf"
+# In XDG_CONFIG_HOME, which is ~/.config if unset.
+USER_FILE = "celery-docker/client.conf"
+DEFAULT_SOURCE = "default"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One setting, and the name of the layer that it came from."""
+
+    name: str
+    value: str
+    source: str
+
+    def shown(self) -> str:
+        """Return it fit to be printed: secrets are masked."""
+        return f"{self.name}={settings.masked(self.value)} ({self.source})"
+
+
+def parse_file(path: str, text: str) -> dict[str, str]:
+    """Return the layer that a file makes; raises `SettingsError` that names file and key if a key is not known."""
+    assignments = settings.read_assignments(text)
+    known = [one.variable for one in KNOWN]
+    strange = [f"{path}: {key!r} is not a setting of a client" for key in assignments if key not in known]
+    if strange:
+        raise errors.SettingsError("; ".join(strange) + f"; known are {', '.join(known)}")
+    return assignments
+
+
+def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:
+    """Return each setting with its source. Layers are (name, variables), the weakest first; other variables are
+    nobody's business here, so that the environment can be one of them.
+
+    Raises `SettingsError` that names source, variable, value (masked) and what is allowed.
+    """
+    return [_resolved(known, layers) for known in KNOWN]
+
+
+def _resolved(known: settings.Setting, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
+    said = [(source, layer.get(known.variable, "").strip()) for source, layer in layers]
+    source, text = next(((source, text) for source, text in reversed(said) if text), (DEFAULT_SOURCE, known.default))
+    try:
+        return Value(known.field, known.parse(text), source)
+    except ValueError as exc:
+        raise errors.SettingsError(f"{source}: {known.variable}={settings.masked(text)!r}: {exc}") from exc
+
+
+def _queue(text: str) -> str:
+    # A comma separates queues where a worker is told of them.
+    if not text.isprintable() or any(character.isspace() or character == "," for character in text):
+        raise ValueError("must be the name of one queue, without blanks and commas")
+    return text
+
+
+KNOWN = (
+    next(setting for setting in settings.SETTINGS if setting.field == "broker_url"),
+    settings.Setting("queue", jobspec.DEFAULT_QUEUE, _queue),
+)

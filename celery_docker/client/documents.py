@@ -1,0 +1,36 @@
+"""Job documents as the Python API takes them: `after` may name jobs by their handles. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery_docker.client.handles import Job
+from celery_docker.core import batch, batchinputs, jobspec
+from celery_docker.core.batch import Expanded
+from celery_docker.core.jobspec import JobSpec, Submission
+
+
+def parsed(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
+    """Return what a job document describes; `after` may name a single job, by its id or its handle.
+
+    Raises `SpecError`.
+    """
+    after = document.get("after")
+    if isinstance(after, str | Job):
+        after = [after]
+    if after is not None:
+        document = {**document, "after": [str(one) for one in after]}
+    return jobspec.parse_document(document)
+
+
+def expanded(made: Sequence[JobSpec | Mapping[str, Any]]) -> list[Expanded]:
+    """Return the jobs that a function has made of the inputs of a batch. Raises `SpecError`."""
+    documents = [one.to_kwargs() if isinstance(one, JobSpec) else one for one in made]
+    return [_expanded(index, document) for index, document in enumerate(documents, 1)]
+
+
+def _expanded(index: int, document: Mapping[str, Any]) -> Expanded:
+    spec, _ = parsed(document)
+    options = {name: value for name, value in document.items() if name in batch.OPTIONS}
+    return Expanded(batchinputs.Row(index, batchinputs.Source.ARRAY, {}), spec.to_kwargs(), options)

@@ -1,0 +1,72 @@
+"""What of a batch is done already, for `batch --skip-done`: by a marker in the output folder, or by an earlier record.
+
+Who waits for such a batch leaves the markers, and so does the next `--skip-done` that finds a record: a worker may have
+no right to write there. A record alone counts as long as Redis keeps it, and only while the output folder is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from celery_docker.core import batch
+from celery_docker.core.batchinputs import Source
+from celery_docker.core.lifecycle import State
+from celery_docker.store import queries
+
+# A field of a batch that was submitted with --skip-done.
+WANTED = "skip_done"
+TEMPLATE = "template"
+_BATCHES_LOOKED_AT = 20
+
+
+def undone(found: queries.Catalog, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
+    """Return the jobs that have not succeeded before. Raises `StoreAway` or `StoreRefused`."""
+    left = [job for job in jobs if not _is_marked(job)]
+    if not left:
+        return []
+    is_array = left[0].row.source is Source.ARRAY
+    known: set[str] = set()
+    for batch_id in found.batches_like(template_id)[:_BATCHES_LOOKED_AT]:
+        known |= {marker for marker, _ in _succeeded(found, batch_id, is_array=is_array)}
+    rest = []
+    for job in left:
+        folder = job.kwargs.get("outputpath")
+        if job.marker in known and (folder is None or os.path.isdir(folder)):
+            _leave(folder, job.marker)
+        else:
+            rest.append(job)
+    return rest
+
+
+def leave(found: queries.Catalog, batch_id: str) -> None:
+    """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done."""
+    source = found.batch_field(batch_id, WANTED)
+    if source is None:
+        return
+    for marker, folder in _succeeded(found, batch_id, is_array=source == Source.ARRAY):
+        _leave(folder, marker)
+
+
+def _succeeded(found: queries.Catalog, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
+    """Yield marker and output folder of the jobs of a batch that have succeeded."""
+    for state, spec, index in found.fields(found.batch_jobs(batch_id), "state", "spec", "batch_index"):
+        if state == State.SUCCEEDED and spec and index:
+            kwargs = json.loads(spec)
+            yield batch.marker_of(kwargs, int(index) if is_array else None), kwargs.get("outputpath")
+
+
+def _is_marked(job: batch.Expanded) -> bool:
+    folder = job.kwargs.get("outputpath")
+    # Unlike pathlib's, these take a folder that is closed to this user for one that is not there.
+    return folder is not None and os.path.exists(os.path.join(folder, job.marker))
+
+
+def _leave(folder: str | None, marker: str) -> None:
+    # The folder may be another host's, or closed to this user: then the record is all there is.
+    if folder is not None:
+        with suppress(OSError):
+            Path(folder, marker).touch()

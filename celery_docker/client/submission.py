@@ -1,0 +1,104 @@
+"""A job as a submitter hands it over to the queue: its id, its message, and what a listing is to show of it.
+
+Asks nothing of Redis. Invariant: what is made here has an id that no job has had before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import jobspec, message
+from celery_docker.core.jobrecord import New
+from celery_docker.core.jobspec import Submission
+
+# What `Submitter.again` has to know of a job, by the names of its record's fields.
+RETRIED = ("state", "receipt", "spec", "message", "batch", "batch_index")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a job in a batch."""
+
+    batch_id: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Who submits: `name` for those who ask later, `origin` as Celery names a sender."""
+
+    name: str
+    origin: str
+
+    def job(self, kwargs: Mapping[str, Any], options: Submission, place: Place | None = None) -> New:
+        """Return a job with these arguments, ready for the queue."""
+        job_id = str(uuid.uuid4())
+        envelope = message.task_message(
+            job_id,
+            kwargs,
+            queue=options.queue,
+            tag=str(uuid.uuid4()),
+            origin=self.origin,
+            priority=options.priority,
+        )
+        return New(
+            job_id,
+            message.queue_key(options.queue, options.priority),
+            envelope,
+            kwargs,
+            expires_s=options.expires,
+            after=options.after,
+            batch_id=None if place is None else place.batch_id,
+            batch_index=0 if place is None else place.index,
+            about={**_listed(kwargs), "submitted_by": self.name},
+        )
+
+    def again(
+        self,
+        job_id: str,
+        state: str | None,
+        receipt: str | None,
+        spec: str | None,
+        text: str | None,
+        batch_id: str | None,
+        batch_index: str | None,
+    ) -> New:
+        """Return a job that has ended as a new one, from its record; in its batch it takes the place of the old one.
+
+        Raises `NoSuchJob` and, while the job has not ended, `NotEnded`.
+        """
+        if state is None:
+            raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
+        if receipt is None:
+            raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
+        envelope = json.loads(text or "{}")
+        # Of a plain client's job there is only the message.
+        kwargs = json.loads(spec) if spec else jobspec.parse(*message.arguments(envelope)).to_kwargs()
+        place = None if batch_id is None else Place(batch_id, int(batch_index or 0))
+        made = self.job(kwargs, message.submission(envelope), place)
+        return replace(made, about={**made.about, "retry_of": job_id})
+
+
+def of_process() -> Submitter:
+    """Return the submitter that this process is."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return Submitter(f"{user}@{socket.gethostname()}", f"{os.getpid()}@{socket.gethostname()}")
+
+
+def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a record by which a listing shows a job."""
+    about = {name: str(kwargs[name]) for name in ("name", "image") if kwargs.get(name)}
+    if kwargs.get("labels"):
+        about["labels"] = json.dumps(kwargs["labels"])
+    return about

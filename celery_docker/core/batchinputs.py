@@ -1,0 +1,262 @@
+"""The inputs of a batch: one `Row` for each path, array number or line of a manifest.
+
+Owns what a source may look like, and what may stand between the braces of a template for each row. Its text is read by
+the caller, who also makes relative paths absolute. Pure; a source with mistakes is refused whole, all of them named.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import jobspec
+
+MAX_ROWS = 1_000_000
+INPUT_FIELD = "inputpath"
+
+_BOM = "\ufeff"
+_ARRAY = re.compile(r"([^%]*)(?:%([0-9]{1,9}))?")
+_SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
+_ARRAY_FORM = "must be numbers and ranges like '1-100', '1,5,9-12' or '0-99:2', with '%8' at the end for 8 at once"
+# A hidden file is all name: .profile has no extension.
+_EXTENSION = re.compile(r"(?<=[^/])\.[^/.]+$")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+
+
+class Source(StrEnum):
+    """What kind of list a row was taken from."""
+
+    PATHS = "paths"
+    ARRAY = "array"
+    MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input. `index` counts from 1, or is the array number; `line` is None where the source has no lines.
+
+    `fields` has the text for each name that may stand in braces; `overrides` what a manifest says about the job itself.
+    """
+
+    index: int
+    source: Source
+    fields: Mapping[str, str]
+    line: int | None = None
+    overrides: Mapping[str, Any] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where to look for it, as the beginning of an error message."""
+        if self.line is not None:
+            return f"line {self.line}"
+        return f"array number {self.index}" if self.source is Source.ARRAY else f"input {self.index}"
+
+
+def from_paths(paths: Iterable[str]) -> list[Row]:
+    """Return a row for each path, in the order given."""
+    return [Row(index, Source.PATHS, _of_path(path, index)) for index, path in enumerate(paths, 1)]
+
+
+def from_path_list(text: str) -> list[Row]:
+    """Return a row for each line that is not blank; for each piece between NULs if there is one (`find -print0`)."""
+    if "\0" in text:
+        return from_paths(path for path in text.split("\0") if path)
+    lines = ((number, line.rstrip("\r")) for number, line in enumerate(text.removeprefix(_BOM).split("\n"), 1))
+    filled = [(number, path) for number, path in lines if path.strip()]
+    return [Row(index, Source.PATHS, _of_path(path, index), number) for index, (number, path) in enumerate(filled, 1)]
+
+
+def from_array(text: str) -> tuple[list[Row], int | None]:
+    """Return the rows of an array like '1-100:2%8', and how many may run at once; None means: as many as can.
+
+    The form is Slurm's: each number counts once, in ascending order. Raises `BatchError`.
+    """
+    found = _ARRAY.fullmatch(text)
+    spans = [_SPAN.fullmatch(part) for part in found[1].split(",")] if found else [None]
+    if found is None or None in spans:
+        raise errors.BatchError([f"array: {text!r} {_ARRAY_FORM}"])
+    limit = int(found[2]) if found[2] is not None else None
+    if limit == 0:
+        raise errors.BatchError([f"array: {text!r} allows none at once; the number after '%' must be at least 1"])
+    numbers = _numbers([_range(span, text) for span in spans if span], text)
+    return [Row(number, Source.ARRAY, {"": str(number), "#": str(number)}) for number in numbers], limit
+
+
+def _range(span: re.Match[str], text: str) -> range:
+    first = int(span[1])
+    last = int(span[2] or first)
+    step = int(span[3] or 1)
+    if last < first:
+        raise errors.BatchError([f"array: {span[0]!r} in {text!r} counts down; write {last}-{first}"])
+    if step == 0:
+        raise errors.BatchError([f"array: {span[0]!r} in {text!r} has step 0; it must be at least 1"])
+    return range(first, last + 1, step)
+
+
+def _numbers(ranges: Sequence[range], text: str) -> list[int]:
+    if sum(len(one) for one in ranges) > MAX_ROWS:
+        raise errors.BatchError([f"array: {text!r} is too long; a batch has at most {MAX_ROWS:,} jobs"])
+    return sorted({number for one in ranges for number in one})
+
+
+def from_csv(text: str) -> list[Row]:
+    """Return a row for each record of a CSV text whose first line names the columns; blank lines are left out.
+
+    Raises `BatchError` that names line and column. Lines count as an editor shows them: a cell may span several.
+    """
+    records = _records(text)
+    header, columns = next(records, (1, []))
+    columns = [name.strip() for name in columns]
+    problems = _header_problems(header, columns)
+    if problems:
+        raise errors.BatchError(problems)
+    rows = []
+    for index, (line, cells) in enumerate(records, 1):
+        if len(cells) == len(columns):
+            rows.append(_of_record(index, line, dict(zip(columns, cells, strict=True))))
+        else:
+            problems.append(_wrong_count(line, cells, columns))
+    if problems:
+        raise errors.BatchError(problems)
+    return rows
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the number of the line on which it begins."""
+    reader = csv.reader((found[0] for found in _LINE.finditer(text.removeprefix(_BOM))), strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as exc:
+        raise errors.BatchError([f'line {line}: {exc}; a cell with quotes is written "like ""this"""']) from exc
+
+
+def _header_problems(line: int, columns: Sequence[str]) -> list[str]:
+    if not columns:
+        return [f"line {line}: is missing; the first line must name the columns"]
+    problems = []
+    for position, name in enumerate(columns, 1):
+        first = columns.index(name) + 1
+        if not name:
+            problems.append(f"line {line}, column {position}: has no name; name it or remove it")
+        elif first < position:
+            problems.append(f"line {line}, column {position}: {name!r} is the name of column {first} too; rename one")
+    return problems
+
+
+def _wrong_count(line: int, cells: Sequence[str], columns: Sequence[str]) -> str:
+    if len(cells) < len(columns):
+        missing = columns[len(cells)]
+        return f"line {line}, column {missing}: is missing; the line has {len(cells)} of {len(columns)} cells"
+    return (
+        f"line {line}, column {len(columns) + 1}: {cells[len(columns)]!r} is a cell too many"
+        f" (the header names {len(columns)}); put quotes around a cell with a comma"
+    )
+
+
+def _of_record(index: int, line: int, cells: dict[str, str]) -> Row:
+    overrides = {name: _cell(name, text) for name, text in cells.items() if name in _JOB_FIELDS and text.strip()}
+    return Row(index, Source.MANIFEST, _of_columns(cells, overrides, index), line, overrides)
+
+
+def _cell(name: str, text: str) -> Any:
+    """Return a cell as its job field takes it: the text, or what the text says as JSON (a number, a list).
+
+    Text that is neither is left for `jobspec` to refuse, with its own words.
+    """
+    field = _JOB_FIELDS[name]
+    if _takes(field.parse, text):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if _takes(field.parse, value) else text
+
+
+def _takes(parse: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        parse(value)
+    except ValueError:
+        return False
+    return True
+
+
+def from_jsonl(text: str) -> list[Row]:
+    """Return a row for each line of JSON text that is not blank; each must be an object. Null means: not there.
+
+    Raises `BatchError` that names every bad line and, where JSON tells it, the column.
+    """
+    rows: list[Row] = []
+    problems = []
+    # Not splitlines: a JSON text may have other line separators inside its strings.
+    for line, record in enumerate(text.removeprefix(_BOM).split("\n"), 1):
+        if not record.strip():
+            continue
+        try:
+            rows.append(_of_object(len(rows) + 1, line, _object(record)))
+        except json.JSONDecodeError as exc:
+            problems.append(f"line {line}, column {exc.colno}: {exc.msg}; each line must be one JSON object")
+        except (ValueError, RecursionError) as exc:
+            problems.append(f"line {line}: {exc}")
+    if problems:
+        raise errors.BatchError(problems)
+    return rows
+
+
+def _object(record: str) -> dict[str, Any]:
+    value = json.loads(record, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+    if not isinstance(value, dict):
+        raise ValueError(f'must be a JSON object like {{"sample": "a"}}, not {record.strip()[:40]!r}')
+    if "" in value:
+        raise ValueError("has a key without a name; name it or remove it")
+    return {name: one for name, one in value.items() if one is not None}
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"has the key {next(n for n in names if names.count(n) > 1)!r} twice; remove one")
+    return table
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number in JSON; put it in quotes or leave the key out")
+
+
+def _of_object(index: int, line: int, values: dict[str, Any]) -> Row:
+    overrides = {name: value for name, value in values.items() if name in _JOB_FIELDS}
+    texts = {name: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for name, v in values.items()}
+    return Row(index, Source.MANIFEST, _of_columns(texts, overrides, index), line, overrides)
+
+
+def _of_columns(texts: dict[str, str], overrides: Mapping[str, Any], index: int) -> dict[str, str]:
+    path = overrides.get(INPUT_FIELD)
+    return texts | (_of_path(path, index) if isinstance(path, str) else {"#": str(index)})
+
+
+def _of_path(path: str, index: int) -> dict[str, str]:
+    """Return GNU parallel's replacements for a path. A folder's closing slash is not part of its name."""
+    bare = path.rstrip("/") or path[:1]
+    folder, slash, name = bare.rpartition("/")
+    return {
+        "": path,
+        "/": name or bare,
+        ".": _EXTENSION.sub("", bare),
+        "/.": _EXTENSION.sub("", name or bare),
+        "//": folder or slash or ".",
+        "#": str(index),
+    }
+
+
+_JOB_FIELDS = {field.name: field for field in jobspec.FIELDS}

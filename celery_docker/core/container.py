@@ -1,0 +1,135 @@
+"""What Docker says about one container, as plain values, and what that means for the job it belongs to.
+
+Owns the view of a container that the rings share. Pure: the engine fills it in, the runner acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+LABEL_PREFIX = "celery-docker."
+LABEL_JOB = f"{LABEL_PREFIX}job"
+LABEL_HOST = f"{LABEL_PREFIX}host"
+LABEL_BOOT = f"{LABEL_PREFIX}boot"
+LABEL_ATTEMPT = f"{LABEL_PREFIX}attempt"
+LABEL_NAME = f"{LABEL_PREFIX}name"
+
+
+def name_of(job_id: str) -> str:
+    """Return the container name of a job: one job has one name, so Docker itself refuses a second container."""
+    return f"run-{job_id}"
+
+
+class Status(StrEnum):
+    """The states Docker itself reports (`docker inspect`, State.Status)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+ALIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container as `docker inspect` shows it; what Docker does not know yet is None.
+
+    `image_id` is the local image's content id, `pid` the host's process id of the container's first process.
+    """
+
+    container_id: str
+    name: str
+    status: Status
+    labels: Mapping[str, str]
+    image_id: str
+    exit_code: int | None = None
+    oom_killed: bool | None = None
+    error: str | None = None
+    pid: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One container as a list of them shows it."""
+
+    container_id: str
+    name: str
+    status: Status
+    labels: Mapping[str, str]
+    created_at: datetime
+
+
+class Event(StrEnum):
+    """What Docker remembers of a container, in its words: it started, somebody had it sent a signal, it ended."""
+
+    START = "start"
+    KILL = "kill"
+    DIE = "die"
+
+
+def ended_by_itself(remembered: Collection[Event]) -> bool:
+    """Return whether what one Docker process remembers proves that a container ended by itself.
+
+    It saw start and end, so that no other came between, and nobody told it to end the container. The end alone would
+    not do: a Docker that was killed and is started again ends what still runs, and remembers that.
+    """
+    return set(remembered) == {Event.START, Event.DIE}
+
+
+class Stream(IntEnum):
+    """Which of the container's streams a frame belongs to, numbered as in Docker's attach protocol."""
+
+    STDOUT = 1
+    STDERR = 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A piece of a container's output, as it came."""
+
+    stream: Stream
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a container has used so far: CPU seconds and the highest memory in bytes; None where unknown."""
+
+    cpu_s: float | None = None
+    memory_peak_bytes: int | None = None
+
+
+class Step(StrEnum):
+    """What to do about the container found under a job's name."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    HARVEST = "harvest"
+    REPLACE = "replace"
+
+
+def next_step(found: Container | None, attempt: int) -> Step:
+    """Decide what the container found under a job's name means for the given attempt (counted from 1).
+
+    A container of an earlier attempt has been reported already: its place is needed. One that ended is never run
+    again: it is the evidence of this attempt.
+    """
+    if found is None:
+        return Step.CREATE
+    if found.labels.get(LABEL_ATTEMPT) != str(attempt):
+        return Step.REPLACE
+    if found.status in ALIVE:
+        return Step.ADOPT
+    if found.status is Status.EXITED:
+        return Step.HARVEST
+    return Step.REPLACE

@@ -1,0 +1,82 @@
+"""A job's record in Redis as plain values: a new job, the answer to a claim, what is to end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from celery_docker.core import lifecycle
+
+
+@dataclass(frozen=True)
+class New:
+    """A job to be submitted. `queue` is the Redis list; one that has not started after `expires_s` seconds will not.
+
+    It runs once the jobs `after` have succeeded. `about` has further fields of the record, for people to find it by.
+    """
+
+    job_id: str
+    queue: str
+    envelope: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    expires_s: float | None = None
+    after: tuple[str, ...] = ()
+    batch_id: str | None = None
+    batch_index: int = 0
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+class Verdict(StrEnum):
+    """What a host is to do with a message it has just taken."""
+
+    RUN = "run"
+    ADOPT = "adopt"
+    REPORT = "report"
+    DROP = "drop"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a claim. `attempt` counts from 1; `submitted_at` is None where nobody wrote it down."""
+
+    verdict: Verdict
+    fence: int = 0
+    attempt: int = 0
+    tally: lifecycle.Tally = field(default_factory=lifecycle.Tally)
+    submitted_at: float | None = None
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    receipt: Mapping[str, Any] | None = None
+    cancel_reason: str | None = None
+    cancel_cause: lifecycle.Cause = lifecycle.Cause.CANCELLED
+
+
+class Taken(NamedTuple):
+    """A message of this host that nobody has claimed yet: the list it came from, and its bytes."""
+
+    source: str
+    text: bytes
+
+
+@dataclass(frozen=True)
+class Term:
+    """When a message may be run, in seconds since the epoch; None: any time."""
+
+    not_before: float | None = None
+    not_after: float | None = None
+
+
+ANY_TIME = Term()
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A job that is to end and has not; `envelope` is None where only its id is known."""
+
+    job_id: str
+    state: str
+    reason: str
+    queue: str
+    envelope: Mapping[str, Any] | None
+    cause: str = "cancelled"

@@ -1,0 +1,334 @@
+"""The job as its submitter asked for it: parsed once, at the edge, into a frozen value.
+
+Owns the wire contract of the task `tasks.run_docker`: which arguments it takes, in which order, and what each may be.
+`FIELDS` and `OPTIONS` are the one table that validation, flags, manual and JSON schema are made of; a new field is one
+line there and one in `JobSpec`. Pure: whether a path exists or an image can be pulled is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import kinds
+
+TASK_NAME = "tasks.run_docker"
+DEFAULT_QUEUE = "celery"
+CONTAINER_INPUT = "/input"
+CONTAINER_OUTPUT = "/output"
+_YEAR_S = 31_536_000
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run, as submitted. `None` means: not asked for.
+
+    `command` is the argument vector, `entrypoint` the words before it; an empty one takes the image's own away.
+    `retries` overrides the worker's setting for container failures; `retry_on` limits those retries to the given exit
+    codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
+    `stop_grace` how many seconds it then has before KILL. `memory` is in bytes. `requeue` False: a job whose host is
+    lost is not queued again. `env` may hold secrets.
+    """
+
+    image: str
+    command: tuple[str, ...] | None = None
+    user: str | None = None
+    logoutfile: str | None = None
+    logerrfile: str | None = None
+    inputpath: str | None = None
+    outputpath: str | None = None
+    retries: int | None = None
+    retry_on: tuple[int, ...] | None = None
+    timeout: int | None = None
+    stop_signal: str | None = None
+    stop_grace: int | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    memory: int | None = None
+    cpus: float | None = None
+    workdir: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    network: str | None = None
+    pull: str | None = None
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+    requeue: bool | None = None
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: _plain(value) for name, value in pairs if value is not None}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is said about a job and not about its container.
+
+    `priority` 0 is first, 9 last. `expires` is how many seconds the job may wait for its start, None: for ever. `after`
+    are the jobs that have to end first.
+    """
+
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    expires: int | None = None
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Field:
+    """One line of the contract: a field's name, what it may be, and what the command line and the manual say of it.
+
+    `flags` are empty for what has a place of its own on the command line; one that is `repeated` adds a value each
+    time. `const`: the flag takes no value and means this one.
+    """
+
+    name: str
+    kind: kinds.Kind
+    flags: tuple[str, ...]
+    help: str
+    positional: bool = False
+    repeated: bool = False
+    const: Any = None
+
+    @property
+    def parse(self) -> Callable[[Any], Any]:
+        """Check a value as JSON says it and return what is stored; raises `ValueError`."""
+        return self.kind.parse
+
+    @property
+    def from_text(self) -> Callable[[str], Any]:
+        """Turn the text of a flag, of one of them if they are `repeated`, into what JSON would say."""
+        return self.kind.from_text
+
+    @property
+    def metavar(self) -> str:
+        """Return what stands for the value in a help text, empty where a flag takes none."""
+        return self.kind.metavar if self.const is None else ""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Return the field's part of the JSON schema."""
+        about = self.help if self.const is None else f"{str(self.const).lower()}: {self.help}"
+        return {**self.kind.schema, "description": about}
+
+    @property
+    def flag(self) -> str:
+        """Return what the field is called on the command line: its long flag, else its name."""
+        return self.flags[-1] if self.flags else self.name
+
+
+def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
+    """Return the spec that a task's arguments describe.
+
+    Raises `SpecError` with one line that names each bad field, its value and what is allowed.
+    """
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+        raise errors.SpecError("a job's arguments must be a list and a table of keywords")
+    given, problems = _bind(args, kwargs, FIELDS)
+    spec = _spec_values(given, problems)
+    _refuse(problems)
+    return JobSpec(**spec)
+
+
+def parse_document(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
+    """Return the spec and the submission that a job document (the fields of both in one table) describes.
+
+    Raises `SpecError` like `parse`.
+    """
+    if not isinstance(document, Mapping):
+        raise errors.SpecError("a job document must be a table of fields, like {'image': 'busybox'}")
+    given, problems = _bind((), document, DOCUMENT)
+    spec = _spec_values(given, problems)
+    options = _values(OPTIONS, given, problems)
+    _refuse(problems)
+    return JobSpec(**spec), Submission(**options)
+
+
+def from_flags(given: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str, Any]:
+    """Return the job document, JSON-ready, that flags describe; what is None or an absent switch is left out.
+
+    Keys are flags (`--memory`) or names of fields (`memory`, which is what stands for a place on the command line too).
+    Whatever is missing or contradicts itself is for `parse_document` to say. Raises `SpecError` with one line that
+    names each bad flag, its value and what is allowed.
+    """
+    document: dict[str, Any] = {}
+    problems = []
+    for key, said in given.items():
+        line = _BY_FLAG.get(key)
+        if line is None:
+            problems.append(f"{kinds.shown(key)} is not an option")
+        elif line.name in document:
+            problems.append(f"{line.flag}: was given twice, under two names")
+        else:
+            document |= _of_flag(line, key, said, problems)
+    _refuse(problems)
+    return document
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a job document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A job for celery-docker",
+        "type": "object",
+        "properties": {line.name: line.schema for line in DOCUMENT},
+        "required": ["image"],
+        "additionalProperties": False,
+    }
+
+
+def check_job_id(job_id: str) -> str:
+    """Return the id; raises `SpecError` where it could not become part of a container's name."""
+    try:
+        return kinds.parse_job_id(job_id)
+    except ValueError as exc:
+        raise errors.SpecError(f"id: {kinds.shown(job_id)} {exc}") from exc
+
+
+def _bind(args: Sequence[Any], kwargs: Mapping[str, Any], known: Sequence[Field]) -> tuple[dict[str, Any], list[str]]:
+    names = [line.name for line in known]
+    positional = [line.name for line in known if line.positional]
+    problems = []
+    if len(args) > len(positional):
+        problems.append(f"{len(args)} positional arguments are too many; they are {', '.join(positional)}")
+    given = dict(zip(positional, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names:
+            problems.append(f"{kinds.shown(name)} is not an argument; known are {', '.join(names)}")
+        elif name in given:
+            problems.append(f"{name}: was given twice, by position and by keyword")
+        else:
+            given[name] = value
+    return given, problems
+
+
+def _spec_values(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    found = _values(FIELDS, given, problems)
+    if given.get("image") is None:
+        problems.append("image: is missing; name the image to run, like 'busybox'")
+    path = found.get("inputpath")
+    if path is not None and path == found.get("outputpath"):
+        problems.append(
+            f"outputpath: {kinds.shown(path)} is the inputpath too; they must differ: {CONTAINER_INPUT} is read-only"
+        )
+    return found
+
+
+def _values(lines: Sequence[Field], given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the parsed values of what is given; what is wrong is added to the problems."""
+    found = {}
+    for line in lines:
+        value = given.get(line.name)
+        if value is None:
+            continue
+        try:
+            found[line.name] = line.parse(value)
+        except ValueError as exc:
+            problems.append(_problem(line, line.name, value, exc))
+    return found
+
+
+def _of_flag(line: Field, key: str, said: Any, problems: list[str]) -> dict[str, Any]:
+    """Return the field that a flag sets, none if it is not given; what is wrong is added to the problems."""
+    if said is None or (said is False and key.startswith("-")):
+        return {}
+    try:
+        value = line.parse(_meant(line, key, said))
+    except ValueError as exc:
+        problems.append(_problem(line, line.flag, said, exc))
+        return {}
+    return {} if value is None else {line.name: _plain(value)}
+
+
+def _meant(line: Field, key: str, said: Any) -> Any:
+    """Return what JSON would say instead of a flag."""
+    if said is True and key.startswith("-"):
+        return said if line.const is None else line.const
+    if line.repeated:
+        return [line.from_text(text) for text in ([said] if isinstance(said, str) else said)]
+    return line.from_text(said) if isinstance(said, str) else said
+
+
+def _problem(line: Field, name: str, value: Any, exc: ValueError) -> str:
+    return f"{name}: {kinds.shown(value)} {exc}" if line.kind.shown else f"{name}: {exc}"
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise errors.SpecError("; ".join(problems))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+_ON_THE_HOST = kinds.path("on the worker's host")
+
+FIELDS = (
+    Field("image", kinds.IMAGE, (), "the image to run", positional=True),
+    Field("command", kinds.COMMAND, (), "the command; default: the image's own", positional=True),
+    Field(
+        "user",
+        kinds.USER,
+        ("-u", "--user"),
+        "run as this user of the worker's host; default: the image's",
+        positional=True,
+    ),
+    Field(
+        "logoutfile",
+        _ON_THE_HOST,
+        ("--log-file",),
+        "write the output here; without --err-file both streams",
+        positional=True,
+    ),
+    Field("logerrfile", _ON_THE_HOST, ("--err-file",), "write the standard error here", positional=True),
+    Field(
+        "inputpath", _ON_THE_HOST, ("-i", "--input"), "mount this file or folder read-only at /input", positional=True
+    ),
+    Field("outputpath", _ON_THE_HOST, ("-o", "--output"), "mount this folder writable at /output", positional=True),
+    Field(
+        "retries", kinds.number(0, 1000), ("--retries",), "how often to retry a failure; default: the worker's setting"
+    ),
+    Field("retry_on", kinds.EXIT_CODES, ("--retry-on",), "retry only after these exit codes"),
+    Field("timeout", kinds.duration(1, _YEAR_S), ("--timeout",), "seconds after which a run is ended, without a retry"),
+    Field(
+        "stop_signal", kinds.SIGNAL, ("--stop-signal",), "the signal to end with; default: the image's, else SIGTERM"
+    ),
+    Field("stop_grace", kinds.duration(0, 300), ("--stop-timeout",), "seconds from that signal to KILL; default: 10"),
+    Field("env", kinds.ENVIRONMENT, ("-e", "--env"), "set a variable of the environment", repeated=True),
+    Field("memory", kinds.MEMORY, ("-m", "--memory"), "the most memory, without swap; default: the host's policy"),
+    Field("cpus", kinds.CPUS, ("--cpus",), "the most CPUs, like 2 or 0.5; default: the host's policy"),
+    Field(
+        "workdir",
+        kinds.path("in the container"),
+        ("-w", "--workdir"),
+        "start the command in this folder of the container",
+    ),
+    Field("entrypoint", kinds.ENTRYPOINT, ("--entrypoint",), "replaces the image's entrypoint and its command"),
+    Field(
+        "network",
+        kinds.choice(*kinds.NETWORKS),
+        ("--network",),
+        "the network; default: the first of the host's policy",
+    ),
+    Field("pull", kinds.choice(*kinds.PULLS), ("--pull",), "when to pull the image; default: missing"),
+    Field("name", kinds.NAME, ("--name",), "a name for people; several jobs may have the same"),
+    Field("labels", kinds.LABELS, ("--label",), "put a label on the container", repeated=True),
+    Field("requeue", kinds.BOOLEAN, ("--no-requeue",), "do not queue the job again when its host is lost", const=False),
+)
+OPTIONS = (
+    Field("queue", kinds.QUEUE, ("--queue",), "the queue; default: celery"),
+    Field("priority", kinds.number(0, 9), ("--priority",), "0 to 9, 0 is first; default: 0"),
+    Field(
+        "expires",
+        kinds.duration(1, _YEAR_S),
+        ("--expires",),
+        "seconds that the job may wait for its start; default: for ever",
+    ),
+    Field("after", kinds.JOB_IDS, ("--after",), "start only after this job", repeated=True),
+)
+DOCUMENT = FIELDS + OPTIONS
+_BY_FLAG = {key: line for line in DOCUMENT for key in (line.name, *line.flags)}

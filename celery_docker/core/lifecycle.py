@@ -1,0 +1,245 @@
+"""The states of a job, what an attempt came to, and whether there will be another.
+
+Owns every decision about success, failure and retry. Pure: no clock, no randomness (the draw is an argument), no I/O.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from celery_docker.core import sizes
+
+
+class State(StrEnum):
+    """Where a job is; the value is what Redis stores."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    ERROR = "error"
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        """True for a state that absorbs whatever comes later."""
+        return self not in (State.QUEUED, State.STARTING, State.RUNNING)
+
+
+class Cause(StrEnum):
+    """Whose doing the end of an attempt was; each has its own rule for trying again."""
+
+    EXIT = "exit"
+    OUT_OF_MEMORY = "out_of_memory"
+    HOST = "host"
+    REQUEST = "request"
+    # Ended by us, on somebody's order.
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    # It has another owner: nothing is decided about it here, and nothing said.
+    FENCED = "fenced"
+    # Ended before a host had it, or when its host was lost.
+    EXPIRED = "expired"
+    LOST = "lost"
+    # Another attempt would mend nothing, or could run the job a second time.
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attempt came to. `reason` is one line for people, empty after success."""
+
+    cause: Cause
+    reason: str = ""
+    exit_code: int | None = None
+    oom_killed: bool | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.cause is Cause.EXIT and self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often an attempt may be repeated. `retry_on` None means: after any exit that another try could change."""
+
+    max_retries: int
+    retry_delay_s: int
+    retry_on: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The retries a job has had so far, per class."""
+
+    exits: int = 0
+    host_faults: int = 0
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Queue the job again after `delay_s` seconds; `tally` counts this retry."""
+
+    delay_s: int
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The job ends here."""
+
+    state: State
+
+
+# A host that is ill for longer than this (50 minutes of growing delays) is not ill in passing.
+MAX_HOST_FAULTS = 10
+MAX_HOST_DELAY_S = 600
+# What shells and `docker run` say where a command cannot be executed or found: another try finds it no better.
+_HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
+_RESTART_EXITS = (137, 143, 255)
+# What moby writes for a container whose end it has not seen.
+_UNSEEN_EXIT = 255
+_SIGNAL_BASE = 128
+
+
+_FINAL = {
+    Cause.REQUEST: State.REJECTED,
+    Cause.ERROR: State.ERROR,
+    Cause.CANCELLED: State.CANCELLED,
+    Cause.TIMEOUT: State.TIMED_OUT,
+    Cause.EXPIRED: State.EXPIRED,
+    Cause.LOST: State.LOST,
+}
+
+
+CALLED_OFF = (Cause.CANCELLED, Cause.EXPIRED, Cause.LOST)
+
+
+def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
+    """Return what follows an attempt. `draw` is a uniform random number from 2 to 4.
+
+    The delay after a container's failure is the rule of the original role: `int(draw ** n * retry_delay)` with n
+    retries before this one.
+    """
+    if outcome.succeeded:
+        return Finish(State.SUCCEEDED)
+    if outcome.cause in _FINAL:
+        return Finish(_FINAL[outcome.cause])
+    if outcome.cause is Cause.INTERRUPTED:
+        return Retry(delay_s=0, tally=tally)
+    if outcome.cause is Cause.HOST:
+        return _after_host_fault(tally, budget)
+    return _after_exit(outcome, tally, budget, draw)
+
+
+def _after_exit(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
+    if not _is_retried(outcome.exit_code, budget) or tally.exits >= budget.max_retries:
+        return Finish(State.FAILED)
+    return Retry(
+        delay_s=int(draw**tally.exits * budget.retry_delay_s),
+        tally=Tally(exits=tally.exits + 1, host_faults=tally.host_faults),
+    )
+
+
+def _is_retried(exit_code: int | None, budget: Budget) -> bool:
+    if budget.retry_on is not None:
+        return exit_code in budget.retry_on
+    return exit_code not in _HOPELESS_EXITS
+
+
+def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
+    if tally.host_faults >= MAX_HOST_FAULTS:
+        return Finish(State.ERROR)
+    return Retry(
+        delay_s=min(max(budget.retry_delay_s, 1) * 2**tally.host_faults, MAX_HOST_DELAY_S),
+        tally=Tally(exits=tally.exits, host_faults=tally.host_faults + 1),
+    )
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """How much memory a container had, in bytes, and whether its job asked for just that; the policy's value else."""
+
+    size: int
+    asked: bool
+
+    def __str__(self) -> str:
+        advice = "raise it with -m" if self.asked else "set by this host's policy"
+        return f"limit {sizes.shown(self.size)}, {advice}"
+
+
+class Docker(StrEnum):
+    """What became, while a container ran, of the Docker process that it ran under."""
+
+    STAYED = "stayed"
+    WENT = "went"
+    # Nobody was there to see, and it does not remember.
+    UNKNOWN = "unknown"
+
+
+def outcome_of_exit(
+    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, docker: Docker, spared: bool
+) -> Outcome:
+    """Return what a container's end means. `limit` is the container's memory limit, None without one.
+
+    A Docker that goes has its containers end, and whatever they answer to its signal, but for 0, is the host's doing,
+    not the job's. Where it may have gone, so are the exit codes of those that know no answer, and moby's 255 for a
+    container that it finds dead.
+    `spared` says that no Docker ends a container here: then 255 is of one that ended by itself, and nobody saw how. It
+    has run to its end, so it must not run again.
+    """
+    if exit_code == 0 or docker is Docker.STAYED:
+        return _own_outcome(exit_code, oom_killed, limit)
+    if spared and exit_code == _UNSEEN_EXIT:
+        reason = f"it ended while Docker or the worker was away, and nobody knows how (exit code {exit_code})"
+        return Outcome(Cause.ERROR, reason, None, oom_killed)
+    if not oom_killed and (exit_code in _RESTART_EXITS or (docker is Docker.WENT and not spared)):
+        reason = f"Docker or the host went down under it (exit code {exit_code})"
+        return Outcome(Cause.HOST, reason, exit_code, oom_killed)
+    return _own_outcome(exit_code, oom_killed, limit)
+
+
+def _own_outcome(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None) -> Outcome:
+    if oom_killed and exit_code != 0:
+        reason = f"out of memory: {limit or 'the host had no memory left'}"
+        return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)
+    return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
+
+
+def outcome_of_order(outcome: Outcome, cause: Cause, reason: str) -> Outcome:
+    """Return what the end of a container means that was told to end, for `cause`; `outcome` is what the end was.
+
+    A stop of the worker takes nothing from a job that says, by exit code 0, that it is done: it may have been just
+    ending, and would run twice.
+    """
+    if cause is Cause.INTERRUPTED and outcome.succeeded:
+        return outcome
+    return replace(outcome, cause=cause, reason=reason)
+
+
+def exit_sentence(exit_code: int) -> str:
+    """Return an exit code in words; empty for 0."""
+    if exit_code == 0:
+        return ""
+    if exit_code in _HOPELESS_EXITS:
+        return f"exit code {exit_code}, {_HOPELESS_EXITS[exit_code]}"
+    number = signal_of(exit_code)
+    if number is None:
+        return f"exit code {exit_code}"
+    return f"exit code {exit_code}, ended by {signal.Signals(number).name}"
+
+
+def signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that an exit code above 128 stands for, as shells and Docker count; else None."""
+    if exit_code is None or exit_code <= _SIGNAL_BASE:
+        return None
+    number = exit_code - _SIGNAL_BASE
+    return number if number in signal.valid_signals() and number < signal.SIGRTMIN else None

@@ -1,0 +1,134 @@
+"""The end of a job's output, kept in constant memory for the result; and its pieces for those who watch. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from celery_docker.core.container import Frame, Stream
+
+TAIL_BYTES = 64 * 1024
+# JSON writes six bytes and more for what is not ASCII; a result must stay small all the same.
+JSON_BYTES = 80 * 1024
+_LAST_LINE_CHARS = 200
+_COMPLAINT_BYTES = 4096
+# How much of a running job's output can be watched from elsewhere, and in pieces of which size.
+LIVE_BYTES = 256 * 1024
+PIECE_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of what an attempt has printed; `offset` is that of its first byte in the attempt's stream."""
+
+    stream: Stream
+    attempt: int
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset of what follows."""
+        return self.offset + len(self.data)
+
+    def after(self, count: int) -> Piece:
+        """Return the piece without its first bytes."""
+        return Piece(self.stream, self.attempt, self.offset + count, self.data[count:])
+
+
+class Tail:
+    """The last `TAIL_BYTES` of both streams in the order they came, and how many bytes each stream had."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._complaints = bytearray()
+        self.byte_counts = {Stream.STDOUT: 0, Stream.STDERR: 0}
+
+    def add(self, frame: Frame) -> None:
+        """Take note of a piece of output."""
+        self.byte_counts[frame.stream] += len(frame.payload)
+        self._kept += frame.payload
+        # Cutting at twice the size copies each byte at most once.
+        if len(self._kept) > 2 * TAIL_BYTES:
+            del self._kept[:-TAIL_BYTES]
+        if frame.stream is Stream.STDERR:
+            self._complaints += frame.payload[-_COMPLAINT_BYTES:]
+            del self._complaints[:-_COMPLAINT_BYTES]
+
+    @property
+    def last_complaint(self) -> str | None:
+        """The last line of the standard error, shortened; None if nothing came there.
+
+        It is kept apart because nobody can tell in which order a line on each of two streams was written.
+        """
+        return last_line(bytes(self._complaints).decode("utf-8", errors="replace")) or None
+
+    @property
+    def truncated(self) -> bool:
+        """True if `text` is not all there was."""
+        return self._has_lost or len(self.text()) < len(self._decoded())
+
+    def text(self) -> str:
+        """Return what was kept as text; bytes that are not UTF-8 become U+FFFD, a cut character is left out."""
+        text = self._decoded()
+        while len(json.dumps(text)) > JSON_BYTES:
+            text = text[len(text) // 8 + 1 :]
+        return text
+
+    @property
+    def _has_lost(self) -> bool:
+        return sum(self.byte_counts.values()) > TAIL_BYTES
+
+    def _decoded(self) -> str:
+        kept = bytes(self._kept[-TAIL_BYTES:])
+        return (_without_cut_character(kept) if self._has_lost else kept).decode("utf-8", errors="replace")
+
+
+def after(frames: Iterable[Frame], byte_counts: Mapping[Stream, int]) -> Iterator[Frame]:
+    """Yield what a replay from the beginning has beyond the first bytes of each stream."""
+    left = dict(byte_counts)
+    for frame in frames:
+        passed = min(left[frame.stream], len(frame.payload))
+        left[frame.stream] -= passed
+        if passed < len(frame.payload):
+            yield Frame(frame.stream, frame.payload[passed:])
+
+
+def last_lines(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Return the end of what the pieces say, in `count` lines; the last may be without its end."""
+    kept: list[Piece] = []
+    left = count
+    for piece in reversed(pieces):
+        # The line break at the very end begins no line.
+        end = len(piece.data) - (not kept and piece.data.endswith(b"\n"))
+        while left > 0 and (end := piece.data.rfind(b"\n", 0, end)) >= 0:
+            left -= 1
+        if left <= 0:
+            kept += [piece.after(end + 1)] if count else []
+            break
+        kept.append(piece)
+    return [piece for piece in reversed(kept) if piece.data]
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, shortened; empty if there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[-_LAST_LINE_CHARS:] if lines else ""
+
+
+def _without_cut_character(kept: bytes) -> bytes:
+    for start in range(min(4, len(kept))):
+        if kept[start] & 0xC0 != 0x80:
+            return kept[start:]
+    return kept
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a job has printed since it was last told, by the host that owns it."""
+
+    job_id: str
+    host: str
+    fence: int
+    pieces: Sequence[Piece]

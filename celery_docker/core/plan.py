@@ -1,0 +1,179 @@
+"""The plan of one attempt: the exact container that Docker is asked for.
+
+Owns names, labels and every safety default of a container. Pure: the same job always gives the same plan, and the plan
+is the body of Docker's `POST /containers/create`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker.core import container, jobspec, kinds, policy
+
+# The container's own log is the complete copy that adoption reads from, so nothing may rotate it away. Docker takes the
+# daemon's value for every option that is not given, and refuses "unlimited"; an exabyte is as good.
+_LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
+_NANO = 10**9
+# What `docker run --entrypoint ""` sends; an empty list would mean the image's own.
+_NO_ENTRYPOINT = [""]
+_JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a job's names mean on this host: `user` as `uid[:gid]`, paths without symlinks; None when not asked for."""
+
+    user: str | None = None
+    inputpath: str | None = None
+    outputpath: str | None = None
+    logoutfile: str | None = None
+    logerrfile: str | None = None
+
+
+@dataclass(frozen=True)
+class ContainerPlan:
+    """A container to be made: its name, the request body in the words of the Docker API (1.41), and when to pull."""
+
+    name: str
+    body: dict[str, Any]
+    pull: str = kinds.DEFAULT_PULL
+
+    @property
+    def image(self) -> str:
+        return str(self.body["Image"])
+
+
+def plan(
+    spec: jobspec.JobSpec,
+    *,
+    job_id: str,
+    attempt: int,
+    host: str,
+    resolved: Resolved,
+    rules: policy.Policy,
+    boot: str = "",
+) -> ContainerPlan:
+    """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown)."""
+    body: dict[str, Any] = {
+        "Image": tagged(spec.image),
+        "Env": _environment(spec, job_id),
+        "Labels": _labels(spec, job_id, attempt, host, boot),
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": _host_config(spec, resolved, rules),
+    }
+    if spec.command is not None:
+        body["Cmd"] = list(spec.command)
+    if spec.entrypoint is not None:
+        body["Entrypoint"] = list(spec.entrypoint) or _NO_ENTRYPOINT
+    if spec.workdir is not None:
+        body["WorkingDir"] = spec.workdir
+    if spec.stop_signal is not None:
+        body["StopSignal"] = spec.stop_signal
+    if resolved.user is not None:
+        body["User"] = resolved.user
+    return ContainerPlan(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL)
+
+
+def tagged(image: str) -> str:
+    """Return the image name with the tag that Docker would assume; the API's pull would otherwise fetch every tag."""
+    last = image.rpartition("/")[2]
+    return image if ":" in last or "@" in last else f"{image}:latest"
+
+
+def docker_run_line(plan: ContainerPlan) -> str:
+    """Return the `docker run` that makes the same container, quoted for a shell; secrets in the environment too."""
+    body = plan.body
+    entrypoint = body.get("Entrypoint", [])
+    # The flag takes one word; what follows it can only stand before the command.
+    words = [plan.image, *entrypoint[1:], *body.get("Cmd", [])]
+    return shlex.join(["docker", "run", *_flags(plan, entrypoint), *words])
+
+
+def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
+    body, config = plan.body, plan.body["HostConfig"]
+    log = config["LogConfig"]
+    memory = [str(config[key]) for key in ("Memory", "MemorySwap") if key in config]
+    pairs = [
+        ("--name", [plan.name]),
+        ("--pull", [plan.pull]),
+        ("--network", [config["NetworkMode"]]),
+        ("--security-opt", config["SecurityOpt"]),
+        ("--pids-limit", [str(config["PidsLimit"])]),
+        ("--log-driver", [log["Type"]]),
+        ("--log-opt", _assignments(log["Config"])),
+        ("--memory", memory[:1]),
+        ("--memory-swap", memory[1:]),
+        ("--cpus", [str(config["NanoCpus"] / _NANO)] if "NanoCpus" in config else []),
+        ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
+        ("--env", body["Env"]),
+        ("--label", _assignments(body["Labels"])),
+        ("--user", [body["User"]] if "User" in body else []),
+        ("--workdir", [body["WorkingDir"]] if "WorkingDir" in body else []),
+        ("--stop-signal", [body["StopSignal"]] if "StopSignal" in body else []),
+        ("--entrypoint", entrypoint[:1]),
+    ]
+    return ["--init", *(word for flag, texts in pairs for text in texts for word in (flag, text))]
+
+
+def _assignments(table: Mapping[str, str]) -> list[str]:
+    return [f"{name}={text}" for name, text in table.items()]
+
+
+def _mount_option(mount: Mapping[str, Any]) -> str:
+    parts = [f"type={mount['Type']}", f"source={mount['Source']}", f"target={mount['Target']}"]
+    return ",".join(map(_csv_cell, [*parts, "readonly"] if mount["ReadOnly"] else parts))
+
+
+def _csv_cell(text: str) -> str:
+    """Return a cell as Docker's CSV reader wants it: a path may hold commas and quotes."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+
+
+def _environment(spec: jobspec.JobSpec, job_id: str) -> list[str]:
+    return sorted(_assignments({**(spec.env or {}), _JOB_ID_VARIABLE: job_id}))
+
+
+def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: str) -> dict[str, str]:
+    named = {} if spec.name is None else {container.LABEL_NAME: spec.name}
+    return {
+        **(spec.labels or {}),
+        **named,
+        container.LABEL_JOB: job_id,
+        container.LABEL_HOST: host,
+        container.LABEL_ATTEMPT: str(attempt),
+        **({container.LABEL_BOOT: boot} if boot else {}),
+    }
+
+
+def _host_config(spec: jobspec.JobSpec, resolved: Resolved, rules: policy.Policy) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "Init": True,
+        "NetworkMode": spec.network or rules.networks[0],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": rules.limits.pids,
+        "LogConfig": _LOG_CONFIG,
+        "Mounts": _mounts(resolved),
+    }
+    memory = spec.memory or rules.limits.memory_bytes
+    cpus = spec.cpus or rules.limits.cpus
+    if memory is not None:
+        config["Memory"] = config["MemorySwap"] = memory
+    if cpus is not None:
+        config["NanoCpus"] = round(cpus * _NANO)
+    return config
+
+
+def _mounts(resolved: Resolved) -> list[dict[str, Any]]:
+    wanted = (
+        (resolved.inputpath, jobspec.CONTAINER_INPUT, True),
+        (resolved.outputpath, jobspec.CONTAINER_OUTPUT, False),
+    )
+    return [
+        {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+        for source, target, read_only in wanted
+        if source is not None
+    ]

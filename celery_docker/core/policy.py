@@ -1,0 +1,205 @@
+"""What jobs may ask of this host: the rules of `/etc/celery-docker/policy.toml`, and the verdict on one job.
+
+Pure: the file's text and the resolved paths come in as arguments. A verdict lists every violation, each naming the rule
+that an administrator would have to change. Allow-lists only; what no rule can allow is in `_never`.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import kinds, sizes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Ceilings, and what a job gets that asks for nothing. `memory_bytes` and `cpus` None: no limit."""
+
+    pids: int = 4096
+    memory_bytes: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of one host. `networks`: the first is what a job gets that asks for none."""
+
+    images: tuple[str, ...] = ("*",)
+    mounts: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    users: tuple[str, ...] = ("*",)
+    networks: tuple[str, ...] = ("bridge",)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class HostPath:
+    """A path that a job names, in the field it came from; `real` has every symlink resolved."""
+
+    field: str
+    path: str
+    real: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of the host, resolved; None when not asked for. `user` as submitted, `uid` as a string."""
+
+    image: str
+    user: str | None = None
+    uid: str | None = None
+    network: str | None = None
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    mounts: tuple[HostPath, ...] = ()
+    logs: tuple[HostPath, ...] = ()
+    sockets: tuple[str, ...] = ()
+
+
+def parse(text: str) -> Policy:
+    """Return the policy that a TOML text describes.
+
+    Raises `PolicyError` that names the key, the value and what is allowed; an unknown key is an error too, because a
+    misspelt rule would otherwise protect nothing.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise errors.PolicyError(f"is not TOML: {exc}") from exc
+    _known(table, ("images", "mounts", "logs", "users", "networks", "limits"), "")
+    limits = table.get("limits", {})
+    if not isinstance(limits, Mapping):
+        raise errors.PolicyError(f"limits = {limits!r} must be a table, [limits]")
+    _known(limits, ("pids", "memory", "cpus"), "limits.")
+    return Policy(
+        images=_strings(table, "images", ("*",)),
+        mounts=_roots(table, "mounts"),
+        logs=_roots(table, "logs"),
+        users=_strings(table, "users", ("*",)),
+        networks=_networks(table),
+        limits=Limits(
+            pids=_pids(limits.get("pids", 4096)),
+            memory_bytes=_memory(limits.get("memory", "")),
+            cpus=_cpus(limits.get("cpus", 0)),
+        ),
+    )
+
+
+def violations(policy: Policy, request: Request) -> list[str]:
+    """Return every rule the request breaks, one line each; an empty list is a yes."""
+    found = _image(policy, request) + _user(policy, request) + _network(policy, request)
+    found += _ceilings(policy.limits, request)
+    for path in request.mounts:
+        found += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
+    for path in request.logs:
+        found += _under(path, policy.mounts + policy.logs, "mounts or logs")
+    return found
+
+
+def _image(policy: Policy, request: Request) -> list[str]:
+    if any(fnmatchcase(request.image, glob) for glob in policy.images):
+        return []
+    return [f"image: {request.image!r} is not allowed on this host; rule images = {list(policy.images)}"]
+
+
+def _user(policy: Policy, request: Request) -> list[str]:
+    if "*" in policy.users:
+        return []
+    rule = f"rule users = {list(policy.users)}"
+    if request.user is None:
+        return [f"user: a job has to name its user on this host; {rule}"]
+    if request.user in policy.users or (request.uid in policy.users and ":" not in request.user):
+        return []
+    return [f"user: {request.user!r} is not allowed on this host; {rule}"]
+
+
+def _network(policy: Policy, request: Request) -> list[str]:
+    if request.network is None or request.network in policy.networks:
+        return []
+    rule = f"rule networks = {list(policy.networks)}"
+    return [f"network: {request.network!r} is not allowed on this host; {rule}"]
+
+
+def _ceilings(limits: Limits, request: Request) -> list[str]:
+    found = []
+    asked, ceiling = request.memory_bytes, limits.memory_bytes
+    if asked is not None and ceiling is not None and asked > ceiling:
+        rule = f"rule limits.memory = {sizes.shown(ceiling)}"
+        found.append(f"memory: {sizes.shown(asked)} is more than this host allows; {rule}")
+    if request.cpus is not None and limits.cpus is not None and request.cpus > limits.cpus:
+        found.append(f"cpus: {request.cpus} is more than this host allows; rule limits.cpus = {limits.cpus}")
+    return found
+
+
+def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:
+    for socket in sockets:
+        if _is_under(socket, path.real):
+            return [f"{path.field}: {path.path!r} holds Docker's socket {socket}, which no job may have"]
+    return []
+
+
+def _under(path: HostPath, roots: Sequence[str], rule: str) -> list[str]:
+    if any(_is_under(path.real, root) for root in roots):
+        return []
+    resolved = "" if path.real == path.path else f" (which is {path.real!r})"
+    return [f"{path.field}: {path.path!r}{resolved} is outside what this host allows; rule {rule} = {list(roots)}"]
+
+
+def _is_under(path: str, root: str) -> bool:
+    return PurePosixPath(path).is_relative_to(root)
+
+
+def _known(table: Mapping[str, Any], names: Sequence[str], prefix: str) -> None:
+    for name in table:
+        if name not in names:
+            raise errors.PolicyError(f"{prefix}{name} is not a rule; known are {', '.join(prefix + n for n in names)}")
+
+
+def _strings(table: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = table.get(name, list(default))
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise errors.PolicyError(f"{name} = {value!r} must be a list of strings")
+    return tuple(value)
+
+
+def _roots(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    roots = _strings(table, name, ())
+    for root in roots:
+        if not root.startswith("/") or ".." in PurePosixPath(root).parts:
+            raise errors.PolicyError(f"{name} has {root!r}, which must be an absolute path")
+    return roots
+
+
+def _networks(table: Mapping[str, Any]) -> tuple[str, ...]:
+    networks = _strings(table, "networks", ("bridge",))
+    if not networks or any(network not in kinds.NETWORKS for network in networks):
+        raise errors.PolicyError(f"networks = {list(networks)!r} must name one or more of {', '.join(kinds.NETWORKS)}")
+    return networks
+
+
+def _pids(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.PolicyError(f"limits.pids = {value!r} must be a whole number from 1")
+    return value
+
+
+def _memory(value: object) -> int | None:
+    if value == "" or (value == 0 and not isinstance(value, bool)):
+        return None
+    try:
+        return sizes.parse_memory(value)
+    except ValueError as exc:
+        raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
+
+
+def _cpus(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise errors.PolicyError(f"limits.cpus = {value!r} must be a number of CPUs, or 0 for no limit")
+    return float(value) or None

@@ -1,0 +1,96 @@
+"""What `doctor` looks at on this host: the worker's service, Docker, groups and disks. Changes nothing."""
+
+from __future__ import annotations
+
+import grp
+import http.client
+import os
+import pwd
+import subprocess
+from typing import Any
+
+from celery_docker.doctor import facts
+from celery_docker.engine import unixhttp
+
+FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
+_UNIT = "celery-worker.service"
+_USER, _GROUP = "celery", "docker"
+_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState")
+_LOG_LINES = 5
+_PATIENCE_S = 5.0
+
+
+def gather(docker_host: str) -> facts.Host | None:
+    """Return what is known of this host; None if it runs no jobs: there is no worker, or it is switched off."""
+    found = unit()
+    if found is None or not (found.is_enabled or found.active != "inactive"):
+        return None
+    return facts.Host(found, docker(docker_host), disks(), is_in_group())
+
+
+def unit() -> facts.Unit | None:
+    """Return the worker's service; None where there is none, or no systemd."""
+    said = _asked("systemctl", "show", _UNIT, f"--property={','.join(_PROPERTIES)}")
+    known = dict(line.partition("=")[::2] for line in said.splitlines())
+    if known.get("LoadState") != "loaded":
+        return None
+    log = _asked("journalctl", "--unit", _UNIT, "--lines", str(_LOG_LINES), "--output=cat", "--no-pager", "--quiet")
+    return facts.Unit(
+        active=known["ActiveState"],
+        sub=known["SubState"],
+        is_enabled=known["UnitFileState"].startswith("enabled"),
+        log=tuple(log.splitlines()),
+    )
+
+
+def docker(docker_host: str) -> facts.Docker:
+    """Return what the Docker at `docker_host` (unix:///PATH) says of itself."""
+    calls = unixhttp.Http(docker_host.removeprefix("unix://"), keep=0)
+    try:
+        version = calls.call("GET", "/version", timeout_s=_PATIENCE_S).json()
+        info = calls.call("GET", "/info", timeout_s=_PATIENCE_S).json()
+    except PermissionError as exc:
+        return facts.Docker(docker_host, problem=str(exc.strerror), is_denied=True)
+    except (OSError, http.client.HTTPException) as exc:
+        return facts.Docker(docker_host, problem=(getattr(exc, "strerror", None) or str(exc)))
+    return facts.Docker(
+        docker_host,
+        version=str(version.get("Version", "?")),
+        api=str(version.get("ApiVersion", "")),
+        has_live_restore=info.get("LiveRestoreEnabled"),
+    )
+
+
+def disks(folders: tuple[str, ...] = FOLDERS) -> tuple[facts.Disk, ...]:
+    """Return the file systems of those folders that are there."""
+    found = []
+    for path in folders:
+        try:
+            state = os.statvfs(path)
+        except OSError:
+            continue
+        found.append(facts.Disk(path, state.f_blocks * state.f_frsize, state.f_bavail * state.f_frsize))
+    return tuple(found)
+
+
+def is_in_group(user: str = _USER, group: str = _GROUP) -> bool | None:
+    """Tell whether the worker's user may use Docker; None where there is no such user."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return None
+    try:
+        members = grp.getgrnam(group)
+    except KeyError:
+        return False
+    return user in members.gr_mem or entry.pw_gid == members.gr_gid
+
+
+def _asked(*command: str) -> str:
+    """Return what a program says, nothing where it is not there or fails."""
+    options: Any = {"capture_output": True, "text": True, "errors": "replace", "timeout": _PATIENCE_S, "check": False}
+    try:
+        done = subprocess.run(command, **options)  # noqa: S603  # both commands are written above
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return str(done.stdout) if done.returncode == 0 else ""

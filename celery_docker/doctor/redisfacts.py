@@ -1,0 +1,124 @@
+"""What `doctor` asks Redis. What this user may not ask is None; a Redis that does not answer is a fact too."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from celery_docker import errors
+from celery_docker.doctor import facts
+from celery_docker.store import queries, redislink
+
+_LOGIN = ("username", "password")
+
+
+def gather(url: str) -> facts.Redis:
+    """Return what is known of the Redis at `url`."""
+    parts = urlsplit(url)
+    where = parts.netloc.rpartition("@")[2]
+    try:
+        link = redislink.connect(url)
+        try:
+            link.check()
+            return _of_link(link, where, _is_local(parts.hostname or ""))
+        finally:
+            link.close()
+    except (errors.StoreAway, errors.StoreRefused) as exc:
+        return facts.Redis(where, problem=str(exc))
+
+
+def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
+    now, ours = _clocks(link)
+    info = _asked(link, "info") or {}
+    rules = _rules(link)
+    save = rules.get("save")
+    return facts.Redis(
+        where=where,
+        is_local=is_local,
+        is_open=_is_open(link.url),
+        bind=rules.get("bind"),
+        is_protected={"yes": True, "no": False}.get(rules.get("protected-mode", "")),
+        has_log=_flag(info, "aof_enabled"),
+        save=save,
+        last_save_failed=_failed(info, save),
+        eviction=info.get("maxmemory_policy"),
+        used_bytes=info.get("used_memory"),
+        most_bytes=info.get("maxmemory"),
+        ahead_s=None if now is None else ours - now,
+        workers=_workers(link),
+    )
+
+
+def _asked(link: redislink.Link, command: str, *args: Any, **options: Any) -> Any:
+    """Return an answer, None to a question that this user may not ask."""
+    try:
+        with link.translated():
+            return getattr(link.client, command)(*args, **options)
+    except errors.StoreRefused:
+        return None
+
+
+def _clocks(link: redislink.Link) -> tuple[float | None, float]:
+    """Return the time of Redis and that of this host in the middle of the question."""
+    before = time.time()
+    answer = _asked(link, "time")
+    ours = (before + time.time()) / 2
+    return (None if answer is None else answer[0] + answer[1] / 1e6), ours
+
+
+def _rules(link: redislink.Link) -> dict[str, str]:
+    """Return the settings that matter, as far as this user may see them."""
+    found: dict[str, str] = {}
+    for name in ("bind", "protected-mode", "save"):
+        found |= _asked(link, "config_get", name) or {}
+    return found
+
+
+def _flag(info: dict[str, Any], name: str) -> bool | None:
+    return bool(info[name]) if name in info else None
+
+
+def _failed(info: dict[str, Any], save: str | None) -> bool | None:
+    """Tell whether Redis failed to write what it is set to write; None where it does not say."""
+    states = [info.get("aof_last_write_status")] if info.get("aof_enabled") else []
+    states += [info.get("rdb_last_bgsave_status")] if save else []
+    return any(state not in ("ok", None) for state in states)
+
+
+def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
+    """Return the hosts that are not lost; None where this user may not ask for them."""
+    try:
+        rows = queries.Catalog(link).workers()
+    except errors.StoreRefused:
+        return None
+    return tuple(
+        facts.Worker(row.host, row.heard_s, row.ahead_s, row.about.get("version")) for row in rows if not row.lost
+    )
+
+
+def _is_local(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname in ("localhost", "")
+
+
+def _is_open(url: str) -> bool | None:
+    """Tell whether Redis answers to somebody without a login; None where a certificate is one."""
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query)
+    if any(name == "ssl_certfile" for name, _ in options):
+        return None
+    bare = urlencode([pair for pair in options if pair[0] not in _LOGIN])
+    stranger = redislink.connect(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=bare)))
+    try:
+        stranger.check()
+        return True
+    except errors.StoreRefused:
+        return False
+    except errors.StoreAway:
+        return None
+    finally:
+        stranger.close()

@@ -1,0 +1,299 @@
+"""Docker, as the worker uses it: one class, plain values in and out.
+
+Owns every call to Docker and what its answers mean; the only importer of docker. Must not import the shell.
+Invariants: a call ends within its timeout; a call whose answer was lost is never repeated blindly but looked up; what
+is gone already counts as done.
+
+The calls of a job go through `enginecalls`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
+so that none is used twice, and closes the pool of a request in another thread once 25 more URLs were asked for.
+docker-py serves where it knows more: the registry's credentials for a pull.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from celery_docker import errors
+from celery_docker.core import container
+from celery_docker.core.plan import ContainerPlan
+from celery_docker.engine import answers, api, cgroup, faults, logstream, unixhttp
+
+_PULL_SILENCE_S = 600
+_MAX_PAUSE_S = 5.0
+_PING_S = 10.0
+
+
+class DockerEngine:
+    """Docker at `base_url` (unix:///PATH), for any number of threads; `connections`: how many to keep open.
+
+    Nothing is asked of Docker before the first call, so that an engine can be made while Docker is away.
+    """
+
+    def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
+        self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
+        self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
+
+    def check(self) -> str:
+        """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
+        about = self._calls.about("/version")
+        return f"Docker {about['Version']} (API {about['ApiVersion']})"
+
+    def ping(self, *, within_s: float = _PING_S) -> None:
+        """Ask Docker for a sign of life over a new connection: one that goes down answers the old ones only.
+
+        Raises `EngineAway`, `EngineDenied` or `HostError` with the remedy.
+        """
+        self._calls.ask_anew("/_ping", within_s)
+
+    def life(self) -> int:
+        """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
+        return self._calls.life(_PING_S)
+
+    def remembered(self, container_id: str) -> frozenset[container.Event]:
+        """Return what the Docker process that takes new connections remembers of a container.
+
+        It keeps its last 256 events in memory: what is not among them may have been all the same. Raises `HostError`.
+        """
+        filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
+        period = {"since": 0, "until": f"{time.time():.9f}"}
+        answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
+        actions = {json.loads(line)["Action"] for line in answer.body.splitlines()}
+        return frozenset(event for event in container.Event if event in actions)
+
+    def folder(self) -> str:
+        """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
+        return str(self._calls.about("/info")["DockerRootDir"])
+
+    def spares_containers(self) -> bool:
+        """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
+        return bool(self._calls.about("/info")["LiveRestoreEnabled"])
+
+    def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
+        """Return the containers that have all these labels, running or not. Raises `HostError`."""
+        filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
+        answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
+        if not answer.ok:
+            raise faults.refused("the containers cannot be listed", answer.status, answer.text)
+        return [answers.listed(one) for one in self._calls.parsed(answer)]
+
+    def inspect(self, name: str) -> container.Container | None:
+        """Return the container of that name or id, None if there is none."""
+        details = self._details(name)
+        return None if details is None else answers.container_of(details)
+
+    def create(self, plan: ContainerPlan) -> str:
+        """Make the planned container and return its id.
+
+        Raises `NameTaken`, `ImageMissing`, `RequestError` where the plan cannot be met, `HostError` otherwise. An
+        answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
+        """
+        try:
+            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
+            if answer.ok:
+                return str(self._calls.parsed(answer)["Id"])
+        except errors.EngineAway:
+            found = self.inspect(plan.name)
+            if found is None or not plan.body["Labels"].items() <= found.labels.items():
+                raise
+            return found.container_id
+        raise faults.create_refused(plan.name, plan.image, answer.status, answer.text)
+
+    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
+        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
+
+        Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
+        """
+        name, tag, credentials = _pull_arguments(image)
+        path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
+        opened = self._calls.open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
+        if opened.response.status >= 400:
+            answer = self._calls.read(opened)
+            raise faults.pull_refused(image, answer.status, answer.text)
+        with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
+            for line in opened.response:
+                _check_progress(image, line)
+                if not needed():
+                    return
+        # A stream that was cut between two lines looks like a good end.
+        if self._calls.ask("GET", f"/images/{quote(image)}/json").status == 404:
+            raise faults.pull_refused(image, None, "the pull ended without it")
+
+    def digest(self, image_id: str) -> str:
+        """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""
+        return self._digests(image_id)
+
+    def attach(self, container_id: str) -> logstream.LogStream:
+        """Return the output from now on; attached before the start, nothing is lost."""
+        path = f"/containers/{container_id}/attach?stdout=1&stderr=1&stream=1"
+        opened = self._output("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
+        # The answer has no body: what follows it on the connection is the stream.
+        return _log_stream(opened, opened.response.fp.read1)
+
+    def replay(self, container_id: str) -> logstream.LogStream:
+        """Return the whole log from its beginning, followed while the container runs."""
+        opened = self._output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1")
+        return _log_stream(opened, opened.response.read1)
+
+    def start(self, container_id: str) -> None:
+        """Start a container that was made; one that was started already is fine.
+
+        Raises `CannotStart` where its command is missing or may not be executed, `RequestError` where Docker refuses
+        it for another reason of the job's own, `HostError` otherwise.
+        """
+        try:
+            answer = self._calls.ask("POST", f"/containers/{container_id}/start")
+        except errors.EngineAway:
+            found = self.inspect(container_id)
+            if found is None or found.status is container.Status.CREATED:
+                raise
+            return
+        if not answer.ok:
+            details = (self._details(container_id) or {}) if answer.status == 400 else {}
+            exit_code = details.get("State", {}).get("ExitCode")
+            raise faults.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
+
+    def ended(self, container_id: str, *, within_s: float) -> bool:
+        """Wait until the container is not running any more, or is gone.
+
+        False if it still runs after `within_s`, or if Docker was away in the meantime: then nothing is known, and its
+        streams may have been cut.
+        """
+        try:
+            return self._waited(container_id, within_s) or self.inspect(container_id) is None
+        except errors.HostError:
+            return False
+
+    def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
+        """Stop a container: its signal, the grace, then KILL; again until Docker says that it does not run.
+
+        `signal` None: the one that the image names, SIGTERM by default.
+        """
+        for pause_s in _pauses():
+            with contextlib.suppress(errors.HostError):
+                self._stop_once(container_id, signal, grace_s)
+            with contextlib.suppress(errors.HostError):
+                if self._has_ended(container_id):
+                    return
+            time.sleep(pause_s)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container and its anonymous volumes, running or not; one that is gone already is fine."""
+        answer = self._calls.ask("DELETE", f"/containers/{container_id}?v=1&force=1")
+        if answer.ok or answer.status == 404:
+            return
+        if answer.status == 409:  # somebody else is at it, or it cannot be killed
+            found = self.inspect(container_id)
+            if found is None or found.status is container.Status.REMOVING:
+                return
+        raise faults.refused(f"container {container_id[:12]} cannot be removed", answer.status, answer.text)
+
+    def usage(self, c: container.Container) -> container.Usage:
+        """Return what a running container has used so far, from the kernel's files; asks nothing of Docker."""
+        return cgroup.usage(c)
+
+    def age_s(self, c: container.Container) -> float | None:
+        """Return for how long a running container has run, whatever was done to the clock; None if it is not known."""
+        return cgroup.age_s(c)
+
+    def close(self) -> None:
+        """Close the idle connections; the engine makes new ones when it is used again."""
+        self._calls.close()
+
+    def _stop_once(self, container_id: str, signal: str | None, grace_s: int) -> None:
+        path = f"/containers/{container_id}"
+        if signal is not None:  # a stop takes a signal only since API 1.42
+            killed = self._calls.ask("POST", f"{path}/kill?{urlencode({'signal': signal})}")
+            if killed.ok and grace_s and self._waited(container_id, grace_s):
+                return
+            grace_s = 0 if killed.ok else grace_s
+        self._calls.ask("POST", f"{path}/stop?t={grace_s}", timeout_s=self._calls.timeout_s + grace_s)
+
+    def _waited(self, container_id: str, timeout_s: float) -> bool:
+        """Wait until Docker says that the container does not run; False for any other answer, or none in time."""
+        path = f"/containers/{container_id}/wait?condition=not-running"
+        try:
+            answer = self._calls.ask("POST", path, timeout_s=timeout_s)
+            return answer.ok and not self._calls.parsed(answer).get("Error")
+        except errors.EngineAway:
+            return False
+
+    def _has_ended(self, container_id: str) -> bool:
+        found = self.inspect(container_id)
+        return found is None or found.status not in container.ALIVE
+
+    def _details(self, name: str) -> dict[str, Any] | None:
+        answer = self._calls.ask("GET", f"/containers/{quote(name, safe='')}/json")
+        if answer.status == 404:
+            return None
+        if not answer.ok:
+            raise faults.refused(f"container {name} cannot be inspected", answer.status, answer.text)
+        details: dict[str, Any] = self._calls.parsed(answer)
+        return details
+
+    def _output(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> unixhttp.Opened:
+        """Open a stream: the answer has to begin in time, what follows may take for ever."""
+        opened = self._calls.open(method, path, headers)
+        if opened.response.status >= 400:
+            answer = self._calls.read(opened)
+            if answer.status == 404:
+                raise errors.ContainerGone
+            raise faults.refused("the output cannot be read", answer.status, answer.text)
+        opened.connection.sock.settimeout(None)
+        return opened
+
+    def _look_up_digest(self, image_id: str) -> str:
+        answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
+        digests = self._calls.parsed(answer).get("RepoDigests") if answer.ok else None
+        if answer.ok or answer.status == 404:
+            return str(digests[0]) if digests else image_id
+        raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
+
+
+def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
+    """Return name, tag or digest, and the header with the credentials that `docker login` left for its registry."""
+    import docker.auth  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
+    import docker.errors
+    import docker.utils
+
+    name, tag = docker.utils.parse_repository_tag(image)
+    try:
+        registry, _ = docker.auth.resolve_repository_name(name)
+        known = docker.auth.resolve_authconfig(docker.auth.load_config(), registry)
+    except docker.errors.InvalidRepository as exc:
+        raise errors.RequestError(f"image {image!r} is not an image name: {faults.one_line(str(exc))}") from exc
+    except docker.errors.DockerException as exc:
+        raise errors.HostError(
+            f"the credentials for {registry} cannot be read: {faults.one_line(str(exc))}; see docker login"
+        ) from exc
+    return name, tag or "latest", {"X-Registry-Auth": docker.auth.encode_header(known).decode()} if known else {}
+
+
+def _check_progress(image: str, line: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        report = json.loads(line)
+        detail = report.get("errorDetail") or {}
+        if "error" in report or detail:
+            raise faults.pull_refused(image, detail.get("code"), detail.get("message") or report["error"])
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = 0.1
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+
+def _log_stream(opened: unixhttp.Opened, read1: Callable[[int], bytes]) -> logstream.LogStream:
+    def chunks() -> Iterator[bytes]:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            while chunk := read1(logstream.PIECE_BYTES):
+                yield chunk
+
+    return logstream.LogStream(chunks(), opened.connection.sock, opened.close)

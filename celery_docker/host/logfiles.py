@@ -1,0 +1,206 @@
+"""The log files of a job on the worker's host, and how far each stream has been written.
+
+The only module that writes outside our own folders. Invariant: after a crash at any instant, `resume` knows to the byte
+how much of each stream is in the files. That is plain where each stream has its own file (its size tells). Where both
+share one file, a small note in the state folder is written *before* each piece: the counts so far, and which stream the
+piece belongs to; whatever the file holds beyond those counts is of that stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from celery_docker import errors
+from celery_docker.core.container import Frame, Stream
+
+_NOTE = struct.Struct("<6Q")
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+# No space, no handles, a file server that is away: another try may well succeed.
+_HOST_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+
+
+@dataclass
+class _Note:
+    """What the state folder remembers: the attempt, each file's size before it, and each stream's bytes so far."""
+
+    attempt: int
+    out_base: int = 0
+    err_base: int = 0
+    out_bytes: int = 0
+    err_bytes: int = 0
+    next_stream: int = 0
+
+    def pack(self) -> bytes:
+        return _NOTE.pack(self.attempt, self.out_base, self.err_base, self.out_bytes, self.err_bytes, self.next_stream)
+
+
+class LogFiles:
+    """The open log files of one attempt. Use as a context manager; `write` frames in the order they come."""
+
+    def __init__(self, out: int | None, err: int | None, note: _Note, note_fd: int) -> None:
+        self._out = out
+        self._err = err
+        self._note = note
+        self._note_fd = note_fd
+        self._skip = {Stream.STDOUT: 0, Stream.STDERR: 0}
+
+    def write(self, frame: Frame) -> None:
+        """Append a piece to its file, or pass over it if the file has it already. Raises `LogError`."""
+        payload = frame.payload[self._passed_over(frame) :]
+        file = self._out if frame.stream is Stream.STDOUT or self._err is None else self._err
+        if not payload or file is None:
+            return
+        try:
+            self._announce(frame.stream)
+            _write_all(file, payload)
+        except OSError as exc:
+            kind = errors.LogFull if exc.errno == errno.ENOSPC else errors.LogError
+            raise kind(f"cannot write the log: {exc.strerror}") from exc
+        self._count(frame.stream, len(payload))
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in {self._out, self._err, self._note_fd} - {None}:
+            os.close(file)  # type: ignore[arg-type]  # None was taken out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _passed_over(self, frame: Frame) -> int:
+        passed = min(self._skip[frame.stream], len(frame.payload))
+        self._skip[frame.stream] -= passed
+        return passed
+
+    def _announce(self, stream: Stream) -> None:
+        self._note.next_stream = stream
+        os.pwrite(self._note_fd, self._note.pack(), 0)
+
+    def _count(self, stream: Stream, size: int) -> None:
+        if stream is Stream.STDOUT:
+            self._note.out_bytes += size
+        else:
+            self._note.err_bytes += size
+
+    def _catch_up(self) -> None:
+        out_size = _grown(self._out, self._note.out_base)
+        if self._err is not None:
+            self._note.out_bytes, self._note.err_bytes = out_size, _grown(self._err, self._note.err_base)
+        else:
+            beyond = out_size - self._note.out_bytes - self._note.err_bytes
+            if beyond > 0 and self._note.next_stream in tuple(Stream):
+                self._count(Stream(self._note.next_stream), beyond)
+        self._skip = {Stream.STDOUT: self._note.out_bytes, Stream.STDERR: self._note.err_bytes}
+
+
+@dataclass(frozen=True)
+class LogKeeper:
+    """Opens log files; `state_dir` is the worker's own folder for its notes."""
+
+    state_dir: Path
+
+    def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
+        """Begin the logs of an attempt: the first one starts the files anew, later ones go on behind it.
+
+        `err` None sends both streams to `out`. Raises `RequestError` if a file cannot be opened.
+        """
+        note_fd = self._note(job_id, os.O_CREAT | os.O_TRUNC)
+        files = self._files(out, err, note_fd, fresh=attempt == 1)
+        opened = LogFiles(
+            *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd
+        )
+        try:
+            os.pwrite(note_fd, opened._note.pack(), 0)
+        except OSError as exc:
+            opened.close()
+            raise self._unwritable(exc) from exc
+        return opened
+
+    def resume(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
+        """Go on with the logs of an attempt that an earlier process began; what the files have is passed over.
+
+        Without a note of this attempt (somebody emptied the state folder) the logs are written again from the start:
+        twice is better than not at all. Raises `RequestError` if a file cannot be opened.
+        """
+        note_fd = self._note(job_id, os.O_CREAT)
+        known = os.pread(note_fd, _NOTE.size, 0)
+        if len(known) != _NOTE.size or _NOTE.unpack(known)[0] != attempt:
+            os.close(note_fd)
+            return self.open(job_id, attempt, out, err)
+        files = LogFiles(*self._files(out, err, note_fd, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
+        files._catch_up()
+        return files
+
+    def forget(self, job_id: str) -> None:
+        """Drop the note of a job that has ended."""
+        self._path(job_id).unlink(missing_ok=True)
+
+    def _files(self, out: str | None, err: str | None, note: int, *, fresh: bool) -> tuple[int | None, int | None]:
+        """Open both files; if that fails, nothing stays open, not even the note."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, note)
+            out_file = _open(out, fresh=fresh)
+            if out_file is not None:
+                undo.callback(os.close, out_file)
+            err_file = _open(err, fresh=fresh) if err != out else None
+            undo.pop_all()
+        return out_file, err_file
+
+    def _note(self, job_id: str, flags: int) -> int:
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path(job_id), os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, exc: OSError) -> errors.HostError:
+        kind = errors.NoSpace if exc.errno == errno.ENOSPC else errors.HostError
+        return kind(f"cannot write the worker's own state in {self.state_dir}: {exc.strerror}")
+
+    def _path(self, job_id: str) -> Path:
+        return self.state_dir / f"{job_id}.logs"
+
+
+def _open(path: str | None, *, fresh: bool) -> int | None:
+    if path is None:
+        return None
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return _regular(os.open(path, _FLAGS | (os.O_TRUNC if fresh else 0), 0o644))
+    except OSError as exc:
+        if exc.errno in _HOST_TROUBLE:
+            raise errors.HostError(f"cannot open the log file {path!r} now: {exc.strerror}") from exc
+        raise errors.RequestError(
+            f"cannot write the log file {path!r}: {exc.strerror}; its folder must be writable for the worker's user"
+        ) from exc
+
+
+def _regular(file: int) -> int:
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(0, "it is not a regular file")
+
+
+def _write_all(file: int, payload: bytes) -> None:
+    view = memoryview(payload)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _grown(file: int | None, base: int) -> int:
+    return max(0, os.fstat(file).st_size - base) if file is not None else 0

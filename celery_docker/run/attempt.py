@@ -1,0 +1,299 @@
+"""One attempt at a job: find or make its container, follow it to its end, and say what it came to.
+
+Owns what is done about containers. Invariants: a container that may have started is never given up, whatever Docker
+answers or does not answer; one that never ran is removed again; Docker's name decides that there is only one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
+from threading import Thread
+
+from celery_docker import errors
+from celery_docker.core import container, jobspec, lifecycle, output, plan, policy
+from celery_docker.core.container import Container, Event, Frame, Step
+from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.lifecycle import Cause, Outcome
+from celery_docker.host import resolver
+from celery_docker.run.ending import Harvest
+from celery_docker.run.job import Job, Order, grace_s
+from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.run.retrying import Patience
+
+log = logging.getLogger(__name__)
+
+# Docker takes a moment from the end of a container's streams to its end.
+_LINGER_S = 60
+_HEED_S = 0.5
+
+
+class _Ordered(Exception):
+    """The job is to end before it has begun."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+
+
+@dataclass
+class Attempts:
+    """Makes attempts on one host, from any thread."""
+
+    engine: Engine
+    records: Records
+    logs: Logs
+    rules: policy.Policy
+    docker_host: str
+    host: str
+    boot_id: str
+    patience: Patience
+    broadcast: Broadcaster
+
+    def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
+        """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
+
+        Raises `Fenced` if the job has another owner meanwhile, and nothing else.
+        """
+        spec = None
+        try:
+            jobspec.check_job_id(job.job_id)
+            if job.claim.verdict is Verdict.RUN:
+                _heed(job)
+            spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            if job.claim.verdict is Verdict.ADOPT:
+                found = self.patience.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
+                return spec, self._continue(job, spec, found, announcer)
+            return spec, self._begin(job, spec, announcer)
+        except errors.CannotStart as exc:
+            return spec, Outcome(Cause.REQUEST, str(exc), exit_code=exc.exit_code)
+        except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
+            return spec, Outcome(Cause.REQUEST, str(exc))
+        except errors.HostError as exc:
+            self.patience.on_host_fault(exc)
+            return spec, Outcome(Cause.HOST, str(exc))
+        except errors.ContainerGone as exc:
+            return spec, Outcome(Cause.ERROR, str(exc))
+        except _Ordered as exc:
+            return spec, Outcome(exc.order.cause, exc.order.reason)
+        except errors.Fenced:
+            raise
+        except Exception as exc:
+            log.exception("a mistake of ours", extra={"job": job.job_id})
+            return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
+        finally:
+            self.broadcast.last_words(job)
+
+    @property
+    def _harvest(self) -> Harvest:
+        return Harvest(self.engine, self.rules, self.boot_id, self.patience)
+
+    def stop(self, job: Job) -> None:
+        """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
+        container_id = job.attempt.container_id
+        if container_id is None:
+            return
+        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        if found is not None and found.status in container.ALIVE:
+            job.stopped = True
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+
+    def discard(self, job: Job) -> None:
+        """Remove what this host still has of an attempt that has been reported."""
+        container_id = job.attempt.container_id
+        if container_id is not None:
+            self.patience.until_answered(lambda: self.engine.remove(container_id))
+        with contextlib.suppress(errors.SpecError):
+            self.logs.forget(jobspec.check_job_id(job.job_id))
+
+    def _continue(self, job: Job, spec: jobspec.JobSpec, found: Container | None, announcer: Announcer) -> Outcome:
+        if found is not None and found.labels.get(container.LABEL_JOB) != job.job_id:
+            raise errors.RequestError(f"a container named {found.name} exists that is not this job's; remove it")
+        step = container.next_step(found, job.attempt.number)
+        if found is None or step is Step.CREATE:
+            return self._begin(job, spec, announcer)
+        if step is Step.REPLACE:
+            self.engine.remove(found.container_id)
+            return self._begin(job, spec, announcer)
+        log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
+        job.docker_life = self.patience.until_answered(self.engine.life)
+        job.attempt.container_id = found.container_id
+        job.told = Event.KILL in self.patience.until_answered(lambda: self.engine.remembered(found.container_id))
+        if job.order is not None:
+            self.stop(job)
+        if step is Step.ADOPT:
+            _bound(job, ran_s=self.engine.age_s(found) or 0)
+        with (
+            self.patience.until_answered(
+                lambda: self.logs.resume(job.job_id, job.attempt.number, *resolver.log_paths(spec))
+            ) as files,
+            self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
+        ):
+            self._announce(job, found.container_id, announcer)
+            is_over = step is not Step.ADOPT
+            return self._follow(job, found.container_id, stream, files, watched=not is_over, complete=is_over)
+
+    def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
+        resolved, request = resolver.resolve(spec, self.docker_host)
+        refused = policy.violations(self.rules, request)
+        if refused:
+            raise errors.PolicyError("; ".join(refused))
+        wanted = plan.plan(
+            spec,
+            job_id=job.job_id,
+            attempt=job.attempt.number,
+            host=self.host,
+            resolved=resolved,
+            rules=self.rules,
+            boot=self.boot_id,
+        )
+        _heed(job)
+        try:
+            container_id = self._create(job, wanted)
+        except errors.NameTaken:
+            found = self.patience.until_answered(lambda: self.engine.inspect(wanted.name))
+            return self._continue(job, spec, found, announcer)
+        return self._start(job, container_id, resolved, announcer)
+
+    def _create(self, job: Job, wanted: plan.ContainerPlan) -> str:
+        # A container that is there already is looked at, whatever its registry says today.
+        if wanted.pull == "always" and self.engine.inspect(wanted.name) is None:
+            self._pull(job, wanted.image)
+        try:
+            return self.engine.create(wanted)
+        except errors.ImageMissing as exc:
+            if wanted.pull == "never":
+                raise errors.RequestError(
+                    f"image {wanted.image!r} is not on host {self.host} and pull is 'never'; "
+                    "pull it there, or say pull='missing'"
+                ) from exc
+            self._pull(job, wanted.image)
+            return self.engine.create(wanted)
+
+    def _pull(self, job: Job, image: str) -> None:
+        log.info("pulling %s", image, extra={"job": job.job_id})
+        began = time.monotonic()
+        pulled: Future[None] = Future()
+        Thread(target=self._pull_in_the_background, args=(job, image, pulled), daemon=True).start()
+        # A registry may say nothing for minutes: an order to end does not wait for it.
+        while not wait([pulled], _HEED_S).done:
+            _heed(job)
+        pulled.result()
+        job.attempt.pull_s = round(time.monotonic() - began, 3)
+        _heed(job)
+
+    def _pull_in_the_background(self, job: Job, image: str, pulled: Future[None]) -> None:
+        try:
+            self.engine.pull(image, needed=lambda: job.order is None)
+            pulled.set_result(None)
+        except Exception as exc:  # noqa: BLE001  # raised again where it is waited for
+            pulled.set_exception(exc)
+
+    def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
+        """Start a container that was made for this attempt; it is removed again if it never ran."""
+        job.attempt.container_id = container_id
+        try:
+            with (
+                self.logs.open(job.job_id, job.attempt.number, resolved.logoutfile, resolved.logerrfile) as files,
+                self.engine.attach(container_id) as stream,
+            ):
+                self._announce(job, container_id, announcer)
+                job.docker_life = self.engine.life()
+                with job.lock:
+                    _heed(job)
+                    self._start_once(container_id)
+                _bound(job, ran_s=0)
+                log.info(
+                    "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
+                )
+                return self._follow(job, container_id, stream, files, watched=True, complete=True)
+        except (errors.RequestError, errors.HostError, _Ordered):
+            self._remove_quietly(container_id)
+            raise
+
+    def _remove_quietly(self, container_id: str) -> None:
+        try:
+            self.engine.remove(container_id)
+        except errors.HostError as exc:
+            log.warning("container %s is left behind: %s", container_id[:12], exc)
+
+    def _start_once(self, container_id: str) -> None:
+        try:
+            self.engine.start(container_id)
+        except errors.EngineAway:
+            # The start may have been heard all the same; only Docker knows.
+            if not self._has_run(container_id):
+                raise
+
+    def _has_run(self, container_id: str) -> bool:
+        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        return found is not None and found.status is not container.Status.CREATED
+
+    def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
+        job.attempt.container_id = container_id
+        values: dict[str, str | int | float] = {
+            "state": lifecycle.State.RUNNING.value,
+            "container_id": container_id,
+            "attempt": job.attempt.number,
+        }
+        # A plain client's job has nothing else to be listed by.
+        if job.spec is not None:
+            values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
+        self.patience.until_stored(
+            lambda: self.records.update(
+                job.job_id,
+                host=self.host,
+                fence=job.claim.fence,
+                queue=job.delivery.queue,
+                envelope=job.delivery.envelope,
+                values=values,
+            )
+        )
+        announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
+
+    def _follow(
+        self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
+    ) -> Outcome:
+        """Read a container's output to its end. `complete` says that the stream has all of it once it has ended."""
+        try:
+            self._read(job, stream, files)
+            while not self.engine.ended(container_id, within_s=_LINGER_S):
+                # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
+                # complete: go on from the byte we have.
+                watched = complete = False
+                self._read_on(job, container_id, files)
+            if not complete:
+                # Docker may end a replay of a running container before a last line without its end.
+                self._read_on(job, container_id, files)
+        except errors.LogError as exc:
+            log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
+            if isinstance(exc, errors.LogFull):
+                self.patience.on_host_fault(errors.NoSpace(str(exc)))
+            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+            return replace(
+                self._harvest.outcome(job, container_id, watched=watched), cause=Cause.ERROR, reason=str(exc)
+            )
+        return self._harvest.outcome(job, container_id, watched=watched)
+
+    def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
+        with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
+            self._read(job, output.after(again, job.tail.byte_counts), files)
+
+    def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
+        for frame in stream:
+            job.tail.add(frame)
+            files.write(frame)
+            job.recent.add(frame)
+
+
+def _bound(job: Job, *, ran_s: float) -> None:
+    if job.spec is not None and job.spec.timeout is not None:
+        job.deadline_s = time.monotonic() + job.spec.timeout - ran_s
+
+
+def _heed(job: Job) -> None:
+    if job.order is not None:
+        raise _Ordered(job.order)

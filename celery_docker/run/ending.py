@@ -1,0 +1,78 @@
+"""What the end of a job's container means: the facts are asked of Docker here, and `lifecycle` decides.
+
+Invariant: an end is judged by what Docker says once it answers, never by its silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_docker import errors
+from celery_docker.core import container, lifecycle, policy
+from celery_docker.core.container import Container
+from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.lifecycle import Cause, Docker, Outcome
+from celery_docker.run.job import Job, Order, timeout_order
+from celery_docker.run.ports import Engine
+from celery_docker.run.retrying import Patience
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """Judges the ends of containers on one host, from any thread."""
+
+    engine: Engine
+    rules: policy.Policy
+    boot_id: str
+    patience: Patience
+
+    def outcome(self, job: Job, container_id: str, *, watched: bool) -> Outcome:
+        """Return what the end of a job's container means; `watched`: Docker answered all the time, and was listened to.
+
+        Raises `ContainerGone` if nothing is left to tell.
+        """
+        ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        if ended is None or ended.exit_code is None:
+            raise errors.ContainerGone
+        job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
+        job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
+        docker = Docker.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
+        spared = docker is not Docker.STAYED and self._is_spared(ended)
+        outcome = lifecycle.outcome_of_exit(
+            ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
+        )
+        order = job.order if job.stopped else _unfinished(job, outcome)
+        return outcome if order is None else lifecycle.outcome_of_order(outcome, order.cause, order.reason)
+
+    def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
+        # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
+        self.patience.until_answered(self.engine.ping)
+        if self.patience.until_answered(self.engine.life) != job.docker_life:
+            return Docker.WENT
+        if watched or container.ended_by_itself(
+            self.patience.until_answered(lambda: self.engine.remembered(container_id))
+        ):
+            return Docker.STAYED
+        return Docker.UNKNOWN
+
+    def _is_spared(self, found: Container) -> bool:
+        """Say whether nothing but a container's own end can have ended it while nobody watched."""
+        started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
+        return started_in_this_boot and self.patience.until_answered(self.engine.spares_containers)
+
+    def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
+        asked = job.spec.memory if job.spec else None
+        size = asked or self.rules.limits.memory_bytes
+        return lifecycle.MemoryLimit(size, asked is not None) if size else None
+
+
+def _unfinished(job: Job, outcome: Outcome) -> Order | None:
+    """Return the order that an earlier process had begun to carry out, where this one found the container ended."""
+    if job.claim.verdict is not Verdict.ADOPT or outcome.succeeded:
+        return None
+    if job.order is not None and job.order.cause is Cause.CANCELLED:
+        return job.order
+    timeout_s = job.spec.timeout if job.spec else None
+    if timeout_s is not None and (job.attempt.run_s or 0) >= timeout_s:
+        return timeout_order(timeout_s)
+    return Order(Cause.INTERRUPTED, "its container was stopped before this worker took it over") if job.told else None

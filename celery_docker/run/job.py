@@ -1,0 +1,83 @@
+"""A job in a slot, as the parts of the shell hand it to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from celery_docker.core import jobspec, output, receipt
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Taken, Term
+from celery_docker.core.lifecycle import Cause
+from celery_docker.run.outbox import Recent
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as it was taken from a queue, where it lies until it is claimed, and when it may run."""
+
+    job_id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    queue: str
+    envelope: Mapping[str, Any]
+    taken: Taken | None = None
+    term: Term = ANY_TIME
+
+
+@dataclass(frozen=True)
+class Order:
+    """Why we decided to end a job ourselves."""
+
+    cause: Cause
+    reason: str
+
+
+def timeout_order(timeout_s: int) -> Order:
+    """Return what ends a job that has run for as long as it asked to at most."""
+    return Order(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
+
+
+@dataclass
+class Job:
+    """A job in a slot: what came, what the claim said, and what is known of its current attempt."""
+
+    delivery: Delivery
+    claim: Claim
+    attempt: receipt.Attempt
+    tail: output.Tail = field(default_factory=output.Tail)
+    recent: Recent = field(init=False)
+    spec: jobspec.JobSpec | None = None
+    order: Order | None = None
+    # The Docker process that the container was started or found under.
+    docker_life: int = 0
+    # True if it had been told to end before this process took it over.
+    told: bool = False
+    # True once the order found a container that ran: its end is our doing.
+    stopped: bool = False
+    # On the monotonic clock, so that nobody who sets the other one ends a job.
+    deadline_s: float | None = None
+    # Held while the order is given, and while the container is started unless there is one.
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(self.attempt.number)
+
+    @property
+    def job_id(self) -> str:
+        return self.delivery.job_id
+
+
+_STOP_GRACE_S = 10
+
+
+def grace_s(job: Job) -> int:
+    """Return how many seconds a job's container has between its stop signal and KILL."""
+    return grace_of(job.spec)
+
+
+def grace_of(spec: jobspec.JobSpec | None) -> int:
+    """Return the same for what the job asks for, None where that is not known."""
+    asked = spec.stop_grace if spec else None
+    return _STOP_GRACE_S if asked is None else asked

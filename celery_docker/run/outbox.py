@@ -1,0 +1,69 @@
+"""What a job has printed and its readers have not been told yet: a bounded buffer between the job's slot and Redis.
+
+Invariant: adding never waits for anything but a lock that nobody keeps; where too much has gathered, the oldest goes,
+and shows to readers as a gap in the offsets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+from celery_docker.core.container import Frame, Stream
+from celery_docker.core.output import LIVE_BYTES, PIECE_BYTES, Piece
+
+# What a piece costs besides its bytes: programs that change the stream with each word make many.
+_PIECE_COST = 64
+
+
+class Recent:
+    """The last `LIVE_BYTES` that were not taken yet; one thread adds, another takes."""
+
+    def __init__(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._pieces: deque[tuple[Stream, int, bytearray]] = deque()
+        self._size = 0
+        self._ends = {Stream.STDOUT: 0, Stream.STDERR: 0}
+        self._lock = Lock()
+
+    def add(self, frame: Frame) -> None:
+        """Take note of a piece of output."""
+        stream, payload = frame.stream, frame.payload
+        with self._lock:
+            offset = self._ends[stream]
+            self._ends[stream] = offset + len(payload)
+            if self._pieces and self._pieces[-1][0] is stream and len(self._pieces[-1][2]) < PIECE_BYTES:
+                self._pieces[-1][2].extend(payload)
+                self._size += len(payload)
+            else:
+                self._put(len(self._pieces), stream, offset, payload)
+            self._bound()
+
+    def take(self) -> list[Piece]:
+        """Return what was added since the last time, in order, in pieces of at most `PIECE_BYTES`."""
+        with self._lock:
+            taken = list(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+        return [piece for stream, offset, data in taken for piece in self._cut(stream, offset, bytes(data))]
+
+    def put_back(self, pieces: Sequence[Piece]) -> None:
+        """Give back what was taken and could not be told."""
+        with self._lock:
+            for piece in reversed(pieces):
+                self._put(0, piece.stream, piece.offset, piece.data)
+            self._bound()
+
+    def _put(self, place: int, stream: Stream, offset: int, data: bytes) -> None:
+        self._pieces.insert(place, (stream, offset, bytearray(data)))
+        self._size += len(data) + _PIECE_COST
+
+    def _bound(self) -> None:
+        # One piece is kept, however long: it is cut when it is taken, and Redis keeps the end of it.
+        while self._size > LIVE_BYTES and len(self._pieces) > 1:
+            self._size -= len(self._pieces.popleft()[2]) + _PIECE_COST
+
+    def _cut(self, stream: Stream, offset: int, data: bytes) -> Iterator[Piece]:
+        for start in range(0, len(data), PIECE_BYTES):
+            yield Piece(stream, self._attempt, offset + start, data[start : start + PIECE_BYTES])

@@ -1,0 +1,270 @@
+"""One job, from the claim of its message to its receipt.
+
+Owns the order of the steps. Every decision is asked of the core, every action of a port. Invariant: whatever is said
+here about a job is said in this order, each step repeated until it is done: the record, then Celery's result, then the
+container goes. Assume that the process died a line ago: the record and the container's name say what was done.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Condition
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import jobspec, lifecycle, message, receipt, settings
+from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.lifecycle import Cause, Outcome
+from celery_docker.run.attempt import Attempts
+from celery_docker.run.job import Delivery, Job, Order
+from celery_docker.run.ports import Announcer, Records
+from celery_docker.run.retrying import Patience
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The job is over and its record says so; `sentence` is one line, the state first."""
+
+    state: lifecycle.State
+    sentence: str
+    receipt: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """The job is not over, and not in this slot any more: it waits for a retry, or has another owner."""
+
+    sentence: str
+
+
+@dataclass
+class Runner:
+    """Runs jobs on one host. Thread-safe: each slot is a thread that calls `claim`, `run` and `done` for one job."""
+
+    attempts: Attempts
+    records: Records
+    settings: settings.Settings
+    host: str
+    patience: Patience
+    _in_hand: dict[str, Job | None] = field(default_factory=dict)
+    _leaving: set[str] = field(default_factory=set)
+    _changed: Condition = field(default_factory=Condition)
+
+    def claim(self, delivery: Delivery) -> Job | None:
+        """Take the job of a message if it is this host's to take; None means: drop the message.
+
+        Never raises: while Redis is away it waits.
+        """
+        if not self._reserve(delivery.job_id):
+            log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
+            return None
+        try:
+            claim = self.patience.until_stored(
+                lambda: self.records.claim(
+                    delivery.job_id,
+                    host=self.host,
+                    queue=delivery.queue,
+                    envelope=delivery.envelope,
+                    taken=delivery.taken,
+                    term=delivery.term,
+                )
+            )
+        except BaseException:
+            self.forget(delivery.job_id)
+            raise
+        if claim.verdict is Verdict.DROP:
+            log.info("a second delivery was dropped: the record says so", extra={"job": delivery.job_id})
+            self.forget(delivery.job_id)
+            return None
+        job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
+        if claim.cancel_reason is not None:
+            job.order = Order(claim.cancel_cause, claim.cancel_reason)
+        with self._changed:
+            self._in_hand[delivery.job_id] = job
+        return job
+
+    def run(self, job: Job, announcer: Announcer) -> Ended | LetGo:
+        """Bring a claimed job to its end, or to its next wait. Raises nothing that a job could cause."""
+        if job.claim.receipt is not None:
+            job.attempt.container_id = job.claim.receipt["container_id"]
+            return _ended(job.claim.receipt)
+        try:
+            spec, outcome = self.attempts.run(job, announcer)
+            if job.order is not None and job.order.cause is Cause.FENCED:
+                raise errors.Fenced(job.order.reason)
+            return self._conclude(job, spec, outcome, announcer)
+        except errors.Fenced as exc:
+            log.warning("%s; its container here is stopped", exc, extra={"job": job.job_id})
+            with self._changed:
+                self._leaving.add(job.job_id)
+            self.attempts.stop(job)
+            self.attempts.discard(job)
+            return LetGo(str(exc))
+
+    def done(self, job: Job, *, settled: bool) -> None:
+        """Leave the slot; `settled` says that the job has ended and that Celery's result is stored."""
+        try:
+            if settled:
+                self.attempts.discard(job)
+                self.patience.until_stored(
+                    lambda: self.records.settle(job.job_id, host=self.host, retention_s=self.settings.retention_s)
+                )
+        finally:
+            self.forget(job.job_id)
+
+    def left_behind(self) -> list[Mapping[str, Any]]:
+        """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
+        owned = self.patience.until_stored(lambda: self.records.owned(self.host))
+        with self._changed:
+            left = {job_id: envelope for job_id, envelope in owned.items() if job_id not in self._in_hand}
+        return [
+            message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
+            for job_id, envelope in left.items()
+        ]
+
+    def end(self, job: Job, cause: Cause, reason: str) -> None:
+        """End a job that holds a slot, for a reason that is not its own; the first order counts.
+
+        Returns when its container does not run any more. The slot then says what became of the job.
+        """
+        with job.lock:
+            # Where the job is another's, what was ordered before is the other's to carry out.
+            if job.order is None or cause is Cause.FENCED:
+                job.order = Order(cause, reason)
+        self.attempts.stop(job)
+
+    def fence(self, job: Job, reason: str) -> None:
+        """End what this host still does about a job that has another owner; nothing is said about it any more."""
+        with self._changed:
+            if self._in_hand.get(job.job_id) is not job or job.job_id in self._leaving:
+                return
+            self._leaving.add(job.job_id)
+        self.end(job, Cause.FENCED, reason)
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
+        self.patience.until_stored(lambda: self.records.cancel(job_id, reason=reason))
+
+    def forget(self, job_id: str) -> None:
+        """Have the job in no slot any more; what this host still owns of it is found again by `left_behind`."""
+        with self._changed:
+            self._in_hand.pop(job_id, None)
+            self._leaving.discard(job_id)
+            self._changed.notify_all()
+
+    def find(self, job_id: str) -> Job | None:
+        """Return the job if it holds a slot here."""
+        with self._changed:
+            return self._in_hand.get(job_id)
+
+    @property
+    def is_claiming(self) -> bool:
+        """True while it is open whether a message becomes a job of this host."""
+        with self._changed:
+            return any(job is None for job in self._in_hand.values())
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs that hold a slot now."""
+        with self._changed:
+            return [job for job in self._in_hand.values() if job is not None]
+
+    def _conclude(
+        self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, announcer: Announcer
+    ) -> Ended | LetGo:
+        decision = lifecycle.decide(outcome, job.claim.tally, self._budget(spec), random.uniform(2, 4))  # noqa: S311  # a delay, not a secret
+        if isinstance(decision, lifecycle.Retry):
+            return self._retry(job, outcome, decision, announcer)
+        return self._finish(job, spec, outcome, decision.state)
+
+    def _retry(self, job: Job, outcome: Outcome, decision: lifecycle.Retry, announcer: Announcer) -> LetGo:
+        sentence = f"attempt {job.attempt.number}: {outcome.reason}; again in {decision.delay_s} s"
+        self.patience.until_stored(lambda: self._check_ownership(job))
+        # Before the record: afterwards another host may already have more to tell.
+        announcer.retrying(sentence)
+        with self._changed:
+            self._leaving.add(job.job_id)
+        self.patience.until_stored(
+            lambda: self.records.requeue(
+                job.job_id,
+                host=self.host,
+                fence=job.claim.fence,
+                delay_s=decision.delay_s,
+                queue=job.delivery.queue,
+                envelope=message.redelivery(job.delivery.envelope, _new_tag()),
+                tally=decision.tally,
+                attempts=(*job.claim.attempts, job.attempt.entry(outcome)),
+            )
+        )
+        self.attempts.discard(job)
+        return LetGo(sentence)
+
+    def _finish(self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, state: lifecycle.State) -> Ended:
+        built = receipt.build(
+            job.job_id,
+            spec,
+            state=state,
+            outcome=outcome,
+            attempt=job.attempt,
+            earlier=job.claim.attempts,
+            submitted_at=job.claim.submitted_at,
+            tail=job.tail,
+        ).to_dict()
+        self.patience.until_stored(
+            lambda: self.records.finish(job.job_id, host=self.host, fence=job.claim.fence, state=state, receipt=built)
+        )
+        return _ended(built)
+
+    def _reserve(self, job_id: str) -> bool:
+        """Make room for a job in a slot; False if it is in one here already, and still this host's."""
+        held = self.find(job_id)
+        if held is not None:
+            try:
+                self.patience.until_stored(lambda: self._check_ownership(held))
+            except errors.Fenced as exc:
+                # It was taken from this host and comes back: what runs here is of an attempt that counts no more.
+                self.fence(held, str(exc))
+        with self._changed:
+            # A job that was given back may come again before its slot is free: that is no second delivery.
+            self._changed.wait_for(lambda: job_id not in self._leaving)
+            if job_id in self._in_hand:
+                return False
+            self._in_hand[job_id] = None
+            return True
+
+    def _check_ownership(self, job: Job) -> None:
+        """Raise `Fenced` if a job that has not ended is another's by now."""
+        self.records.update(
+            job.job_id,
+            host=self.host,
+            fence=job.claim.fence,
+            queue=job.delivery.queue,
+            envelope=job.delivery.envelope,
+            values={"attempt": job.attempt.number},
+        )
+
+    def _budget(self, spec: jobspec.JobSpec | None) -> lifecycle.Budget:
+        own = spec.retries if spec else None
+        return lifecycle.Budget(
+            max_retries=self.settings.max_retries if own is None else own,
+            retry_delay_s=self.settings.retry_delay,
+            retry_on=spec.retry_on if spec else None,
+        )
+
+
+def _ended(told: Mapping[str, Any]) -> Ended:
+    return Ended(lifecycle.State(told["state"]), receipt.sentence(told), told)
+
+
+def _new_tag() -> str:
+    return str(uuid.uuid4())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,102 @@
+"""The hosts that share a Redis: their signs of life, and what becomes of one that gives none.
+
+Every time here is by Redis' own clock, in seconds since the epoch: those of hosts differ. Invariant: a job is taken
+from a silent host in one script, which looks once more whether the host is silent and the job still its own. Nothing
+here waits for a Redis that is away: a call raises `StoreAway` and can be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker.core.hostloss import Beat, Fate, Loss, Silence, Standing
+from celery_docker.store import keys, redislink
+
+# How long a sign of life keeps another machine from working under the same name.
+NAME_KEPT_S = 30
+# How long a lost host is remembered: 16 days.
+REMEMBERED_S = 1_382_400
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts in one Redis."""
+
+    link: redislink.Link
+
+    def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat:
+        """Give a sign of life, unless another machine has given one under this name a moment ago."""
+        touched = [keys.HOSTS, keys.host_about(host), keys.LOST_HOSTS]
+        now, before, rival = self.link.call("beat", touched, [host, machine, _dump(about), NAME_KEPT_S])
+        return Beat(float(now), float(before) if before else None, json.loads(rival) if rival else None)
+
+    def leave(self, host: str) -> bool:
+        """Take a host that has stopped out of the list; False if it still has a job or a message in hand."""
+        touched = [keys.HOSTS, keys.host_about(host), keys.host_jobs(host), keys.host_sources(host)]
+        return bool(self.link.call("leave", touched, [host, keys.taken(host)]))
+
+    def hold(self, host: str, *, for_s: int) -> bool:
+        """Be the one who judges for so many seconds; False if another is."""
+        return bool(self.link.call("hold", [keys.JUDGE], [host, for_s]))
+
+    def silent(self, *, now: float, for_s: float) -> list[Silence]:
+        """Return the hosts that had been silent for longer than `for_s` seconds at the time `now`."""
+        with self.link.translated():
+            rows = self.link.client.zrange(keys.HOSTS, "-inf", now - for_s, byscore=True, withscores=True)
+        return [Silence(host, heard_at, now - heard_at) for host, heard_at in rows]
+
+    def recall(self, *, now: float) -> None:
+        """Put the lost hosts that have something in hand back into the list, as if they were heard at the time `now`.
+
+        One that comes back takes jobs before its next sign of life, and could be gone again by then.
+        """
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            lost = self.link.client.zrange(keys.LOST_HOSTS, 0, -1)
+            for host in lost:
+                pipeline.exists(keys.host_jobs(host), keys.host_sources(host))
+            for host, count in zip(lost, pipeline.execute(), strict=True):
+                if count:
+                    self.link.client.zadd(keys.HOSTS, {host: now}, nx=True)
+
+    def jobs(self, host: str) -> dict[str, Mapping[str, str]]:
+        """Return the records of the jobs that a host owns; empty ones where Redis has lost them."""
+        with self.link.translated():
+            job_ids = sorted(self.link.client.smembers(keys.host_jobs(host)))
+            with self.link.client.pipeline(transaction=False) as pipeline:
+                for job_id in job_ids:
+                    pipeline.hgetall(keys.job(job_id))
+                records = pipeline.execute()
+        return dict(zip(job_ids, records, strict=True))
+
+    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate:
+        """Take a job from a silent host; `record` is what the judge has read of it, `loss` what it made of that."""
+        host = silence.host
+        touched = [keys.job(job_id), keys.host_jobs(host), keys.host_jobs(judge), keys.HOSTS, keys.WAITING]
+        touched += [keys.CANCELLING, record.get("queue", "")]
+        args = [job_id, host, judge, silence.heard_at, record.get("fence", ""), "1" if loss.ends else ""]
+        args += [loss.host_faults, _dump(loss.attempts), _dump(loss.envelope), loss.reason]
+        return Fate(self.link.call("lose", touched, args))
+
+    def bury(self, silence: Silence) -> bool:
+        """Declare a silent host lost and give back the messages it took; False if it has jobs, or was heard."""
+        host = silence.host
+        touched = [keys.HOSTS, keys.LOST_HOSTS, keys.host_about(host), keys.host_jobs(host), keys.host_sources(host)]
+        return bool(self.link.call("bury", touched, [host, silence.heard_at, keys.taken(host), REMEMBERED_S]))
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+        """Return whose each job is; None where there is no record."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hmget(keys.job(job_id), ("owner", "fence"))
+            rows = pipeline.execute()
+        return {
+            job_id: None if fence is None else Standing(owner or "", int(fence))
+            for job_id, (owner, fence) in zip(job_ids, rows, strict=True)
+        }
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,124 @@
+"""What is done to the job records from time to time, by whichever worker comes first.
+
+Invariant: every step may be done by several workers at once, and twice; the second finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from celery_docker.core.jobrecord import Cancelled
+from celery_docker.store import keys, redislink
+
+_AT_ONCE = 1000
+# A batch of thousands takes a minute to end: whoever cancels a running job meanwhile does not wait for that.
+WAITING_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """The records' housekeeper. Times are seconds since the epoch by Redis' clock."""
+
+    link: redislink.Link
+
+    def now(self) -> float:
+        """Return the time by the clock that counts, which is Redis' own."""
+        with self.link.translated():
+            seconds, microseconds = self.link.client.time()
+        return float(seconds + microseconds / 1e6)
+
+    def cancelling(self) -> list[Cancelled]:
+        """Return the jobs that are to end and have not ended; of those that wait, `WAITING_AT_ONCE` at most."""
+        job_ids = sorted(self.link.call("cancelling", [keys.CANCELLING], [keys.JOB, WAITING_AT_ONCE]))
+        rows = self._fields(job_ids, "state", "cancel_reason", "queue", "message", "cancel_cause")
+        return [
+            Cancelled(
+                job_id, state or "", reason or "", queue or "", json.loads(text) if text else None, cause or "cancelled"
+            )
+            for job_id, (state, reason, queue, text, cause) in zip(job_ids, rows, strict=True)
+        ]
+
+    def publish_due(self, now: float) -> int:
+        """Put the messages of delayed jobs that are due back into their queues; return how many."""
+        shared = [keys.DELAYED, keys.WAITING]
+        return sum(self._do("publish", job_id, shared) for job_id in self._up_to(keys.DELAYED, now))
+
+    def expire_due(self, now: float) -> int:
+        """Mark the jobs that had to start by now and have not, so that they end; return how many."""
+        shared = [keys.EXPIRING, keys.CANCELLING, keys.DELAYED]
+        return sum(self._do("expire", job_id, shared) for job_id in self._up_to(keys.EXPIRING, now))
+
+    def republish(self, before: float) -> int:
+        """Publish again what has waited since `before` and is in no list; return how many.
+
+        The lists are only read where they hold fewer messages than jobs wait; what plain clients sent may hide a gap
+        until it has been served.
+        """
+        waiting = self._up_to(keys.WAITING, before)
+        if not waiting:
+            return 0
+        sources = sorted({source for (source,) in self._fields(waiting, "queue") if source})
+        lists = self._with_taken(sources)
+        if self._is_complete(lists):
+            return 0
+        listed = {job_id for one in lists for job_id in self._listed(one)}
+        return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
+
+    def forget_expired(self, before: float) -> int:
+        """Drop index entries older than `before` whose records or batches have expired; return how many."""
+        return self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
+
+    def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
+        with self.link.translated():
+            gone = [one for one in self._up_to(index, before) if not self.link.client.exists(key_of(one))]
+            if gone:
+                self.link.client.zrem(index, *gone)
+        return len(gone)
+
+    def _with_taken(self, sources: list[str]) -> list[str]:
+        with self.link.translated():
+            hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
+        return sources + [keys.taken(host, source) for host in hosts for source in sources]
+
+    def _is_complete(self, lists: list[str]) -> bool:
+        with self.link.translated(), self.link.client.pipeline() as pipeline:
+            for one in lists:
+                pipeline.llen(one)
+            pipeline.zcard(keys.WAITING)
+            *listed, waiting = pipeline.execute()
+        return bool(sum(listed) >= waiting)
+
+    def _up_to(self, index: str, moment: float) -> list[str]:
+        with self.link.translated():
+            found: list[str] = self.link.client.zrange(index, "-inf", moment, byscore=True, offset=0, num=_AT_ONCE)
+        return found
+
+    def _do(self, script: str, job_id: str, shared: list[str]) -> int:
+        return int(self.link.call(script, [keys.job(job_id), *shared], [job_id]))
+
+    def _fields(self, job_ids: list[str], *names: str) -> list[list[str | None]]:
+        if not job_ids:
+            return []
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hmget(keys.job(job_id), names)
+            rows: list[list[str | None]] = pipeline.execute()
+        return rows
+
+    def _listed(self, source: str) -> Iterator[str]:
+        """Yield the ids of the messages in a queue's list; it is read in pieces, from the end that is served first."""
+        for last in range(-1, -(10**7), -_AT_ONCE):
+            with self.link.translated():
+                texts = self.link.client.lrange(source, last - _AT_ONCE + 1, last)
+            yield from (job_id for text in texts if (job_id := _job_id(text)))
+            if len(texts) < _AT_ONCE:
+                return
+
+
+def _job_id(text: str) -> str:
+    try:
+        return str(json.loads(text)["headers"]["id"])
+    except (ValueError, TypeError, KeyError):
+        return ""

@@ -1,0 +1,235 @@
+"""The job records in Redis: the truth about every job.
+
+One function per transition, each a Lua script, so that a transition happens whole or not at all and only by the owner.
+Invariant: a job is in the set of exactly the host that owns it, from its claim until its result is stored and its
+container is gone. Nothing here waits for a Redis that is away: a call raises `StoreAway` and can be repeated, because
+every script may be said twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import lifecycle, orphan
+from celery_docker.core.jobrecord import ANY_TIME, Claim, New, Taken, Term, Verdict
+from celery_docker.store import keys, redislink
+
+# How many new jobs go to Redis at once, and what a listing shows of a receipt.
+_AT_ONCE = 500
+_LISTED = ("name", "image", "exit_code", "reason", "run_s")
+_LISTED_CHARS = 300
+# The live log of a job that has ended; its receipt has the end of the output for longer.
+LOG_KEPT_S = 3600
+
+
+@dataclass(frozen=True)
+class Store:
+    """The records. Every time in them is by Redis' own clock, in seconds since the epoch: those of hosts differ."""
+
+    link: redislink.Link
+
+    def check(self) -> None:
+        """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
+        self.link.check()
+
+    def submit(self, jobs: Sequence[New]) -> list[bool]:
+        """Write the record of each new job and publish its message, in one step; False for an id that is known.
+
+        What waits for others is not published yet. Raises `NoSuchJob` if one is to run after a job that is not known:
+        that one is refused, others may be queued.
+        """
+        answers: list[Any] = []
+        for first in range(0, len(jobs), _AT_ONCE):
+            part = jobs[first : first + _AT_ONCE]
+            answers += self.link.call_many("submit", [_submission(new) for new in part])
+            for new, answer in zip(part, answers[first:], strict=True):
+                if isinstance(answer, str):
+                    raise errors.NoSuchJob(f"job {new.job_id} cannot run after {answer!r}: no job has this id")
+        return [bool(answer) for answer in answers]
+
+    def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
+        """Write down a batch before its jobs; the value `limit` bounds how many of them are published at a time."""
+        pairs = [part for pair in values.items() for part in pair]
+        self.link.call("batch", [keys.batch(batch_id), keys.BATCHES], [batch_id, *pairs])
+
+    def claim(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        queue: str,
+        envelope: Mapping[str, Any],
+        taken: Taken | None = None,
+        term: Term = ANY_TIME,
+    ) -> Claim:
+        """Decide in Redis whose job this is, and take it if it is free; what was taken already is to be adopted.
+
+        In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says.
+        """
+        source, text = taken or ("", "")
+        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
+        args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
+        return _claim(self.link.call("claim", [*touched, keys.taken(host, source)], args))
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        queue: str,
+        envelope: Mapping[str, Any],
+        values: Mapping[str, str | int | float],
+    ) -> None:
+        """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
+        pairs = [part for pair in values.items() for part in pair]
+        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host)]
+        args = [host, fence, job_id, queue, _dump(envelope), *pairs]
+        self._owned(self.link.call("update", touched, args), job_id)
+
+    def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+        """Write how a job ended, and publish what waited for that. Raises `Fenced` if it is not this host's."""
+        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.CANCELLING, keys.WAITING, keys.BLOCKED]
+        args = [host, fence, job_id, state.value, _dump(receipt), keys.JOB, keys.BATCH]
+        for name in _LISTED:
+            if receipt.get(name) is not None:
+                args += [name, str(receipt[name])[:_LISTED_CHARS]]
+        self._owned(self.link.call("finish", touched, args), job_id)
+
+    def requeue(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        delay_s: float,
+        queue: str,
+        envelope: Mapping[str, Any],
+        tally: lifecycle.Tally,
+        attempts: tuple[Mapping[str, Any], ...],
+    ) -> None:
+        """Give a job back to its queue, to be tried again after `delay_s`. Raises `Fenced` if it is not this host's."""
+        touched = [keys.job(job_id), keys.host_jobs(host), keys.DELAYED]
+        args = [host, fence, job_id, delay_s, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
+        args.append(len(attempts))
+        self._owned(self.link.call("requeue", touched, args), job_id)
+
+    def cancel(self, job_id: str, *, reason: str) -> str:
+        """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
+        return self.cancel_many([job_id], reason=reason)[0]
+
+    def cancel_many(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
+        """Do the same for many jobs, in this order."""
+        shared = [keys.INDEX, keys.DELAYED, keys.CANCELLING]
+        calls = [([keys.job(job_id), *shared], [job_id, reason]) for job_id in job_ids]
+        parts = [calls[first : first + _AT_ONCE] for first in range(0, len(calls), _AT_ONCE)]
+        return [str(state) for part in parts for state in self.link.call_many("cancel", part)]
+
+    def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
+        """Let go of a job whose result is stored and whose container is gone."""
+        touched = [keys.job(job_id), keys.host_jobs(host), keys.log(job_id)]
+        self.link.call("settle", touched, [job_id, retention_s, LOG_KEPT_S, keys.BATCH])
+
+    def drain(self, host: str, said: str) -> None:
+        """Keep a host from taking jobs; `said` is who says so, and why."""
+        with self.link.translated():
+            self.link.client.hset(keys.DRAINED, host, said)
+
+    def resume(self, host: str) -> bool:
+        """Let a host take jobs again; False if nobody kept it from that."""
+        with self.link.translated():
+            return bool(self.link.client.hdel(keys.DRAINED, host))
+
+    def drained(self, host: str) -> str | None:
+        """Return who keeps a host from taking jobs, and why; None: nobody does."""
+        with self.link.translated():
+            said: str | None = self.link.client.hget(keys.DRAINED, host)
+        return said
+
+    def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
+        """Return the jobs that a host owns and their messages; None where Redis has lost it."""
+        with self.link.translated():
+            job_ids = sorted(self.link.client.smembers(keys.host_jobs(host)))
+            with self.link.client.pipeline(transaction=False) as pipeline:
+                for job_id in job_ids:
+                    pipeline.hget(keys.job(job_id), "message")
+                texts = pipeline.execute()
+        return {job_id: json.loads(text) if text else None for job_id, text in zip(job_ids, texts, strict=True)}
+
+    def stance(self, job_ids: Sequence[str], *, host: str) -> list[orphan.Stance | None]:
+        """Return what each job's record says about whose it is; None where there is no record."""
+        with self.link.translated(), self.link.client.pipeline(transaction=True) as pipeline:
+            for job_id in job_ids:
+                pipeline.hmget(keys.job(job_id), ("state", "owner", "receipt", "message"))
+                pipeline.sismember(keys.host_jobs(host), job_id)
+            answers = pipeline.execute()
+        return [_stance(*row) for row in zip(answers[::2], answers[1::2], strict=True)]
+
+    def record(self, job_id: str) -> dict[str, str]:
+        """Return the raw record of a job; empty if there is none."""
+        with self.link.translated():
+            record: dict[str, str] = self.link.client.hgetall(keys.job(job_id))
+        return record
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.link.close()
+
+    def _owned(self, answer: Any, job_id: str) -> None:
+        if not answer:
+            raise errors.Fenced(f"job {job_id} belongs to another host now")
+
+
+def connect(url: str, *, connections: int | None = None) -> Store:
+    """Return a store for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
+
+    Raises `StoreRefused` for an option in the URL that Redis clients do not know.
+    """
+    return Store(redislink.connect(url, connections=connections))
+
+
+def _submission(new: New) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `lua/submit.lua`."""
+    batch_id = new.batch_id or ""
+    after = list(dict.fromkeys(new.after))
+    touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
+    touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
+    touched += [keys.job(other) for other in after]
+    args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
+    args += [batch_id, new.batch_index, *after]
+    args += [part for pair in new.about.items() for part in pair]
+    return touched, args
+
+
+def _claim(row: list[str]) -> Claim:
+    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason, cancel_cause = row
+    return Claim(
+        verdict=Verdict(verdict),
+        fence=int(fence or 0),
+        attempt=int(attempt or 0),
+        tally=lifecycle.Tally(exits=int(exits or 0), host_faults=int(host_faults or 0)),
+        submitted_at=float(submitted_at) if submitted_at else None,
+        attempts=tuple(json.loads(attempts)) if attempts else (),
+        receipt=json.loads(receipt) if receipt else None,
+        cancel_reason=cancel_reason or None,
+        cancel_cause=lifecycle.Cause(cancel_cause or lifecycle.Cause.CANCELLED),
+    )
+
+
+def _stance(row: Sequence[str | None], in_hand: object) -> orphan.Stance | None:
+    state, owner, receipt, text = row
+    if state is None:
+        return None
+    return orphan.Stance(state, owner or "", bool(receipt), bool(in_hand), json.loads(text) if text else None)
+
+
+def _or_blank(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,198 @@
+"""What is listed of jobs, batches and workers, and how the fields of the records say it. Pure.
+
+Times are seconds since the epoch by Redis' clock; None is unknown, or not yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from celery_docker.core import lifecycle, message
+from celery_docker.core.hoststate import SILENT_S, STOPPING, TAKES_NO_JOBS, WorkerState
+
+FIELDS = (
+    "state",
+    "name",
+    "image",
+    "owner",
+    "queue",
+    "batch",
+    "batch_index",
+    "submitted_at",
+    "claimed_at",
+    "finished_at",
+    "exit_code",
+    "attempt",
+    "reason",
+    "run_s",
+    "submitted_by",
+    "labels",
+    "retry_of",
+    "pending",
+    "held",
+    "cancel_reason",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as a listing shows it. Times are seconds since the epoch by Redis' clock; None is unknown or not yet.
+
+    `waits_for` how many other jobs have to succeed first; `held` says that the limit of its batch keeps it back.
+    `claimed_at` is of the latest attempt. A job that is being cancelled has a `cancel_reason` and no final state yet.
+    """
+
+    job_id: str
+    state: lifecycle.State
+    name: str | None
+    image: str | None
+    host: str | None
+    queue: str | None
+    batch_id: str | None
+    batch_index: int | None
+    submitted_at: float | None
+    claimed_at: float | None
+    finished_at: float | None
+    exit_code: int | None
+    attempt: int
+    reason: str | None
+    run_s: float | None
+    submitted_by: str | None
+    labels: Mapping[str, str]
+    retry_of: str | None
+    waits_for: int
+    held: bool
+    cancel_reason: str | None
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch: `counts` has the number of its jobs in each state, `size` how many it was to have."""
+
+    batch_id: str
+    name: str | None
+    created_at: float
+    size: int
+    limit: int | None
+    submitted_by: str | None
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A host that takes jobs; `heard_s` seconds ago it gave a sign of life. `drained`: who keeps it from taking any.
+
+    `ahead_s` is by how much its clock was ahead of Redis' then. A `lost` one takes none until it comes back.
+    """
+
+    host: str
+    heard_s: float
+    ahead_s: float | None
+    jobs: int
+    about: Mapping[str, Any]
+    drained: str | None
+    lost: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many jobs hosts have in hand, lie in queues, wait for their time, and for other jobs or their batch."""
+
+    in_hand: int
+    queued: int
+    delayed: int
+    blocked: int
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What somebody means by an id or the beginning of one: a job, or a batch."""
+
+    name: str
+    is_batch: bool
+
+
+def job(job_id: str, values: Sequence[str | None]) -> JobRow:
+    """Return the row of a job from the values of `FIELDS`."""
+    known = {name: value for name, value in zip(FIELDS, values, strict=True) if value}
+    return JobRow(
+        job_id=job_id,
+        state=lifecycle.State(known["state"]),
+        name=known.get("name"),
+        image=known.get("image"),
+        host=known.get("owner"),
+        queue=message.queue_name(known["queue"]) if "queue" in known else None,
+        batch_id=known.get("batch"),
+        batch_index=_integer(known.get("batch_index")),
+        submitted_at=_number(known.get("submitted_at")),
+        claimed_at=_number(known.get("claimed_at")),
+        finished_at=_number(known.get("finished_at")),
+        exit_code=_integer(known.get("exit_code")),
+        attempt=int(known.get("attempt", 0)),
+        reason=known.get("reason"),
+        run_s=_number(known.get("run_s")),
+        submitted_by=known.get("submitted_by"),
+        labels=json.loads(known.get("labels", "{}")),
+        retry_of=known.get("retry_of"),
+        waits_for=int(known.get("pending", 0)),
+        held="held" in known,
+        cancel_reason=known.get("cancel_reason"),
+    )
+
+
+def batch(batch_id: str, known: Mapping[str, str], flat: Sequence[Any]) -> BatchRow:
+    """Return the row of a batch from its hash, and from state, count, state, count..."""
+    return BatchRow(
+        batch_id=batch_id,
+        name=known.get("name"),
+        created_at=float(known.get("created_at", 0)),
+        size=int(known.get("size", 0)),
+        limit=_integer(known.get("limit")),
+        submitted_by=known.get("submitted_by"),
+        counts={str(state): int(count) for state, count in zip(flat[::2], flat[1::2], strict=True)},
+    )
+
+
+def ahead_s(clock: object, heard_at: float) -> float | None:
+    """Return by how much a host's clock was ahead when it gave a sign of life; None where it did not say."""
+    try:
+        return datetime.fromisoformat(str(clock)).timestamp() - heard_at
+    except ValueError:
+        return None
+
+
+def _integer(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
+    """Say why no host takes the jobs of a queue now; empty if one does."""
+    alive = [one for one in workers if not one.lost and one.heard_s < SILENT_S]
+    if not alive:
+        return "no worker is alive"
+    serving = [one for one in alive if queue in one.about.get("queues", ())]
+    if not serving:
+        return f"no worker serves the queue {queue!r}"
+    return "" if any(one.drained is None for one in serving) else "every worker is drained"
+
+
+def state_of(row: WorkerRow) -> WorkerState:
+    """Return what keeps a host from taking jobs, the gravest first."""
+    status = str(row.about.get("status", ""))
+    if row.lost:
+        return WorkerState.LOST
+    if row.heard_s > SILENT_S:
+        return WorkerState.SILENT
+    if status.startswith(STOPPING):
+        return WorkerState.STOPPING
+    if row.drained is not None:
+        return WorkerState.DRAINED
+    return WorkerState.SICK if status.startswith(TAKES_NO_JOBS) else WorkerState.READY

@@ -1,0 +1,161 @@
+"""The end of each job's output in Redis, a stream of its own, for those who watch it from elsewhere.
+
+Invariant: a byte of an attempt's stream is there once at most, however often it is sent; what was dropped shows as a
+gap. The receipt has the end of the output for longer than this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import output
+from celery_docker.core.container import Stream
+from celery_docker.core.output import Piece, Told
+from celery_docker.store import keys, redislink
+
+BOTH = (Stream.STDOUT, Stream.STDERR)
+# While a job runs; when it has ended, `store.LOG_KEPT_S` counts.
+_KEPT_S = 1_382_400
+_MOST_ENTRIES = 8192
+_AT_ONCE = 256
+_WAIT_MS = 500
+# Before the first entry of a stream.
+_START = "0-0"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A piece of output as it is read; `gap_bytes` of its stream before it are not to be had."""
+
+    stream: Stream
+    attempt: int
+    data: bytes
+    gap_bytes: int
+
+
+@dataclass(frozen=True)
+class LiveLog:
+    """The writing side, of a worker."""
+
+    link: redislink.Link
+
+    def append(self, told: Sequence[Told]) -> None:
+        """Add to the logs of some jobs; it may be said twice. Raises `StoreAway` or `StoreRefused`."""
+        self.link.call_many("log", [([keys.job(one.job_id), keys.log(one.job_id)], _arguments(one)) for one in told])
+
+
+@dataclass
+class Reader:
+    """The reading side, of one job. `link` answers in bytes."""
+
+    link: redislink.Link
+    job_id: str
+    streams: Collection[Stream] = BOTH
+    # What was read came from the receipt, which does not tell the streams apart.
+    is_of_receipt: bool = False
+    _has_begun: bool = False
+    _seen: str = _START
+    _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
+
+    def follow(self, *, lines: int | None = None) -> Iterator[Said]:
+        """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
+
+        Raises `NoSuchJob`, `StoreAway` or `StoreRefused`; asked again, it goes on where it was.
+        """
+        yield from self.so_far(lines=lines)
+        has_ended = self._receipt() is not None
+        while True:
+            pieces = self._read(wait=not has_ended)
+            yield from self._said(pieces)
+            if pieces:
+                continue
+            if has_ended:
+                return
+            has_ended = self._receipt() is not None
+
+    def so_far(self, *, lines: int | None = None) -> Iterator[Said]:
+        """Yield what there is now. Of a job that ended long ago, that is what its receipt has.
+
+        Raises `NoSuchJob`, `StoreAway` or `StoreRefused`.
+        """
+        receipt = self._receipt()
+        pieces = self._all()
+        # What has been read before is not said again by the receipt.
+        if receipt is not None and not pieces and self._seen == _START:
+            pieces = _of_receipt(receipt, self.streams)
+            self.is_of_receipt = bool(pieces)
+        if lines is not None and not self._has_begun:
+            pieces = output.last_lines(pieces, lines)
+            self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}
+        self._has_begun = True
+        yield from self._said(pieces)
+
+    def _all(self) -> list[Piece]:
+        pieces: list[Piece] = []
+        seen = self._seen
+        try:
+            while more := self._read(wait=False):
+                pieces += more
+        except errors.CeleryDockerError:
+            self._seen = seen  # what was read has not been said
+            raise
+        return pieces
+
+    def _said(self, pieces: Sequence[Piece]) -> Iterator[Said]:
+        for piece in pieces:
+            end = self._ends.get((piece.attempt, piece.stream), 0)
+            self._ends[piece.attempt, piece.stream] = piece.end
+            yield Said(piece.stream, piece.attempt, piece.data, piece.offset - end)
+
+    def _read(self, *, wait: bool) -> list[Piece]:
+        """Return what comes next of the streams that are wanted; none if there was nothing at all."""
+        while True:
+            with self.link.translated():
+                answer = self.link.client.xread(
+                    {keys.log(self.job_id): self._seen}, count=_AT_ONCE, block=_WAIT_MS if wait else None
+                )
+            if not answer:
+                return []
+            ((_, entries),) = answer
+            self._seen = entries[-1][0].decode()
+            pieces = [piece for _, values in entries if (piece := _piece(values)).stream in self.streams]
+            if pieces:
+                return pieces
+
+    def _receipt(self) -> Mapping[str, Any] | None:
+        """Return the job's receipt, None while it has not ended."""
+        with self.link.translated():
+            state, text = self.link.client.hmget(keys.job(self.job_id), ("state", "receipt"))
+        if state is None:
+            raise errors.NoSuchJob(f"no job has the id {self.job_id!r}; list the jobs with: celery-docker ps --all")
+        receipt: Mapping[str, Any] | None = json.loads(text) if text is not None else None
+        return receipt
+
+
+def _arguments(told: Told) -> list[Any]:
+    attempt = told.pieces[0].attempt
+    args: list[Any] = [told.host, told.fence, attempt, output.LIVE_BYTES, _MOST_ENTRIES, _KEPT_S]
+    for piece in told.pieces:
+        args += [int(piece.stream), piece.offset, piece.data]
+    return args
+
+
+def _piece(values: Mapping[bytes, bytes]) -> Piece:
+    stream, attempt, offset = (int(values[name]) for name in (b"stream", b"attempt", b"offset"))
+    return Piece(Stream(stream), attempt, offset, values[b"data"])
+
+
+def _of_receipt(receipt: Mapping[str, Any], streams: Collection[Stream]) -> list[Piece]:
+    """Return the end of both streams, which a receipt does not tell apart: as the one that is all of it, or stdout."""
+    text = str(receipt.get("output") or "")
+    sizes = {Stream.STDOUT: receipt.get("stdout_bytes") or 0, Stream.STDERR: receipt.get("stderr_bytes") or 0}
+    stream = Stream.STDOUT if sizes[Stream.STDOUT] else Stream.STDERR
+    if not text or stream not in streams:
+        return []
+    data = text.encode()
+    missing = sum(sizes.values()) - len(data) if receipt.get("output_truncated") else 0
+    return [Piece(stream, len(receipt.get("attempts") or ()), max(0, missing), data)]

@@ -1,0 +1,126 @@
+"""The connection to Redis: timeouts, scripts, and its errors in our words.
+
+The only importer of `redis`. A call that Redis does not answer in time raises `StoreAway`; nothing is tried again here
+but for one connection that had gone stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from celery_docker import errors
+from celery_docker.core import settings
+
+# The longest a call may take before Redis counts as away; the default of the library is to wait for ever.
+CALL_TIMEOUT_S = 15
+CONNECT_TIMEOUT_S = 5
+HEALTH_CHECK_S = 10
+
+
+@dataclass(frozen=True)
+class Link:
+    """A pool of connections to one Redis, for any number of threads."""
+
+    # Typed loosely: the library's annotations cannot tell a decoding client from one that answers in bytes.
+    client: Any
+    url: str
+    _scripts: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
+        with self.translated():
+            self.client.ping()
+
+    def call(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """Run the script `lua/<name>.lua` and return its answer. Raises `StoreAway` or `StoreRefused`."""
+        with self.translated():
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._scripts[name] = self.client.register_script(source(name))
+            return script(keys=keys, args=args)
+
+    def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run a script once for each pair of keys and arguments, in one round trip; return the answers.
+
+        Raises `StoreAway` or `StoreRefused`, at the first call that was not answered.
+        """
+        text = source(name)
+        digest = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324  # Redis' own name for the script
+        with self.translated(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.script_load(text)
+            for touched, args in calls:
+                pipeline.evalsha(digest, len(touched), *touched, *args)
+            answers: list[Any] = pipeline.execute()
+        return answers[1:]
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what `redis` raises into `StoreAway` or `StoreRefused`."""
+        where = settings.masked(self.url)
+        try:
+            yield
+        except redis.exceptions.NoPermissionError as exc:
+            raise errors.StoreRefused(f"Redis at {where} refuses: {exc}; it lacks a right, see README") from exc
+        except redis.AuthenticationError as exc:
+            raise errors.StoreRefused(
+                f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
+            ) from exc
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
+            why = str(exc).rstrip(".")
+            raise errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL") from exc
+        except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
+            raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
+        except redis.RedisError as exc:
+            raise _of_response(exc, where) from exc
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.client.close()
+
+
+def connect(url: str, *, connections: int | None = None, text: bool = True) -> Link:
+    """Return a link for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
+
+    Without `text` it answers in bytes.
+
+    Raises `StoreRefused` for an option in the URL that Redis clients do not know.
+    """
+    try:
+        client = redis.Redis.from_url(
+            url,
+            decode_responses=text,
+            socket_timeout=CALL_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=HEALTH_CHECK_S,
+            # Whoever calls decides about another try.
+            retry=Retry(NoBackoff(), 1),
+            max_connections=connections,
+        )
+    except (TypeError, ValueError) as exc:
+        raise errors.StoreRefused(f"cannot use {settings.masked(url)}: {exc}") from exc
+    return Link(client, url)
+
+
+@cache
+def source(name: str) -> str:
+    """Return the text of a script in `lua/`."""
+    return (resources.files("celery_docker.store") / "lua" / f"{name}.lua").read_text()
+
+
+def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:
+    text = str(exc)
+    # The last is what a script says that may not do what it does.
+    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "The user executing the script")):
+        return errors.StoreRefused(f"Redis at {where} refuses: {text}; check the user and password in the URL")
+    return errors.StoreAway(f"Redis at {where} cannot do it now: {text}")

@@ -1,0 +1,42 @@
+"""Celery's result backend, with the receipt of a failed job in its result."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import states
+from celery.backends.redis import RedisBackend
+
+from celery_docker import errors
+
+log = logging.getLogger(__name__)
+
+
+class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
+    """Celery's Redis backend; a failed job's meta holds its receipt and the end of its output, not our call stack."""
+
+    def mark_as_failure(self, task_id: str, exc: Exception, traceback: str | None = None, **options: Any) -> Any:
+        """Store a failure; the traceback, which Flower and others show, is the end of the job's own output."""
+        request = options.get("request")
+        if isinstance(exc, errors.JobFailed):
+            receipt = getattr(request, "receipt", None) or {}
+            traceback = str(receipt.get("output") or "")[-_SHOWN_OUTPUT:] or None
+        return super().mark_as_failure(task_id, exc, traceback, **options)
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """True also for what Redis refuses: out of memory, read-only, loading. It passes, or a person mends it."""
+        return bool(super().exception_safe_to_retry(exc)) or isinstance(exc, self.redis.exceptions.ResponseError)
+
+    def on_backend_retryable_error(self, exc: Exception) -> None:
+        """Say so in one line; Celery's own has a traceback and is switched off."""
+        log.warning("a result cannot be stored now: %s; trying again", exc)
+        super().on_backend_retryable_error(exc)
+
+    def _get_result_meta(self, result: Any, state: str, traceback: Any, request: Any, **options: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = super()._get_result_meta(result, state, traceback, request, **options)
+        receipt = getattr(request, "receipt", None)
+        return {**meta, "receipt": receipt} if state == states.FAILURE and receipt else meta
+
+
+_SHOWN_OUTPUT = 4096

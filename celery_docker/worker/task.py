@@ -1,0 +1,181 @@
+"""The task `tasks.run_docker` as Celery sees it.
+
+Owns the seam between Celery and the runner: a message is claimed in the slot that accepted it and *before* it is
+acknowledged, what the runner says is told to the result backend, and only after the result is stored does the job leave
+its slot. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from threading import Thread
+from typing import Any
+
+from celery import Task, states
+from celery.app.task import Context
+from celery.exceptions import Ignore
+from celery.worker.request import Request
+
+from celery_docker import errors
+from celery_docker.core import jobspec, message
+from celery_docker.core import receipt as receipts
+from celery_docker.core.jobrecord import Term
+from celery_docker.core.lifecycle import State
+from celery_docker.run.job import Delivery, Job
+from celery_docker.run.runner import Ended, Runner
+from celery_docker.worker import transport
+
+log = logging.getLogger(__name__)
+
+
+class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    """A delivered message, claimed when a slot accepts it: Celery's documented hook for custom requests."""
+
+    @property
+    def eta(self) -> None:
+        """Nothing for Celery: it would keep the message in memory. `_term` has it."""
+
+    @property
+    def expires(self) -> None:
+        """Nothing for Celery, which would not tell the record. `_term` has it."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Claim the job, then acknowledge its message."""
+        if _is_storable(self.id):
+            job = self.request_dict["job"] = self.task.runner.claim(self._delivery())
+            if job is not None:
+                transport.claimed(self.message)
+        else:
+            log.error("a message with the id %r was dropped: it is not valid Unicode", self.id)
+        super().on_accepted(pid, time_accepted)
+
+    def _delivery(self) -> Delivery:
+        envelope = message.timeless(self.message.serializable())
+        return Delivery(
+            job_id=self.id,
+            args=self.args,
+            kwargs=self.kwargs,
+            queue=message.queue_key(self._queue(), self.delivery_info["priority"]),
+            envelope=envelope,
+            taken=transport.taken_of(self.message),
+            term=Term(_epoch(self._eta), _epoch(self._expires)),
+        )
+
+    def _queue(self) -> str:
+        exchange, routing_key = self.delivery_info["exchange"], self.delivery_info["routing_key"]
+        if exchange:
+            for queue in self.app.amqp.queues.consume_from.values():
+                if (queue.exchange.name, queue.routing_key) == (exchange, routing_key):
+                    return str(queue.name)
+        return str(routing_key)
+
+
+class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
+    """Runs one container job; see `jobspec.FIELDS` for its arguments."""
+
+    name = jobspec.TASK_NAME
+    Request = "celery_docker.worker.task:JobRequest"
+    # The arguments are checked by `jobspec`, which can say what is wrong with them.
+    typing = False
+    throws = (errors.JobFailed,)
+    # Celery makes this text of every result, for a log line of its own that is switched off.
+    resultrepr_maxsize = 64
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def run(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """Return the job's receipt.
+
+        Raises `JobFailed` for a job that did not succeed, and `Ignore` where there is nothing to tell Celery.
+        """
+        job: Job | None = self.request.get("job")
+        if job is None:
+            raise Ignore
+        end = self.runner.run(job, _Announcer(self))
+        if not isinstance(end, Ended):
+            log.info("%s", end.sentence, extra={"job": job.job_id})
+            self.runner.done(job, settled=False)
+            raise Ignore
+        log.info("%s", end.sentence, extra={"job": job.job_id})
+        if end.state is State.CANCELLED:
+            self.backend.mark_as_revoked(job.job_id, end.sentence, request=self.request)
+            self.runner.done(job, settled=True)
+            raise Ignore
+        if end.state is not State.SUCCEEDED:
+            self.request.receipt = end.receipt
+            raise errors.JobFailed(receipts.complaint(end.receipt))
+        return dict(end.receipt)
+
+    def conclude(self, delivery: Delivery) -> None:
+        """Bring a job to its end that needs no slot for it: one that is not to run, or has ended and was not told."""
+        job = self.runner.claim(delivery)
+        if job is None:
+            return
+        end = self.runner.run(job, _Silence())
+        if isinstance(end, Ended):
+            log.info("%s", end.sentence, extra={"job": job.job_id})
+            self._tell(end, job.job_id)
+        self.runner.done(job, settled=isinstance(end, Ended))
+
+    def _tell(self, end: Ended, job_id: str) -> None:
+        request = Context(id=job_id, receipt=end.receipt)
+        if end.state is State.CANCELLED:
+            self.backend.mark_as_revoked(job_id, end.sentence, request=request)
+        elif end.state is State.SUCCEEDED:
+            self.backend.mark_as_done(job_id, dict(end.receipt), request=request)
+        else:
+            failure = errors.JobFailed(receipts.complaint(end.receipt))
+            self.backend.mark_as_failure(job_id, failure, request=request)
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Let go of the job: its result is stored."""
+        job: Job | None = self.request.get("job")
+        if job is not None:
+            self.runner.done(job, settled=True)
+
+
+class _Announcer:
+    """Tells the result backend about a job that has not ended; repeated by Celery until Redis has it."""
+
+    def __init__(self, task: RunDocker) -> None:
+        self._backend = task.backend
+        self._request = task.request
+
+    def started(self, meta: Mapping[str, Any]) -> None:
+        self._backend.store_result(self._request.id, dict(meta), states.STARTED, request=self._request)
+
+    def retrying(self, reason: str) -> None:
+        self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
+
+
+class _Silence:
+    """For a job that never begins."""
+
+    def started(self, meta: Mapping[str, Any]) -> None: ...
+    def retrying(self, reason: str) -> None: ...
+
+
+def revoke_command(cancel: Callable[[str, str], object]) -> Callable[..., dict[str, str]]:
+    """Return what answers `app.control.revoke` from any Celery client: the same as a cancel, terminate or not.
+
+    Runs in the event loop, so that Redis is asked in a thread. Every worker hears it; saying it often is harmless.
+    """
+
+    def revoke(state: Any, task_id: Any, **_options: Any) -> dict[str, str]:
+        job_ids = [str(job_id) for job_id in ([task_id] if isinstance(task_id, str) else task_id or ())]
+        for job_id in job_ids:
+            Thread(target=cancel, args=(job_id, "revoked by a Celery client"), daemon=True).start()
+        return {"ok": f"cancelling {', '.join(job_ids)}"}
+
+    return revoke
+
+
+def _epoch(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment is not None else None
+
+
+def _is_storable(job_id: str) -> bool:
+    return all(not "\ud800" <= character <= "\udfff" for character in job_id)

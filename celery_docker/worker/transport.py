@@ -1,0 +1,166 @@
+"""How a worker takes messages from Redis: kombu's transport, without its moments in which a message is nowhere.
+
+kombu pops a message and writes it to `unacked` afterwards, and brings back what a dead worker had there two minutes
+later. Here a message moves in one step from its queue's list to one of this host's own (`keys.taken`), and from there
+into the job's record in the same step that claims it. What a host took and did not claim is put back when it connects
+again: after a crash, a lost connection, a restart of Redis. A copy that is put back too many is harmless, because the
+record decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.transport import redis, virtual
+from kombu.utils.json import loads
+
+from celery_docker.core.jobrecord import Taken
+from celery_docker.core.message import redelivery
+from celery_docker.store import keys, redislink
+
+log = logging.getLogger(__name__)
+
+_TAKEN = "taken"
+
+
+def taken_of(message: Any) -> Taken | None:
+    """Return where a delivered message lies; None for one that came from a record."""
+    taken: Taken | None = message._raw.get(_TAKEN)
+    return taken
+
+
+def claimed(message: Any) -> None:
+    """Note that the claim has let go of the message in Redis: its acknowledgement has nothing left to do."""
+    message._raw.pop(_TAKEN, None)
+
+
+class QoS(virtual.QoS):  # type: ignore[misc]  # kombu ships no types
+    """Acknowledgements: a message that is done with leaves the host's list, a refused one goes back to its queue."""
+
+    restore_at_shutdown = False
+
+    def ack(self, delivery_tag: str) -> None:
+        """Let go of a message for good."""
+        self.channel.let_go(self._delivered.get(delivery_tag))
+        super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Let go of a message, or put it back to where it came from."""
+        self.channel.let_go(self._delivered.get(delivery_tag), put_back=requeue)
+        super().ack(delivery_tag)
+
+
+class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
+    """A channel that moves messages instead of popping them.
+
+    Needs the transport options `host`, whose name the lists bear, and `gate`: while it is closed, nothing is taken.
+    """
+
+    QoS = QoS
+    from_transport_options = (*redis.Channel.from_transport_options, "host", "gate")
+    host = ""
+    gate: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # The list that is waited at, if one is; otherwise all are asked.
+        self._source = ""
+        # The connection on which Redis has answered: on another one, what the last one may have lost is put back.
+        self._known: Any = None
+        super().__init__(*args, **kwargs)
+
+    def let_go(self, message: Any, *, put_back: bool = False) -> None:
+        """Remove a message from this host's list; with `put_back` it is in its queue again, the next to be served."""
+        taken = taken_of(message) if message is not None else None
+        if taken is not None:
+            self._remove(taken, put_back)
+            claimed(message)
+
+    def _remove(self, taken: Taken, put_back: bool) -> None:
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.lrem(keys.taken(self.host, taken.source), 1, taken.text)
+            if put_back:
+                pipe.rpush(taken.source, taken.text)
+            pipe.execute()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Ask for a message: of all lists at once, or by waiting at one of them if those were found empty.
+
+        kombu's names are kept: its poller calls them.
+        """
+        lists = self._lists()
+        if not lists or not self.gate.is_open:
+            return
+        is_new = self.client.connection._sock is not self._known
+        words = (keys.host_sources(self.host), *lists, keys.taken(self.host), int(is_new))
+        self._ask("", "EVAL", redislink.source("take"), 1 + len(lists), *words)
+
+    def _wait(self, source: str) -> None:
+        """Wait at a list; Redis can wait and move at one only, so not for long."""
+        self._ask(source, "BLMOVE", source, keys.taken(self.host, source), "RIGHT", "LEFT", self.brpop_timeout)
+
+    def _ask(self, source: str, *command: Any) -> None:
+        self._source = source
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        self.client.connection.send_command(*command)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Read the answer and deliver what came; raises `Empty` if nothing did."""
+        answer, waited_at = self._answer(**options), self._source
+        if answer is None:
+            lists = self._lists()
+            if lists and not waited_at and not self._closing:
+                self._wait(lists[0])
+            raise Empty
+        source, text = (waited_at, answer) if waited_at else (answer[0].decode(), answer[1])
+        self._arrive(Taken(source, text))
+        return True
+
+    def _answer(self, **options: Any) -> Any:
+        connection = self.client.connection
+        try:
+            answer = self.client.parse_response(connection, "BLMOVE" if self._source else "EVAL", **options)
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+        self._known = connection._sock
+        return answer
+
+    def _arrive(self, taken: Taken) -> None:
+        """Deliver a message; one that answers an old question, after the gate was closed, goes back at once."""
+        if not self.gate.is_open:
+            self._remove(taken, put_back=True)
+            raise Empty
+        queue = taken.source.rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        envelope = _envelope(taken.text)
+        if envelope is None:
+            log.error("a message in %s was dropped, it is none of Celery's: %.100r", queue, taken.text)
+            self._remove(taken, put_back=False)
+            raise Empty
+        self.connection._deliver({**envelope, _TAKEN: taken}, queue)
+
+    def _lists(self) -> list[str]:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+
+
+class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
+    """kombu's Redis transport with the channel above."""
+
+    Channel = Channel
+
+
+def _envelope(text: bytes) -> dict[str, Any] | None:
+    """Return a message under a tag of its own: copies bear the same, and each has to be acknowledged by itself."""
+    try:
+        envelope: dict[str, Any] = loads(text)
+        return redelivery(envelope, str(uuid.uuid4())) if "delivery_tag" in envelope["properties"] else None
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,87 @@
+"""Cancelling jobs."""
+
+from __future__ import annotations
+
+from celery_docker.core import jobrecord
+from celery_docker.core.jobrecord import Verdict
+from celery_docker.store import housekeeping
+from tests.contract.records.worlds import (
+    QUEUE,
+    Records,
+    World,
+    claim,
+    envelope,
+    finish,
+    requeue,
+    submit,
+    update,
+)
+
+# Cancelling
+
+
+def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records, world: World) -> None:
+    submit(records)
+    assert records.cancel("j1", reason="not wanted") == "queued"
+    (cancelled,) = world.upkeep.cancelling()
+    assert (cancelled.job_id, cancelled.state, cancelled.reason) == ("j1", "queued", "not wanted")
+    assert cancelled.envelope == envelope()
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    finish(records, answer.fence)
+    assert world.upkeep.cancelling() == []
+
+
+def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world: World) -> None:
+    """It is not published any more, and a claim does not wait for its time."""
+    requeue(records, claim(records).fence, delay_s=3600)
+    assert records.cancel("j1", reason="not wanted") == "queued"
+    assert world.delayed() == {}
+    assert claim(records).cancel_reason == "not wanted"
+
+
+def test_a_job_that_is_given_back_although_it_was_cancelled_does_not_wait(records: Records, world: World) -> None:
+    """The mark came while its owner was about to try it again."""
+    fence = claim(records).fence
+    records.cancel("j1", reason="not wanted")
+    requeue(records, fence, delay_s=3600)
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    assert world.delayed() == {}
+
+
+def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: World) -> None:
+    update(records, claim(records).fence)
+    assert records.cancel("j1", reason="first") == "running"
+    assert records.cancel("j1", reason="second") == "running"
+    (cancelled,) = world.upkeep.cancelling()
+    assert (cancelled.state, cancelled.reason) == ("running", "first")
+    answer = claim(records)
+    assert (answer.verdict, answer.cancel_reason) == (Verdict.ADOPT, "first")
+
+
+def test_a_running_job_is_named_among_thousands_that_wait(records: Records, world: World) -> None:
+    """Of the others there are some at a time."""
+    update(records, claim(records).fence)
+    job_ids = [f"w{number}" for number in range(2 * housekeeping.WAITING_AT_ONCE)]
+    records.submit([jobrecord.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
+    for job_id in ("j1", *job_ids):
+        records.cancel(job_id, reason="not wanted")
+    found = world.upkeep.cancelling()
+    assert len(found) == 1 + housekeeping.WAITING_AT_ONCE
+    assert [(one.job_id, one.state) for one in found if one.state != "queued"] == [("j1", "running")]
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
+    finish(records, claim(records).fence)
+    assert records.cancel("j1", reason="too late") == "succeeded"
+    assert world.upkeep.cancelling() == []
+
+
+def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, world: World) -> None:
+    """A plain client wrote no record; when the message comes, the mark is there."""
+    assert records.cancel("j1", reason="not wanted") == "unknown"
+    assert world.indexed() == {"j1"}
+    (cancelled,) = world.upkeep.cancelling()
+    assert (cancelled.state, cancelled.envelope) == ("queued", None)
+    assert claim(records).cancel_reason == "not wanted"

@@ -1,0 +1,63 @@
+"""Submitting jobs, and the index of them by time."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.contract.records.worlds import (
+    Records,
+    World,
+    claim,
+    envelope,
+    finish,
+    submit,
+)
+
+# Submitting
+
+
+def test_a_submitted_job_has_a_record_and_a_message(world: World, records: Records) -> None:
+    before = time.time()
+    assert submit(records) is True
+    assert world.queued() == [envelope()]
+    assert world.indexed() == {"j1"}
+    record = records.record("j1")
+    assert record["state"] == "queued"
+    assert json.loads(record["message"]) == envelope()
+    assert json.loads(record["spec"]) == {"image": "busybox"}
+    assert before <= float(record["submitted_at"]) <= time.time()
+
+
+def test_the_same_id_is_not_submitted_twice(world: World, records: Records) -> None:
+    """A submitter who got no answer may ask again."""
+    submit(records)
+    assert submit(records) is False
+    assert len(world.queued()) == 1
+
+
+def test_an_id_that_is_running_or_over_is_not_submitted_again(world: World, records: Records) -> None:
+    submit(records)
+    fence = claim(records).fence
+    assert submit(records) is False
+    finish(records, fence)
+    assert submit(records) is False
+    assert records.record("j1")["state"] == "succeeded"
+    assert len(world.queued()) == 1
+
+
+def test_an_unknown_job_has_an_empty_record(records: Records) -> None:
+    assert records.record("nobody") == {}
+
+
+# The index
+
+
+def test_index_entries_are_dropped_once_their_records_have_expired(records: Records, world: World) -> None:
+    for job_id in ("j1", "j2"):
+        submit(records, job_id)
+    world.lose("j1")
+    assert world.upkeep.forget_expired(time.time() - 60) == 0, "too young to look at"
+    assert world.upkeep.forget_expired(time.time() + 60) == 1
+    assert world.indexed() == {"j2"}
+    assert world.upkeep.forget_expired(time.time() + 60) == 0

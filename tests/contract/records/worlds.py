@@ -1,0 +1,187 @@
+"""The records under test, in memory and in a real Redis, with a look at what they left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from celery_docker.background.duties import Housekeeping
+from celery_docker.core import jobrecord, message
+from celery_docker.core.jobrecord import Claim
+from celery_docker.core.lifecycle import State, Tally
+from celery_docker.run import ports
+from celery_docker.store import housekeeping, jobstore, keys
+from tests import servers
+from tests.fakes.records import FakeRecords
+
+HOST, OTHER = "node1", "node2"
+QUEUE = "celery"
+RECEIPT: dict[str, Any] = {
+    "id": "j1",
+    "state": "succeeded",
+    "output": "äöü\n",
+    "exit_code": 0,
+    "attempts": [{"attempt": 1}],
+}
+LATE = 1e12
+LATER: dict[str, Any] = {"id": "j1", "state": "error", "output": "", "exit_code": None, "attempts": []}
+
+
+class Records(ports.Records, Protocol):
+    """All that is asked of the records, by the runner and the submitter."""
+
+    def submit(self, jobs: Sequence[jobrecord.New]) -> list[bool]: ...
+    def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None: ...
+    def record(self, job_id: str) -> dict[str, str]: ...
+
+
+class World(Protocol):
+    """The records under test, and a look at what they left behind."""
+
+    @property
+    def records(self) -> Records: ...
+    @property
+    def upkeep(self) -> Housekeeping: ...
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]: ...
+    def owned(self, host: str) -> set[str]: ...
+    def delayed(self) -> dict[str, float]: ...
+    def indexed(self) -> set[str]: ...
+    def kept_for_s(self, job_id: str) -> int | None: ...
+    def lose(self, job_id: str) -> None: ...
+    def lose_everything(self) -> None: ...
+    def empty(self) -> None: ...
+    def hand_over(self, host: str, taken: jobrecord.Taken) -> None: ...
+    def taken(self, host: str) -> list[bytes]: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.upkeep = self.records = FakeRecords()
+
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self.records.queues.get(queue, [])]
+
+    def owned(self, host: str) -> set[str]:
+        return set(self.records.in_hand.get(host, set()))
+
+    def delayed(self) -> dict[str, float]:
+        return dict(self.records.delayed)
+
+    def indexed(self) -> set[str]:
+        return set(self.records.index)
+
+    def kept_for_s(self, job_id: str) -> int | None:
+        return self.records.expiry.get(job_id)
+
+    def lose(self, job_id: str) -> None:
+        del self.records.jobs[job_id]
+
+    def lose_everything(self) -> None:
+        self.records.jobs.clear()
+        self.records.index.clear()
+        self.records.in_hand.clear()
+        self.records.delayed.clear()
+        self.records.queues.clear()
+
+    def empty(self) -> None:
+        self.records.queues.clear()
+
+    def hand_over(self, host: str, taken: jobrecord.Taken) -> None:
+        self.records.taken.setdefault(host, []).append(taken)
+
+    def taken(self, host: str) -> list[bytes]:
+        return [taken.text for taken in self.records.taken.get(host, [])]
+
+
+class RedisWorld:
+    def __init__(self, server: servers.RedisServer) -> None:
+        self.records = jobstore.connect(server.url)
+        self.upkeep = housekeeping.Upkeep(self.records.link)
+        self._client: Any = server.client(decode_responses=True)
+
+    def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self._client.lrange(queue, 0, -1)]
+
+    def owned(self, host: str) -> set[str]:
+        return set(self._client.smembers(keys.host_jobs(host)))
+
+    def delayed(self) -> dict[str, float]:
+        return dict(self._client.zrange(keys.DELAYED, 0, -1, withscores=True))
+
+    def indexed(self) -> set[str]:
+        return set(self._client.zrange(keys.INDEX, 0, -1))
+
+    def kept_for_s(self, job_id: str) -> int | None:
+        seconds = int(self._client.ttl(keys.job(job_id)))
+        return None if seconds < 0 else seconds
+
+    def lose(self, job_id: str) -> None:
+        self._client.delete(keys.job(job_id))
+
+    def lose_everything(self) -> None:
+        self._client.flushdb()
+
+    def empty(self) -> None:
+        self._client.delete(QUEUE)
+
+    def hand_over(self, host: str, taken: jobrecord.Taken) -> None:
+        self._client.lpush(keys.taken(host, taken.source), taken.text)
+
+    def taken(self, host: str) -> list[bytes]:
+        return [text.encode() for text in self._client.lrange(keys.taken(host, QUEUE), 0, -1)]
+
+    def close(self) -> None:
+        self._client.flushdb()
+        self._client.close()
+        self.records.close()
+
+
+def envelope(tag: str = "t1", job_id: str = "j1") -> dict[str, Any]:
+    return message.task_message(job_id, {"image": "busybox"}, queue=QUEUE, tag=tag, origin="1@here")
+
+
+def submit(records: Records, job_id: str = "j1") -> bool:
+    (is_new,) = records.submit([jobrecord.New(job_id, QUEUE, envelope(job_id=job_id), {"image": "busybox"})])
+    return is_new
+
+
+def claim(records: Records, host: str = HOST, job_id: str = "j1") -> Claim:
+    return records.claim(job_id, host=host, queue=QUEUE, envelope=envelope())
+
+
+def new(job_id: str, **options: Any) -> jobrecord.New:
+    return jobrecord.New(job_id, QUEUE, envelope(job_id=job_id), {"image": "busybox"}, **options)
+
+
+def end(records: Records, job_id: str, state: State = State.SUCCEEDED) -> None:
+    """Claim a job and end it, as the worker does with one that runs and with one that is not to run."""
+    fence = claim(records, job_id=job_id).fence
+    records.finish(job_id, host=HOST, fence=fence, state=state, receipt={**RECEIPT, "id": job_id, "state": state.value})
+
+
+def published(world: World) -> list[str]:
+    """Return the ids of the messages in the queue, the next one first."""
+    return [message["headers"]["id"] for message in reversed(world.queued())]
+
+
+def finish(records: Records, fence: int, host: str = HOST, receipt: Mapping[str, Any] = RECEIPT) -> None:
+    records.finish("j1", host=host, fence=fence, state=State(receipt["state"]), receipt=receipt)
+
+
+def requeue(records: Records, fence: int, host: str = HOST, delay_s: float = 60.0, exits: int = 1) -> None:
+    records.requeue(
+        "j1",
+        host=host,
+        fence=fence,
+        delay_s=delay_s,
+        queue=QUEUE,
+        envelope=envelope("t2"),
+        tally=Tally(exits, 2),
+        attempts=({"attempt": 1, "host": host},),
+    )
+
+
+def update(records: Records, fence: int, host: str = HOST) -> None:
+    values: dict[str, str | int | float] = {"state": "running", "container_id": "c" * 64, "pid": 7}
+    records.update("j1", host=host, fence=fence, queue=QUEUE, envelope=envelope(), values=values)

@@ -1,0 +1,1 @@
+"""In-memory stand-ins for Docker and Redis, which pass the contract tests that the real adapters pass."""

@@ -1,0 +1,306 @@
+"""An engine in memory, for tests of what stands on the engine.
+
+It may be trusted because `tests/contract` holds it to the same promises as the real one. A container does what the
+`Script` of its image says.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from celery_docker import errors
+from celery_docker.core import container
+from celery_docker.core.container import ALIVE, Container, Event, Frame, Listed, Status, Stream, Usage
+from celery_docker.core.plan import ContainerPlan
+
+_STOPPED_BY_SIGNAL = 143
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class Script:
+    """What containers of an image do: say this, then exit; `until_released`: only after `FakeEngine.release`.
+
+    `cannot_start`: the exit code (126 or 127) with which Docker refuses the start. `oom_killed`: the kernel ended it.
+    """
+
+    output: tuple[Frame, ...] = ()
+    exit_code: int = 0
+    until_released: bool = False
+    cannot_start: int | None = None
+    oom_killed: bool = False
+
+
+def says(out: bytes = b"", err: bytes = b"", exit_code: int = 0) -> Script:
+    """Return the script of a container that writes to its streams and ends."""
+    pairs = ((Stream.STDOUT, out), (Stream.STDERR, err))
+    return Script(tuple(Frame(stream, text) for stream, text in pairs if text), exit_code)
+
+
+class FakeStream:
+    """The output of one container, as `celery_docker.logstream.LogStream` hands it out."""
+
+    def __init__(self) -> None:
+        self.frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.frames.get()) is not None:
+            yield frame
+
+    def close(self) -> None:
+        self.frames.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass
+class _Made:
+    state: Container
+    script: Script
+    said: list[Frame] = field(default_factory=list)
+    streams: list[FakeStream] = field(default_factory=list)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # What each process of Docker saw of it.
+    events: list[tuple[int, Event]] = field(default_factory=list)
+
+
+class FakeEngine:
+    """Docker in memory.
+
+    `images` are on the host, `registry` can be pulled. `failures` are raised by the next calls of a method, in order.
+    `calls` lists the names of the methods called.
+    """
+
+    def __init__(self, images: dict[str, Script] | None = None) -> None:
+        self.images = dict(images or {})
+        self.registry: dict[str, Script] = {}
+        self.failures: dict[str, list[Exception]] = {}
+        self.calls: list[str] = []
+        self._containers: dict[str, _Made] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._count = 0
+        self._broken = False
+        self.going_down = False
+        self.live_restore = False
+        # Raised by each process of Docker that follows another.
+        self.lives = 1
+
+    def check(self) -> str:
+        self._called("check")
+        return "Docker 0 (API 1.41)"
+
+    def ping(self, *, within_s: float = 10) -> None:
+        self._called("ping")
+        if self.going_down:
+            # It takes no new caller; the next one to come finds the next Docker.
+            self.going_down = False
+            self.lives += 1
+            raise errors.EngineAway("cannot reach Docker: connection refused; start docker.service")
+
+    def life(self) -> int:
+        self._called("life")
+        return self.lives
+
+    def spares_containers(self) -> bool:
+        self._called("spares_containers")
+        return self.live_restore
+
+    def remembered(self, container_id: str) -> set[Event]:
+        self._called("remembered")
+        with self._changed:
+            return {event for life, event in self._known(container_id).events if life == self.lives}
+
+    def inspect(self, name: str) -> Container | None:
+        self._called("inspect")
+        with self._changed:
+            made = self._find(name)
+            return None if made is None else made.state
+
+    def containers(self, labels: Mapping[str, str]) -> list[Listed]:
+        self._called("containers")
+        with self._changed:
+            return [
+                Listed(*(one.state.container_id, one.state.name, one.state.status, one.state.labels), one.created_at)
+                for one in self._containers.values()
+                if labels.items() <= one.state.labels.items()
+            ]
+
+    def create(self, plan: ContainerPlan) -> str:
+        self._called("create")
+        with self._changed:
+            if plan.image not in self.images:
+                raise errors.ImageMissing(f"image {plan.image!r} is not on this host; pull it")
+            if self._find(plan.name) is not None:
+                raise errors.NameTaken(f"a container named {plan.name} exists already; look at it first")
+            self._count += 1
+            container_id = f"{self._count:064x}"
+            labels = dict(plan.body["Labels"])
+            state = Container(container_id, plan.name, Status.CREATED, labels, f"sha256:{plan.image}")
+            self._containers[container_id] = _Made(state, self.images[plan.image])
+            return container_id
+
+    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
+        self._called("pull")
+        with self._changed:
+            if image not in self.registry:
+                raise errors.RequestError(f"image {image!r} cannot be pulled: not found; check its name and tag")
+            self.images[image] = self.registry[image]
+
+    def digest(self, image_id: str) -> str:
+        self._called("digest")
+        return image_id
+
+    def attach(self, container_id: str) -> FakeStream:
+        self._called("attach")
+        with self._changed:
+            return self._listen(container_id)
+
+    def replay(self, container_id: str) -> FakeStream:
+        self._called("replay")
+        with self._changed:
+            stream = self._listen(container_id)
+            made = self._known(container_id)
+            for frame in made.said:
+                stream.frames.put(frame)
+            if made.state.status is not Status.RUNNING:
+                stream.close()
+            return stream
+
+    def start(self, container_id: str) -> None:
+        self._called("start")
+        with self._changed:
+            made = self._known(container_id)
+            if made.state.status is not Status.CREATED:
+                return
+            if made.script.cannot_start is not None:
+                made.state = replace(made.state, exit_code=made.script.cannot_start, error="cannot start")
+                raise errors.CannotStart("command 'nope' cannot be started: not found", made.script.cannot_start)
+            made.state = replace(made.state, status=Status.RUNNING, pid=1, started_at=datetime.now(UTC))
+            made.events.append((self.lives, Event.START))
+            for frame in made.script.output:
+                self._say(made, frame)
+            if not made.script.until_released:
+                self._end(made, made.script.exit_code)
+
+    def ended(self, container_id: str, *, within_s: float) -> bool:
+        self._called("ended")
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or not self._runs(container_id), within_s)
+            broken, self._broken = self._broken, False
+            return not broken and not self._runs(container_id)
+
+    def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
+        self._called("stop")
+        with self._changed:
+            if self._runs(container_id):
+                self.tell(container_id)
+                self._end(self._known(container_id), _KILLED if signal == "SIGKILL" else _STOPPED_BY_SIGNAL)
+
+    def remove(self, container_id: str) -> None:
+        self._called("remove")
+        with self._changed:
+            made = self._find(container_id)
+            if made is not None:
+                if made.state.status is Status.RUNNING:
+                    self._end(made, _KILLED)
+                del self._containers[made.state.container_id]
+                self._changed.notify_all()
+
+    def age_s(self, c: Container) -> float | None:
+        self._called("age_s")
+        return (datetime.now(UTC) - c.started_at).total_seconds() if c.started_at and c.status in ALIVE else None
+
+    def usage(self, c: Container) -> Usage:
+        self._called("usage")
+        return Usage(cpu_s=0.5, memory_peak_bytes=2**20) if c.pid else Usage()
+
+    def close(self) -> None:
+        self._called("close")
+
+    # What a test does to the world behind the engine's back.
+
+    def release(self, name: str, exit_code: int | None = None) -> None:
+        """Let a container that runs until released end."""
+        with self._changed:
+            made = self._known(name)
+            self._end(made, made.script.exit_code if exit_code is None else exit_code)
+
+    def tell(self, name: str) -> None:
+        """Send a container a signal, to end, of which it takes no notice yet."""
+        with self._changed:
+            self._known(name).events.append((self.lives, Event.KILL))
+
+    def say(self, name: str, frame: Frame) -> None:
+        """Let a running container write."""
+        with self._changed:
+            self._say(self._known(name), frame)
+
+    def break_streams(self, name: str) -> None:
+        """Cut every stream of a container, as a restart of Docker does; the container goes on."""
+        with self._changed:
+            self._broken = True
+            for stream in self._known(name).streams:
+                stream.close()
+            self._changed.notify_all()
+
+    def names(self) -> list[str]:
+        """Return the names of all containers."""
+        with self._changed:
+            return sorted(made.state.name for made in self._containers.values())
+
+    def _called(self, method: str) -> None:
+        with self._changed:
+            self.calls.append(method)
+            waiting = self.failures.get(method)
+            if waiting:
+                raise waiting.pop(0)
+
+    def _find(self, name: str) -> _Made | None:
+        by_name = (made for made in self._containers.values() if made.state.name == name)
+        return self._containers.get(name) or next(by_name, None)
+
+    def _known(self, name: str) -> _Made:
+        made = self._find(name)
+        if made is None:
+            raise errors.HostError(f"no such container: {name}")
+        return made
+
+    def _runs(self, name: str) -> bool:
+        made = self._find(name)
+        return made is not None and made.state.status is Status.RUNNING
+
+    def _listen(self, container_id: str) -> FakeStream:
+        stream = FakeStream()
+        self._known(container_id).streams.append(stream)
+        return stream
+
+    def _say(self, made: _Made, frame: Frame) -> None:
+        made.said.append(frame)
+        for stream in made.streams:
+            stream.frames.put(frame)
+
+    def _end(self, made: _Made, exit_code: int) -> None:
+        made.state = replace(
+            made.state,
+            status=container.Status.EXITED,
+            exit_code=exit_code,
+            oom_killed=made.script.oom_killed,
+            pid=None,
+            finished_at=datetime.now(UTC),
+        )
+        made.events.append((self.lives, Event.DIE))
+        for stream in made.streams:
+            stream.close()
+        self._changed.notify_all()

@@ -1,0 +1,419 @@
+"""The job records in memory, for tests of what stands on them.
+
+It may be trusted because `tests/contract` holds it to the same promises as the real store. Records are hashes of
+strings, as Redis has them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import lifecycle
+from celery_docker.core.jobrecord import ANY_TIME, Cancelled, Claim, New, Taken, Term, Verdict
+from celery_docker.core.orphan import Stance
+from celery_docker.store.housekeeping import WAITING_AT_ONCE
+
+
+@dataclass
+class FakeBatch:
+    """How many of a batch's jobs may be on their way at once, how many are, and which are held back."""
+
+    limit: int | None
+    active: int = 0
+    held: list[str] = field(default_factory=list)
+
+
+@dataclass
+class FakeRecords:
+    """Redis in memory.
+
+    `failures` are raised by the next calls of a method, in order; `calls` lists the names of the methods called.
+    `queues` holds the published envelopes of each list, newest first, `waiting` the jobs whose message is in one,
+    `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
+    jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
+    `expiry` the seconds that a finished job's record is kept.
+    """
+
+    clock: Callable[[], float] = time.time
+    failures: dict[str, list[Exception]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    jobs: dict[str, dict[str, str]] = field(default_factory=dict)
+    index: dict[str, float] = field(default_factory=dict)
+    in_hand: dict[str, set[str]] = field(default_factory=dict)
+    delayed: dict[str, float] = field(default_factory=dict)
+    waiting: dict[str, float] = field(default_factory=dict)
+    expiring: dict[str, float] = field(default_factory=dict)
+    taken: dict[str, list[Taken]] = field(default_factory=dict)
+    marked: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
+    dependents: dict[str, set[str]] = field(default_factory=dict)
+    batches: dict[str, FakeBatch] = field(default_factory=dict)
+    queues: dict[str, list[str]] = field(default_factory=dict)
+    expiry: dict[str, int] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def submit(self, jobs: Sequence[New]) -> list[bool]:
+        with self._call("submit"):
+            return [self._submit(new) for new in jobs]
+
+    def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
+        with self._call("begin_batch"):
+            limit = values.get("limit")
+            self.batches[batch_id] = FakeBatch(None if limit is None else int(limit))
+
+    def _submit(self, new: New) -> bool:
+        if new.job_id in self.jobs:
+            return False
+        for other in new.after:
+            if other not in self.jobs:
+                raise errors.NoSuchJob(f"job {new.job_id} cannot run after {other!r}: no job has this id")
+        now = self.clock()
+        job = self.jobs[new.job_id] = {
+            "state": "queued",
+            "fence": "0",
+            "attempt": "0",
+            "submitted_at": repr(now),
+            "queue": new.queue,
+            "message": json.dumps(new.envelope),
+            "spec": json.dumps(new.spec),
+            **new.about,
+        }
+        self.index[new.job_id] = now
+        if new.expires_s is not None:
+            job["expires_at"] = repr(now + new.expires_s)
+            self.expiring[new.job_id] = now + new.expires_s
+        self._join(new, job)
+        waits = [self._wait_for(other, new.job_id, job) for other in dict.fromkeys(new.after)]
+        if any(waits):
+            job["pending"] = str(sum(waits))
+        self.blocked.add(new.job_id)
+        self._release(new.job_id)
+        return True
+
+    def _join(self, new: New, job: dict[str, str]) -> None:
+        if new.batch_id is None:
+            return
+        batch = self.batches[new.batch_id]
+        job |= {"batch": new.batch_id, "batch_index": str(new.batch_index)}
+        if batch.limit is not None and batch.active >= batch.limit:
+            job["held"] = "1"
+            batch.held.append(new.job_id)
+        else:
+            batch.active += 1
+
+    def _wait_for(self, other: str, job_id: str, job: dict[str, str]) -> bool:
+        if "receipt" not in self.jobs[other]:
+            self.dependents.setdefault(other, set()).add(job_id)
+            return True
+        if self.jobs[other]["state"] != "succeeded":
+            self._give_up(job_id, job, other)
+        return False
+
+    def _give_up(self, job_id: str, job: dict[str, str], other: str) -> None:
+        job.setdefault("cancelled_at", repr(self.clock()))
+        state = self.jobs[other]["state"]
+        job.setdefault("cancel_reason", f"job {other}, after which it was to run, ended as {state}")
+        self.marked.add(job_id)
+
+    def _release(self, job_id: str) -> None:
+        """Publish a job that nothing holds back any more."""
+        job = self.jobs[job_id]
+        is_free = "held" not in job and int(job.get("pending", 0)) <= 0 and "cancelled_at" not in job
+        if job_id in self.blocked and is_free:
+            self.blocked.discard(job_id)
+            self._push(job["queue"], job["message"])
+            self.waiting[job_id] = self.clock()
+
+    def claim(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        queue: str,
+        envelope: Mapping[str, Any],
+        taken: Taken | None = None,
+        term: Term = ANY_TIME,
+    ) -> Claim:
+        with self._call("claim"):
+            if taken is not None and taken in self.taken.get(host, []):
+                self.taken[host].remove(taken)
+            if job_id not in self.jobs:
+                self.jobs[job_id] = {"state": "queued", "queue": queue, "message": json.dumps(envelope)}
+                self.index[job_id] = self.clock()
+            job = self.jobs[job_id]
+            if job["state"] != "queued":
+                if job["owner"] != host or job_id not in self.in_hand.get(host, set()):
+                    return self._answer(Verdict.DROP, job)
+                return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
+            if "cancelled_at" not in job and (job_id in self.delayed or self._must_wait(job_id, job, term)):
+                return self._answer(Verdict.DROP, job)
+            for one in (self.delayed, self.waiting, self.expiring):
+                one.pop(job_id, None)
+            job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
+            job["fence"] = str(int(job.get("fence", 0)) + 1)
+            job["attempt"] = str(int(job.get("attempt", 0)) + 1)
+            self.in_hand.setdefault(host, set()).add(job_id)
+            return self._answer(Verdict.RUN, job)
+
+    def _must_wait(self, job_id: str, job: dict[str, str], term: Term) -> bool:
+        now = self.clock()
+        expires_at = float(job["expires_at"]) if "expires_at" in job else term.not_after
+        if int(job.get("attempt", 0)) > 0:
+            return False
+        if expires_at is not None and expires_at <= now:
+            self._mark_expired(job)
+            return False
+        if term.not_before is None or term.not_before <= now:
+            return False
+        self.delayed[job_id] = term.not_before
+        self.waiting.pop(job_id, None)
+        if expires_at is not None:
+            job["expires_at"] = repr(expires_at)
+            self.expiring[job_id] = expires_at
+        return True
+
+    def _mark_expired(self, job: dict[str, str]) -> None:
+        reason = "no host had a free slot for it before it expired"
+        if int(job.get("pending", 0)) > 0:
+            reason = "the jobs after which it was to run had not succeeded before it expired"
+        elif "held" in job:
+            reason = "the limit of its batch held it back until it expired"
+        job |= {"cancelled_at": repr(self.clock()), "cancel_cause": "expired", "cancel_reason": reason}
+
+    def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
+        with self._call("owned"):
+            texts = {job_id: self.jobs.get(job_id, {}).get("message") for job_id in sorted(self.in_hand.get(host, ()))}
+            return {job_id: json.loads(text) if text else None for job_id, text in texts.items()}
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        queue: str,
+        envelope: Mapping[str, Any],
+        values: Mapping[str, str | int | float],
+    ) -> None:
+        with self._call("update"):
+            was_lost = job_id not in self.jobs
+            job = self._owned_by(job_id, host, fence)
+            if was_lost:
+                job |= {"queue": queue, "message": json.dumps(envelope)}
+            if "receipt" in job:
+                raise self._fenced(job_id)
+            job |= {name: str(value) for name, value in values.items()}
+
+    def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+        with self._call("finish"):
+            job = self._owned_by(job_id, host, fence)
+            self.marked.discard(job_id)
+            if "receipt" not in job:
+                job |= {"state": state.value, "receipt": json.dumps(receipt), "finished_at": repr(self.clock())}
+                self.blocked.discard(job_id)
+                self._go_on_after(job_id, job)
+
+    def _go_on_after(self, job_id: str, job: dict[str, str]) -> None:
+        for other in self.dependents.pop(job_id, ()):
+            waiting = self.jobs.get(other, {})
+            if "pending" not in waiting or "receipt" in waiting:
+                continue
+            if job["state"] == "succeeded":
+                waiting["pending"] = str(int(waiting["pending"]) - 1)
+                self._release(other)
+            else:
+                self._give_up(other, waiting, job_id)
+        if "batch" in job and "held" not in job:
+            self._release_next(self.batches[job["batch"]])
+
+    def _release_next(self, batch: FakeBatch) -> None:
+        batch.active -= 1
+        while batch.held:
+            job_id = batch.held.pop(0)
+            job = self.jobs.get(job_id, {})
+            if job.get("state") == "queued" and "held" in job and "cancelled_at" not in job:
+                del job["held"]
+                batch.active += 1
+                return self._release(job_id)
+        return None
+
+    def cancel(self, job_id: str, *, reason: str) -> str:
+        with self._call("cancel"):
+            known = job_id in self.jobs
+            job = self.jobs.setdefault(job_id, {"state": "queued"})
+            if "receipt" in job:
+                return job["state"]
+            if not known:
+                self.index[job_id] = self.clock()
+            job.setdefault("cancelled_at", repr(self.clock()))
+            job.setdefault("cancel_reason", reason)
+            self.delayed.pop(job_id, None)
+            self.marked.add(job_id)
+            return job["state"] if known else "unknown"
+
+    def cancelling(self) -> list[Cancelled]:
+        with self._call("cancelling"):
+            found = [self._cancelled(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
+            waiting = [one for one in found if one.state == "queued"][:WAITING_AT_ONCE]
+            return sorted([*waiting, *(one for one in found if one.state != "queued")], key=lambda one: one.job_id)
+
+    def _cancelled(self, job_id: str, job: dict[str, str]) -> Cancelled:
+        text = job.get("message")
+        envelope = json.loads(text) if text else None
+        cause = job.get("cancel_cause", "cancelled")
+        return Cancelled(
+            job_id, job.get("state", ""), job.get("cancel_reason", ""), job.get("queue", ""), envelope, cause
+        )
+
+    def requeue(
+        self,
+        job_id: str,
+        *,
+        host: str,
+        fence: int,
+        delay_s: float,
+        queue: str,
+        envelope: Mapping[str, Any],
+        tally: lifecycle.Tally,
+        attempts: tuple[Mapping[str, Any], ...],
+    ) -> None:
+        with self._call("requeue"):
+            if self.jobs.get(job_id, {}).get("released") == str(fence):
+                return
+            job = self._owned_by(job_id, host, fence)
+            if "receipt" in job:
+                raise self._fenced(job_id)
+            job |= {
+                "state": "queued",
+                "owner": "",
+                "released": str(fence),
+                "queue": queue,
+                "message": json.dumps(envelope),
+                "exits": str(tally.exits),
+                "host_faults": str(tally.host_faults),
+                "attempts": json.dumps(attempts),
+            }
+            job.setdefault("attempt", str(len(attempts)))
+            self.in_hand.get(host, set()).discard(job_id)
+            self.delayed[job_id] = self.clock() + delay_s
+
+    def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
+        with self._call("settle"):
+            self.in_hand.get(host, set()).discard(job_id)
+            if "receipt" in self.jobs.get(job_id, {}):
+                self.expiry[job_id] = retention_s
+
+    def now(self) -> float:
+        with self._call("now"):
+            return self.clock()
+
+    def publish_due(self, now: float) -> int:
+        with self._call("publish_due"):
+            return sum(self._publish(job_id) for job_id in _up_to(self.delayed, now))
+
+    def expire_due(self, now: float) -> int:
+        with self._call("expire_due"):
+            return sum(self._expire(job_id) for job_id in _up_to(self.expiring, now))
+
+    def republish(self, before: float) -> int:
+        with self._call("republish"):
+            listed = {json.loads(text)["headers"]["id"] for texts in self.queues.values() for text in texts}
+            missing = [job_id for job_id in _up_to(self.waiting, before) if job_id not in listed]
+            return sum(self._republish(job_id) for job_id in missing)
+
+    def forget_expired(self, before: float) -> int:
+        with self._call("forget_expired"):
+            gone = [job_id for job_id in _up_to(self.index, before) if job_id not in self.jobs]
+            for job_id in gone:
+                del self.index[job_id]
+            return len(gone)
+
+    def stance(self, job_ids: Sequence[str], *, host: str) -> list[Stance | None]:
+        with self._call("stance"):
+            return [self._stance(job_id, host) if job_id in self.jobs else None for job_id in job_ids]
+
+    def _stance(self, job_id: str, host: str) -> Stance:
+        job, in_hand = self.jobs[job_id], job_id in self.in_hand.get(host, ())
+        envelope = json.loads(job["message"]) if "message" in job else None
+        return Stance(job["state"], job.get("owner", ""), "receipt" in job, in_hand, envelope)
+
+    def record(self, job_id: str) -> dict[str, str]:
+        with self._call("record"):
+            return dict(self.jobs.get(job_id, {}))
+
+    def _call(self, method: str) -> threading.RLock:
+        """Take note of a call, raise the failure that is due, and return the lock that makes the call one step."""
+        with self._lock:
+            self.calls.append(method)
+            waiting = self.failures.get(method)
+            if waiting:
+                raise waiting.pop(0)
+        return self._lock
+
+    def _owned_by(self, job_id: str, host: str, fence: int) -> dict[str, str]:
+        """Return the job's record, begun again if Redis has lost it."""
+        if job_id not in self.jobs:
+            self.jobs[job_id] = {"owner": host, "fence": str(fence)}
+            self.in_hand.setdefault(host, set()).add(job_id)
+            self.index.setdefault(job_id, self.clock())
+        job = self.jobs[job_id]
+        if (job.get("owner"), job.get("fence")) != (host, str(fence)):
+            raise self._fenced(job_id)
+        return job
+
+    def _fenced(self, job_id: str) -> errors.Fenced:
+        return errors.Fenced(f"job {job_id} belongs to another host now")
+
+    def _publish(self, job_id: str) -> int:
+        del self.delayed[job_id]
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued":
+            return 0
+        self._push(job["queue"], job["message"])
+        self.waiting[job_id] = self.clock()
+        return 1
+
+    def _expire(self, job_id: str) -> int:
+        del self.expiring[job_id]
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued" or int(job.get("attempt", 0)) > 0 or "cancelled_at" in job:
+            return 0
+        self._mark_expired(job)
+        self.delayed.pop(job_id, None)
+        self.marked.add(job_id)
+        return 1
+
+    def _republish(self, job_id: str) -> int:
+        job = self.jobs.get(job_id, {})
+        if job.get("state") != "queued":
+            del self.waiting[job_id]
+            return 0
+        self.queues.setdefault(job["queue"], []).append(job["message"])
+        self.waiting[job_id] = self.clock()
+        return 1
+
+    def _push(self, queue: str, envelope: str) -> None:
+        self.queues.setdefault(queue, []).insert(0, envelope)
+
+    def _answer(self, verdict: Verdict, job: Mapping[str, str]) -> Claim:
+        return Claim(
+            verdict=verdict,
+            fence=int(job.get("fence", 0)),
+            attempt=int(job.get("attempt", 0)),
+            tally=lifecycle.Tally(int(job.get("exits", 0)), int(job.get("host_faults", 0))),
+            submitted_at=float(job["submitted_at"]) if "submitted_at" in job else None,
+            attempts=tuple(json.loads(job.get("attempts", "[]"))),
+            receipt=json.loads(job["receipt"]) if "receipt" in job else None,
+            cancel_reason=job.get("cancel_reason"),
+            cancel_cause=lifecycle.Cause(job.get("cancel_cause", "cancelled")),
+        )
+
+
+def _up_to(index: Mapping[str, float], moment: float) -> list[str]:
+    return [job_id for at, job_id in sorted((at, job_id) for job_id, at in index.items()) if at <= moment]

@@ -1,0 +1,265 @@
+"""What a worker does besides running jobs: its status line, and the measuring of running containers."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.background import duties
+from celery_docker.background.intake import Gate
+from celery_docker.core import container
+from celery_docker.core.container import Container, Status, Usage
+from celery_docker.core.receipt import Attempt
+from celery_docker.host import systemd
+from tests.fakes.engine import FakeEngine
+from tests.fakes.records import FakeRecords
+from tests.waiting import eventually
+
+
+@dataclasses.dataclass
+class Running:
+    """As much of a job as the node looks at."""
+
+    attempt: Attempt
+    job_id: str
+
+
+class Jobs:
+    """As much of a runner as the node looks at."""
+
+    def __init__(self, count: int) -> None:
+        now = datetime.now(UTC)
+        self.list = [
+            Running(Attempt(1, "node1", now, container_id=f"c{number}"), f"{number:08x}-0d3f-4c6e-9a41-7f2b3c4d5e6f")
+            for number in range(count)
+        ]
+
+    def jobs(self) -> list[Running]:
+        return self.list
+
+
+class Docker:
+    """Answers with containers that have used what `used` says, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.status = Status.RUNNING
+        self.used = Usage(1.0, 100)
+        self.asked: list[str] = []
+
+    def inspect(self, name: str) -> Container | None:
+        self.asked.append(name)
+        return Container(name, f"run-{name}", self.status, {}, "sha256:0", pid=1)
+
+    def usage(self, c: Container) -> Usage:
+        return self.used
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
+    """What systemd was told."""
+    told: list[dict[str, str | int]] = []
+
+    def notify(_environ: object, **variables: str | int) -> bool:
+        told.append(variables)
+        return True
+
+    monkeypatch.setattr(systemd, "notify", notify)
+    return told
+
+
+def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Node:
+    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "gate": Gate()}
+    arguments: dict[str, Any] = {**parts, **changed}
+    environ = arguments.pop("environ", {})
+    conclude = arguments.pop("conclude", lambda delivery: None)
+    return duties.Node(**arguments, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "slots", "status"),
+    [
+        (0, 4, "0 jobs running, 4 of 4 slots free"),
+        (1, 4, "1 job running, 3 of 4 slots free"),
+        (3, 4, "3 jobs running, 1 of 4 slots free"),
+        # After a restart with fewer slots all jobs are supervised all the same.
+        (5, 4, "5 jobs running, 0 of 4 slots free"),
+    ],
+)
+def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int, slots: int, status: str) -> None:
+    made(jobs, slots).serving()
+    assert said == [{"READY": 1, "STATUS": status}]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "waits_for"),
+    [
+        (0, "0 running jobs"),
+        (1, "1 running job (00000000)"),
+        (3, "3 running jobs (00000000, 00000001, 00000002)"),
+        (4, "4 running jobs (00000000, 00000001, 00000002, ...)"),
+    ],
+)
+def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]], jobs: int, waits_for: str) -> None:
+    made(jobs).stopping()
+    assert said == [{"STOPPING": 1, "STATUS": f"Stopping: waiting for {waits_for}, taking no more"}]
+
+
+def test_the_status_says_why_no_jobs_are_taken(said: list[dict[str, str | int]]) -> None:
+    gate = Gate()
+    worker = made(2, gate=gate)
+    worker.serving()
+    gate.close("docker", "Docker is away")
+    worker._report()
+    gate.open("docker")
+    worker._report()
+    ready = "2 jobs running, 2 of 4 slots free"
+    assert [one["STATUS"] for one in said] == [ready, "Takes no jobs: Docker is away; 2 jobs running", ready]
+
+
+def test_the_status_and_two_lines_of_the_log_say_that_redis_is_away(
+    said: list[dict[str, str | int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two lines however long it is away: it is asked every second."""
+    away = errors.StoreAway("cannot reach Redis at redis://r/0: refused")
+    worker = made(1, records=FakeRecords(failures={"publish_due": [away] * 3}))
+    worker.serving()
+    with caplog.at_level("INFO", logger=duties.__name__):
+        for _ in range(5):
+            worker._publish()
+            worker._report()
+    ready = "1 job running, 3 of 4 slots free"
+    assert [one["STATUS"] for one in said] == [ready, f"Takes no jobs: {away}; 1 job running", ready]
+    assert caplog.messages == [f"takes no jobs: {away}; 1 job running", "Redis answers again"]
+
+
+def test_it_serves_until_it_is_told_to_stop(said: list[dict[str, str | int]]) -> None:
+    worker = made()
+    phases = [worker.is_serving]
+    worker.serving()
+    phases.append(worker.is_serving)
+    worker.stopping()
+    assert [*phases, worker.is_serving] == [False, True, False]
+
+
+def test_systemd_is_told_what_has_changed_and_only_that(said: list[dict[str, str | int]]) -> None:
+    jobs = Jobs(1)
+    worker = made(runner=jobs)
+    worker._report()
+    assert said == [], "nothing before it serves"
+    worker.serving()
+    worker._report()
+    jobs.list.clear()
+    worker._report()
+    assert [one["STATUS"] for one in said] == ["1 job running, 3 of 4 slots free", "0 jobs running, 4 of 4 slots free"]
+
+
+def test_what_systemd_could_not_be_told_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY=1 must not get lost: without it systemd ends the worker."""
+    told: list[dict[str, str | int]] = []
+
+    def busy_once(_environ: object, **variables: str | int) -> bool:
+        told.append(variables)
+        return len(told) > 1
+
+    monkeypatch.setattr(systemd, "notify", busy_once)
+    worker = made()
+    worker.serving()
+    worker._report()
+    worker._report()
+    assert told == [{"READY": 1, "STATUS": "0 jobs running, 4 of 4 slots free"}] * 2
+
+
+def test_running_containers_are_measured(said: list[dict[str, str | int]]) -> None:
+    jobs = Jobs(1)
+    made(runner=jobs)._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_what_was_measured_is_not_forgotten_when_the_kernel_says_nothing_more(
+    said: list[dict[str, str | int]],
+) -> None:
+    """The container ended between two looks; its last figures are the best there are."""
+    jobs, docker = Jobs(1), Docker()
+    sampler = made(runner=jobs, observer=docker)
+    sampler._sample()
+    docker.used = Usage(None, None)
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_docker_is_asked_once_for_each_container() -> None:
+    docker = Docker()
+    sampler = made(2, observer=docker)
+    for _ in range(5):
+        sampler._sample()
+    assert docker.asked == ["c0", "c1"]
+
+
+def test_a_container_that_does_not_run_yet_is_asked_for_again() -> None:
+    jobs, docker = Jobs(1), Docker()
+    docker.status = Status.CREATED
+    sampler = made(runner=jobs, observer=docker)
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage()
+    docker.status = Status.RUNNING
+    sampler._sample()
+    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
+
+
+def test_a_job_without_a_container_yet_is_not_asked_for() -> None:
+    jobs, docker = Jobs(1), Docker()
+    jobs.list[0].attempt.container_id = None
+    made(runner=jobs, observer=docker)._sample()
+    assert docker.asked == []
+
+
+def test_containers_of_jobs_that_are_over_are_forgotten() -> None:
+    """A worker lives for months."""
+    jobs = Jobs(1)
+    sampler = made(runner=jobs)
+    sampler._sample()
+    jobs.list.clear()
+    sampler._sample()
+    assert sampler._containers == {}
+
+
+def test_the_threads_go_on_after_a_failure(said: list[dict[str, str | int]]) -> None:
+    """Redis is away, and even a mistake of ours happens: the next turn comes all the same."""
+    records = FakeRecords(failures={"publish_due": [errors.StoreAway(), RuntimeError("a bug")]})
+    sampler = made(records=records)
+    turns: list[int] = []
+    done = threading.Event()
+
+    def action() -> None:
+        turns.append(1)
+        if len(turns) == 4:
+            done.set()
+            sampler.stop()
+        records.publish_due(0.0)
+
+    sampler._every(0.001, action)
+    assert done.wait(10)
+
+
+def test_start_runs_every_duty_and_stop_ends_them(said: list[dict[str, str | int]]) -> None:
+    records, docker = FakeRecords(), FakeEngine()
+    before = threading.active_count()
+    worker = made(records=records, observer=docker, environ={"WATCHDOG_USEC": "30000"})
+    worker.start()
+    worker.serving()
+    eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
+    eventually(lambda: any("WATCHDOG" in one for one in said))
+    worker.stop()
+    eventually(lambda: threading.active_count() == before)
+
+
+def test_a_container_is_looked_up_by_its_id() -> None:
+    """The name may be somebody else's by now."""
+    docker = Docker()
+    made(1, observer=docker)._sample()
+    assert container.name_of("j1") not in docker.asked

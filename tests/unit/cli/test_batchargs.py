@@ -1,0 +1,107 @@
+"""The batch that a command line describes: rows, placeholders in every flag, and what is refused as a whole."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.cli import batchargs, jobargs
+from celery_docker.cli.syntax import parser
+
+
+def batch(line: str, folder: Path) -> tuple[list[dict[str, Any]], int | None]:
+    words = parser.parse(["batch", *shlex.split(line)])
+    assert isinstance(words, parser.Words)
+    found = batchargs.described(words, jobargs.Caller({}, "5:6", str(folder)), "celery")
+    return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with awkward names, in which the caller stands."""
+    for name in ("b c.txt", "a.txt", "größe'.txt", "new\nline.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_job_for_each_file(inputs: Path) -> None:
+    jobs, limit = batch("--each '*.txt' -i {} -o out/{/.} busybox cp /input /output/{/}", inputs)
+    names = ["a.txt", "b c.txt", "größe'.txt", "new\nline.txt"]
+    assert [job["inputpath"] for job in jobs] == [f"{inputs}/{name}" for name in names]
+    assert [job["outputpath"] for job in jobs] == [f"{inputs}/out/{name.removesuffix('.txt')}" for name in names]
+    assert [job["command"] for job in jobs] == [["cp", "/input", f"/output/{name}"] for name in names]
+    assert {job["user"] for job in jobs} == {"5:6"}
+    assert limit is None
+
+
+def test_placeholders_in_paths_and_tables(inputs: Path) -> None:
+    jobs, _ = batch("--each a.txt -i {} -o {//} -e 'X={#}' --name {/.} busybox", inputs)
+    expected = {"inputpath": f"{inputs}/a.txt", "outputpath": f"{inputs}", "env": {"X": "1"}, "name": "a"}
+    assert expected.items() <= jobs[0].items()
+
+
+def test_numbers_with_a_limit(tmp_path: Path) -> None:
+    jobs, limit = batch("--array 1-5:2%2 busybox echo {}", tmp_path)
+    assert ([job["command"] for job in jobs], limit) == ([["echo", "1"], ["echo", "3"], ["echo", "5"]], 2)
+    assert batch("--array 1-5%2 --limit 4 busybox echo {}", tmp_path)[1] == 4
+
+
+def test_a_manifest_and_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_bytes(b"\xef\xbb\xbfrate,memory\r\n0.1,1g\r\n0.2,\r\n")
+    jobs, _ = batch(f"--manifest {tmp_path}/runs.csv busybox fit {{rate}}", tmp_path)
+    assert [(job["command"], job.get("memory")) for job in jobs] == [(["fit", "0.1"], 2**30), (["fit", "0.2"], None)]
+    (tmp_path / "runs.jsonl").write_text('{"rate": 3}\n')
+    assert batch(f"--manifest {tmp_path}/runs.jsonl busybox fit {{rate}}", tmp_path)[0][0]["command"] == ["fit", "3"]
+
+
+def test_a_list_of_paths(inputs: Path) -> None:
+    (inputs / "list").write_text("a.txt\n\n/abs/b\n")
+    jobs, _ = batch("--each-from list busybox", inputs)
+    assert [job["inputpath"] for job in jobs] == [f"{inputs}/a.txt", "/abs/b"]
+    (inputs / "list").write_bytes(b"new\nline.txt\0a.txt\0")
+    jobs, _ = batch("--each-from list busybox", inputs)
+    assert [job["inputpath"] for job in jobs] == [f"{inputs}/new\nline.txt", f"{inputs}/a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("busybox", "batch: give one of --each, --each-from, --array, --manifest, not none"),
+        ("--each a --array 1-2 busybox", "batch: give one of --each, --each-from, --array, --manifest, not --each and"),
+        ("--each '*.no' busybox", "--each: no file matches '*.no'; quote it"),
+        ("--each-from /dev/null busybox", "--each-from: has no line, so there is nothing to run"),
+        ("--each-from /no/list busybox", "cannot read /no/list: No such file or directory"),
+        ("--array 1-2 --priority 12 busybox", "--priority: '12' must be a whole number from 0 to 9"),
+        ("--array 1-2 --queue 'a {}' busybox", "queue: 'a 1' must be letters"),
+        ("--array 1-2", "array number 1: image: is missing"),
+    ],
+)
+def test_what_is_refused(inputs: Path, line: str, expected: str) -> None:
+    with pytest.raises(errors.CeleryDockerError) as caught:
+        batch(line, inputs)
+    assert expected in str(caught.value)
+
+
+def test_numbers_from_columns(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("t,rank\n5m,1\n90,2\n")
+    jobs, _ = batch(f"--manifest {tmp_path}/m.csv --timeout {{t}} --priority {{rank}} busybox", tmp_path)
+    assert [(job["timeout"], job["priority"]) for job in jobs] == [(300, 1), (90, 2)]
+
+
+def test_what_is_said_about_the_submission_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("rank\n1\n12\n")
+    with pytest.raises(errors.BatchError, match=r"^line 3: priority: 12 must be a whole number from 0 to 9$"):
+        batch(f"--manifest {tmp_path}/m.csv --priority {{rank}} busybox", tmp_path)
+
+
+def test_one_bad_line_in_a_long_manifest_is_named(tmp_path: Path) -> None:
+    lines = ["memory", *["1g"] * 5000, "1x", *["1g"] * 4999]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(errors.BatchError, match=r"line 5002, column memory") as caught:
+        batch(f"--manifest {tmp_path}/m.csv busybox", tmp_path)
+    assert len(caught.value.problems) == 1

@@ -1,0 +1,148 @@
+"""The job that a command line describes: flags over a document, paths as the caller sees them, the caller's user."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.cli import jobargs
+from celery_docker.cli.syntax import parser
+from celery_docker.core import jobspec
+
+CALLER = jobargs.Caller({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
+
+
+def document(line: str, caller: jobargs.Caller = CALLER) -> dict[str, Any]:
+    words = parser.parse(["submit", *shlex.split(line)])
+    assert isinstance(words, parser.Words)
+    return jobargs.document(words, caller, "celery")
+
+
+ALWAYS = {"user": "1000:100", "queue": "celery"}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("busybox", {"image": "busybox"}),
+        ("busybox echo 'a b' -m", {"image": "busybox", "command": ["echo", "a b", "-m"]}),
+        ("-u nobody --queue night busybox", {"image": "busybox", "user": "nobody", "queue": "night"}),
+        # Paths are seen from where the caller stands.
+        ("-i in.txt -o . busybox", {"image": "busybox", "inputpath": "/data/run/in.txt", "outputpath": "/data/run"}),
+        (
+            "--log-file ./a//b.log --err-file ../e busybox",
+            {"image": "busybox", "logoutfile": "/data/run/a/b.log", "logerrfile": "/data/run/../e"},
+        ),
+        ("-i /in -w /w busybox", {"image": "busybox", "inputpath": "/in", "workdir": "/w"}),
+        # A bare name is the caller's own value; one that the caller does not have is left out, as docker does.
+        (
+            "-e TOKEN -e EMPTY -e NOPE -e A=b=c busybox",
+            {"image": "busybox", "env": {"TOKEN": "s3", "EMPTY": "", "A": "b=c"}},
+        ),
+        ("-e NOPE busybox", {"image": "busybox"}),
+        (
+            "-m 1g --timeout 2h --no-requeue busybox",
+            {"image": "busybox", "memory": 2**30, "timeout": 7200, "requeue": False},
+        ),
+    ],
+)
+def test_flags(line: str, expected: dict[str, Any]) -> None:
+    assert document(line) == {**ALWAYS, **expected}
+
+
+def test_the_fields_made_absolute_are_those_on_the_workers_host() -> None:
+    """Should a field of that kind come, this says that the command line does not know it yet."""
+    found = [line.name for line in jobspec.FIELDS if "worker's host" in _complaint(line)]
+    assert sorted(found) == sorted(jobargs.HOST_PATHS)
+
+
+def _complaint(line: jobspec.Field) -> str:
+    try:
+        line.parse("relative")
+    except ValueError as exc:
+        return str(exc)
+    return ""
+
+
+def test_flags_go_over_the_document_and_its_tables_are_merged(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    said = {"image": "a", "command": ["x"], "env": ["A=1", "B=2"], "labels": {"l": "1"}, "memory": "1g", "user": None}
+    path.write_text(json.dumps(said))
+    found = document(f"-f {path} -e B=3 --label m=2 -m 2g")
+    expected = {"image": "a", "command": ["x"], "env": {"A": "1", "B": "3"}, "labels": {"l": "1", "m": "2"}}
+    assert found == {**ALWAYS, **expected, "memory": 2**31}
+    assert document(f"-f {path} other cmd")["image"] == "other"
+    assert document(f"-f {path}")["env"] == ["A=1", "B=2"]
+
+
+def test_an_image_alone_keeps_the_documents_command(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text('{"image": "a", "command": ["x"]}')
+    assert document(f"-f {path} other")["command"] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{\n  'a'", "line 2, column 3: Expecting property name enclosed in double quotes; it must be JSON"),
+        ("[]", "must be a table of fields"),
+        ("[" * 100_000, "is nested too deeply"),
+        (f"[{'1' * 5000}]", "has a number of too many digits"),
+    ],
+)
+def test_a_document_that_is_none(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    with pytest.raises(errors.SpecError) as caught:
+        document(f"-f {path}")
+    assert str(caught.value).startswith(f"{path}: {expected}")
+
+
+def test_a_document_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_bytes(b'\xef\xbb\xbf{"image": "a"}')
+    assert document(f"-f {path}")["image"] == "a"
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(errors.SpecError, match=r"^cannot read /no/job.json: No such file or directory"):
+        document("-f /no/job.json")
+
+
+def test_env_files_are_read_as_docker_reads_them() -> None:
+    text = "# no\n\n  A=1\nB='x y' # z\r\nTOKEN\nNOPE\nC=\n"
+    assert jobargs.env_file("f", text, CALLER.environ) == ["A=1", "B='x y' # z", "TOKEN=s3", "C="]
+
+
+@pytest.mark.parametrize("line", ["A B=1", "=1", "A B"])
+def test_a_bad_line_of_an_env_file_is_named(line: str) -> None:
+    with pytest.raises(errors.SpecError, match=r"^f, line 2: "):
+        jobargs.env_file("f", f"A=1\n{line}\n", {})
+
+
+def test_a_flag_goes_over_an_env_file(tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    path.write_text("A=1\nB=1\n")
+    assert document(f"-e B=2 --env-file {path} busybox")["env"] == {"A": "1", "B": "2"}
+
+
+def test_a_folder_that_is_gone() -> None:
+    gone = jobargs.Caller({}, "0:0", None)
+    assert document("-i /in busybox", gone)["inputpath"] == "/in"
+    with pytest.raises(errors.SpecError, match="the current folder is gone; give an absolute path"):
+        document("-i in busybox", gone)
+
+
+def test_the_caller_of_this_process() -> None:
+    assert jobargs.of_process({}) == jobargs.Caller({}, f"{os.getuid()}:{os.getgid()}", os.getcwd())
+
+
+def test_a_user_without_a_name_is_their_number() -> None:
+    assert jobargs.login(0) == "root"
+    assert jobargs.login(3_999_999_999) == "3999999999"

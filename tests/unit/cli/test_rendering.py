@@ -1,0 +1,169 @@
+"""What is shown of jobs, batches and hosts: cells, facts and JSON, from rows as they come from Redis."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from celery_docker.cli import rendering, tables
+from celery_docker.core import message
+from celery_docker.core.hoststate import WorkerState
+from celery_docker.store import listing
+from celery_docker.store.listing import BatchRow, JobRow, WorkerRow
+
+NOW = 1_700_000_000.0
+JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
+
+
+def row(**known: str) -> JobRow:
+    """Return the row of a record that has these fields."""
+    record = {"state": "queued", "submitted_at": str(NOW - 60), **known}
+    return listing.job(JOB_ID, [record.get(name) for name in listing.FIELDS])
+
+
+def worker(**known: object) -> WorkerRow:
+    about = {"status": known.pop("status", "2 jobs, 0 of 2 slots free"), "slots": 2, "version": "1.0"}
+    fields = {"host": "node1", "heard_s": 3.0, "ahead_s": 0.0, "jobs": 2, "drained": None, "lost": False, **known}
+    return WorkerRow(about=about, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, "-"),
+        ({"pending": "1"}, "after 1 job"),
+        ({"pending": "2", "held": "1"}, "after 2 jobs"),
+        ({"held": "1"}, "held by its batch"),
+        ({"attempt": "1", "owner": ""}, "for attempt 2"),
+        ({"cancel_reason": "no"}, "being cancelled"),
+        ({"state": "running", "owner": "node1"}, "node1"),
+        ({"state": "running", "owner": "node1", "cancel_reason": "no"}, "being cancelled"),
+        ({"state": "cancelled", "owner": "node1", "cancel_reason": "no"}, "node1"),
+        ({"state": "lost"}, "-"),
+    ],
+    ids=str,
+)
+def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], expected: str) -> None:
+    assert rendering.where(row(**known)) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "since"),
+    [
+        ({}, "1m ago"),
+        ({"state": "running", "claimed_at": str(NOW - 5)}, "5s ago"),
+        ({"state": "failed", "claimed_at": str(NOW - 50), "finished_at": str(NOW - 2)}, "2s ago"),
+        ({"state": "running"}, "-"),
+    ],
+    ids=str,
+)
+def test_the_cells_of_a_job(known: dict[str, str], since: str) -> None:
+    cells = rendering.job_cells(row(name="n", **known), NOW, whole=False)
+    assert cells == ("0f3a1b2c", known.get("state", "queued"), "n", "-", "-", since)
+    assert rendering.job_cells(row(**known), NOW, whole=True)[0] == JOB_ID
+
+
+def test_a_table_of_long_names_fits_60_columns() -> None:
+    known = {"name": "n" * 80, "image": "registry.example.org/group/image:tag", "owner": "node" * 20}
+    cells = rendering.job_cells(row(state="succeeded", finished_at=str(NOW - 3599), **known), NOW, whole=False)
+    assert max(map(len, tables.render(rendering.JOB_COLUMNS, [cells], 60))) == 60
+    result = rendering.result_cells(JOB_ID, ["10000", "timed_out", "143", "86399", "r" * 300], whole=False)
+    assert max(map(len, tables.render(rendering.RESULT_COLUMNS, [result], 60))) == 60
+
+
+def test_a_result_that_is_not_known_is_not_nothing() -> None:
+    cells = rendering.result_cells(JOB_ID, [None, "lost", None, None, None], whole=False)
+    assert cells == ("-", "0f3a1b2c", "lost", "-", "-", "")
+    assert rendering.result_cells("a", ["0", "succeeded", "0", "0.0", None], whole=True)[3:5] == ("0", "0s")
+
+
+def test_the_facts_about_a_job() -> None:
+    """What is not known has no line; what came from others cannot move the cursor."""
+    assert rendering.job_facts(row(image="busybox", queue="night\x06\x163"), NOW) == [
+        f"job        {JOB_ID}",
+        "state      queued for 1m",
+        "image      busybox",
+        "queue      night",
+        "submitted  2023-11-14T22:12:20Z (1m ago)",
+    ]
+    ended = {
+        "state": "failed",
+        "finished_at": str(NOW),
+        "exit_code": "3",
+        "reason": "a\x1bb",
+        "run_s": "2",
+        "attempt": "2",
+    }
+    assert rendering.job_facts(row(**ended), NOW)[-4:] == [
+        "ran        2s",
+        "attempts   2",
+        "exit       3",
+        "reason     a\\x1bb",
+    ]
+
+
+def test_a_job_for_programs() -> None:
+    """Times are RFC 3339 in UTC, and what is unknown is null."""
+    found = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"))))
+    assert (found["id"], found["state"], found["submitted_at"]) == (JOB_ID, "queued", "2023-11-14T22:12:20.000Z")
+    assert (found["exit_code"], found["host"], found["labels"]) == (None, None, {"a": "b"})
+    assert (found["batch_id"], found["batch_index"]) == ("b1", 7)
+
+
+def test_all_that_is_known_of_a_job() -> None:
+    receipt = {"attempts": [{"attempt": 1}], "state": "failed"}
+    record = {
+        "state": "failed",
+        "spec": '{"image": "x"}',
+        "receipt": json.dumps(receipt),
+        "fence": "2",
+        "message": "{}",
+    }
+    found = rendering.record_json(row(state="failed"), {**record, "cancelled_at": str(NOW), "container_id": "c1"})
+    assert (found["spec"], found["receipt"], found["attempts"]) == ({"image": "x"}, receipt, receipt["attempts"])
+    assert (found["fence"], found["cancelled_at"], found["container_id"]) == (2, "2023-11-14T22:13:20.000Z", "c1")
+    assert "message" not in found
+
+
+def test_what_a_plain_client_asked_for_is_in_its_message() -> None:
+    envelope = message.task_message(JOB_ID, {"image": "x"}, queue="celery", tag="t", origin="")
+    found = rendering.record_json(row(), {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
+    assert (found["spec"], found["receipt"], found["attempts"]) == ({"image": "x"}, None, [{}])
+
+
+def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
+    batch = BatchRow("b1", "demo", NOW - 1000, 10, 2, "alice", {"succeeded": 9, "failed": 1})
+    ended = rendering.batch_json(batch, NOW - 990, NOW)
+    assert (ended["jobs_per_s"], ended["eta_s"], ended["done"]) == (1.0, 0.0, 10)
+    assert ended["finished_at"] == "2023-11-14T21:56:50.000Z"
+    assert rendering.batch_facts(batch, NOW - 990, NOW)[-2:] == [
+        "jobs       9 succeeded, 1 failed",
+        "progress   10/10 100%  1 failed  1.0/s",
+    ]
+    going = BatchRow("b1", None, NOW - 100, 10, None, None, {"succeeded": 5, "queued": 5})
+    found = rendering.batch_json(going, NOW - 90, NOW)
+    assert (found["jobs_per_s"], found["eta_s"], found["finished_at"]) == (0.05, 100.0, None)
+
+
+def test_failures_are_counted_where_they_are_many() -> None:
+    rows = [row(state="failed", reason="exit code 1")] * 2
+    assert rendering.failure_lines(rows, 7) == ["  0f3a1b2c  failed: exit code 1"] * 2 + ["  and 5 more"]
+    assert rendering.failure_lines(rows, 2) == ["  0f3a1b2c  failed: exit code 1"] * 2
+    assert rendering.failure_lines([], 0) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, WorkerState.READY),
+        ({"lost": True, "drained": "x"}, WorkerState.LOST),
+        ({"heard_s": 31.0, "drained": "x"}, WorkerState.SILENT),
+        ({"drained": "alice: disk", "status": "Takes no jobs: drained by alice: disk; no jobs"}, WorkerState.DRAINED),
+        ({"status": "Takes no jobs: Docker is away; no jobs"}, WorkerState.SICK),
+        ({"status": "Stopping: waiting for a, taking no more"}, WorkerState.STOPPING),
+    ],
+    ids=str,
+)
+def test_what_keeps_a_host_from_taking_jobs(known: dict[str, object], expected: WorkerState) -> None:
+    assert listing.state_of(worker(**known)) is expected

@@ -1,0 +1,130 @@
+"""Where a submitter's settings come from, and what is said where they may not be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.cli import lastid
+from celery_docker.client import configfiles, configlayers
+
+URL = "CELERY_DOCKER_BROKER_URL"
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """The files that are read, weakest first; none of them is there yet."""
+    found = {"worker": tmp_path / "default", "system": tmp_path / "client.conf", "home": tmp_path / "home"}
+    monkeypatch.setattr(configfiles, "DEFAULTS_FILE", str(found["worker"]))
+    monkeypatch.setattr(configlayers, "SYSTEM_FILE", str(found["system"]))
+    found["user"] = found["home"] / ".config/celery-docker/client.conf"
+    found["user"].parent.mkdir(parents=True)
+    return found
+
+
+def test_each_layer_goes_over_the_one_before(files: dict[str, Path]) -> None:
+    environ = {"HOME": str(files["home"])}
+    seen = [(configfiles.read(environ, {}).broker_url)]
+    for number, name in enumerate(("worker", "system", "user"), 1):
+        files[name].write_text(f"{URL}=redis://layer{number}\n")
+        seen.append(configfiles.read(environ, {}).broker_url)
+    environ |= {URL: "redis://layer4"}
+    seen += [configfiles.read(environ, flags).broker_url for flags in ({}, {"--broker": "redis://layer5"})]
+    assert seen == ["redis://127.0.0.1:6379/0", *(f"redis://layer{number}" for number in range(1, 6))]
+
+
+def test_the_worker_file_may_say_more_than_a_client_knows(files: dict[str, Path]) -> None:
+    files["worker"].write_text(f"CELERY_DOCKER_CONCURRENCY=4\n{URL}=redis://a\n")
+    found = configfiles.read({}, {})
+    assert [(one.value, one.source) for one in found.values] == [
+        ("redis://a", str(files["worker"])),
+        ("celery", "default"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"XDG_CONFIG_HOME": "{home}/.config"}, "redis://mine"),
+        ({"HOME": "{home}"}, "redis://mine"),
+        # A relative folder of the XDG directories is not valid.
+        ({"XDG_CONFIG_HOME": ".config", "HOME": "{home}"}, "redis://mine"),
+        ({"XDG_CONFIG_HOME": "/nowhere", "HOME": "{home}"}, "redis://127.0.0.1:6379/0"),
+        ({"HOME": "/nowhere/at/all"}, "redis://127.0.0.1:6379/0"),
+        ({"HOME": ""}, "redis://127.0.0.1:6379/0"),
+        ({}, "redis://127.0.0.1:6379/0"),
+    ],
+)
+def test_the_users_own_file(files: dict[str, Path], environ: dict[str, str], expected: str) -> None:
+    files["user"].write_text(f"{URL}=redis://mine\n")
+    around = {name: value.format(home=files["home"]) for name, value in environ.items()}
+    assert configfiles.read(around, {}).broker_url == expected
+
+
+def test_a_file_that_is_none_is_named(files: dict[str, Path]) -> None:
+    files["system"].mkdir()
+    with pytest.raises(errors.SettingsError, match=r"^cannot read .*client.conf: Is a directory"):
+        configfiles.read({}, {})
+
+
+def test_bytes_that_are_no_text_are_named(files: dict[str, Path]) -> None:
+    files["system"].write_bytes(b"# \xff\n")
+    with pytest.raises(errors.SettingsError, match=r"client.conf: is not UTF-8 text, at byte 2"):
+        configfiles.read({}, {})
+
+
+def test_a_bad_flag_is_a_matter_of_usage(files: dict[str, Path]) -> None:
+    with pytest.raises(errors.UsageError, match=r"^--broker: CELERY_DOCKER_BROKER_URL='x': must look like"):
+        configfiles.read({}, {"--broker": "x"})
+
+
+def _forbid(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Root may read everything, and the tests run as root."""
+    really = Path.read_text
+
+    def read_text(self: Path, encoding: str | None = None) -> str:
+        if self in paths:
+            raise PermissionError(13, "Permission denied")
+        return really(self, encoding)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+def test_who_may_not_read_is_told_whom_to_ask_only_where_it_matters(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forbid(monkeypatch, files["worker"])
+    found = configfiles.read({}, {})
+    assert found.closed == (str(files["worker"]),)
+    line = str(found.with_remedy(errors.StoreRefused("Redis refuses")))
+    assert line == (
+        f"Redis refuses; you may not read {files['worker']}: ask the administrator for membership in group celery, or "
+        "for a URL of your own to put into ~/.config/celery-docker/client.conf"
+    )
+
+
+def test_a_refusal_says_what_to_ask_for(files: dict[str, Path]) -> None:
+    found = configfiles.read({}, {})
+    assert str(found.with_remedy(errors.StoreRefused("no"))) == (
+        "no; ask the administrator for a URL of your own to put into ~/.config/celery-docker/client.conf"
+    )
+    assert str(found.with_remedy(errors.StoreAway("away"))) == "away"
+
+
+def test_last(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    with pytest.raises(errors.NoSuchJob, match="@last: it is not known what you have submitted last"):
+        lastid.meant(environ, "@last")
+    lastid.remember(environ, "0f3a")
+    assert lastid.meant(environ, "@last") == "0f3a"
+    assert lastid.meant(environ, "other") == "other"
+    assert lastid.meant({"XDG_STATE_HOME": str(tmp_path / ".local/state")}, "@last") == "0f3a"
+
+
+@pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null", ""])
+def test_no_home_is_no_error(home: str) -> None:
+    lastid.remember({"HOME": home}, "0f3a")
+    with pytest.raises(errors.NoSuchJob):
+        lastid.meant({"HOME": home}, "@last")

@@ -1,0 +1,688 @@
+"""The wire contract of the task: what may be asked for, and what is said about everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_docker import errors
+from celery_docker.core import jobspec
+from celery_docker.core.jobspec import Field, JobSpec, Submission
+
+POSITIONAL = ("image", "command", "user", "logoutfile", "logerrfile", "inputpath", "outputpath")
+DIGEST = "sha256:" + "0f" * 32
+
+
+def refusal(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(errors.SpecError) as caught:
+        jobspec.parse(args, kwargs)
+    return str(caught.value)
+
+
+# What is accepted
+
+
+def test_all_seven_arguments_of_the_original_by_position() -> None:
+    spec = jobspec.parse(["busybox", "echo hi", "alice", "/log/out", "/log/err", "/in", "/out"], {})
+    assert spec == JobSpec(
+        image="busybox",
+        command=("echo", "hi"),
+        user="alice",
+        logoutfile="/log/out",
+        logerrfile="/log/err",
+        inputpath="/in",
+        outputpath="/out",
+    )
+
+
+def test_the_same_by_keyword() -> None:
+    values = ["busybox", "echo hi", "alice", "/log/out", "/log/err", "/in", "/out"]
+    assert jobspec.parse([], dict(zip(POSITIONAL, values, strict=True))) == jobspec.parse(values, {})
+
+
+def test_positions_first_then_keywords() -> None:
+    assert jobspec.parse(["busybox"], {"command": ["true"], "retries": 0}) == JobSpec(
+        image="busybox", command=("true",), retries=0
+    )
+
+
+def test_none_means_not_asked_for() -> None:
+    """A client that fills every argument sends nulls."""
+    assert jobspec.parse(["busybox", None, None], dict.fromkeys(POSITIONAL[3:])) == JobSpec(image="busybox")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        pytest.param("echo 'a  b' c", ("echo", "a  b", "c"), id="split as a shell splits"),
+        pytest.param(r"printf a\ b", ("printf", "a b"), id="backslash"),
+        pytest.param("echo $HOME | cat; #x", ("echo", "$HOME", "|", "cat;", "#x"), id="no shell behind it"),
+        pytest.param(["sh", "-c", "echo 'a  b' | wc"], ("sh", "-c", "echo 'a  b' | wc"), id="a list is left alone"),
+        pytest.param(["printf", ""], ("printf", ""), id="an empty word"),
+        pytest.param("echo ''", ("echo", ""), id="an empty quoted word"),
+        pytest.param("echo äöü 漢字", ("echo", "äöü", "漢字"), id="Unicode"),
+        pytest.param("", None, id="empty: the image's own"),
+        pytest.param("  \t\n", None, id="blank: the image's own"),
+        pytest.param([], None, id="empty list: the image's own"),
+        pytest.param(None, None, id="null: the image's own"),
+    ],
+)
+def test_command(command: Any, expected: tuple[str, ...] | None) -> None:
+    assert jobspec.parse(["busybox", command], {}).command == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("alice", "alice"),
+        ("www-data", "www-data"),
+        ("_apt", "_apt"),
+        ("alice.b", "alice.b"),
+        ("machine$", "machine$"),
+        ("1000", "1000"),
+        (1000, "1000"),
+        (0, "0"),
+        ("1000:100", "1000:100"),
+        ("alice:100", "alice:100"),
+        (2**31 - 1, "2147483647"),
+    ],
+)
+def test_user(user: str | int, expected: str) -> None:
+    assert jobspec.parse(["busybox"], {"user": user}).user == expected
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["", " ", "al ice", "alice;id", "-alice", ":100", "alice:", "alice:staff", "1:2:3", "alice\n", "ärger", "../x"],
+    ids=repr,
+)
+def test_user_that_is_none(user: str) -> None:
+    assert refusal("busybox", user=user) == f"user: {user!r} must be a user's name, a uid, or uid:gid"
+
+
+@pytest.mark.parametrize("user", [-1, 2**31, "2147483648", "1:2147483648"], ids=repr)
+def test_user_number_that_no_kernel_has(user: int | str) -> None:
+    assert refusal("busybox", user=user) == f"user: {user!r} must be a user's name, a uid, or uid:gid"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "busybox",
+        "busybox:1.36",
+        "busybox:latest-musl_x.Y",
+        "lab/tool",
+        "lab/sub/tool:1",
+        "a__b.c-d---e",
+        "localhost/tool",
+        "localhost:5000/tool",
+        "registry.example.org/lab/tool:2024-01",
+        "registry.example.org:5000/tool",
+        "Registry.Example.ORG/tool",
+        "127.0.0.1:5000/busybox",
+        f"busybox@{DIGEST}",
+        f"busybox:1.36@{DIGEST}",
+        f"r.example.org:5000/lab/tool@{DIGEST}",
+        "busybox:" + "t" * 128,
+        "a" * 255,
+    ],
+)
+def test_image(image: str) -> None:
+    assert jobspec.parse([image], {}).image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        " ",
+        "BusyBox",
+        "busybox ",
+        "busy box",
+        "busybox:",
+        "busybox:a b",
+        "busybox:.x",
+        "busybox:-x",
+        "busybox:" + "t" * 129,
+        "busybox:1:2",
+        "busybox@sha256:abc",
+        f"busybox@{DIGEST}0",
+        f"busybox@{DIGEST.upper()}",
+        "busybox@latest",
+        f"@{DIGEST}",
+        ":latest",
+        "/busybox",
+        "busybox/",
+        "a//b",
+        "-busybox",
+        "busybox-",
+        ".busybox",
+        "a..b",
+        "a___b",
+        "a_-b",
+        "https://registry/busybox",
+        "registry:port/busybox",
+        "busybox\n",
+        "busybox;id",
+        "--privileged",
+        "bücher",
+        "..",
+        "a" * 513,
+        "a-" * 255 + "!",
+        "a." * 200 + "a:a/",
+    ],
+    ids=lambda image: repr(image[:24]),
+)
+def test_image_that_is_none(image: str) -> None:
+    assert refusal(image).endswith("is not an image name; one looks like 'busybox' or 'registry:5000/group/name:tag'")
+
+
+@pytest.mark.parametrize(
+    ("given_path", "expected"),
+    [("/data", "/data"), ("/data/", "/data"), ("/data//", "/data"), ("/", "/"), ("//", "/"), ("/a b/ä", "/a b/ä")],
+)
+def test_path(given_path: str, expected: str) -> None:
+    assert jobspec.parse(["busybox"], {"inputpath": given_path}).inputpath == expected
+
+
+# What is refused, and in which words
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        # The image
+        ({}, "image: is missing; name the image to run, like 'busybox'"),
+        ({"image": None}, "image: is missing; name the image to run, like 'busybox'"),
+        ({"image": 7}, "image: 7 must be a string, not int"),
+        ({"image": ["busybox"]}, "image: ['busybox'] must be a string, not list"),
+        ({"image": "b\0x"}, r"image: 'b\x00x' must not contain a NUL byte"),
+        # The command
+        ({"image": "b", "command": 7}, "command: 7 must be a string, not int"),
+        ({"image": "b", "command": {"a": 1}}, "command: {'a': 1} must be a string, not dict"),
+        ({"image": "b", "command": ["echo", 7]}, "command: ['echo', 7] must be a string or a list of strings"),
+        ({"image": "b", "command": ["echo", None]}, "command: ['echo', None] must be a string or a list of strings"),
+        ({"image": "b", "command": "a\0b"}, r"command: 'a\x00b' must not contain a NUL byte"),
+        ({"image": "b", "command": ["a\0"]}, r"command: ['a\x00'] must not contain a NUL byte"),
+        ({"image": "b", "command": ["a\ud800"]}, r"command: ['a\ud800'] must be valid Unicode"),
+        (
+            {"image": "b", "command": "echo 'x"},
+            'command: "echo \'x" cannot be split into words (No closing quotation); close the quote or pass a list',
+        ),
+        (
+            {"image": "b", "command": "echo \\"},
+            r"command: 'echo \\' cannot be split into words (No escaped character); close the quote or pass a list",
+        ),
+        # The user; a bool is not a number
+        ({"image": "b", "user": True}, "user: True must be a string, not bool"),
+        ({"image": "b", "user": 1.5}, "user: 1.5 must be a string, not float"),
+        ({"image": "b", "user": "a\0"}, r"user: 'a\x00' must not contain a NUL byte"),
+        # The paths
+        ({"image": "b", "inputpath": "data"}, "inputpath: 'data' must be an absolute path on the worker's host"),
+        ({"image": "b", "inputpath": ""}, "inputpath: '' must be an absolute path on the worker's host"),
+        ({"image": "b", "outputpath": "./x"}, "outputpath: './x' must be an absolute path on the worker's host"),
+        ({"image": "b", "outputpath": "~/x"}, "outputpath: '~/x' must be an absolute path on the worker's host"),
+        ({"image": "b", "logoutfile": "x.log"}, "logoutfile: 'x.log' must be an absolute path on the worker's host"),
+        ({"image": "b", "logerrfile": 3}, "logerrfile: 3 must be a string, not int"),
+        ({"image": "b", "inputpath": "/a\0b"}, r"inputpath: '/a\x00b' must not contain a NUL byte"),
+        ({"image": "b", "inputpath": "/\udcff"}, r"inputpath: '/\udcff' must be valid Unicode"),
+        (
+            {"image": "b", "inputpath": "/d", "outputpath": "/d/"},
+            "outputpath: '/d' is the inputpath too; they must differ: /input is read-only",
+        ),
+        # Numbers
+        ({"image": "b", "retries": "3"}, "retries: '3' must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": 3.0}, "retries: 3.0 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": True}, "retries: True must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": -1}, "retries: -1 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retries": 1001}, "retries: 1001 must be a whole number from 0 to 1000"),
+        ({"image": "b", "retry_on": 75}, "retry_on: 75 must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": "75"}, "retry_on: '75' must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [0]}, "retry_on: [0] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [256]}, "retry_on: [256] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "retry_on": [True]}, "retry_on: [True] must be a list of exit codes from 1 to 255"),
+        ({"image": "b", "timeout": 0}, "timeout: 0 must be a whole number from 1 to 31536000"),
+        ({"image": "b", "timeout": True}, "timeout: True must be a whole number from 1 to 31536000"),
+        ({"image": "b", "stop_grace": 301}, "stop_grace: 301 must be a whole number from 0 to 300"),
+        ({"image": "b", "stop_signal": "NOPE"}, "stop_signal: 'NOPE' must be the name of a signal, like 'SIGINT'"),
+        ({"image": "b", "stop_signal": 2}, "stop_signal: 2 must be a string, not int"),
+        # What a container may have
+        (
+            {"image": "b", "env": ["HOME"]},
+            "env: 'HOME' has no value; write NAME=value, for the worker's host is not asked for it",
+        ),
+        ({"image": "b", "memory": "5m"}, "memory: '5m' must be at least 6m, the least that Docker accepts"),
+        ({"image": "b", "cpus": 0}, "cpus: 0 must be a number of CPUs from 0.01 to 8192, like 2 or 0.5"),
+        ({"image": "b", "workdir": "work"}, "workdir: 'work' must be an absolute path in the container"),
+        ({"image": "b", "entrypoint": 7}, "entrypoint: 7 must be a string, not int"),
+        ({"image": "b", "entrypoint": ["sh", 7]}, "entrypoint: ['sh', 7] must be a string or a list of strings"),
+        ({"image": "b", "network": "host"}, "network: 'host' must be 'bridge' or 'none'"),
+        ({"image": "b", "pull": "newer"}, "pull: 'newer' must be 'missing' or 'always' or 'never'"),
+        ({"image": "b", "name": ""}, "name: '' must be 1 to 128 printable characters in one line"),
+        ({"image": "b", "labels": {"a": 1}}, "labels: 'a' must be a string, not int"),
+        ({"image": "b", "requeue": "no"}, "requeue: 'no' must be true or false"),
+        # What there is not
+        (
+            {"image": "b", "privileged": True},
+            "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
+            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, workdir, entrypoint, "
+            "network, pull, name, labels, requeue",
+        ),
+    ],
+    ids=str,
+)
+def test_refusal(kwargs: dict[str, Any], expected: str) -> None:
+    assert refusal(**kwargs) == expected
+
+
+def test_too_many_positions() -> None:
+    assert refusal("busybox", *[None] * 7) == (f"8 positional arguments are too many; they are {', '.join(POSITIONAL)}")
+
+
+def test_later_fields_are_keyword_only() -> None:
+    assert jobspec.parse(["busybox"], {"retries": 3}).retries == 3
+    assert "too many" in refusal("busybox", None, None, None, None, None, None, 3)
+
+
+def test_an_argument_given_twice() -> None:
+    assert refusal("busybox", image="alpine") == "image: was given twice, by position and by keyword"
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """Who submits by hand corrects a job once, not field by field."""
+    said = refusal("BusyBox", user="al ice", inputpath="data", extra=1)
+    assert all(word in said for word in ("image: 'BusyBox'", "user: 'al ice'", "inputpath: 'data'", "'extra'"))
+
+
+def test_a_long_value_is_shortened() -> None:
+    assert len(refusal("busybox", command="'" + "x" * 10_000)) < 300
+
+
+def test_a_newline_in_a_value_does_not_break_the_line() -> None:
+    assert refusal("a\nb").splitlines() == [refusal("a\nb")]
+
+
+# Properties
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["busybox", "/data", "a\0b"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+arguments = st.dictionaries(
+    st.sampled_from([field.name for field in jobspec.FIELDS]) | st.text(), json_values, max_size=6
+)
+
+
+@given(st.lists(json_values, max_size=9), arguments)
+def test_rubbish_is_refused_in_one_line_or_understood(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Whatever JSON says, the answer is a spec or one clear line."""
+    said = ""
+    try:
+        spec = jobspec.parse(args, kwargs)
+    except errors.SpecError as exc:
+        said = str(exc)
+    else:
+        said = json.dumps(spec.to_kwargs())
+    assert said
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [(None, {}), ([], None), ("busybox", {}), ({"image": "busybox"}, {}), (7, {}), ([], ["busybox"])],
+    ids=str,
+)
+def test_a_message_whose_arguments_are_not_even_a_list_and_a_table(args: Any, kwargs: Any) -> None:
+    """Anybody who reaches the queue can write such a message; the worker answers it like any other bad job."""
+    with pytest.raises(errors.SpecError):
+        jobspec.parse(args, kwargs)
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+paths = words.map(lambda word: ("/" + word).rstrip("/") or "/")
+names = words.filter(lambda word: word and "=" not in word and not word.startswith("celery-docker."))
+tables = st.dictionaries(names, words, min_size=1, max_size=4)
+specs = st.builds(
+    JobSpec,
+    image=st.sampled_from(["busybox", "r.example.org:5000/lab/tool:1", f"busybox@{DIGEST}"]),
+    command=st.none() | st.lists(words, min_size=1).map(tuple),
+    user=st.none() | st.sampled_from(["alice", "1000", "1000:100"]),
+    logoutfile=st.none() | paths,
+    logerrfile=st.none() | paths,
+    inputpath=st.none() | paths.map(lambda path: "/in" + path.rstrip("/")),
+    outputpath=st.none() | paths.map(lambda path: "/out" + path.rstrip("/")),
+    retries=st.none() | st.integers(0, 1000),
+    retry_on=st.none() | st.lists(st.integers(1, 255)).map(tuple),
+    timeout=st.none() | st.integers(1, 31_536_000),
+    stop_signal=st.none() | st.sampled_from(["SIGINT", "SIGTERM"]),
+    stop_grace=st.none() | st.integers(0, 300),
+    env=st.none() | tables,
+    memory=st.none() | st.integers(6 * 2**20, 2**50),
+    cpus=st.none() | st.floats(0.01, 8192),
+    workdir=st.none() | paths,
+    entrypoint=st.none() | st.lists(words).map(tuple),
+    network=st.none() | st.sampled_from(["bridge", "none"]),
+    pull=st.none() | st.sampled_from(["missing", "always", "never"]),
+    name=st.none() | st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=128),
+    labels=st.none() | tables,
+    requeue=st.none() | st.booleans(),
+)
+submissions = st.builds(
+    Submission,
+    queue=st.sampled_from(["celery", "gpu"]),
+    priority=st.integers(0, 9),
+    expires=st.none() | st.integers(1, 31_536_000),
+    after=st.lists(st.sampled_from(["a", "b", "c-1"])).map(tuple),
+)
+
+
+@given(specs)
+def test_a_spec_survives_its_way_through_json(spec: JobSpec) -> None:
+    """What a submitter writes is what the worker reads."""
+    assert jobspec.parse([], json.loads(json.dumps(spec.to_kwargs()))) == spec
+
+
+@given(specs, submissions)
+def test_a_job_document_is_the_spec_and_the_submission(spec: JobSpec, submission: Submission) -> None:
+    document = {**spec.to_kwargs(), **dataclasses.asdict(submission), "after": list(submission.after)}
+    assert jobspec.parse_document(json.loads(json.dumps(document))) == (spec, submission)
+
+
+@given(specs)
+def test_every_field_is_in_the_table(spec: JobSpec) -> None:
+    assert [f.name for f in dataclasses.fields(JobSpec)] == [line.name for line in jobspec.FIELDS]
+    assert spec.to_kwargs().keys() <= {line.name for line in jobspec.FIELDS}
+
+
+def test_what_was_not_asked_for_is_not_sent() -> None:
+    """An older worker must not stumble over a field that nobody set."""
+    assert JobSpec(image="busybox", command=("true",)).to_kwargs() == {"image": "busybox", "command": ["true"]}
+
+
+def test_the_order_of_the_arguments_is_the_contract() -> None:
+    assert tuple(field.name for field in jobspec.FIELDS if field.positional) == POSITIONAL
+    assert jobspec.TASK_NAME == "tasks.run_docker"
+    assert jobspec.DEFAULT_QUEUE == "celery"
+
+
+def test_the_other_forms_of_the_new_fields() -> None:
+    spec = jobspec.parse(
+        ("busybox",),
+        {"env": ["A=1"], "memory": "1.5g", "cpus": "0.5", "labels": ["a=b"], "entrypoint": "sh", "requeue": False},
+    )
+    assert spec == JobSpec(
+        "busybox",
+        env={"A": "1"},
+        memory=3 * 2**29,
+        cpus=0.5,
+        labels={"a": "b"},
+        entrypoint=("sh",),
+        requeue=False,
+    )
+
+
+# Secrets
+
+HIDDEN = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TOKEN": HIDDEN + "\0"},
+        [f"TOKEN={HIDDEN}\0"],
+        {"TOKEN": [HIDDEN]},
+        {f"TOKEN={HIDDEN}": ""},
+        [f"={HIDDEN}"],
+        f"TOKEN={HIDDEN}",
+        [f"TOKEN={HIDDEN}", 7],
+    ],
+    ids=ascii,
+)
+def test_no_complaint_prints_a_value_of_the_environment(env: Any) -> None:
+    assert HIDDEN not in refusal("busybox", env=env)
+    with pytest.raises(errors.SpecError) as caught:
+        jobspec.parse_document({"image": "busybox", "env": env})
+    assert HIDDEN not in str(caught.value)
+
+
+def test_no_complaint_about_a_flag_does_either() -> None:
+    assert flags_refusal({"-e": f"TOKEN={HIDDEN}\0"}) == "--env: 'TOKEN' must not contain a NUL byte"
+
+
+def test_a_printed_spec_does_not_show_its_environment() -> None:
+    """Values end up in tracebacks and logs."""
+    assert HIDDEN not in repr(JobSpec("busybox", env={"TOKEN": HIDDEN}))
+
+
+# The document
+
+
+def document_refusal(document: Any) -> str:
+    with pytest.raises(errors.SpecError) as caught:
+        jobspec.parse_document(document)
+    return str(caught.value)
+
+
+def test_a_document_says_everything_about_a_job() -> None:
+    document = {"image": "busybox", "memory": "1g", "queue": "gpu", "priority": 3, "expires": 60, "after": ["a", "b"]}
+    assert jobspec.parse_document(document) == (
+        JobSpec("busybox", memory=2**30),
+        Submission(queue="gpu", priority=3, expires=60, after=("a", "b")),
+    )
+
+
+def test_a_document_need_not_say_how_it_is_submitted() -> None:
+    assert jobspec.parse_document({"image": "busybox", "queue": None}) == (JobSpec("busybox"), Submission())
+    assert Submission() == Submission(queue="celery", priority=0, expires=None, after=())
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({}, "image: is missing; name the image to run, like 'busybox'"),
+        ({"image": "b", "priority": 10}, "priority: 10 must be a whole number from 0 to 9"),
+        ({"image": "b", "expires": "5m"}, "expires: '5m' must be a whole number from 1 to 31536000"),
+        ({"image": "b", "after": "a"}, "after: 'a' must be a list of job ids"),
+        (
+            {"image": "b", "queue": "a b"},
+            "queue: 'a b' must be letters, digits, '_', '.', '@' or '-', at most 128 of them",
+        ),
+        ({"image": "B", "priority": -1, "expires": 0}, "priority: -1 must be a whole number from 0 to 9"),
+        ([], "a job document must be a table of fields, like {'image': 'busybox'}"),
+    ],
+    ids=str,
+)
+def test_a_document_is_refused(document: Any, expected: str) -> None:
+    assert expected in document_refusal(document)
+
+
+def test_every_problem_of_a_document_is_named_at_once() -> None:
+    said = document_refusal({"image": "B", "memory": 1, "queue": "", "priority": 10, "extra": 1})
+    assert all(word in said for word in ("image: 'B'", "memory: 1", "queue: ''", "priority: 10", "'extra' is not an"))
+    assert "requeue, queue, priority, expires, after" in said, "and what there is"
+
+
+def test_options_are_not_arguments_of_the_task() -> None:
+    """A worker would have no use for them."""
+    assert "'queue' is not an argument" in refusal("busybox", queue="gpu")
+
+
+# The flags
+
+
+def flags_refusal(given_flags: dict[str, Any]) -> str:
+    with pytest.raises(errors.SpecError) as caught:
+        jobspec.from_flags(given_flags)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given_flags", "expected"),
+    [
+        ({}, {}),
+        ({"image": "busybox", "command": ["sh", "-c", "a b"]}, {"image": "busybox", "command": ["sh", "-c", "a b"]}),
+        ({"image": "busybox", "command": []}, {"image": "busybox"}),
+        ({"-u": "alice", "--input": "/in/", "-o": "/out"}, {"user": "alice", "inputpath": "/in", "outputpath": "/out"}),
+        ({"--log-file": "/o", "--err-file": "/e"}, {"logoutfile": "/o", "logerrfile": "/e"}),
+        ({"--retries": "2", "--retry-on": "3,5"}, {"retries": 2, "retry_on": [3, 5]}),
+        ({"--timeout": "2h", "--stop-timeout": "1m"}, {"timeout": 7200, "stop_grace": 60}),
+        ({"--stop-signal": "int"}, {"stop_signal": "SIGINT"}),
+        ({"-e": ["A=1", "B=x=y"]}, {"env": {"A": "1", "B": "x=y"}}),
+        ({"--env": "A=1"}, {"env": {"A": "1"}}),
+        ({"-m": "512m", "--cpus": "1.5"}, {"memory": 2**29, "cpus": 1.5}),
+        ({"-w": "/work", "--entrypoint": "sh"}, {"workdir": "/work", "entrypoint": ["sh"]}),
+        ({"--entrypoint": ""}, {"entrypoint": []}),
+        ({"--network": "none", "--pull": "never"}, {"network": "none", "pull": "never"}),
+        ({"--name": "7", "--label": ["a=b", "c"]}, {"name": "7", "labels": {"a": "b", "c": ""}}),
+        ({"--queue": "gpu", "--priority": "9"}, {"queue": "gpu", "priority": 9}),
+        ({"--expires": "1d", "--after": ["a", "b"]}, {"expires": 86400, "after": ["a", "b"]}),
+        # A flag without a value
+        ({"--no-requeue": True}, {"requeue": False}),
+        ({"--no-requeue": False}, {}),
+        # By the names of the fields, as a parser of command lines keeps them
+        ({"memory": "512m", "stop_grace": "5", "requeue": False}, {"memory": 2**29, "stop_grace": 5, "requeue": False}),
+        ({"memory": None, "env": None, "requeue": None}, {}),
+        ({"env": [], "labels": []}, {}),
+    ],
+    ids=str,
+)
+def test_from_flags(given_flags: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert jobspec.from_flags(given_flags) == expected
+    assert json.loads(json.dumps(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_flags", "expected"),
+    [
+        ({"-m": "5x"}, "--memory: '5x' must be a number of bytes, or one with k, m, g or t, like '512m'"),
+        ({"memory": "5m"}, "--memory: '5m' must be at least 6m, the least that Docker accepts"),
+        ({"--timeout": "soon"}, "--timeout: 'soon' must be seconds, or a number with s, m, h or d, like '90' or '2h'"),
+        ({"--timeout": "0"}, "--timeout: '0' must be a whole number from 1 to 31536000"),
+        ({"--stop-timeout": "6m"}, "--stop-timeout: '6m' must be a whole number from 0 to 300"),
+        ({"--retries": "many"}, "--retries: 'many' must be a whole number from 0 to 1000"),
+        ({"--retry-on": "3,x"}, "--retry-on: '3,x' must be a list of exit codes from 1 to 255"),
+        ({"--priority": "10"}, "--priority: '10' must be a whole number from 0 to 9"),
+        ({"--network": "host"}, "--network: 'host' must be 'bridge' or 'none'"),
+        ({"-e": ["HOME"]}, "--env: 'HOME' has no value; write NAME=value, for the worker's host is not asked for it"),
+        ({"--after": ["a b"]}, "--after: ['a b'] must be letters, digits, '_', '.' or '-', at most 128 of them"),
+        ({"image": "B"}, "image: 'B' is not an image name; one looks like 'busybox' or 'registry:5000/group/name:tag'"),
+        ({"--memory": True}, "--memory: True must be a number of bytes, or one with k, m, g or t, like '512m'"),
+        ({"--no-requeue": "x"}, "--no-requeue: 'x' must be true or false"),
+        ({"-e": ["A=1"], "--env": ["B=2"]}, "--env: was given twice, under two names"),
+        ({"--privileged": True}, "'--privileged' is not an option"),
+        (
+            {"--cpus": "x", "--pull": "x"},
+            "--cpus: 'x' must be a number of CPUs from 0.01 to 8192, like 2 or 0.5; "
+            "--pull: 'x' must be 'missing' or 'always' or 'never'",
+        ),
+    ],
+    ids=str,
+)
+def test_from_flags_refuses(given_flags: dict[str, Any], expected: str) -> None:
+    assert flags_refusal(given_flags) == expected
+
+
+def test_the_flags_of_the_command_line() -> None:
+    """As docker run calls them, where it has them."""
+    assert {line.name: "/".join(line.flags) for line in jobspec.DOCUMENT if line.flags} == {
+        "user": "-u/--user",
+        "logoutfile": "--log-file",
+        "logerrfile": "--err-file",
+        "inputpath": "-i/--input",
+        "outputpath": "-o/--output",
+        "retries": "--retries",
+        "retry_on": "--retry-on",
+        "timeout": "--timeout",
+        "stop_signal": "--stop-signal",
+        "stop_grace": "--stop-timeout",
+        "env": "-e/--env",
+        "memory": "-m/--memory",
+        "cpus": "--cpus",
+        "workdir": "-w/--workdir",
+        "entrypoint": "--entrypoint",
+        "network": "--network",
+        "pull": "--pull",
+        "name": "--name",
+        "labels": "--label",
+        "requeue": "--no-requeue",
+        "queue": "--queue",
+        "priority": "--priority",
+        "expires": "--expires",
+        "after": "--after",
+    }
+    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == ["env", "labels", "after"]
+    flags = [flag for line in jobspec.DOCUMENT for flag in line.flags]
+    assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize("line", jobspec.DOCUMENT, ids=lambda line: line.name)
+def test_every_field_can_be_explained_in_one_line(line: Field) -> None:
+    assert 0 < len(line.help) <= 70
+    assert line.help.isascii()
+    assert line.help.isprintable()
+    assert bool(line.metavar) is (line.const is None)
+
+
+# The schema
+
+
+def test_the_schema_has_every_field_and_nothing_else() -> None:
+    schema = jobspec.json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(schema["properties"]) == [line.name for line in jobspec.DOCUMENT]
+    assert schema["required"] == ["image"]
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("retries", {"type": "integer", "minimum": 0, "maximum": 1000}),
+        ("timeout", {"type": "integer", "minimum": 1, "maximum": 31_536_000}),
+        ("network", {"enum": ["bridge", "none"]}),
+        ("inputpath", {"type": "string", "pattern": "^/"}),
+        ("requeue", {"type": "boolean", "description": "false: do not queue the job again when its host is lost"}),
+        ("after", {"type": "array"}),
+    ],
+)
+def test_the_schema_of_a_field(name: str, expected: dict[str, Any]) -> None:
+    found = jobspec.json_schema()["properties"][name]
+    assert found.items() >= expected.items()
+    assert found["description"]
+
+
+# The manual
+
+
+def test_the_readme_has_a_row_for_every_argument() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    table = readme.partition("| argument | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    cells = [row.split(" | ")[0].strip("| ") for row in table.splitlines()]
+    assert [name.strip("` ") for cell in cells for name in cell.split(",")] == [line.name for line in jobspec.FIELDS]
+
+
+# Job ids
+
+
+@pytest.mark.parametrize("job_id", ["0b9ef4ae-0d0c-4c4c-9a2e-6cf3b4c5d2f1", "a", "night.run_7", "7", "a" * 128])
+def test_a_job_id_that_can_be_a_container_name(job_id: str) -> None:
+    assert jobspec.check_job_id(job_id) == job_id
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "a b", "a/b", "../../etc", ".a", "-a", "_a", "a\n", "a\0", "ä", "a" * 129, "\ud800"], ids=repr
+)
+def test_a_job_id_that_cannot(job_id: str) -> None:
+    with pytest.raises(
+        errors.SpecError, match=r"^id: .* must be letters, digits, '_', '\.' or '-', at most 128 of them$"
+    ):
+        jobspec.check_job_id(job_id)

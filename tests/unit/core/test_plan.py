@@ -1,0 +1,211 @@
+"""The plan of a container: the exact request that Docker gets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from celery_docker.core import plan
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.plan import ContainerPlan, Resolved
+from celery_docker.core.policy import Limits, Policy
+
+# What every container gets, whatever the job says.
+LOG = {"Type": "json-file", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
+
+
+def planned(spec: JobSpec, resolved: Resolved, rules: Policy, attempt: int = 1) -> ContainerPlan:
+    return plan.plan(spec, job_id="0f3a", attempt=attempt, host="node1", resolved=resolved, rules=rules)
+
+
+def test_the_least_that_can_be_asked_for() -> None:
+    assert planned(JobSpec("busybox"), Resolved(), Policy()) == ContainerPlan(
+        name="run-0f3a",
+        body={
+            "Image": "busybox:latest",
+            "Env": ["CELERY_DOCKER_JOB_ID=0f3a"],
+            "Labels": {"celery-docker.job": "0f3a", "celery-docker.host": "node1", "celery-docker.attempt": "1"},
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "HostConfig": {
+                "Init": True,
+                "NetworkMode": "bridge",
+                "SecurityOpt": ["no-new-privileges"],
+                "PidsLimit": 4096,
+                "LogConfig": LOG,
+                "Mounts": [],
+            },
+        },
+    )
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    """Paths and users are those that were looked up, not those that were typed."""
+    spec = JobSpec(
+        image="r.example.org:5000/lab/tool:1",
+        command=("sh", "-c", "echo 'a  b'"),
+        user="alice",
+        logoutfile="/log/o",
+        logerrfile="/log/e",
+        inputpath="/link/in",
+        outputpath="/link/out",
+        retries=1,
+        retry_on=(75,),
+        timeout=60,
+        stop_signal="SIGINT",
+        stop_grace=5,
+        env={"Z": "1=2", "A": "a b"},
+        memory=2**29,
+        cpus=0.57,
+        workdir="/work",
+        entrypoint=("tini", "--"),
+        network="bridge",
+        pull="always",
+        name="night run",
+        labels={"team": "lab"},
+        requeue=False,
+    )
+    resolved = Resolved(
+        user="1001:100", inputpath="/data/in", outputpath="/data/out", logoutfile="/log/o", logerrfile="/log/e"
+    )
+    rules = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
+    made = planned(spec, resolved, rules, attempt=3)
+    assert made.pull == "always"
+    assert made.body == {
+        "Image": "r.example.org:5000/lab/tool:1",
+        "Entrypoint": ["tini", "--"],
+        "Cmd": ["sh", "-c", "echo 'a  b'"],
+        "Env": ["A=a b", "CELERY_DOCKER_JOB_ID=0f3a", "Z=1=2"],
+        "WorkingDir": "/work",
+        "User": "1001:100",
+        "StopSignal": "SIGINT",
+        "Labels": {
+            "team": "lab",
+            "celery-docker.name": "night run",
+            "celery-docker.job": "0f3a",
+            "celery-docker.host": "node1",
+            "celery-docker.attempt": "3",
+        },
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "Init": True,
+            "NetworkMode": "bridge",
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": 64,
+            "LogConfig": LOG,
+            "Mounts": [
+                {"Type": "bind", "Source": "/data/in", "Target": "/input", "ReadOnly": True},
+                {"Type": "bind", "Source": "/data/out", "Target": "/output", "ReadOnly": False},
+            ],
+            # No swap beyond the memory limit.
+            "Memory": 2**29,
+            "MemorySwap": 2**29,
+            "NanoCpus": 570_000_000,
+        },
+    }
+
+
+def test_a_job_that_asks_for_nothing_gets_what_the_policy_sets() -> None:
+    rules = Policy(networks=("none", "bridge"), limits=Limits(memory_bytes=2**30, cpus=1.5))
+    config = planned(JobSpec("busybox"), Resolved(), rules).body["HostConfig"]
+    assert (config["NetworkMode"], config["Memory"], config["MemorySwap"], config["NanoCpus"]) == (
+        "none",
+        2**30,
+        2**30,
+        1_500_000_000,
+    )
+
+
+def test_an_empty_entrypoint_takes_the_images_own_away() -> None:
+    """An empty list would mean the image's own to Docker."""
+    assert planned(JobSpec("busybox", entrypoint=()), Resolved(), Policy()).body["Entrypoint"] == [""]
+
+
+def test_what_is_ours_cannot_be_overridden() -> None:
+    spec = JobSpec("b", env={"CELERY_DOCKER_JOB_ID": "other"}, labels={"celery-docker.job": "other"})
+    body = planned(spec, Resolved(), Policy()).body
+    assert body["Env"] == ["CELERY_DOCKER_JOB_ID=0f3a"]
+    assert body["Labels"]["celery-docker.job"] == "0f3a"
+
+
+def test_the_same_job_gives_the_same_plan_and_it_is_json() -> None:
+    one, other = (planned(JobSpec("busybox"), Resolved(), Policy()) for _ in range(2))
+    assert one == other
+    assert json.loads(json.dumps(one.body)) == one.body
+
+
+def test_a_container_never_removes_itself() -> None:
+    """It is the evidence of how the job ended."""
+    assert "AutoRemove" not in planned(JobSpec("busybox"), Resolved(), Policy()).body["HostConfig"]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("busybox", "busybox:latest"),
+        ("busybox:1.36", "busybox:1.36"),
+        ("lab/tool", "lab/tool:latest"),
+        ("localhost:5000/tool", "localhost:5000/tool:latest"),
+        ("localhost:5000/tool:1", "localhost:5000/tool:1"),
+        ("tool@sha256:" + "0" * 64, "tool@sha256:" + "0" * 64),
+        ("localhost:5000/tool@sha256:" + "0" * 64, "localhost:5000/tool@sha256:" + "0" * 64),
+    ],
+)
+def test_tagged(image: str, expected: str) -> None:
+    assert plan.tagged(image) == expected
+    assert planned(JobSpec(image), Resolved(), Policy()).image == expected
+
+
+_EVER = (
+    "--security-opt no-new-privileges --pids-limit 4096 --log-driver json-file "
+    "--log-opt max-size=1000p --log-opt max-file=1 --log-opt compress=false"
+)
+_LABELS = "--label celery-docker.job=0f3a --label celery-docker.host=node1 --label celery-docker.attempt=1"
+_ENV = "--env CELERY_DOCKER_JOB_ID=0f3a"
+_HEAD = "docker run --init --name run-0f3a --pull"
+
+
+@pytest.mark.parametrize(
+    ("spec", "resolved", "expected"),
+    [
+        pytest.param(
+            JobSpec("busybox"),
+            Resolved(),
+            f"{_HEAD} missing --network bridge {_EVER} {_ENV} {_LABELS} busybox:latest",
+            id="the least",
+        ),
+        pytest.param(
+            JobSpec(
+                "busybox",
+                command=("sh", "-c", "echo $A; echo it's"),
+                user="alice",
+                env={"A": "a b"},
+                memory=512 * 2**20,
+                cpus=1.5,
+                workdir="/w",
+                entrypoint=("tini", "--"),
+                network="none",
+                pull="never",
+                stop_signal="SIGINT",
+                labels={"team": "lab 1"},
+            ),
+            Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
+            f"{_HEAD} never --network none {_EVER} --memory 536870912 --memory-swap 536870912 --cpus 1.5 "
+            "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
+            '--mount \'type=bind,"source=/data/""out""",target=/output\' '
+            f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "
+            """--entrypoint tini busybox:latest -- sh -c 'echo $A; echo it'"'"'s'""",
+            id="everything",
+        ),
+        pytest.param(
+            JobSpec("busybox", command=("true",), entrypoint=()),
+            Resolved(),
+            f"{_HEAD} missing --network bridge {_EVER} {_ENV} {_LABELS} --entrypoint '' busybox:latest true",
+            id="no entrypoint",
+        ),
+    ],
+)
+def test_docker_run_line(spec: JobSpec, resolved: Resolved, expected: str) -> None:
+    assert plan.docker_run_line(planned(spec, resolved, Policy())) == expected

@@ -1,0 +1,342 @@
+"""The host's rules: what the file may say, and what is answered to a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core import policy
+from celery_docker.core.policy import HostPath, Limits, Policy, Request
+
+SHIPPED = Path(__file__).parents[3] / "etc" / "celery-docker" / "policy.toml"
+SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
+
+
+def mount(real: str, path: str | None = None, field: str = "inputpath") -> HostPath:
+    return HostPath(field, path or real, real)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(errors.PolicyError) as caught:
+        policy.parse(text)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# The file as it is shipped
+
+
+@pytest.fixture
+def shipped() -> Policy:
+    return policy.parse(SHIPPED.read_text())
+
+
+def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
+    assert shipped == Policy(
+        images=("*",),
+        mounts=("/srv", "/data", "/home", "/mnt", "/media", "/scratch", "/celery", "/tmp", "/var/tmp"),
+        logs=("/var/log/celery",),
+        users=("*",),
+        networks=("bridge",),
+        limits=Limits(pids=4096, memory_bytes=None, cpus=None),
+    )
+
+
+@pytest.mark.parametrize("folder", ["srv", "data", "home", "mnt", "media", "scratch", "celery", "tmp", "var/tmp"])
+def test_the_shipped_file_allows_data_folders(shipped: Policy, folder: str) -> None:
+    path = f"/{folder}/project/x"
+    assert policy.violations(shipped, Request("busybox", mounts=(mount(path),), logs=(mount(path),))) == []
+
+
+@pytest.mark.parametrize("image", ["busybox", "lab/tool:1", "registry.example.org:5000/a/b/c@sha256:" + "0" * 64])
+@pytest.mark.parametrize("user", [None, "alice", "0", "1000:100"])
+def test_the_shipped_file_allows_all_images_and_users(shipped: Policy, image: str, user: str | None) -> None:
+    assert policy.violations(shipped, Request(image, user=user, uid=user)) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/root", "/var/lib/docker", "/run", "/opt/celery", "/var/log", "/proc/1/root"]
+)
+def test_the_shipped_file_keeps_the_system_closed(shipped: Policy, path: str) -> None:
+    assert len(policy.violations(shipped, Request("busybox", mounts=(mount(path),)))) == 1
+
+
+def test_the_shipped_file_keeps_its_log_folder_to_logs(shipped: Policy) -> None:
+    path = mount("/var/log/celery/job.log")
+    assert policy.violations(shipped, Request("busybox", logs=(path,))) == []
+    assert len(policy.violations(shipped, Request("busybox", mounts=(path,)))) == 1
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("globs", "image", "allowed"),
+    [
+        (("*",), "anything/at:all", True),
+        (("busybox",), "busybox", True),
+        (("busybox",), "busybox:1.36", False),
+        (("busybox:1.*",), "busybox:1.36", True),
+        (("busybox:1.*",), "busybox:2.0", False),
+        (("registry.example.org/lab/*",), "registry.example.org/lab/tool:1", True),
+        (("registry.example.org/lab/*",), "registry.example.org/laboratory/tool", False),
+        (("registry.example.org/lab/*",), "evil.org/registry.example.org/lab/tool", False),
+        (("Lab/*",), "lab/tool", False),
+        (("a", "b"), "b", True),
+        ((), "busybox", False),
+    ],
+)
+def test_images(globs: tuple[str, ...], image: str, allowed: bool) -> None:
+    found = policy.violations(Policy(images=globs), Request(image))
+    assert found == ([] if allowed else [f"image: {image!r} is not allowed on this host; rule images = {list(globs)}"])
+
+
+@pytest.mark.parametrize(
+    ("users", "user", "uid", "allowed"),
+    [
+        # Anybody, and nobody in particular
+        (("*",), None, None, True),
+        (("*",), "root", "0", True),
+        (("*", "alice"), "bob", "1002", True),
+        # By name or by number, however the rule is written
+        (("alice",), "alice", "1001", True),
+        (("1001",), "alice", "1001", True),
+        (("1001",), "1001", "1001", True),
+        (("alice",), "bob", "1002", False),
+        (("alice",), "root", "0", False),
+        (("1001",), "100", "100", False),
+        ((), "alice", "1001", False),
+        # A rule about a user says nothing about groups: gid 0 or docker's would open the host's folders to the job.
+        (("1001",), "1001:0", "1001", False),
+        (("alice", "1001"), "alice:0", "1001", False),
+        (("1001:50",), "1001:50", "1001", True),
+    ],
+)
+def test_users(users: tuple[str, ...], user: str | None, uid: str | None, allowed: bool) -> None:
+    found = policy.violations(Policy(users=users), Request("busybox", user=user, uid=uid))
+    assert found == ([] if allowed else [f"user: {user!r} is not allowed on this host; rule users = {list(users)}"])
+
+
+def test_where_users_are_named_a_job_must_name_its_own() -> None:
+    """Without one it would run as the image's user, most often root."""
+    assert policy.violations(Policy(users=("alice",)), Request("busybox")) == [
+        "user: a job has to name its user on this host; rule users = ['alice']"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("networks", "network", "allowed"),
+    [
+        (("bridge",), None, True),
+        (("none",), None, True),
+        (("bridge",), "bridge", True),
+        (("none", "bridge"), "bridge", True),
+        (("bridge",), "none", False),
+        (("none",), "bridge", False),
+    ],
+)
+def test_networks(networks: tuple[str, ...], network: str | None, allowed: bool) -> None:
+    found = policy.violations(Policy(networks=networks), Request("busybox", network=network))
+    rule = f"network: {network!r} is not allowed on this host; rule networks = {list(networks)}"
+    assert found == ([] if allowed else [rule])
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked", "expected"),
+    [
+        # Memory
+        (Limits(memory_bytes=2**31), {"memory_bytes": None}, []),
+        (Limits(memory_bytes=2**31), {"memory_bytes": 2**31}, []),
+        (Limits(memory_bytes=None), {"memory_bytes": 2**40}, []),
+        (
+            Limits(memory_bytes=2**31),
+            {"memory_bytes": 2**32},
+            ["memory: 4g is more than this host allows; rule limits.memory = 2g"],
+        ),
+        (
+            Limits(memory_bytes=2**31),
+            {"memory_bytes": 2**31 + 1},
+            ["memory: 2147483649 bytes is more than this host allows; rule limits.memory = 2g"],
+        ),
+        # CPUs
+        (Limits(cpus=2.0), {"cpus": None}, []),
+        (Limits(cpus=2.0), {"cpus": 2.0}, []),
+        (Limits(cpus=None), {"cpus": 64.0}, []),
+        (Limits(cpus=0.5), {"cpus": 0.75}, ["cpus: 0.75 is more than this host allows; rule limits.cpus = 0.5"]),
+        # Each rule by itself
+        (
+            Limits(memory_bytes=2**30, cpus=1.0),
+            {"memory_bytes": 2**31, "cpus": 8.0},
+            [
+                "memory: 2g is more than this host allows; rule limits.memory = 1g",
+                "cpus: 8.0 is more than this host allows; rule limits.cpus = 1.0",
+            ],
+        ),
+    ],
+)
+def test_ceilings(limits: Limits, asked: dict[str, Any], expected: list[str]) -> None:
+    assert policy.violations(Policy(limits=limits), Request("busybox", **asked)) == expected
+
+
+@pytest.mark.parametrize(
+    ("real", "allowed"),
+    [
+        ("/data", True),
+        ("/data/a/b", True),
+        ("/data/..a", True),
+        ("/database", False),
+        ("/dat", False),
+        ("/", False),
+        ("/etc/data", False),
+    ],
+)
+def test_mounts(real: str, allowed: bool) -> None:
+    found = policy.violations(Policy(mounts=("/data",)), Request("b", mounts=(mount(real),)))
+    assert found == (
+        [] if allowed else [f"inputpath: {real!r} is outside what this host allows; rule mounts = ['/data']"]
+    )
+
+
+def test_a_symlink_out_of_the_allowed_folders_is_refused_by_where_it_leads() -> None:
+    assert policy.violations(Policy(mounts=("/data",)), Request("b", mounts=(mount("/etc", "/data/link"),))) == [
+        "inputpath: '/data/link' (which is '/etc') is outside what this host allows; rule mounts = ['/data']"
+    ]
+
+
+def test_a_symlink_into_the_allowed_folders_is_fine() -> None:
+    assert policy.violations(Policy(mounts=("/data",)), Request("b", mounts=(mount("/data/x", "/home/link"),))) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/run/docker.sock", "/run", "/", "/run/containerd", "/run/containerd/containerd.sock"]
+)
+def test_no_rule_can_allow_the_docker_socket_or_a_folder_above_it(path: str) -> None:
+    found = policy.violations(Policy(mounts=("/",)), Request("b", mounts=(mount(path),), sockets=SOCKETS))
+    assert len(found) == 1
+    assert f"inputpath: {path!r} holds Docker's socket" in found[0]
+
+
+@pytest.mark.parametrize("path", ["/run/user", "/run/docker", "/data", "/run/docker.sock.bak"])
+def test_beside_the_docker_socket_the_rules_decide(path: str) -> None:
+    assert policy.violations(Policy(mounts=("/",)), Request("b", mounts=(mount(path),), sockets=SOCKETS)) == []
+
+
+def test_logs_may_lie_in_the_mounts_too() -> None:
+    rules = Policy(mounts=("/data",), logs=("/var/log/celery",))
+    logs = (mount("/data/x.log", field="logoutfile"), mount("/var/log/celery/y", field="logerrfile"))
+    assert policy.violations(rules, Request("b", logs=logs)) == []
+    assert policy.violations(rules, Request("b", logs=(mount("/etc/cron.d/x", field="logoutfile"),))) == [
+        "logoutfile: '/etc/cron.d/x' is outside what this host allows; "
+        "rule mounts or logs = ['/data', '/var/log/celery']"
+    ]
+
+
+def test_all_violations_are_told_at_once() -> None:
+    request = Request(
+        "evil",
+        user="root",
+        uid="0",
+        mounts=(mount("/etc"), mount("/usr", field="outputpath")),
+        logs=(mount("/x"),),
+        network="none",
+        memory_bytes=2**31,
+        cpus=2.0,
+    )
+    rules = Policy(images=("good",), users=("alice",), limits=Limits(memory_bytes=2**30, cpus=1.0))
+    assert len(policy.violations(rules, request)) == 8
+
+
+def test_without_rules_no_folder_is_open() -> None:
+    """An empty file is the strict one where folders are concerned."""
+    rules = policy.parse("")
+    assert rules == Policy()
+    assert policy.violations(rules, Request("busybox")) == []
+    assert len(policy.violations(rules, Request("busybox", mounts=(mount("/tmp/x"),)))) == 1
+
+
+# What the file may say
+
+
+def test_every_key_is_read() -> None:
+    text = """
+        images = ["lab/*"]
+        mounts = ["/data"]
+        logs = ["/var/log/celery"]
+        users = ["alice", "1001"]
+        networks = ["none", "bridge"]
+        [limits]
+        pids = 100
+        memory = "8g"
+        cpus = 1.5
+    """
+    assert policy.parse(text) == Policy(
+        images=("lab/*",),
+        mounts=("/data",),
+        logs=("/var/log/celery",),
+        users=("alice", "1001"),
+        networks=("none", "bridge"),
+        limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("images = [", "is not TOML: "),
+        ("image = ['*']", "image is not a rule; known are images, mounts, logs, users, networks, limits"),
+        ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
+        ("limits = 3", "limits = 3 must be a table, [limits]"),
+        ("images = '*'", "images = '*' must be a list of strings"),
+        ("users = [1001]", "users = [1001] must be a list of strings"),
+        ("mounts = ['data']", "mounts has 'data', which must be an absolute path"),
+        ("mounts = ['']", "mounts has '', which must be an absolute path"),
+        ("logs = ['/var/../etc']", "logs has '/var/../etc', which must be an absolute path"),
+        ("networks = []", "networks = [] must name one or more of bridge, none"),
+        ("networks = ['host']", "networks = ['host'] must name one or more of bridge, none"),
+        ("networks = ['bridge', 'container:x']", "networks = ['bridge', 'container:x'] must name one or more of "),
+        ("[limits]\npids = 0", "limits.pids = 0 must be a whole number from 1"),
+        ("[limits]\npids = -1", "limits.pids = -1 must be a whole number from 1"),
+        ("[limits]\npids = true", "limits.pids = True must be a whole number from 1"),
+        ("[limits]\npids = '7'", "limits.pids = '7' must be a whole number from 1"),
+        ("[limits]\nmemory = 'much'", "limits.memory = 'much' must be a number of bytes, or one with k, m, g or t"),
+        ("[limits]\nmemory = '-1'", "limits.memory = '-1' must be a number of bytes"),
+        ("[limits]\nmemory = 1.5", "limits.memory = 1.5 must be a number of bytes"),
+        ("[limits]\nmemory = 1", "limits.memory = 1 must be at least 6m, the least that Docker accepts"),
+        ("[limits]\nmemory = '5m'", "limits.memory = '5m' must be at least 6m, the least that Docker accepts"),
+        ("[limits]\nmemory = ['8g']", "limits.memory = ['8g'] must be a number of bytes"),
+        ("[limits]\nmemory = true", "limits.memory = True must be a number of bytes"),
+        ("[limits]\nmemory = false", "limits.memory = False must be a number of bytes"),
+        ("[limits]\ncpus = -1", "limits.cpus = -1 must be a number of CPUs, or 0 for no limit"),
+        ("[limits]\ncpus = '2'", "limits.cpus = '2' must be a number of CPUs, or 0 for no limit"),
+        ("[limits]\ncpus = true", "limits.cpus = True must be a number of CPUs, or 0 for no limit"),
+        # TOML has these numbers; Docker has not.
+        ("[limits]\ncpus = inf", "limits.cpus = inf must be a number of CPUs, or 0 for no limit"),
+        ("[limits]\ncpus = nan", "limits.cpus = nan must be a number of CPUs, or 0 for no limit"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(text: str, expected: str) -> None:
+    assert refusal(text).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        ("''", None),
+        ("0", None),
+        ("'512m'", 512 * 2**20),
+        ("'8G'", 8 * 2**30),
+        ("' 8g '", 8 * 2**30),
+        ("'1.5g'", 3 * 2**29),
+        ("10000000", 10**7),
+    ],
+)
+def test_memory(memory: str, expected: int | None) -> None:
+    assert policy.parse(f"[limits]\nmemory = {memory}").limits.memory_bytes == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [("0", None), ("0.0", None), ("2", 2.0), ("0.5", 0.5)])
+def test_cpus(cpus: str, expected: float | None) -> None:
+    assert policy.parse(f"[limits]\ncpus = {cpus}").limits.cpus == expected

@@ -1,0 +1,102 @@
+"""Whose fault it is when Docker refuses: the words of registries and dockerd, as they were seen."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.engine import faults
+
+_AT = "unix:///run/docker.sock"
+
+# status (None: inside the stream), Docker's text, the error it stands for
+PULLS = [
+    (404, "manifest for x:y not found: manifest unknown: manifest unknown", errors.RequestError),
+    (404, "pull access denied for x, repository does not exist or may require 'docker login'", errors.RequestError),
+    (500, "unauthorized: authentication required", errors.RequestError),
+    (500, 'Get "http://127.0.0.1:5000/v2/x/manifests/y": no basic auth credentials', errors.RequestError),
+    (500, "denied: requested access to the resource is denied", errors.RequestError),
+    (400, "invalid reference format: repository name must be lowercase", errors.RequestError),
+    (None, "no matching manifest for linux/arm64 in the manifest list entries", errors.RequestError),
+    (None, "name unknown: repository name not known to registry", errors.RequestError),
+    (500, 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', errors.HostError),
+    (500, 'Get "https://r.example/v2/": dial tcp: lookup r.example: no such host', errors.HostError),
+    (500, 'Get "https://r.example/v2/": net/http: request canceled while waiting for connection', errors.HostError),
+    (500, "toomanyrequests: you have reached your pull rate limit. unauthorized users may", errors.HostError),
+    (429, "unauthorized", errors.HostError),
+    (None, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", errors.NoSpace),
+    (None, "received unexpected HTTP status: 503 Service Unavailable", errors.HostError),
+    (None, "error pulling image configuration: blob unknown to registry", errors.HostError),
+    (None, "unexpected EOF", errors.HostError),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "kind"), PULLS)
+def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> None:
+    """What can never work is the request's fault; everything else passes."""
+    error = faults.pull_refused("x:y", status, text + "\n")
+    assert type(error) is kind
+    now = " now" * issubclass(kind, errors.HostError)
+    assert str(error).startswith(f"image 'x:y' cannot be pulled{now}: {text[:20]}")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, errors.ImageMissing), (409, errors.NameTaken), (400, errors.RequestError), (500, errors.HostError)],
+)
+def test_a_refused_create(status: int, kind: type[Exception]) -> None:
+    """Docker's status says what kind of refusal it is."""
+    assert type(faults.create_refused("run-x", "x:y", status, "why")) is kind
+
+
+def test_a_full_disk_is_told_apart() -> None:
+    """The host takes no new jobs then."""
+    text = "mkdir /var/lib/docker/overlay2/9f: no space left on device"
+    error = faults.create_refused("run-x", "x:y", 500, text)
+    assert type(error) is errors.NoSpace
+    assert str(error) == f"container run-x cannot be made: {text} (HTTP 500); make room for Docker"
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "kind"),
+    [
+        (400, 127, errors.CannotStart),
+        (400, 126, errors.CannotStart),
+        (400, 128, errors.RequestError),
+        (400, None, errors.RequestError),
+        (500, 127, errors.HostError),
+        (409, None, errors.HostError),
+    ],
+)
+def test_a_refused_start(status: int, exit_code: int | None, kind: type[Exception]) -> None:
+    """The exit code that Docker wrote into the container tells a bad command from a bad request."""
+    assert type(faults.start_refused("nope", exit_code, status, "why")) is kind
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "words"),
+    [
+        (FileNotFoundError(errno.ENOENT, "x"), errors.EngineAway, "no such file; install docker.io or start docker"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), errors.EngineAway, "connection refused; start docker"),
+        (PermissionError(errno.EACCES, "x"), errors.EngineDenied, "usermod -aG docker "),
+        (TimeoutError("timed out"), errors.EngineAway, "did not answer in 7 s"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), errors.EngineAway, "broke the connection (ConnectionResetError)"),
+    ],
+)
+def test_no_answer(exc: OSError, kind: type[Exception], words: str) -> None:
+    """Each reason with what the administrator can do about it."""
+    error = faults.unreachable(exc, _AT, 7)
+    assert type(error) is kind
+    assert _AT in str(error)
+    assert words in str(error)
+
+
+def test_a_long_text_stays_a_line() -> None:
+    """Docker passes on whole pages of a proxy's HTML."""
+    line = faults.one_line("a \n\t b" * 1000)
+    assert len(line) == 500
+    assert line.startswith("a ba b")
+    assert line.endswith("...")

@@ -1,0 +1,158 @@
+"""What a job's names mean on this host: paths looked up, symlinks followed, users resolved."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.plan import Resolved
+from celery_docker.core.policy import HostPath
+from celery_docker.host import resolver
+
+SOCKET = "unix:///run/docker.sock"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with a file, a folder, a link to each, and a link to nowhere."""
+    folder = tmp_path.resolve()
+    (folder / "dir").mkdir()
+    (folder / "file").write_text("x")
+    (folder / "dirlink").symlink_to("dir")
+    (folder / "filelink").symlink_to("file")
+    (folder / "broken").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    return folder
+
+
+def refusal(spec: JobSpec) -> str:
+    with pytest.raises(errors.RequestError) as caught:
+        resolver.resolve(spec, SOCKET)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_a_job_that_asks_for_nothing() -> None:
+    resolved, request = resolver.resolve(JobSpec("busybox"), SOCKET)
+    assert resolved == Resolved()
+    assert (request.image, request.user, request.uid, request.mounts, request.logs) == ("busybox", None, None, (), ())
+
+
+def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
+    _, request = resolver.resolve(JobSpec("busybox", network="none", memory=2**30, cpus=1.5), SOCKET)
+    assert (request.network, request.memory_bytes, request.cpus) == ("none", 2**30, 1.5)
+
+
+def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
+    spec = JobSpec(
+        "busybox",
+        inputpath=f"{data}/filelink",
+        outputpath=f"{data}/dirlink",
+        logoutfile=f"{data}/dirlink/new/o.log",
+        logerrfile=f"{data}/e.log",
+    )
+    resolved, request = resolver.resolve(spec, SOCKET)
+    assert resolved == Resolved(
+        inputpath=f"{data}/file",
+        outputpath=f"{data}/dir",
+        logoutfile=f"{data}/dir/new/o.log",
+        logerrfile=f"{data}/e.log",
+    )
+    assert request.mounts == (
+        HostPath("inputpath", f"{data}/filelink", f"{data}/file"),
+        HostPath("outputpath", f"{data}/dirlink", f"{data}/dir"),
+    )
+    assert [path.real for path in request.logs] == [f"{data}/dir/new/o.log", f"{data}/e.log"]
+
+
+@pytest.mark.parametrize("field", ["inputpath", "outputpath"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing", "No such file or directory"),
+        ("broken", "No such file or directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("file/below", "Not a directory"),
+        ("x" * 300, "File name too long"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_path_that_is_not_there(data: Path, field: str, name: str, why: str) -> None:
+    path = f"{data}/{name}"
+    assert (
+        refusal(JobSpec("busybox", **dict[str, Any]({field: path})))
+        == f"{field}: {path!r} on host {os.uname().nodename}: {why}"
+    )
+
+
+def test_a_path_that_the_worker_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_args: object, **_options: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os.path, "realpath", denied)
+    assert refusal(JobSpec("busybox", inputpath="/secret/x")) == (
+        "inputpath: the worker's user may not look at '/secret/x'; let it enter the folders above"
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputpath", "outputpath"),
+    [("dir", "dir"), ("dir", "dirlink"), ("dirlink", "dir"), ("dir", "dir/../dir"), ("dir", "./dir/.")],
+)
+def test_input_and_output_may_not_be_the_same_place(data: Path, inputpath: str, outputpath: str) -> None:
+    said = refusal(JobSpec("busybox", inputpath=f"{data}/{inputpath}", outputpath=f"{data}/{outputpath}"))
+    assert said == f"outputpath: '{data}/{outputpath}' is the inputpath too; they must differ: /input is read-only"
+
+
+def test_the_engine_sockets_are_followed_too(data: Path) -> None:
+    """A link to the socket, or a link instead of it, is the socket all the same."""
+    (data / "docker.sock").symlink_to(data / "file")
+    _, request = resolver.resolve(JobSpec("busybox"), f"unix://{data}/docker.sock")
+    assert f"{data}/file" in request.sockets
+    assert os.path.realpath("/run/docker.sock") in request.sockets
+    assert os.path.realpath("/run/containerd/containerd.sock") in request.sockets
+
+
+ROOT = pwd.getpwuid(0)
+NOBODY = pwd.getpwnam("nobody")
+UNUSED_UID = 2_000_000_017
+
+
+@pytest.mark.parametrize(
+    ("user", "expected", "uid"),
+    [
+        pytest.param(None, None, None, id="none: the image's own"),
+        pytest.param("root", "0:0", "0", id="a name, with its own group"),
+        pytest.param("nobody", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", str(NOBODY.pw_uid), id="another name"),
+        pytest.param(str(NOBODY.pw_uid), f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", str(NOBODY.pw_uid), id="a known uid"),
+        pytest.param(str(UNUSED_UID), str(UNUSED_UID), str(UNUSED_UID), id="a uid that nobody has here"),
+        pytest.param(f"{UNUSED_UID}:7", f"{UNUSED_UID}:7", str(UNUSED_UID), id="uid and gid as they are"),
+        pytest.param("nobody:7", f"{NOBODY.pw_uid}:7", str(NOBODY.pw_uid), id="a name with another group"),
+    ],
+)
+def test_users(user: str | None, expected: str | None, uid: str | None) -> None:
+    resolved, request = resolver.resolve(JobSpec("busybox", user=user), SOCKET)
+    assert resolved.user == expected
+    assert request.user == user
+    assert request.uid == uid
+
+
+@pytest.mark.parametrize("user", ["no-such-user", "no-such-user:7"])
+def test_an_unknown_user(user: str) -> None:
+    assert refusal(JobSpec("busybox", user=user)) == (
+        f"user: 'no-such-user' is not known on host {os.uname().nodename}; create it there or give a uid"
+    )
+
+
+def test_log_paths_are_the_same_as_at_the_start(data: Path) -> None:
+    """Who adopts a job after a crash must find the files that were begun before it."""
+    spec = JobSpec("busybox", logoutfile=f"{data}/dirlink/o", logerrfile=f"{data}/dir/e")
+    resolved, _ = resolver.resolve(spec, SOCKET)
+    assert resolver.log_paths(spec) == (resolved.logoutfile, resolved.logerrfile) == (f"{data}/dir/o", f"{data}/dir/e")
+    assert resolver.log_paths(JobSpec("busybox")) == (None, None)

@@ -1,0 +1,189 @@
+"""What systemd and the journal receive, read from real datagram sockets."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_docker.host import systemd
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """A socket like the one that systemd names in NOTIFY_SOCKET."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(5)
+        yield receiver
+
+
+def record(message: str, level: int = logging.INFO, job: str | None = None) -> logging.LogRecord:
+    made = logging.LogRecord("celery_docker.runner", level, __file__, 1, message, None, None)
+    if job is not None:
+        made.job = job
+    return made
+
+
+def fields(entry: bytes) -> dict[str, bytes]:
+    """Read a journal entry as journald does (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
+    found, stream = {}, io.BytesIO(entry)
+    while line := stream.readline():
+        assert line.endswith(b"\n")
+        name, equals, value = line[:-1].partition(b"=")
+        if not equals:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            value = stream.read(size)
+            assert stream.read(1) == b"\n"
+        assert name.decode() not in found
+        found[name.decode()] = value
+    return found
+
+
+# sd_notify
+
+
+def test_notify_sends_assignments(manager: socket.socket) -> None:
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    assert systemd.notify(environ, READY=1, STATUS="0 jobs running, 4 of 4 slots free") is True
+    assert manager.recv(4096) == b"READY=1\nSTATUS=0 jobs running, 4 of 4 slots free"
+
+
+def test_notify_knows_abstract_sockets() -> None:
+    """systemd writes their leading NUL as @."""
+    name = f"celery-docker-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"\0{name}")
+        receiver.settimeout(5)
+        systemd.notify({"NOTIFY_SOCKET": f"@{name}"}, WATCHDOG=1)
+        assert receiver.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}], ids=["unset", "empty"])
+def test_notify_does_nothing_outside_systemd(environ: dict[str, str]) -> None:
+    assert systemd.notify(environ, READY=1) is False
+
+
+def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
+    """A status line is not worth a worker's life."""
+    assert systemd.notify({"NOTIFY_SOCKET": str(tmp_path / "gone")}, STATUS="x") is False
+
+
+def test_a_manager_that_is_busy_holds_nobody_up(manager: socket.socket) -> None:
+    """Its socket is full: the answer is no, at once."""
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    assert any(not systemd.notify(environ, STATUS="x" * 1000) for _ in range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": ""}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "-1"}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 10.0),
+        ({"WATCHDOG_USEC": "1500000"}, 0.5),
+    ],
+    ids=str,
+)
+def test_watchdog_interval_is_a_third_of_what_is_allowed(environ: dict[str, str], expected: float | None) -> None:
+    assert systemd.watchdog_interval_s(environ) == expected
+
+
+# The journal
+
+
+def test_an_entry_has_the_fields_that_journalctl_filters_by() -> None:
+    assert fields(systemd.entry(record("x", logging.WARNING, job="0f3a"), "container taken over")) == {
+        "MESSAGE": b"job 0f3a: container taken over",
+        "PRIORITY": b"4",
+        "SYSLOG_IDENTIFIER": b"celery-worker",
+        "LOGGER": b"celery_docker.runner",
+        "CELERY_DOCKER_JOB": b"0f3a",
+    }
+
+
+def test_an_entry_without_a_job() -> None:
+    found = fields(systemd.entry(record("x"), "ready"))
+    assert found["MESSAGE"] == b"ready"
+    assert "CELERY_DOCKER_JOB" not in found
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [
+        (logging.CRITICAL, b"2"),
+        (logging.ERROR, b"3"),
+        (logging.WARNING, b"4"),
+        (logging.INFO, b"6"),
+        (logging.DEBUG, b"7"),
+        (logging.INFO + 5, b"6"),
+        (1, b"7"),
+    ],
+)
+def test_levels_are_syslog_priorities(level: int, priority: bytes) -> None:
+    assert fields(systemd.entry(record("x", level), "x"))["PRIORITY"] == priority
+
+
+@pytest.mark.parametrize(
+    "text", ["one\ntwo", "\n", "PRIORITY=0\nMESSAGE=forged", "ends with one\n", "äöü=漢字"], ids=repr
+)
+def test_a_newline_stays_inside_its_field(text: str) -> None:
+    """Nobody forges a field through a message."""
+    found = fields(systemd.entry(record("x"), text))
+    assert found["MESSAGE"] == text.encode()
+    assert found["PRIORITY"] == b"6"
+
+
+def test_a_job_id_cannot_forge_a_field_either() -> None:
+    found = fields(systemd.entry(record("x", job="a\nPRIORITY=0"), "t"))
+    assert found["PRIORITY"] == b"6"
+    assert found["CELERY_DOCKER_JOB"] == b"a\nPRIORITY=0"
+
+
+def test_a_lone_surrogate_does_not_break_the_log() -> None:
+    assert fields(systemd.entry(record("x"), "a\ud800b"))["MESSAGE"] == b"a?b"
+
+
+def test_an_entry_fits_into_a_datagram() -> None:
+    assert len(systemd.entry(record("x"), "漢" * 10**6)) < 64 * 1024
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = str(tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        receiver.settimeout(5)
+        monkeypatch.setattr(systemd, "_JOURNAL", path)
+        yield receiver
+
+
+def test_under_systemd_the_handler_writes_to_the_journal(journal: socket.socket) -> None:
+    handler = systemd.log_handler({"JOURNAL_STREAM": "8:12345"})
+    handler.handle(record("pulling busybox", job="0f3a"))
+    assert fields(journal.recv(65536))["MESSAGE"] == b"job 0f3a: pulling busybox"
+
+
+def test_a_journal_that_is_gone_stops_no_job(
+    journal: socket.socket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = systemd.log_handler({"JOURNAL_STREAM": "8:12345"})
+    monkeypatch.setattr(systemd, "_JOURNAL", "/nonexistent/socket")
+    handler.handle(record("pulling busybox"))
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+def test_outside_systemd_the_handler_writes_lines_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    systemd.log_handler({}).handle(record("pulling busybox", job="0f3a"))
+    assert stderr.getvalue().endswith(" INFO job 0f3a: pulling busybox\n")

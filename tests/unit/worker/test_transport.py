@@ -1,0 +1,45 @@
+"""kombu's side of a message that was taken from Redis, as far as it can be seen without one."""
+
+from __future__ import annotations
+
+import json
+from queue import Empty
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from celery_docker.background.intake import Gate
+from celery_docker.core import message
+from celery_docker.core.jobrecord import Taken
+from celery_docker.worker.transport import Channel, QoS
+
+
+def test_what_comes_after_the_gate_was_closed_goes_back(mocker: MockerFixture) -> None:
+    """Redis was asked a moment before: a drained or sick host takes nothing all the same."""
+    channel = mocker.Mock(sep=":", gate=Gate())
+    channel.gate.close("drained", "a new disk")
+    taken = Taken("celery", b"{}")
+    with pytest.raises(Empty):
+        Channel._arrive(channel, taken)
+    channel._remove.assert_called_once_with(taken, put_back=True)
+    channel.connection._deliver.assert_not_called()
+
+
+def test_each_copy_of_a_message_is_let_go_by_its_own_acknowledgement(mocker: MockerFixture) -> None:
+    """They bear one tag, and the first is acknowledged by a slot while the loop brings the second."""
+    text = json.dumps(message.task_message("j1", {}, queue="celery", tag="t1", origin="1@here")).encode()
+    delivered: list[dict[str, Any]] = []
+    channel = mocker.Mock(sep=":", gate=Gate())
+    channel.connection._deliver = lambda envelope, queue: delivered.append(envelope)
+    for _ in range(2):
+        Channel._arrive(channel, Taken("celery", text))
+    first, second = (mocker.Mock(_raw=raw) for raw in delivered)
+    first_tag, second_tag = (raw["properties"]["delivery_tag"] for raw in delivered)
+    qos = QoS(channel)
+    qos.append(first, first_tag)
+    qos.append(second, second_tag)
+    qos.ack(first_tag)
+    qos.append(mocker.Mock(), "t2")
+    qos.ack(second_tag)
+    assert [call.args for call in channel.let_go.call_args_list] == [(first,), (second,)]

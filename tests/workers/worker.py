@@ -1,0 +1,135 @@
+"""A worker as a process of its own, as systemd would start it, with its notifications and its log at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests import servers
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+_START_S = 30
+_STOP_S = 60
+
+
+class Worker:
+    """`python -m celery_docker.worker` with its own state folder and policy. `start` waits for READY=1.
+
+    `network` names the network namespace in which it runs; empty: this machine's.
+    """
+
+    def __init__(self, broker_url: str, dockerd: servers.Dockerd, *, network: str = "", **variables: str) -> None:
+        self._inside = ("nsenter", f"--net=/run/netns/{network}") if network else ()
+        self.folder = Path(tempfile.mkdtemp(prefix="cdt-worker-"))
+        self.policy = self.folder / "policy.toml"
+        self.policy.write_text('mounts = ["/tmp"]\nnetworks = ["none"]\n')
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+            "NOTIFY_SOCKET": str(self.folder / "notify"),
+            "STATE_DIRECTORY": str(self.folder / "state"),
+            "CELERY_DOCKER_BROKER_URL": broker_url,
+            "CELERY_DOCKER_LOG_LEVEL": "INFO",
+            "CELERY_DOCKER_CONCURRENCY": "2",
+            "CELERY_DOCKER_DOCKER_HOST": f"unix://{dockerd.socket}",
+            "CELERY_DOCKER_POLICY": str(self.policy),
+            **variables,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        # By the monotonic clock.
+        self.started_s = 0.0
+        self._said: list[str] = []
+        self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._notifications.bind(self.environ["NOTIFY_SOCKET"])
+
+    def start(self, variables: Mapping[str, str] | None = None) -> None:
+        self.launch(variables)
+        eventually(lambda: any("READY=1" in text for text in self.said()), _START_S, f"READY=1; log: {self.log}")
+
+    def launch(self, variables: Mapping[str, str] | None = None) -> None:
+        self.said()  # what an earlier process has said
+        self._said.clear()
+        self.started_s = time.monotonic()
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._inside, "setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],
+                env={**self.environ, **(variables or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+
+    def said(self) -> list[str]:
+        """Return every notification since the start."""
+        while True:
+            try:
+                self._said.append(self._notifications.recv(4096).decode())
+            except BlockingIOError:
+                return self._said
+
+    @property
+    def status(self) -> str:
+        lines = [line for text in self.said() for line in text.splitlines() if line.startswith("STATUS=")]
+        return lines[-1].removeprefix("STATUS=") if lines else ""
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def rss_bytes(self) -> int:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def hand_over(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(_STOP_S)
+
+    def wait(self, timeout_s: float = _STOP_S) -> int:
+        """Return the exit status once the process has ended."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.terminate()
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._notifications.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is not None and (self.folder / "log").exists():
+            value.add_note(self.log[-6000:])
+        self.stop()

@@ -72,12 +72,12 @@ class Meter:
             return _WIDTH
 
 
-def until_end(found: queries.Catalog, batch_id: str, meter: Meter, outages: Outages) -> None:
+def until_end(found: queries.Queries, batch_id: str, meter: Meter, outages: Outages) -> None:
     """Show a batch until all its jobs have ended. Raises `NoSuchJob` or `StoreRefused`."""
     began = time.monotonic()
     while True:
         asked = time.monotonic()
-        row = outages.answer(lambda: found.batch(batch_id))
+        row = outages.answer(lambda: found.batches.row(batch_id))
         known = sum(row.counts.values())
         is_whole = known >= row.size or asked - began > _GRACE_S
         meter.show(row.counts, row.size)
@@ -87,13 +87,13 @@ def until_end(found: queries.Catalog, batch_id: str, meter: Meter, outages: Outa
         time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked)))
 
 
-def results(found: queries.Catalog, batch_id: str) -> list[dict[str, Any]]:
+def results(found: queries.Queries, batch_id: str) -> list[dict[str, Any]]:
     """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
-    job_ids = found.batch_jobs(batch_id)
-    rows: list[dict[str, Any]] = [_result(row) for row in found.jobs(job_ids)]
+    job_ids = found.batches.job_ids(batch_id)
+    rows: list[dict[str, Any]] = [_result(row) for row in found.jobs.rows(job_ids)]
     failed = [place for place, row in enumerate(rows) if row["state"] in progress.FAILURES]
     first = failed[: progress.FAILURES_SHOWN]
-    for place, receipt in zip(first, found.receipts([rows[place]["id"] for place in first]), strict=True):
+    for place, receipt in zip(first, found.jobs.receipts([rows[place]["id"] for place in first]), strict=True):
         rows[place] = receipt or rows[place]
     return rows
 

@@ -22,7 +22,7 @@ from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec, Submission
 from celery_docker.store import jobstore, livelog, redislink
 from celery_docker.store.jobstore import Store
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 
 Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
 
@@ -147,7 +147,7 @@ class Client:
 
         Raises `NoSuchJob` or `AmbiguousId`.
         """
-        return Job(self, self.catalog.resolve(job_id))
+        return Job(self, self.queries.jobs.resolve(job_id))
 
     def batch(self, batch_id: str, *, progress: Progress | None = None) -> Batch:
         """Return the handle of a batch, by its id or the beginning of it.
@@ -158,7 +158,7 @@ class Client:
 
         Raises `NoSuchJob` or `AmbiguousId`.
         """
-        return Batch(self, self.catalog.resolve_batch(batch_id), progress)
+        return Batch(self, self.queries.batches.resolve(batch_id), progress)
 
     def cancel(self, job_id: str | Job, *, reason: str = "") -> str:
         """End a job wherever it is: queued, waiting or running; return the state it was in.
@@ -209,7 +209,7 @@ class Client:
         ...     print(again.wait())
         succeeded
         """
-        records = self.catalog.fields(job_ids, *submission.RETRIED)
+        records = self.queries.jobs.fields(job_ids, *submission.RETRIED)
         made = [self._submitter.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
         self.store.submit(made)
         return [Job(self, new.job_id) for new in made]
@@ -249,7 +249,7 @@ class Client:
         for name in ("store", "_bytes"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
-        self.__dict__.pop("catalog", None)
+        self.__dict__.pop("queries", None)
 
     @cached_property
     def url(self) -> str:
@@ -262,9 +262,9 @@ class Client:
         return jobstore.connect(self.url)
 
     @cached_property
-    def catalog(self) -> Catalog:
-        """What finds jobs, batches, queues and workers."""
-        return Catalog(self.store.link)
+    def queries(self) -> Queries:
+        """Questions about jobs, batches, queues and hosts."""
+        return Queries(self.store.link)
 
     @cached_property
     def _submitter(self) -> submission.Submitter:

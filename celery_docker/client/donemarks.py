@@ -23,14 +23,14 @@ TEMPLATE = "template"
 _BATCHES_LOOKED_AT = 20
 
 
-def undone(found: queries.Catalog, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
+def undone(found: queries.Queries, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
     """Return the jobs that have not succeeded before. Raises `StoreAway` or `StoreRefused`."""
     left = [job for job in jobs if not _is_marked(job)]
     if not left:
         return []
     is_array = left[0].row.source is Source.ARRAY
     known: set[str] = set()
-    for batch_id in found.batches_like(template_id)[:_BATCHES_LOOKED_AT]:
+    for batch_id in found.batches.of_template(template_id)[:_BATCHES_LOOKED_AT]:
         known |= {marker for marker, _ in _succeeded(found, batch_id, is_array=is_array)}
     rest = []
     for job in left:
@@ -42,18 +42,18 @@ def undone(found: queries.Catalog, jobs: Sequence[batch.Expanded], template_id: 
     return rest
 
 
-def leave(found: queries.Catalog, batch_id: str) -> None:
+def leave(found: queries.Queries, batch_id: str) -> None:
     """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done."""
-    source = found.batch_field(batch_id, WANTED)
+    source = found.batches.field(batch_id, WANTED)
     if source is None:
         return
     for marker, folder in _succeeded(found, batch_id, is_array=source == Source.ARRAY):
         _leave(folder, marker)
 
 
-def _succeeded(found: queries.Catalog, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
+def _succeeded(found: queries.Queries, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
-    for state, spec, index in found.fields(found.batch_jobs(batch_id), "state", "spec", "batch_index"):
+    for state, spec, index in found.jobs.fields(found.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
             kwargs = json.loads(spec)
             yield batch.marker_of(kwargs, int(index) if is_array else None), kwargs.get("outputpath")

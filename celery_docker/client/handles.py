@@ -14,7 +14,7 @@ from celery_docker.core import receipt
 from celery_docker.core.container import Stream
 from celery_docker.core.lifecycle import State
 from celery_docker.store import livelog
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 
 # Called with the number of jobs in each state, and of all of them.
 Progress = Callable[[Mapping[str, int], int], object]
@@ -27,7 +27,7 @@ class Submitter(Protocol):
     """What a handle asks of the client that made it."""
 
     @property
-    def catalog(self) -> Catalog: ...
+    def queries(self) -> Queries: ...
     def cancel(self, job_id: str | Job, *, reason: str = "") -> str: ...
     def cancel_many(self, job_ids: Sequence[str], *, reason: str = "") -> list[str]: ...
     def retry(self, job_id: str | Job) -> Job: ...
@@ -58,7 +58,7 @@ class Job:
         >>> client.submit("busybox", "true").state.is_final
         False
         """
-        ((state,),) = self.client.catalog.fields([self.id], "state")
+        ((state,),) = self.client.queries.jobs.fields([self.id], "state")
         if state is None:
             raise errors.NoSuchJob(f"no job has the id {self.id!r}; list the jobs with: celery-docker ps --all")
         return State(state)
@@ -71,7 +71,7 @@ class Job:
         >>> print(job.wait(), job.receipt["exit_code"])
         succeeded 0
         """
-        return self.client.catalog.receipt(self.id)
+        return self.client.queries.jobs.receipt(self.id)
 
     def wait(self, timeout: float | None = None) -> State:
         """Return the state in which the job ends, as soon as it does; `timeout` is in seconds.
@@ -168,7 +168,7 @@ class Batch:
         >>> len(client.map(lambda n: {"image": "busybox", "command": "true"}, range(2)).jobs())
         2
         """
-        return [Job(self.client, job_id) for job_id in self.client.catalog.batch_jobs(self.id)]
+        return [Job(self.client, job_id) for job_id in self.client.queries.batches.job_ids(self.id)]
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are in which state.
@@ -179,7 +179,7 @@ class Batch:
         >>> made.counts()
         {'succeeded': 2}
         """
-        return self.client.catalog.batch(self.id).counts
+        return self.client.queries.batches.row(self.id).counts
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Job]:
         """Yield each job as it ends; those that have ended come first.
@@ -197,7 +197,7 @@ class Batch:
         for _ in _turns(timeout):
             answers = None
             with outages:
-                answers = self.client.catalog.fields(left, "state")
+                answers = self.client.queries.jobs.fields(left, "state")
             if answers is None:
                 continue
             rows = zip(left, answers, strict=True)
@@ -236,7 +236,7 @@ class Batch:
         """
         self.wait(timeout)
         outages = Outages(has_answered=True)
-        found = outages.answer(lambda: self.client.catalog.receipts([job.id for job in self.jobs()]))
+        found = outages.answer(lambda: self.client.queries.jobs.receipts([job.id for job in self.jobs()]))
         return [one for one in found if one is not None]
 
     def failed(self) -> list[Job]:
@@ -249,7 +249,7 @@ class Batch:
         [1]
         """
         jobs = self.jobs()
-        states = self.client.catalog.fields([job.id for job in jobs], "state")
+        states = self.client.queries.jobs.fields([job.id for job in jobs], "state")
         return [job for job, (state,) in zip(jobs, states, strict=True) if state in FAILURES]
 
     def retry_failed(self) -> list[Job]:

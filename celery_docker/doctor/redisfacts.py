@@ -90,7 +90,7 @@ def _failed(info: dict[str, Any], save: str | None) -> bool | None:
 def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
     """Return the hosts that are not lost; None where this user may not ask for them."""
     try:
-        rows = queries.Catalog(link).workers()
+        rows = queries.Queries(link).hosts.rows()
     except errors.StoreRefused:
         return None
     return tuple(

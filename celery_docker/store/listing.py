@@ -109,8 +109,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Meant:
-    """What somebody means by an id or the beginning of one: a job, or a batch."""
+class Match:
+    """The job or the batch that an id, or the beginning of one, stands for."""
 
     name: str
     is_batch: bool

@@ -17,7 +17,7 @@ from celery_docker.core.lifecycle import State
 from celery_docker.run import ports
 from celery_docker.store import hosts, jobstore, keys
 from celery_docker.store.listing import WorkerRow
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 from tests import servers
 from tests.fakes.hosts import FakeHosts
 from tests.fakes.records import FakeRecords
@@ -95,7 +95,7 @@ class RedisWorld:
         self._client: Any = server.client(decode_responses=True)
 
     def workers(self) -> list[WorkerRow]:
-        return Catalog(self.records.link).workers()
+        return Queries(self.records.link).hosts.rows()
 
     def age(self, host: str, seconds: float) -> None:
         self._client.zincrby(keys.HOSTS, -seconds, host)

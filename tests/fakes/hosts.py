@@ -121,7 +121,7 @@ class FakeHosts:
         }
 
     def workers(self) -> list[WorkerRow]:
-        """Return what the catalog shows of the hosts; nobody drains one here."""
+        """Return what a listing shows of the hosts; nobody drains one here."""
         return [self._row(host, heard_at) for host, heard_at in sorted({**self.lost, **self.heard}.items())]
 
     def _row(self, host: str, heard_at: float) -> WorkerRow:

@@ -136,7 +136,7 @@ def test_what_failed_in_a_batch_is_tried_again(worker: Worker, client: Client, f
     (again,) = made.retry_failed()
     assert made.wait(END_S) == {"succeeded": 3}
     assert made.jobs() == [before[0], again, before[2]]
-    (row,) = client.catalog.jobs([again.id])
+    (row,) = client.queries.jobs.rows([again.id])
     assert (row.retry_of, row.batch_index, row.name, row.image) == (before[1].id, 2, "demo", "busybox")
     assert (folder / "runs").read_text().split().count("good") == 2
     assert [one["state"] for one in made.results()] == ["succeeded"] * 3

@@ -19,7 +19,7 @@ from celery.result import AsyncResult
 from celery_docker.core import message
 from celery_docker.core.lifecycle import State
 from celery_docker.store import hosts, jobstore, keys, redislink
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 from tests import servers
 from tests.conftest import require
 from tests.waiting import eventually
@@ -115,7 +115,7 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
                 # The first host is a host like any other again.
                 with redis_hosts(broker) as known:
                     eventually(
-                        lambda: {one.host: one.lost for one in Catalog(known.link).workers()} == LIVING,
+                        lambda: {one.host: one.lost for one in Queries(known.link).hosts.rows()} == LIVING,
                         20,
                         "both hosts",
                     )
@@ -226,7 +226,7 @@ def test_nobody_is_lost_when_redis_was(dockerd: servers.Dockerd, folder: Path) -
             for _ in range(2):
                 known.link.client.delete(keys.JUDGE)
                 eventually(lambda: known.link.client.exists(keys.JUDGE), JUDGED_S, f"a judge; log: {one.log}")
-            assert {one.host: one.lost for one in Catalog(known.link).workers()} == LIVING
+            assert {one.host: one.lost for one in Queries(known.link).hosts.rows()} == LIVING
             assert min(score for _, score in known.link.client.zrange(keys.HOSTS, 0, -1, withscores=True)) > heard_at
         (folder / "go").touch()
         assert [len(receipt_of(result)["attempts"]) for result in results] == [1, 1]
@@ -266,7 +266,7 @@ def test_a_second_worker_under_the_same_name_on_another_machine(
         other.start()
         worker = host(broker.url, dockerd, "one@here")
         try:
-            eventually(Catalog(known.link).workers, 10, "the other machine")
+            eventually(Queries(known.link).hosts.rows, 10, "the other machine")
             worker.launch()
             assert worker.wait() == 69
             assert worker.log.splitlines()[-1] == (
@@ -281,10 +281,10 @@ def test_a_second_worker_under_the_same_name_on_another_machine(
 
 def test_a_host_that_is_stopped_is_not_missed(broker: servers.RedisServer, dockerd: servers.Dockerd) -> None:
     with host(broker.url, dockerd, "one@here") as one, redis_hosts(broker) as known:
-        (seen,) = Catalog(known.link).workers()
+        (seen,) = Queries(known.link).hosts.rows()
         assert (seen.host, seen.lost, seen.jobs) == ("one@here", False, 0)
         assert (seen.about["slots"], seen.about["running"], seen.about["queues"]) == (2, 0, ["celery"])
         assert set(seen.about) >= {"version", "machine", "pid", "started_at", "docker", "python", "clock"}
         one.terminate()
         assert one.wait() == 0
-        assert Catalog(known.link).workers() == []
+        assert Queries(known.link).hosts.rows() == []

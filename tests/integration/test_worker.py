@@ -25,7 +25,7 @@ from celery.result import AsyncResult
 
 from celery_docker.client.client import Client
 from celery_docker.core.jobspec import JobSpec
-from celery_docker.store.listing import Load, Meant
+from celery_docker.store.listing import Load, Match
 from tests import servers
 from tests.waiting import eventually
 from tests.workers.registry import Registry
@@ -713,15 +713,15 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> 
         after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
         assert after.wait(RESULT_S) == "succeeded"
         made.cancel()
-        assert {row.job_id for row in submitter.catalog.each_recent()} > {job.id for job in made.jobs()}
-        assert list(submitter.catalog.each_live()) == []
-        assert submitter.catalog.batch(made.id).size == 2
-        assert submitter.catalog.queue_lengths(["celery"]) == {"celery": 0}
-        assert submitter.catalog.jobs_of_queue("celery") == []
-        eventually(lambda: submitter.catalog.load() == Load(0, 0, 0, 0), RESULT_S, "everything to be settled")
-        assert submitter.catalog.meant(made.id[:13]) == Meant(made.id, is_batch=True)
-        assert len(list(submitter.catalog.receipt_texts([first.id]))) == 1
-        submitter.catalog.workers()
+        assert {row.job_id for row in submitter.queries.jobs.each_recent()} > {job.id for job in made.jobs()}
+        assert list(submitter.queries.jobs.each_live()) == []
+        assert submitter.queries.batches.row(made.id).size == 2
+        assert submitter.queries.jobs.queue_lengths(["celery"]) == {"celery": 0}
+        assert submitter.queries.jobs.in_queue("celery") == []
+        eventually(lambda: submitter.queries.jobs.load() == Load(0, 0, 0, 0), RESULT_S, "everything to be settled")
+        assert submitter.queries.match(made.id[:13]) == Match(made.id, is_batch=True)
+        assert len(list(submitter.queries.jobs.receipt_texts([first.id]))) == 1
+        submitter.queries.hosts.rows()
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

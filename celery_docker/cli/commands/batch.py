@@ -16,7 +16,7 @@ from celery_docker.core.batch import Expanded
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
-    from celery_docker.store.queries import Catalog
+    from celery_docker.store.queries import Queries
 
 
 def batch(call: Call) -> int:
@@ -37,7 +37,7 @@ def watch(call: Call) -> int:
     """Show the progress of a batch until its end, and what became of it; return the highest code of its jobs."""
     (name,) = call.named or [lastid.meant(call.environ, commandtable.LAST)]
     with call.client() as client:
-        batch_id = _meant(client.catalog, name)
+        batch_id = _meant(client.queries, name)
         return _watched(call, client, batch_id, call.screen.err if call.wants_json else call.screen.out)
 
 
@@ -48,8 +48,8 @@ def retry(call: Call) -> int:
         raise errors.UsageError("retry: give jobs, or --failed and a batch; one of the two")
     with call.client() as client:
         if named is not None:
-            return _retry_failed(call, client, _meant(client.catalog, lastid.meant(call.environ, named)))
-        job_ids = [client.catalog.resolve(name) for name in call.named]
+            return _retry_failed(call, client, _meant(client.queries, lastid.meant(call.environ, named)))
+        job_ids = [client.queries.jobs.resolve(name) for name in call.named]
         made = [job.id for job in client.retry_many(job_ids)]
     lastid.remember(call.environ, made[-1])
     if call.wants_json:
@@ -90,20 +90,20 @@ def _queued(call: Call, client: Client, found: batchargs.Described) -> tuple[str
     jobs, about = found.jobs, {donemarks.TEMPLATE: found.template_id}
     if call.has("--skip-done"):
         about[donemarks.WANTED] = jobs[0].row.source.value
-        jobs = donemarks.undone(client.catalog, jobs, found.template_id)
+        jobs = donemarks.undone(client.queries, jobs, found.template_id)
     if not jobs:
         return None, 0
-    made = client.submit_batch(_with_whole_ids(client.catalog, jobs), limit=found.limit, about=about)
+    made = client.submit_batch(_with_whole_ids(client.queries, jobs), limit=found.limit, about=about)
     lastid.remember(call.environ, made.id)
     return made.id, len(jobs)
 
 
-def _with_whole_ids(catalog: Catalog, jobs: Sequence[Expanded]) -> Sequence[Expanded]:
+def _with_whole_ids(queries: Queries, jobs: Sequence[Expanded]) -> Sequence[Expanded]:
     """Return the jobs with whole ids of those after which they are to run; most say the same."""
     known: dict[tuple[str, ...], list[str]] = {tuple(job.options.get("after") or ()): [] for job in jobs}
     if list(known) == [()]:
         return jobs
-    known = {after: operands.whole_ids(catalog, after) for after in known}
+    known = {after: operands.whole_ids(queries, after) for after in known}
     return [
         replace(job, options={**job.options, "after": known[tuple(job.options.get("after") or ())]}) for job in jobs
     ]
@@ -130,9 +130,9 @@ def _watched(call: Call, client: Client, batch_id: str, stream: TextIO) -> int:
     meter = watching.Meter(stream)
     outages = Outages(lambda exc: meter.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
     with call.detaching(f"watch {batch_id}"):
-        watching.until_end(client.catalog, batch_id, meter, outages)
-        rows = outages.answer(lambda: watching.results(client.catalog, batch_id))
-        outages.answer(lambda: donemarks.leave(client.catalog, batch_id))
+        watching.until_end(client.queries, batch_id, meter, outages)
+        rows = outages.answer(lambda: watching.results(client.queries, batch_id))
+        outages.answer(lambda: donemarks.leave(client.queries, batch_id))
     status = watching.exit_status(rows)
     if call.wants_json:
         states = [row["state"] for row in rows]
@@ -144,13 +144,13 @@ def _watched(call: Call, client: Client, batch_id: str, stream: TextIO) -> int:
     return status
 
 
-def _meant(catalog: Catalog, name: str) -> str:
+def _meant(queries: Queries, name: str) -> str:
     """Return the batch that is meant by an id or the beginning of one; says so where it is a job."""
     try:
-        return catalog.resolve_batch(name)
+        return queries.batches.resolve(name)
     except errors.NoSuchJob as exc:
         try:
-            job_id = catalog.resolve(name)
+            job_id = queries.jobs.resolve(name)
         except errors.NoSuchJob:
             raise errors.NoSuchJob(f"no batch has an id that begins with {name!r}") from exc
         remedy = f"{PROGRAM} wait {job_id}, or {PROGRAM} retry {job_id}"

@@ -15,7 +15,7 @@ from celery_docker.core.hoststate import WorkerState
 from celery_docker.store.listing import WorkerRow, state_of
 
 if TYPE_CHECKING:
-    from celery_docker.store.queries import Catalog
+    from celery_docker.store.queries import Queries
 
 _COLUMNS = (
     Column("host", min_width=6, may_shrink=True),
@@ -31,7 +31,7 @@ _COLUMNS = (
 def workers(call: Call) -> int:
     """List the hosts."""
     with call.client() as client:
-        rows, now = client.catalog.workers(), client.catalog.now()
+        rows, now = client.queries.hosts.rows(), client.queries.now()
     if call.is_quiet:
         for row in rows:
             call.screen.data(row.host)
@@ -90,7 +90,7 @@ def drain(call: Call) -> int:
     with call.client() as client:
         for host in hosts:
             client.drain(host, reason)
-        _tell_strangers(call, client.catalog, hosts)
+        _tell_strangers(call, client.queries, hosts)
     if call.wants_json:
         call.screen.json([{"host": host, "drained": True} for host in hosts])
         return 0
@@ -103,7 +103,7 @@ def resume(call: Call) -> int:
     """Let hosts take jobs again."""
     with call.client() as client:
         was_drained = {host: client.resume(host) for host in _hosts(call)}
-        _tell_strangers(call, client.catalog, was_drained)
+        _tell_strangers(call, client.queries, was_drained)
     if call.wants_json:
         call.screen.json([{"host": host, "drained": False, "was_drained": was} for host, was in was_drained.items()])
         return 0
@@ -118,9 +118,9 @@ def _hosts(call: Call) -> list[str]:
     return list(dict.fromkeys(call.words.operands)) or [socket.gethostname()]
 
 
-def _tell_strangers(call: Call, catalog: Catalog, hosts: Iterable[str]) -> None:
+def _tell_strangers(call: Call, queries: Queries, hosts: Iterable[str]) -> None:
     """Name the hosts of which no worker was ever heard: one may be a slip of the pen, or about to be installed."""
-    known = {row.host for row in catalog.workers()}
+    known = {row.host for row in queries.hosts.rows()}
     for host in hosts:
         if host not in known:
             call.screen.note(f"{host}: no worker of this name is known; there are {', '.join(sorted(known)) or 'none'}")

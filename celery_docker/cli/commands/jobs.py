@@ -16,7 +16,7 @@ from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
 
 if TYPE_CHECKING:
-    from celery_docker.store.queries import Catalog
+    from celery_docker.store.queries import Queries
 
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500
@@ -32,8 +32,8 @@ def cancel(call: Call) -> int:
     reason = call.text("--reason") or f"cancelled by {jobargs.login()}"
     names = call.named
     with call.client() as client:
-        found = operands.find(client.catalog, names)
-        jobs = {meant.name: operands.jobs_of(client.catalog, meant) for meant in found.meant}
+        found = operands.find(client.queries, names)
+        jobs = {meant.name: operands.jobs_of(client.queries, meant) for meant in found.meant}
         # One that a plain Celery client has sent has no record before it is claimed: a whole id is marked all the same.
         sent = [name for name in found.problems if _WHOLE_ID.fullmatch(name)]
         jobs |= {name: [name] for name in sent}
@@ -71,15 +71,15 @@ def wait(call: Call) -> int:
     deadline = None if limit_s is None else time.monotonic() + limit_s
     names = call.named
     with call.detaching(f"wait {' '.join(names)}"), call.client() as client:
-        job_ids = operands.jobs(client.catalog, names)
+        job_ids = operands.jobs(client.queries, names)
         outages = call.outages()
-        if not _have_ended(client.catalog, job_ids, deadline, outages):
-            left = _going(client.catalog, job_ids)
+        if not _have_ended(client.queries, job_ids, deadline, outages):
+            left = _going(client.queries, job_ids)
             said = f"{left[0]} has" if len(job_ids) == 1 else f"{len(left)} of {len(job_ids)} jobs have"
             goes_on = "it goes on" if len(left) == 1 else "they go on"
             call.screen.note(f"{PROGRAM}: {said} not ended after {wording.duration(limit_s)}; {goes_on}")
             return exitcodes.TIMED_OUT
-        told = outages.answer(lambda: client.catalog.receipts(job_ids))
+        told = outages.answer(lambda: client.queries.jobs.receipts(job_ids))
     found = dict(zip(job_ids, told, strict=True))
     receipts = [receipt for receipt in found.values() if receipt is not None]
     if call.wants_json:
@@ -99,13 +99,13 @@ def _explain(call: Call, found: Mapping[str, Mapping[str, Any] | None]) -> None:
         call.screen.note(f"{PROGRAM}: and {len(problems) - _EXPLAINED} more; see them with: {PROGRAM} results --failed")
 
 
-def _have_ended(catalog: Catalog, job_ids: Sequence[str], deadline: float | None, outages: Outages) -> bool:
+def _have_ended(queries: Queries, job_ids: Sequence[str], deadline: float | None, outages: Outages) -> bool:
     """Wait for all of them, some at a time: they all have to end; False where that does not happen in time."""
     for first in range(0, len(job_ids), _AWAITED_AT_ONCE):
         part: Sequence[str] = job_ids[first : first + _AWAITED_AT_ONCE]
         while True:
             with outages:
-                part = _going(catalog, part)
+                part = _going(queries, part)
             if not part:
                 break
             if deadline is not None and time.monotonic() >= deadline:
@@ -114,8 +114,8 @@ def _have_ended(catalog: Catalog, job_ids: Sequence[str], deadline: float | None
     return True
 
 
-def _going(catalog: Catalog, job_ids: Sequence[str]) -> list[str]:
+def _going(queries: Queries, job_ids: Sequence[str]) -> list[str]:
     """Return the jobs that have not ended. A record that is gone has ended long ago."""
-    states = catalog.fields(job_ids, "state")
+    states = queries.jobs.fields(job_ids, "state")
     rows = zip(job_ids, states, strict=True)
     return [job_id for job_id, (state,) in rows if state is not None and not State(state).is_final]

@@ -12,7 +12,7 @@ from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
 from celery_docker.store.livelog import BOTH, Said
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 
 
 def logs(call: Call) -> int:
@@ -20,7 +20,7 @@ def logs(call: Call) -> int:
     lines = call.words.flags.get("--lines")
     (name,) = call.named
     with call.client() as client:
-        job_id = _job(client.catalog, name)
+        job_id = _job(client.queries, name)
         reader = client.logs_of(job_id, streams=_streams(call))
         show = _show_json if call.wants_json else _show
         if call.has("--follow"):
@@ -34,9 +34,9 @@ def logs(call: Call) -> int:
     return 0
 
 
-def _job(catalog: Catalog, name: str) -> str:
+def _job(queries: Queries, name: str) -> str:
     """Return the job that is meant; says so where it is a batch, whose jobs have each their own output."""
-    meant = catalog.meant(name)
+    meant = queries.match(name)
     if meant.is_batch:
         raise errors.NoSuchJob(f"{name!r} is a batch and not a job; list its jobs with: {PROGRAM} ps -a --batch {name}")
     return meant.name

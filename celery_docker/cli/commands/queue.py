@@ -24,7 +24,7 @@ def queue(call: Call) -> int:
 
 def _length(call: Call, client: Client) -> int:
     name = call.config.queue
-    length = client.catalog.queue_lengths([name])[name]
+    length = client.queries.jobs.queue_lengths([name])[name]
     if call.wants_json:
         call.screen.json({"queue": name, "length": length})
     else:
@@ -34,7 +34,7 @@ def _length(call: Call, client: Client) -> int:
 
 def _purge(call: Call, client: Client) -> int:
     name = call.config.queue
-    job_ids = client.catalog.jobs_of_queue(name)
+    job_ids = client.queries.jobs.in_queue(name)
     question = f"Cancel all {len(job_ids)} jobs that wait in queue {name!r}?"
     if job_ids and not call.has(commandtable.YES.key) and not call.screen.confirmed(question):
         call.screen.note("nothing was cancelled")

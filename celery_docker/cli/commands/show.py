@@ -16,7 +16,7 @@ from celery_docker.core import hoststate
 from celery_docker.core.lifecycle import State
 from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow
-from celery_docker.store.queries import Catalog
+from celery_docker.store.queries import Queries
 
 _SHOWN = 100
 _FAILURES_SHOWN = 5
@@ -29,23 +29,23 @@ def ps(call: Call) -> int:
     batch = call.text("--batch")
     batch = None if batch is None else call.meant(batch)
     with call.client() as client:
-        found = _wanted(call, client.catalog, states, batch)
+        found = _wanted(call, client.queries, states, batch)
         rows = list(islice(found, None if most is None else most + 1))
-        now = client.catalog.now()
+        now = client.queries.now()
     _list(call, rows[:most], now)
     if most is not None and len(rows) > most:
         call.screen.note(f"there are more than these {most}; show more of them with -n, or all ids with -q")
     return 0
 
 
-def _wanted(call: Call, catalog: Catalog, states: Sequence[State], batch: str | None) -> Iterator[JobRow]:
+def _wanted(call: Call, queries: Queries, states: Sequence[State], batch: str | None) -> Iterator[JobRow]:
     # Who asks for a state in which jobs end wants to see jobs that have ended.
     takes_ended = call.has("--all") or any(state.is_final for state in states)
     queue = call.text("--queue")
     if batch is not None:
-        found = catalog.each_of_batch(catalog.resolve_batch(batch))
+        found = queries.jobs.each_of_batch(queries.batches.resolve(batch))
     else:
-        found = catalog.each_recent() if takes_ended else catalog.each_live()
+        found = queries.jobs.each_recent() if takes_ended else queries.jobs.each_live()
     return (
         row
         for row in found
@@ -79,23 +79,23 @@ def status(call: Call) -> int:
     """Say where jobs and batches are; without a name, how much there is to do and who does it."""
     names = call.named
     with call.client() as client:
-        catalog = client.catalog
+        queries = client.queries
         if not names:
-            return _summary(call, catalog)
-        found = operands.find(catalog, names)
-        now = catalog.now()
+            return _summary(call, queries)
+        found = operands.find(queries, names)
+        now = queries.now()
         for number, meant in enumerate(found.meant):
             if number and not call.wants_json:
                 call.screen.data("")
             if meant.is_batch:
-                _batch_status(call, catalog, meant.name, now)
+                _batch_status(call, queries, meant.name, now)
             else:
-                _job_status(call, catalog, meant.name, now)
+                _job_status(call, queries, meant.name, now)
     return operands.complaint(call, found)
 
 
-def _job_status(call: Call, catalog: Catalog, job_id: str, now: float) -> None:
-    row = catalog.job(job_id)
+def _job_status(call: Call, queries: Queries, job_id: str, now: float) -> None:
+    row = queries.jobs.row(job_id)
     if call.wants_json:
         call.screen.line_of_json(rendering.job_json(row))
         return
@@ -103,15 +103,15 @@ def _job_status(call: Call, catalog: Catalog, job_id: str, now: float) -> None:
         call.screen.data(line)
 
 
-def _batch_status(call: Call, catalog: Catalog, batch_id: str, now: float) -> None:
-    row = catalog.batch(batch_id)
-    finished_at, failed = catalog.ends(batch_id, FAILURES)
+def _batch_status(call: Call, queries: Queries, batch_id: str, now: float) -> None:
+    row = queries.batches.row(batch_id)
+    finished_at, failed = queries.batches.ends(batch_id, FAILURES)
     if call.wants_json:
         call.screen.line_of_json({**rendering.batch_json(row, finished_at, now), "failed": failed})
         return
     for line in rendering.batch_facts(row, finished_at, now):
         call.screen.data(line)
-    _show_failures(call, row, catalog.jobs(failed[:_FAILURES_SHOWN]), len(failed))
+    _show_failures(call, row, queries.jobs.rows(failed[:_FAILURES_SHOWN]), len(failed))
 
 
 def _show_failures(call: Call, batch: BatchRow, first: Sequence[JobRow], count: int) -> None:
@@ -121,10 +121,10 @@ def _show_failures(call: Call, batch: BatchRow, first: Sequence[JobRow], count: 
         call.screen.note(f"run the failed ones again with: {PROGRAM} retry --failed {batch.batch_id}")
 
 
-def _summary(call: Call, catalog: Catalog) -> int:
-    load, workers = catalog.load(), catalog.workers()
+def _summary(call: Call, queries: Queries) -> int:
+    load, workers = queries.jobs.load(), queries.hosts.rows()
     queues = sorted({call.config.queue, *(queue for row in workers for queue in row.about.get("queues", ()))})
-    lengths = catalog.queue_lengths(queues)
+    lengths = queries.jobs.queue_lengths(queues)
     states = [listing.state_of(row) for row in workers]
     counts = {state: states.count(state) for state in hoststate.WorkerState if state in states}
     slots = sum(int(row.about.get("slots", 0)) for row in workers if not row.lost)
@@ -147,27 +147,27 @@ def results(call: Call) -> int:
     """List how jobs ended, those of batches in the order of their inputs; what has not ended is counted."""
     names = call.named or [call.meant(commandtable.LAST)]
     with call.client() as client:
-        catalog = client.catalog
-        found = operands.find(catalog, names)
-        job_ids = list(dict.fromkeys(job_id for meant in found.meant for job_id in operands.jobs_of(catalog, meant)))
-        states = catalog.fields(job_ids, "state")
+        queries = client.queries
+        found = operands.find(queries, names)
+        job_ids = list(dict.fromkeys(job_id for meant in found.meant for job_id in operands.jobs_of(queries, meant)))
+        states = queries.jobs.fields(job_ids, "state")
         rows = [(job_id, State(state)) for job_id, (state,) in zip(job_ids, states, strict=True) if state is not None]
         shown = [job_id for job_id, state in rows if (state in FAILURES if call.has("--failed") else state.is_final)]
-        _show_results(call, catalog, shown)
+        _show_results(call, queries, shown)
     going = sum(not state.is_final for _, state in rows)
     if going:
         call.screen.note(f"{going} of {len(rows)} jobs have not ended")
     return operands.complaint(call, found)
 
 
-def _show_results(call: Call, catalog: Catalog, job_ids: Sequence[str]) -> None:
+def _show_results(call: Call, queries: Queries, job_ids: Sequence[str]) -> None:
     if call.is_quiet or call.wants_json:
-        for text in job_ids if call.is_quiet else catalog.receipt_texts(job_ids):
+        for text in job_ids if call.is_quiet else queries.jobs.receipt_texts(job_ids):
             call.screen.data(text)
         return
     whole = call.is_whole
     # Of thousands of jobs, only what is shown is asked for.
-    fields = catalog.fields(job_ids, *rendering.RESULT_FIELDS)
+    fields = queries.jobs.fields(job_ids, *rendering.RESULT_FIELDS)
     cells = (rendering.result_cells(*one, whole=whole) for one in zip(job_ids, fields, strict=True))
     call.screen.table(rendering.RESULT_COLUMNS, cells, whole=whole)
 
@@ -177,9 +177,9 @@ def inspect(call: Call) -> int:
     names = call.named
     known: list[dict[str, Any]] = []
     with call.client() as client:
-        found = operands.find(client.catalog, names)
+        found = operands.find(client.queries, names)
         for meant in found.meant:
-            for job_id in operands.jobs_of(client.catalog, meant):
-                known.append(rendering.record_json(client.catalog.job(job_id), client.catalog.record(job_id)))
+            for job_id in operands.jobs_of(client.queries, meant):
+                known.append(rendering.record_json(client.queries.jobs.row(job_id), client.queries.jobs.record(job_id)))
     call.screen.json(known)
     return operands.complaint(call, found)

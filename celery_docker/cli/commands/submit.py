@@ -49,7 +49,7 @@ def run(call: Call) -> int:
         outages = call.outages()
         with call.client() as client:
             with outages:
-                missing = listing.nobody_takes(client.catalog.workers(), submission.queue)
+                missing = listing.nobody_takes(client.queries.hosts.rows(), submission.queue)
                 if missing:
                     call.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
             receipt = _followed(call, client, job_id, interrupt, outages)
@@ -100,7 +100,7 @@ def _followed(call: Call, client: Client, job_id: str, interrupt: _Interrupt, ou
         with outages:
             interrupt.cancel(client)
             # Before the output: after an end there is nothing more to come.
-            receipt = client.catalog.receipt(job_id)
+            receipt = client.queries.jobs.receipt(job_id)
             for said in reader.so_far():
                 shown.show(said)
             if receipt is not None:
@@ -145,7 +145,7 @@ def _queue(call: Call, spec: jobspec.JobSpec, submission: jobspec.Submission) ->
     with call.client() as client:
         options = {name: value for name, value in asdict(submission).items() if value}
         if submission.after:
-            options["after"] = whole_ids(client.catalog, submission.after)
+            options["after"] = whole_ids(client.queries, submission.after)
         job = client.submit(spec, **options)
     lastid.remember(call.environ, job.id)
     return job.id

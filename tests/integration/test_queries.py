@@ -14,18 +14,18 @@ from celery_docker.core import message
 from celery_docker.core.jobrecord import New
 from celery_docker.core.lifecycle import State
 from celery_docker.store import jobstore, keys, queries
-from celery_docker.store.listing import Load, Meant
+from celery_docker.store.listing import Load, Match
 from tests import servers
 
 HOST = "node1"
 
 
 class Shelf:
-    """A store to write with, a catalog to read with, and a client to look behind them."""
+    """A store to write with, questions to read with, and a client to look behind them."""
 
     def __init__(self, server: servers.RedisServer) -> None:
         self.store = jobstore.connect(server.url)
-        self.catalog = queries.Catalog(self.store.link)
+        self.queries = queries.Queries(self.store.link)
         self.client: Any = server.client(decode_responses=True)
 
     def submit(self, *job_ids: str, **options: Any) -> None:
@@ -69,7 +69,7 @@ def test_a_row_of_a_job_that_waits(shelf: Shelf) -> None:
     labels = json.dumps({"a": "ä"})
     about = {"image": "busybox", "name": "täst", "labels": labels, "submitted_by": "alice@here", "retry_of": "j0"}
     shelf.submit("j1", about=about)
-    (row,) = shelf.catalog.jobs(["j1"])
+    (row,) = shelf.queries.jobs.rows(["j1"])
     assert (row.job_id, row.state, row.name, row.image) == ("j1", State.QUEUED, "täst", "busybox")
     assert (row.labels, row.submitted_by, row.retry_of) == ({"a": "ä"}, "alice@here", "j0")
     assert row.submitted_at == pytest.approx(time.time(), abs=60)
@@ -81,7 +81,7 @@ def test_a_row_of_a_job_that_has_ended_needs_no_receipt(shelf: Shelf) -> None:
     shelf.submit("j1")
     shelf.end("j1", State.FAILED, exit_code=3, reason="exit code 3", image="busybox")
     shelf.client.hset(keys.job("j1"), "receipt", "not JSON")
-    (row,) = shelf.catalog.jobs(["nobody", "j1"])
+    (row,) = shelf.queries.jobs.rows(["nobody", "j1"])
     assert (row.state, row.host, row.attempt, row.exit_code) == (State.FAILED, HOST, 1, 3)
     assert (row.reason, row.run_s, row.image) == ("exit code 3", 1.5, "busybox")
     assert row.finished_at is not None
@@ -95,49 +95,49 @@ def test_jobs_that_have_not_ended(shelf: Shelf) -> None:
     shelf.submit("j4", after=("j1",))
     shelf.end("j3")
     shelf.claim("j2")
-    live = list(shelf.catalog.each_live())
+    live = list(shelf.queries.jobs.each_live())
     assert [row.job_id for row in live] == ["j2", "j1", "j4"]
     assert live[-1].waits_for == 1
-    assert [row.job_id for row in shelf.catalog.each_recent()] == ["j4", "j3", "j2", "j1"]
+    assert [row.job_id for row in shelf.queries.jobs.each_recent()] == ["j4", "j3", "j2", "j1"]
 
 
 def test_receipts_come_in_the_order_that_was_asked_for(shelf: Shelf) -> None:
     job_ids = shelf.batch(250)
     for job_id in job_ids[100:]:
         shelf.end(job_id)
-    receipts = shelf.catalog.receipts(job_ids)
+    receipts = shelf.queries.jobs.receipts(job_ids)
     assert receipts[:100] == [None] * 100
     assert [receipt["id"] for receipt in receipts[100:] if receipt] == job_ids[100:]
-    assert shelf.catalog.receipt("nobody") is None
+    assert shelf.queries.jobs.receipt("nobody") is None
 
 
 def test_a_batch_is_counted_by_state(shelf: Shelf) -> None:
     job_ids = shelf.batch(5, limit=2, name="demo", submitted_by="alice@here")
     shelf.end(job_ids[0])
     shelf.end(job_ids[1], State.FAILED)
-    known = shelf.catalog.batch("b1")
+    known = shelf.queries.batches.row("b1")
     assert known.counts == {"succeeded": 1, "failed": 1, "queued": 3}
     assert (known.name, known.size, known.limit, known.submitted_by) == ("demo", 5, 2, "alice@here")
-    assert shelf.catalog.batch_jobs("b1") == job_ids
-    assert [row.job_id for row in shelf.catalog.each_of_batch("b1")] == job_ids
-    assert [row.held for row in shelf.catalog.jobs(job_ids)] == [False, False, False, False, True]
+    assert shelf.queries.batches.job_ids("b1") == job_ids
+    assert [row.job_id for row in shelf.queries.jobs.each_of_batch("b1")] == job_ids
+    assert [row.held for row in shelf.queries.jobs.rows(job_ids)] == [False, False, False, False, True]
 
 
 def test_how_a_batch_has_ended_so_far(shelf: Shelf) -> None:
     job_ids = shelf.batch(12)
-    assert shelf.catalog.ends("b1", ["failed"]) == (None, [])
+    assert shelf.queries.batches.ends("b1", ["failed"]) == (None, [])
     for job_id, state in ((job_ids[11], State.FAILED), (job_ids[2], State.ERROR), (job_ids[5], State.SUCCEEDED)):
         shelf.end(job_id, state)
-    last = shelf.catalog.job(job_ids[5]).finished_at
-    assert shelf.catalog.ends("b1", ["failed", "error"]) == (last, [job_ids[2], job_ids[11]])
-    assert shelf.catalog.ends("b1", ["failed"]) == (last, [job_ids[11]])
+    last = shelf.queries.jobs.row(job_ids[5]).finished_at
+    assert shelf.queries.batches.ends("b1", ["failed", "error"]) == (last, [job_ids[2], job_ids[11]])
+    assert shelf.queries.batches.ends("b1", ["failed"]) == (last, [job_ids[11]])
 
 
 def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
     shelf.end(shelf.batch(2)[0], State.FAILED)
     shelf.store.submit([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])
-    assert shelf.catalog.batch_jobs("b1") == ["again", "j00002"]
-    assert shelf.catalog.batch("b1").counts == {"queued": 2}
+    assert shelf.queries.batches.job_ids("b1") == ["again", "j00002"]
+    assert shelf.queries.batches.row("b1").counts == {"queued": 2}
 
 
 def test_a_batch_ages_once_its_last_job_has_ended(shelf: Shelf) -> None:
@@ -154,33 +154,33 @@ def test_a_batch_ages_once_its_last_job_has_ended(shelf: Shelf) -> None:
 
 def test_a_batch_that_nobody_knows(shelf: Shelf) -> None:
     with pytest.raises(errors.NoSuchJob, match="'b9'"):
-        shelf.catalog.batch("b9")
+        shelf.queries.batches.row("b9")
 
 
 def test_an_id_is_found_by_its_beginning(shelf: Shelf) -> None:
     shelf.submit("abc1", "abd2", "abd2x", "e1")
-    assert shelf.catalog.resolve("abc") == "abc1"
-    assert shelf.catalog.resolve("abd2") == "abd2", "a whole id is never ambiguous"
+    assert shelf.queries.jobs.resolve("abc") == "abc1"
+    assert shelf.queries.jobs.resolve("abd2") == "abd2", "a whole id is never ambiguous"
     for text in ("", "f", "%", "*"):
         with pytest.raises(errors.NoSuchJob):
-            shelf.catalog.resolve(text)
+            shelf.queries.jobs.resolve(text)
     with pytest.raises(errors.AmbiguousId, match="abd2, abd2x"):
-        shelf.catalog.resolve("abd")
+        shelf.queries.jobs.resolve("abd")
     shelf.store.begin_batch("b1", {"size": 0})
-    assert shelf.catalog.resolve_batch("b") == "b1"
+    assert shelf.queries.batches.resolve("b") == "b1"
 
 
 def test_an_id_is_found_behind_many_others(shelf: Shelf) -> None:
     """The index is read to its end, piece by piece."""
     shelf.client.zadd(keys.INDEX, {f"x{number}": number for number in range(50_000)})
     shelf.client.zadd(keys.INDEX, {"old": -1})
-    assert shelf.catalog.resolve("ol") == "old"
+    assert shelf.queries.jobs.resolve("ol") == "old"
 
 
 def test_queue_lengths_count_every_priority(shelf: Shelf) -> None:
     shelf.submit("j1", "j2")
     shelf.client.lpush(message.queue_key("celery", 9), "x")
-    assert shelf.catalog.queue_lengths(["celery", "other"]) == {"celery": 3, "other": 0}
+    assert shelf.queries.jobs.queue_lengths(["celery", "other"]) == {"celery": 3, "other": 0}
 
 
 def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
@@ -189,7 +189,7 @@ def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
     shelf.client.hset(keys.host_about(HOST), "about", json.dumps({"slots": 2}))
     shelf.client.zadd(keys.HOSTS, {"node0": 0})
     shelf.store.drain(HOST, "alice@here: a new disk")
-    other, row = shelf.catalog.workers()
+    other, row = shelf.queries.hosts.rows()
     assert (other.host, other.about, other.drained) == ("node0", {}, None)
     assert (row.host, row.jobs, row.about, row.drained) == (HOST, 1, {"slots": 2}, "alice@here: a new disk")
     assert -1 < row.heard_s < 60
@@ -203,7 +203,7 @@ def test_a_lost_host_is_listed_as_such(shelf: Shelf) -> None:
     shelf.client.zadd(keys.LOST_HOSTS, {"gone": 1000, HOST: 1000})
     shelf.client.zadd(keys.HOSTS, {HOST: 2000})
     shelf.client.hset(keys.host_about("gone"), "about", json.dumps({"clock": "1970-01-01T00:16:43.500Z"}))
-    gone, back = shelf.catalog.workers()
+    gone, back = shelf.queries.hosts.rows()
     assert (gone.host, gone.lost, gone.ahead_s) == ("gone", True, 3.5)
     assert (back.host, back.lost, back.ahead_s) == (HOST, False, None)
 
@@ -223,35 +223,35 @@ def test_the_jobs_of_a_queue_that_no_host_has_taken(shelf: Shelf) -> None:
     for one in plain:
         shelf.client.lpush(message.queue_key("celery", 9), json.dumps(one))
     shelf.client.lpush("celery", "not a message")
-    found = shelf.catalog.jobs_of_queue("celery")
+    found = shelf.queries.jobs.in_queue("celery")
     assert found[0] == "j1"
     assert [job_id for job_id in found if job_id.startswith("p")] == [f"p{number:04}" for number in range(1200)]
     assert {job_id for job_id in found if not job_id.startswith("p")} == {"j1", "j2", "after", "j00001", "j00002"}
     assert len(found) == 1205
-    assert shelf.catalog.load() == Load(in_hand=1, queued=3, delayed=1, blocked=2)
+    assert shelf.queries.jobs.load() == Load(in_hand=1, queued=3, delayed=1, blocked=2)
 
 
 def test_a_name_stands_for_a_job_or_a_batch(shelf: Shelf) -> None:
     shelf.submit("abc1", "abd1")
     shelf.store.begin_batch("abe1", {"size": 0})
-    assert shelf.catalog.meant("abc") == Meant("abc1", is_batch=False)
-    assert shelf.catalog.meant("abe") == shelf.catalog.meant("abe1") == Meant("abe1", is_batch=True)
+    assert shelf.queries.match("abc") == Match("abc1", is_batch=False)
+    assert shelf.queries.match("abe") == shelf.queries.match("abe1") == Match("abe1", is_batch=True)
     with pytest.raises(errors.AmbiguousId, match="3 ids"):
-        shelf.catalog.meant("ab")
+        shelf.queries.match("ab")
     for text in ("", "x"):
         with pytest.raises(errors.NoSuchJob):
-            shelf.catalog.meant(text)
+            shelf.queries.match(text)
 
 
 def test_a_listing_is_asked_for_in_parts(shelf: Shelf) -> None:
     """All of it comes, once."""
     job_ids = shelf.batch(2500)
-    assert [row.job_id for row in shelf.catalog.each_live()] == job_ids
-    assert [row.job_id for row in shelf.catalog.each_recent()] == job_ids[::-1]
+    assert [row.job_id for row in shelf.queries.jobs.each_live()] == job_ids
+    assert [row.job_id for row in shelf.queries.jobs.each_recent()] == job_ids[::-1]
 
 
 def test_the_record_of_a_job(shelf: Shelf) -> None:
     shelf.submit("j1")
-    assert shelf.catalog.record("j1")["state"] == "queued"
+    assert shelf.queries.jobs.record("j1")["state"] == "queued"
     with pytest.raises(errors.NoSuchJob, match="'j9'"):
-        shelf.catalog.record("j9")
+        shelf.queries.jobs.record("j9")

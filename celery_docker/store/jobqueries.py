@@ -1,0 +1,176 @@
+"""Questions about jobs and queues: rows of listings, fields, receipts, places in queues. Reads only.
+
+Invariant: what a listing shows comes from fields of the records; no receipt is parsed for it. A question about many
+jobs takes a few round trips and never keeps Redis busy for longer than some milliseconds at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import message
+from celery_docker.store import idlookup, keys, listing, redislink
+from celery_docker.store.listing import JobRow, Load
+
+_ROWS_AT_ONCE = 1000
+_RECEIPTS_AT_ONCE = 100
+_MESSAGES_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class JobQueries:
+    """Questions about jobs and queues. Each raises `StoreAway` or `StoreRefused`."""
+
+    link: redislink.Link
+
+    def rows(self, job_ids: Sequence[str]) -> list[JobRow]:
+        """Return the rows of these jobs, in this order; those without a record are left out."""
+        rows = zip(job_ids, self.fields(job_ids, *listing.FIELDS), strict=True)
+        return [listing.job(job_id, values) for job_id, values in rows if values[0]]
+
+    def row(self, job_id: str) -> JobRow:
+        """Return the row of a job; raises `NoSuchJob`."""
+        for row in self.rows([job_id]):
+            return row
+        raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
+
+    def fields(self, job_ids: Sequence[str], *names: str) -> list[list[str | None]]:
+        """Return these fields of the record of each job, None for what is not there."""
+        rows: list[list[str | None]] = []
+        for part in _parts(job_ids, _ROWS_AT_ONCE):
+            answer = json.loads(self.link.call("rows", [], [keys.JOB, len(names), *names, *part]))
+            rows += [[None if value is False else value for value in values] for values in answer]
+        return rows
+
+    def each_live(self) -> Iterator[JobRow]:
+        """Yield the jobs that have not ended: those that run first, then by what they wait for.
+
+        Redis is asked for them part by part, as they are consumed.
+        """
+        return (row for row in self._each(self._live_ids()) if not row.state.is_final)
+
+    def each_recent(self) -> Iterator[JobRow]:
+        """Yield all jobs that have a record, the newest first."""
+        return self._each(self._ranked(keys.INDEX, newest_first=True))
+
+    def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
+        """Yield the jobs of a batch in its order."""
+        return self._each(self._ranked(keys.batch_jobs(batch_id)))
+
+    def _each(self, job_ids: Iterable[str]) -> Iterator[JobRow]:
+        """Yield the rows of these jobs, each once, a thousand in one question."""
+        # A job may move on while others are looked at, and come up again.
+        yielded: set[str] = set()
+        remaining = iter(job_ids)
+        while part := list(islice(remaining, _ROWS_AT_ONCE)):
+            new = [job_id for job_id in dict.fromkeys(part) if job_id not in yielded]
+            yielded.update(new)
+            yield from self.rows(new)
+
+    def load(self) -> Load:
+        """Count the jobs that have not ended, by what they wait for."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED):
+                pipeline.zcard(place)
+            for host in self.link.client.zrange(keys.HOSTS, 0, -1):
+                pipeline.scard(keys.host_jobs(host))
+            queued, delayed, blocked, *in_hand = pipeline.execute()
+        return Load(sum(in_hand), queued, delayed, blocked)
+
+    def record(self, job_id: str) -> dict[str, str]:
+        """Return the raw record of a job; raises `NoSuchJob`."""
+        with self.link.translated():
+            record: dict[str, str] = self.link.client.hgetall(keys.job(job_id))
+        if not record:
+            raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
+        return record
+
+    def receipt(self, job_id: str) -> dict[str, Any] | None:
+        """Return the receipt of a job, None if it has not ended or has no record."""
+        return self.receipts([job_id])[0]
+
+    def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
+        """Yield the receipts of those jobs that have ended as they are stored, each a JSON text in one line."""
+        for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
+            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+                for job_id in part:
+                    pipeline.hget(keys.job(job_id), "receipt")
+                texts = pipeline.execute()
+            yield from (text for text in texts if text is not None)
+
+    def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the receipt of each job, None for one that has not ended or has no record."""
+        receipts: list[dict[str, Any] | None] = []
+        for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
+            receipts += json.loads(self.link.call("receipts", [], [keys.JOB, *part]))
+        return receipts
+
+    def resolve(self, text: str) -> str:
+        """Return the id of the job named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
+        return idlookup.resolve(self.link, text, keys.INDEX, keys.job)
+
+    def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Return the number of messages in each queue, those of all priorities together."""
+        names = list(queues)
+        lists = [(name, key) for name in names for key in message.queue_keys(name)]
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for _, key in lists:
+                pipeline.llen(key)
+            lengths = pipeline.execute()
+        total = dict.fromkeys(names, 0)
+        for (name, _), length in zip(lists, lengths, strict=True):
+            total[name] += length
+        return total
+
+    def in_queue(self, queue: str) -> list[str]:
+        """Return the jobs of a queue that no host has taken: those in its lists, delayed ones, and those held back."""
+        lists = message.queue_keys(queue)
+        waiting = [job_id for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._ranked(place)]
+        # Of a plain client's job there is nothing but the message.
+        listed = [job_id for key in lists for job_id in self._messages(key)]
+        rows = zip(waiting, self.fields(waiting, "queue"), strict=True)
+        return list(dict.fromkeys([*listed, *(job_id for job_id, (name,) in rows if name in lists)]))
+
+    def _messages(self, name: str) -> list[str]:
+        """Return the ids of the messages in a list, the next to be served first; others are passed over."""
+        texts: list[str] = []
+        # They are taken from the other end, so that none is passed over.
+        while True:
+            with self.link.translated():
+                part = self.link.client.lrange(name, len(texts), len(texts) + _MESSAGES_AT_ONCE - 1)
+            texts += part
+            if len(part) < _MESSAGES_AT_ONCE:
+                return [job_id for text in reversed(texts) if (job_id := message.job_id(text))]
+
+    def _live_ids(self) -> Iterator[str]:
+        yield from self._in_hand()
+        for place in (keys.DELAYED, keys.WAITING, keys.BLOCKED):
+            yield from self._ranked(place)
+        # What a host has taken since is in none of these any more.
+        yield from self._in_hand()
+
+    def _in_hand(self) -> list[str]:
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for host in self.link.client.zrange(keys.HOSTS, 0, -1):
+                pipeline.smembers(keys.host_jobs(host))
+            return [job_id for job_ids in pipeline.execute() for job_id in sorted(job_ids)]
+
+    def _ranked(self, place: str, *, newest_first: bool = False) -> Iterator[str]:
+        first = 0
+        while True:
+            with self.link.translated():
+                part = self.link.client.zrange(place, first, first + _ROWS_AT_ONCE - 1, desc=newest_first)
+            yield from part
+            first += len(part)
+            if len(part) < _ROWS_AT_ONCE:
+                return
+
+
+def _parts(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(job_ids), size):
+        yield job_ids[first : first + size]

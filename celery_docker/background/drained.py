@@ -1,65 +1,60 @@
-"""Whether somebody keeps this host from taking jobs: asked once a second, and told to the gate.
+"""The drained flag of this host: asked of Redis once a second, and passed on to the intake.
 
-Invariant: while Redis does not answer, what it said last counts.
+Invariant: while Redis does not answer, its last answer counts.
 """
 
 from __future__ import annotations
 
 import logging
-from threading import Event, Thread
 from typing import Protocol
 
 from celery_docker import errors
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
+from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 1.0
-_WHO = "drained"
+_INTERVAL_S = 1.0
+_REASON = "drained"
 
 
 class Drains(Protocol):
-    """What is asked of the records."""
+    """The question to the records."""
 
     def drained(self, host: str) -> str | None: ...
 
 
-class Standby:
-    """Closes the gate of a drained host and opens it again; `start` once, `stop` once."""
+class DrainWatch:
+    """Closes the intake of a drained host and opens it again; `start` once, `stop` once."""
 
-    def __init__(self, records: Drains, host: str, gate: Gate) -> None:
+    def __init__(self, records: Drains, host: str, intake: Intake, *, interval_s: float = _INTERVAL_S) -> None:
         self._records = records
         self._host = host
-        self._gate = gate
-        self._said: str | None = None
-        self._stopped = Event()
+        self._intake = intake
+        self._drained_by: str | None = None
+        self._loop = Periodic("drained", interval_s, self.check, first_s=interval_s)
 
     def start(self) -> None:
         """Ask now, before the first job is taken, and from then on."""
-        self.ask()
-        Thread(target=self._run, daemon=True, name="drained").start()
+        try:
+            self.check()
+        except errors.CeleryDockerError as exc:
+            log.debug("%s", exc)
+        self._loop.start()
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopped.set()
+        self._loop.stop()
 
-    def ask(self) -> None:
-        """Ask once."""
-        try:
-            said = self._records.drained(self._host)
-        except errors.CeleryDockerError as exc:
-            log.debug("%s", exc)
+    def check(self) -> None:
+        """Ask once. Raises `StoreAway` or `StoreRefused`, which leaves the intake as it is."""
+        drained_by = self._records.drained(self._host)
+        if drained_by == self._drained_by:
             return
-        if said == self._said:
-            return
-        self._said = said
-        if said is None:
-            log.info("takes jobs again: nobody keeps it from that any more")
-            self._gate.open(_WHO)
+        self._drained_by = drained_by
+        if drained_by is None:
+            log.info("takes jobs again: it is not drained any more")
+            self._intake.open(_REASON)
         else:
-            log.info("takes no jobs: drained by %s", said)
-            self._gate.close(_WHO, f"drained by {said}")
-
-    def _run(self) -> None:
-        while not self._stopped.wait(_EVERY_S):
-            self.ask()
+            log.info("takes no jobs: drained by %s", drained_by)
+            self._intake.close(_REASON, f"drained by {drained_by}")

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Thread
 from typing import Protocol
 
 from celery_docker import errors
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 from celery_docker.core import container, hoststate, message
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.jobrecord import Cancelled
 from celery_docker.core.lifecycle import Cause, State
 from celery_docker.host import systemd
 from celery_docker.run.job import Delivery, Job, timeout_order
+from celery_docker.run.periodic import Periodic
 from celery_docker.run.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Observer(Protocol):
     def usage(self, c: Container) -> Usage: ...
 
 
-class Node:
+class Duties:
     """The background threads of one worker; `start` once, `stop` once."""
 
     def __init__(
@@ -60,7 +61,7 @@ class Node:
         runner: Runner,
         records: Housekeeping,
         observer: Observer,
-        gate: Gate,
+        intake: Intake,
         *,
         slots: int,
         retention_s: int,
@@ -70,29 +71,43 @@ class Node:
         self._runner = runner
         self._records = records
         self._observer = observer
-        self._gate = gate
+        self._intake = intake
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
         self._conclude = conclude
-        self._stopped = Event()
+        self._loops: list[Periodic] = []
         self._phase: dict[str, int] = {}
         self._told = ""
         self._redis_fault = ""
         self._containers: dict[str, Container] = {}
 
     def start(self) -> None:
-        """Start every thread."""
-        self._every(_PUBLISH_EVERY_S, self._publish)
-        self._every(_REPAIR_EVERY_S, lambda: self._records.republish(self._records.now() - _REPAIR_EVERY_S))
-        self._every(_CLEAN_EVERY_S, lambda: self._records.forget_expired(self._records.now() - self._retention_s))
-        self._every(_SAMPLE_EVERY_S, self._sample)
-        self._every(_STATUS_EVERY_S, self._report)
-        self._every(_OBEY_EVERY_S, self._obey)
-        self._every(_OBEY_EVERY_S, self._time_out)
+        """Start a loop for each duty."""
+        self._loops = [Periodic(name, interval_s, action) for name, interval_s, action in self._duties()]
+        for loop in self._loops:
+            loop.start()
+
+    def _duties(self) -> Iterator[tuple[str, float, Callable[[], object]]]:
+        yield "publishing", _PUBLISH_EVERY_S, self._publish
+        yield "republishing", _REPAIR_EVERY_S, self._republish
+        yield "cleaning", _CLEAN_EVERY_S, self._clean
+        yield "sampling", _SAMPLE_EVERY_S, self._sample
+        yield "status", _STATUS_EVERY_S, self._report
+        yield "end requests", _OBEY_EVERY_S, self._obey
+        yield "timeouts", _OBEY_EVERY_S, self._time_out
         watchdog_s = systemd.watchdog_interval_s(self._environ)
         if watchdog_s is not None:
-            self._every(watchdog_s, lambda: systemd.notify(self._environ, WATCHDOG=1, **self._phase))
+            yield "watchdog", watchdog_s, self._feed_watchdog
+
+    def _republish(self) -> None:
+        self._records.republish(self._records.now() - _REPAIR_EVERY_S)
+
+    def _clean(self) -> None:
+        self._records.forget_expired(self._records.now() - self._retention_s)
+
+    def _feed_watchdog(self) -> None:
+        systemd.notify(self._environ, WATCHDOG=1, **self._phase)
 
     def serving(self) -> None:
         """Say that the worker consumes now."""
@@ -114,21 +129,9 @@ class Node:
         systemd.notify(self._environ, EXTEND_TIMEOUT_USEC=_EXTENSION_US)
 
     def stop(self) -> None:
-        """End every thread at its next turn."""
-        self._stopped.set()
-
-    def _every(self, interval_s: float, action: Callable[[], object]) -> None:
-        Thread(target=self._repeat, args=(interval_s, action), daemon=True).start()
-
-    def _repeat(self, interval_s: float, action: Callable[[], object]) -> None:
-        while not self._stopped.is_set():
-            try:
-                action()
-            except errors.CeleryDockerError as exc:
-                log.debug("%s", exc)
-            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
-                log.error("background work failed: %r", exc)
-            self._stopped.wait(interval_s)
+        """End every loop after its turn."""
+        for loop in self._loops:
+            loop.stop()
 
     def _report(self) -> None:
         """Tell systemd what has changed; what it could not be told now is told at the next turn."""
@@ -177,7 +180,7 @@ class Node:
         jobs = self._runner.jobs()
         if "STOPPING" in self._phase:
             return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
-        reason = "; ".join(filter(None, (self._redis_fault, self._gate.reason)))
+        reason = "; ".join(filter(None, (self._redis_fault, self._intake.reason)))
         if reason:
             return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_counted(len(jobs))}"
         return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"

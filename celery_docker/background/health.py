@@ -1,6 +1,6 @@
 """Whether this host is well enough for new jobs: Docker answers, the disks that it writes to answer and have room.
 
-Owns the two reasons "docker" and "disk" of the gate. Invariant: a sick host keeps its jobs and takes no new ones; it
+Owns the two reasons "docker" and "disk" of the intake. Invariant: a sick host keeps its jobs and takes no new ones; it
 takes them again by itself, as soon as one check finds it well.
 """
 
@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from typing import Protocol
 
 from celery_docker import errors
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
+from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -37,35 +38,33 @@ class Health:
 
     def __init__(
         self,
-        gate: Gate,
+        intake: Intake,
         docker: Docker,
         folders: Iterable[str],
         running: Callable[[], int],
         *,
         interval_s: float = 30,
         sick_interval_s: float = 5,
-        patience_s: float = 10,
+        timeout_s: float = 10,
     ) -> None:
-        self._gate = gate
+        self._intake = intake
         self._docker = docker
         self._disks = [_Disk(folder) for folder in folders]
         self._running = running
         self._interval_s = interval_s
         self._sick_interval_s = sick_interval_s
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._sick: set[str] = set()
         self._lock = Lock()
-        self._wake = Event()
-        self._stopped = False
+        self._loop = Periodic("health", self._pause_s, self.check)
 
     def start(self) -> None:
         """Begin to check."""
-        Thread(target=self._run, daemon=True, name="health").start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End after the check that is under way."""
-        self._stopped = True
-        self._wake.set()
+        self._loop.stop()
 
     def suspect(self, fault: errors.HostError) -> None:
         """Take no new jobs until a check has passed, if what an attempt met may be the fault of the whole host.
@@ -78,28 +77,22 @@ class Health:
             self._is_sick("docker", str(fault))
         else:
             return
-        self._wake.set()
+        self._loop.wake()
 
     def check(self) -> None:
-        """Ask Docker and look at the disks once, and open or close the gate."""
+        """Ask Docker and look at the disks once, and open or close the intake."""
         for who, complaint in (("docker", self._of_docker()), ("disk", self._of_disks())):
             if complaint:
                 self._is_sick(who, complaint)
             else:
                 self._is_well(who)
 
-    def _run(self) -> None:
-        while not self._stopped:
-            self._wake.clear()
-            try:
-                self.check()
-            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
-                log.error("the check of this host failed: %r", exc)
-            self._wake.wait(self._sick_interval_s if self._sick else self._interval_s)
+    def _pause_s(self) -> float:
+        return self._sick_interval_s if self._sick else self._interval_s
 
     def _is_sick(self, who: str, reason: str) -> None:
         with self._lock:
-            self._gate.close(who, reason)
+            self._intake.close(who, reason)
             if who not in self._sick:
                 self._sick.add(who)
                 count = self._running()
@@ -107,21 +100,21 @@ class Health:
 
     def _is_well(self, who: str) -> None:
         with self._lock:
-            self._gate.open(who)
+            self._intake.open(who)
             if who in self._sick:
                 self._sick.remove(who)
-                still = self._gate.reason
+                still = self._intake.reason
                 log.info("%s; takes %s", _WELL[who], f"no new jobs yet: {still}" if still else "new jobs again")
 
     def _of_docker(self) -> str:
         try:
-            self._docker.ping(within_s=self._patience_s)
+            self._docker.ping(within_s=self._timeout_s)
         except errors.HostError as exc:
             return str(exc)
         return ""
 
     def _of_disks(self) -> str:
-        return next(filter(None, (disk.complaint(self._patience_s) for disk in self._disks)), "")
+        return next(filter(None, (disk.complaint(self._timeout_s) for disk in self._disks)), "")
 
 
 class _Disk:
@@ -131,13 +124,13 @@ class _Disk:
         self._folder = folder
         self._look: Future[str] | None = None
 
-    def complaint(self, patience_s: float) -> str:
+    def complaint(self, timeout_s: float) -> str:
         """Say what it lacks, empty if nothing; a look that takes longer than this goes on, and no other begins."""
         if self._look is None:
             self._look = Future()
             Thread(target=_look, args=(self._folder, self._look), daemon=True).start()
         try:
-            complaint = self._look.result(patience_s)
+            complaint = self._look.result(timeout_s)
         except TimeoutError:
             return f"the disk of {self._folder} does not answer; look at it, or at its file server"
         self._look = None

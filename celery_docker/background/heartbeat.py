@@ -11,13 +11,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
+from threading import Thread
 from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.core import hostloss
 from celery_docker.core.hostloss import Beat, Fate, Loss, Series, Silence, Standing
 from celery_docker.run.job import Job
+from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ _BEAT_EVERY_S = 5.0
 _LOOK_EVERY = 12
 # If the judge dies, another may take its place after this time.
 _JUDGE_FOR_S = 20
-_LEAVE_PATIENCE_S = 20.0
+_LEAVE_TIMEOUT_S = 20.0
 _ARRIVE_PAUSE_S = 1.0
 _ARRIVE_TRIES = 40
 
@@ -53,7 +54,7 @@ class Jobs(Protocol):
     def left_behind(self) -> list[Mapping[str, Any]]: ...
 
 
-class Membership:
+class Heartbeat:
     """One worker's place among the hosts; `arrive` and `start` once, `leave` once.
 
     `about` returns what the worker says of itself. `deliver` brings a message to a slot of this worker, past the
@@ -72,6 +73,7 @@ class Membership:
         deliver: Callable[[Mapping[str, Any]], None],
         quit_: Callable[[], None],
         sleep: Callable[[float], None] = time.sleep,
+        interval_s: float = _BEAT_EVERY_S,
     ) -> None:
         self._hosts = hosts
         self._runner = runner
@@ -82,8 +84,7 @@ class Membership:
         self._deliver = deliver
         self._quit = quit_
         self._sleep = sleep
-        self._stopped = Event()
-        self._thread = Thread(target=self._run, daemon=True, name="heartbeat")
+        self._loop = Periodic("heartbeat", interval_s, self._take_turn, first_s=interval_s)
         self._series: Series | None = None
         self._beats = 0
         self._has_to_tell = False
@@ -109,13 +110,11 @@ class Membership:
 
     def start(self) -> None:
         """Start to give signs of life."""
-        self._thread.start()
+        self._loop.start()
 
     def leave(self) -> None:
         """Give no more signs of life; leave the list, unless there are jobs for which this host has to be missed."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(_LEAVE_PATIENCE_S)
+        self._loop.stop(wait_s=_LEAVE_TIMEOUT_S)
         try:
             self._hosts.leave(self._host)
         except errors.CeleryDockerError as exc:
@@ -149,15 +148,9 @@ class Membership:
         for silence in self._hosts.silent(now=series.last, for_s=self._lost_after_s):
             self._judge(silence)
 
-    def _run(self) -> None:
-        while not self._stopped.wait(_BEAT_EVERY_S):
-            try:
-                self.beat_once()
-                self.judge_once()
-            except errors.CeleryDockerError as exc:
-                log.debug("%s", exc)
-            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
-                log.error("the signs of life failed: %r", exc)
+    def _take_turn(self) -> None:
+        self.beat_once()
+        self.judge_once()
 
     def _say(self) -> Beat:
         return self._hosts.beat(self._host, machine=self._machine, about=self._about())

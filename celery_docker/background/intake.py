@@ -1,6 +1,6 @@
 """Whether this host takes new jobs: open until somebody has a reason against it, and again when the last has none.
 
-Invariant: what runs is not touched by a closed gate; only new messages are left in their queues.
+Invariant: what runs is not touched by a closed intake; only new messages are left in their queues.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from threading import Lock
 
 
-class Gate:
+class Intake:
     """Reasons not to take new jobs, each with the name of who gave it; for any thread."""
 
     def __init__(self) -> None:
@@ -31,6 +31,6 @@ class Gate:
 
     @property
     def reason(self) -> str:
-        """Why the gate is closed, in one line; empty if it is open."""
+        """Why the intake is closed, in one line; empty if it is open."""
         with self._lock:
             return "; ".join(self._reasons.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from celery_docker.core.container import Container, Listed
 from celery_docker.core.lifecycle import State
 from celery_docker.core.orphan import OrphanStep, Stance
 from celery_docker.run import job
+from celery_docker.run.periodic import Periodic
 from celery_docker.run.ports import Engine, Records
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Orphans:
     """Looks after the orphans of one host; `start` once.
 
     `find` returns what a slot here has of a job, None if no slot has it. `deliver` puts a message before the worker as
-    if it had just come. `patience_s` bounds for how long the end of one container, after its grace, holds up the next.
+    if it had just come. `timeout_s` bounds for how long the end of one container, after its grace, holds up the next.
     As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over.
     """
 
@@ -43,13 +43,21 @@ class Orphans:
     deliver: Callable[[Mapping[str, Any]], None]
     is_serving: Callable[[], bool]
     interval_s: float = 60
-    patience_s: float = 30
+    timeout_s: float = 30
     _warned: set[str] = field(default_factory=set)
     _ending: set[str] = field(default_factory=set)
+    _loop: Periodic = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._loop = Periodic("orphans", self.interval_s, self._take_turn, first_s=self.interval_s)
 
     def start(self) -> None:
         """Begin to look, the first time after a full interval."""
-        Thread(target=self._run, daemon=True, name="orphans").start()
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._loop.stop()
 
     def sweep(self, now: datetime) -> None:
         """Look at every container of this host's jobs once. Raises `HostError` or `StoreAway` with the rest undone."""
@@ -61,17 +69,11 @@ class Orphans:
             if self.find(_job_id(one)) is None:
                 self._settle(one, stance, now)
 
-    def _run(self) -> None:
-        while True:
-            time.sleep(self.interval_s)
-            if not self.is_serving():
-                return
-            try:
-                self.sweep(datetime.now(UTC))
-            except errors.CeleryDockerError as exc:
-                log.debug("%s", exc)
-            except Exception as exc:  # noqa: BLE001  # the thread has to go on, whatever it was
-                log.error("looking for orphans failed: %r", exc)
+    def _take_turn(self) -> None:
+        if self.is_serving():
+            self.sweep(datetime.now(UTC))
+        else:
+            self.stop()
 
     def _settle(self, one: Listed, stance: Stance | None, now: datetime) -> None:
         found = self.engine.inspect(one.container_id)
@@ -98,7 +100,7 @@ class Orphans:
         self._ending.add(one.container_id)
         thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
         thread.start()
-        thread.join(grace_s + self.patience_s)
+        thread.join(grace_s + self.timeout_s)
 
     def _end_at_last(self, one: Listed, grace_s: int) -> None:
         try:

@@ -14,7 +14,7 @@ from celery_docker.version import version
 
 
 @dataclass(frozen=True)
-class About:
+class HostReport:
     """One worker in words fit for JSON; what changes is asked anew by each call."""
 
     machine: str

@@ -20,10 +20,10 @@ from celery_docker.core.container import Container, Event, Frame, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, Outcome
 from celery_docker.host import resolver
-from celery_docker.run.ending import Harvest
+from celery_docker.run.ending import Endings
 from celery_docker.run.job import Job, Order, grace_s
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
-from celery_docker.run.retrying import Patience
+from celery_docker.run.retrying import Retrying
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Attempts:
     docker_host: str
     host: str
     boot_id: str
-    patience: Patience
+    retrying: Retrying
     broadcast: Broadcaster
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
@@ -65,7 +65,7 @@ class Attempts:
                 _heed(job)
             spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             if job.claim.verdict is Verdict.ADOPT:
-                found = self.patience.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
+                found = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
                 return spec, self._continue(job, spec, found, announcer)
             return spec, self._begin(job, spec, announcer)
         except errors.CannotStart as exc:
@@ -73,7 +73,7 @@ class Attempts:
         except (errors.SpecError, errors.PolicyError, errors.RequestError) as exc:
             return spec, Outcome(Cause.REQUEST, str(exc))
         except errors.HostError as exc:
-            self.patience.on_host_fault(exc)
+            self.retrying.on_host_fault(exc)
             return spec, Outcome(Cause.HOST, str(exc))
         except errors.ContainerGone as exc:
             return spec, Outcome(Cause.ERROR, str(exc))
@@ -88,24 +88,24 @@ class Attempts:
             self.broadcast.last_words(job)
 
     @property
-    def _harvest(self) -> Harvest:
-        return Harvest(self.engine, self.rules, self.boot_id, self.patience)
+    def _endings(self) -> Endings:
+        return Endings(self.engine, self.rules, self.boot_id, self.retrying)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
         container_id = job.attempt.container_id
         if container_id is None:
             return
-        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        found = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
         if found is not None and found.status in container.ALIVE:
             job.stopped = True
-            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+            self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
     def discard(self, job: Job) -> None:
         """Remove what this host still has of an attempt that has been reported."""
         container_id = job.attempt.container_id
         if container_id is not None:
-            self.patience.until_answered(lambda: self.engine.remove(container_id))
+            self.retrying.until_answered(lambda: self.engine.remove(container_id))
         with contextlib.suppress(errors.SpecError):
             self.logs.forget(jobspec.check_job_id(job.job_id))
 
@@ -119,18 +119,18 @@ class Attempts:
             self.engine.remove(found.container_id)
             return self._begin(job, spec, announcer)
         log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
-        job.docker_life = self.patience.until_answered(self.engine.life)
+        job.docker_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = found.container_id
-        job.told = Event.KILL in self.patience.until_answered(lambda: self.engine.remembered(found.container_id))
+        job.told = Event.KILL in self.retrying.until_answered(lambda: self.engine.remembered(found.container_id))
         if job.order is not None:
             self.stop(job)
         if step is Step.ADOPT:
             _bound(job, ran_s=self.engine.age_s(found) or 0)
         with (
-            self.patience.until_answered(
+            self.retrying.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *resolver.log_paths(spec))
             ) as files,
-            self.patience.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
+            self.retrying.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
         ):
             self._announce(job, found.container_id, announcer)
             is_over = step is not Step.ADOPT
@@ -154,7 +154,7 @@ class Attempts:
         try:
             container_id = self._create(job, wanted)
         except errors.NameTaken:
-            found = self.patience.until_answered(lambda: self.engine.inspect(wanted.name))
+            found = self.retrying.until_answered(lambda: self.engine.inspect(wanted.name))
             return self._continue(job, spec, found, announcer)
         return self._start(job, container_id, resolved, announcer)
 
@@ -229,7 +229,7 @@ class Attempts:
                 raise
 
     def _has_run(self, container_id: str) -> bool:
-        found = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        found = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
         return found is not None and found.status is not container.Status.CREATED
 
     def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
@@ -242,7 +242,7 @@ class Attempts:
         # A plain client's job has nothing else to be listed by.
         if job.spec is not None:
             values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
-        self.patience.until_stored(
+        self.retrying.until_stored(
             lambda: self.records.update(
                 job.job_id,
                 host=self.host,
@@ -271,22 +271,22 @@ class Attempts:
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
             if isinstance(exc, errors.LogFull):
-                self.patience.on_host_fault(errors.NoSpace(str(exc)))
-            self.patience.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+                self.retrying.on_host_fault(errors.NoSpace(str(exc)))
+            self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             return replace(
-                self._harvest.outcome(job, container_id, watched=watched), cause=Cause.ERROR, reason=str(exc)
+                self._endings.outcome(job, container_id, watched=watched), cause=Cause.ERROR, reason=str(exc)
             )
-        return self._harvest.outcome(job, container_id, watched=watched)
+        return self._endings.outcome(job, container_id, watched=watched)
 
     def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
-        with self.patience.until_answered(lambda: self.engine.replay(container_id)) as again:
+        with self.retrying.until_answered(lambda: self.engine.replay(container_id)) as again:
             self._read(job, output.after(again, job.tail.byte_counts), files)
 
     def _read(self, job: Job, stream: Iterable[Frame], files: LogFile) -> None:
         for frame in stream:
             job.tail.add(frame)
             files.write(frame)
-            job.recent.add(frame)
+            job.outbox.add(frame)
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Protocol
 
 from celery_docker.core.output import Told
 from celery_docker.run.job import Job
+from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 0.5
+_INTERVAL_S = 0.5
 # Of each up to `output.LIVE_BYTES`.
 _JOBS_AT_ONCE = 16
 
@@ -28,22 +29,24 @@ class Sink(Protocol):
 
 
 class Broadcast:
-    """Sends the recent output of jobs, from one thread at a time."""
+    """Sends the new output of jobs, from one thread at a time."""
 
-    def __init__(self, sink: Sink, host: str) -> None:
+    def __init__(self, sink: Sink, host: str, *, interval_s: float = _INTERVAL_S) -> None:
         self._sink = sink
         self._host = host
         self._sending = Lock()
         self._away = False
-        self._stopped = Event()
+        self._jobs: Callable[[], Sequence[Job]] = list
+        self._loop = Periodic("broadcast", interval_s, self._send_all)
 
     def start(self, jobs: Callable[[], Sequence[Job]]) -> None:
         """Send what these jobs print from now on."""
-        Thread(target=self._run, args=(jobs,), daemon=True, name="broadcast").start()
+        self._jobs = jobs
+        self._loop.start()
 
     def stop(self) -> None:
         """Send no more."""
-        self._stopped.set()
+        self._loop.stop()
 
     def last_words(self, job: Job) -> None:
         """Send the rest of a job's output before its end is written, unless Redis did not answer lately."""
@@ -53,7 +56,7 @@ class Broadcast:
     def send(self, jobs: Sequence[Job]) -> None:
         """Send what these jobs have printed since the last time, or keep it for the next."""
         with self._sending:
-            taken = [(job, job.recent.take()) for job in jobs]
+            taken = [(job, job.outbox.take()) for job in jobs]
             told = [Told(job.job_id, self._host, job.claim.fence, pieces) for job, pieces in taken if pieces]
             if not told:
                 return
@@ -64,12 +67,11 @@ class Broadcast:
                 log.debug("what the jobs print is not shown: %s", exc)
                 self._away = True
                 for job, pieces in taken:
-                    job.recent.put_back(pieces)
+                    job.outbox.put_back(pieces)
 
-    def _run(self, jobs: Callable[[], Sequence[Job]]) -> None:
-        while not self._stopped.wait(_EVERY_S):
-            now = jobs()
-            for first in range(0, len(now), _JOBS_AT_ONCE):
-                self.send(now[first : first + _JOBS_AT_ONCE])
-                if self._away:
-                    break
+    def _send_all(self) -> None:
+        jobs = self._jobs()
+        for first in range(0, len(jobs), _JOBS_AT_ONCE):
+            self.send(jobs[first : first + _JOBS_AT_ONCE])
+            if self._away:
+                break

@@ -14,27 +14,27 @@ from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, Docker, Outcome
 from celery_docker.run.job import Job, Order, timeout_order
 from celery_docker.run.ports import Engine
-from celery_docker.run.retrying import Patience
+from celery_docker.run.retrying import Retrying
 
 
 @dataclass(frozen=True)
-class Harvest:
+class Endings:
     """Judges the ends of containers on one host, from any thread."""
 
     engine: Engine
     rules: policy.Policy
     boot_id: str
-    patience: Patience
+    retrying: Retrying
 
     def outcome(self, job: Job, container_id: str, *, watched: bool) -> Outcome:
         """Return what the end of a job's container means; `watched`: Docker answered all the time, and was listened to.
 
         Raises `ContainerGone` if nothing is left to tell.
         """
-        ended = self.patience.until_answered(lambda: self.engine.inspect(container_id))
+        ended = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
         if ended is None or ended.exit_code is None:
             raise errors.ContainerGone
-        job.attempt.image_digest = self.patience.until_answered(lambda: self.engine.digest(ended.image_id))
+        job.attempt.image_digest = self.retrying.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
         docker = Docker.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
         spared = docker is not Docker.STAYED and self._is_spared(ended)
@@ -46,11 +46,11 @@ class Harvest:
 
     def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
         # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
-        self.patience.until_answered(self.engine.ping)
-        if self.patience.until_answered(self.engine.life) != job.docker_life:
+        self.retrying.until_answered(self.engine.ping)
+        if self.retrying.until_answered(self.engine.life) != job.docker_life:
             return Docker.WENT
         if watched or container.ended_by_itself(
-            self.patience.until_answered(lambda: self.engine.remembered(container_id))
+            self.retrying.until_answered(lambda: self.engine.remembered(container_id))
         ):
             return Docker.STAYED
         return Docker.UNKNOWN
@@ -58,7 +58,7 @@ class Harvest:
     def _is_spared(self, found: Container) -> bool:
         """Say whether nothing but a container's own end can have ended it while nobody watched."""
         started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
-        return started_in_this_boot and self.patience.until_answered(self.engine.spares_containers)
+        return started_in_this_boot and self.retrying.until_answered(self.engine.spares_containers)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
         asked = job.spec.memory if job.spec else None

@@ -10,7 +10,7 @@ from typing import Any
 from celery_docker.core import jobspec, output, receipt
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Taken, Term
 from celery_docker.core.lifecycle import Cause
-from celery_docker.run.outbox import Recent
+from celery_docker.run.outbox import Outbox
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Job:
     claim: Claim
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
-    recent: Recent = field(init=False)
+    outbox: Outbox = field(init=False)
     spec: jobspec.JobSpec | None = None
     order: Order | None = None
     # The Docker process that the container was started or found under.
@@ -62,7 +62,7 @@ class Job:
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self.recent = Recent(self.attempt.number)
+        self.outbox = Outbox(self.attempt.number)
 
     @property
     def job_id(self) -> str:

@@ -17,7 +17,7 @@ from celery_docker.core.output import LIVE_BYTES, PIECE_BYTES, Piece
 _PIECE_COST = 64
 
 
-class Recent:
+class Outbox:
     """The last `LIVE_BYTES` that were not taken yet; one thread adds, another takes."""
 
     def __init__(self, attempt: int) -> None:

@@ -20,7 +20,7 @@ def _nobody(_: errors.HostError) -> None: ...
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retrying:
     """Tries again after growing delays. `sleep` takes seconds; `on_host_fault` hears why Docker did not answer."""
 
     sleep: Callable[[float], None] = time.sleep

@@ -23,7 +23,7 @@ from celery_docker.core.lifecycle import Cause, Outcome
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.job import Delivery, Job, Order
 from celery_docker.run.ports import Announcer, Records
-from celery_docker.run.retrying import Patience
+from celery_docker.run.retrying import Retrying
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Runner:
     records: Records
     settings: settings.Settings
     host: str
-    patience: Patience
+    retrying: Retrying
     _in_hand: dict[str, Job | None] = field(default_factory=dict)
     _leaving: set[str] = field(default_factory=set)
     _changed: Condition = field(default_factory=Condition)
@@ -66,7 +66,7 @@ class Runner:
             log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
             return None
         try:
-            claim = self.patience.until_stored(
+            claim = self.retrying.until_stored(
                 lambda: self.records.claim(
                     delivery.job_id,
                     host=self.host,
@@ -113,7 +113,7 @@ class Runner:
         try:
             if settled:
                 self.attempts.discard(job)
-                self.patience.until_stored(
+                self.retrying.until_stored(
                     lambda: self.records.settle(job.job_id, host=self.host, retention_s=self.settings.retention_s)
                 )
         finally:
@@ -121,7 +121,7 @@ class Runner:
 
     def left_behind(self) -> list[Mapping[str, Any]]:
         """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
-        owned = self.patience.until_stored(lambda: self.records.owned(self.host))
+        owned = self.retrying.until_stored(lambda: self.records.owned(self.host))
         with self._changed:
             left = {job_id: envelope for job_id, envelope in owned.items() if job_id not in self._in_hand}
         return [
@@ -150,7 +150,7 @@ class Runner:
 
     def cancel(self, job_id: str, reason: str) -> None:
         """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
-        self.patience.until_stored(lambda: self.records.cancel(job_id, reason=reason))
+        self.retrying.until_stored(lambda: self.records.cancel(job_id, reason=reason))
 
     def forget(self, job_id: str) -> None:
         """Have the job in no slot any more; what this host still owns of it is found again by `left_behind`."""
@@ -185,12 +185,12 @@ class Runner:
 
     def _retry(self, job: Job, outcome: Outcome, decision: lifecycle.Retry, announcer: Announcer) -> LetGo:
         sentence = f"attempt {job.attempt.number}: {outcome.reason}; again in {decision.delay_s} s"
-        self.patience.until_stored(lambda: self._check_ownership(job))
+        self.retrying.until_stored(lambda: self._check_ownership(job))
         # Before the record: afterwards another host may already have more to tell.
         announcer.retrying(sentence)
         with self._changed:
             self._leaving.add(job.job_id)
-        self.patience.until_stored(
+        self.retrying.until_stored(
             lambda: self.records.requeue(
                 job.job_id,
                 host=self.host,
@@ -216,7 +216,7 @@ class Runner:
             submitted_at=job.claim.submitted_at,
             tail=job.tail,
         ).to_dict()
-        self.patience.until_stored(
+        self.retrying.until_stored(
             lambda: self.records.finish(job.job_id, host=self.host, fence=job.claim.fence, state=state, receipt=built)
         )
         return _ended(built)
@@ -226,7 +226,7 @@ class Runner:
         held = self.find(job_id)
         if held is not None:
             try:
-                self.patience.until_stored(lambda: self._check_ownership(held))
+                self.retrying.until_stored(lambda: self._check_ownership(held))
             except errors.Fenced as exc:
                 # It was taken from this host and comes back: what runs here is of an attempt that counts no more.
                 self.fence(held, str(exc))

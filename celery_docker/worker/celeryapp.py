@@ -14,7 +14,7 @@ from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
 from celery.worker.control import Panel
 
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 from celery_docker.core import jobspec, settings
 from celery_docker.run.runner import Runner
 from celery_docker.store import redislink
@@ -27,11 +27,11 @@ _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
-def make(chosen: settings.Settings, runner: Runner, gate: Gate) -> Celery:
-    """Return the application that takes jobs while the gate is open and runs them. Nothing is connected yet."""
+def make(chosen: settings.Settings, runner: Runner, intake: Intake) -> Celery:
+    """Return the application that takes jobs while the intake is open and runs them. Nothing is connected yet."""
     url, tls = _split_tls(chosen.broker_url)
     app = Celery("celery_docker", set_as_current=False)
-    options = {**_TRANSPORT, "host": runner.host, "gate": gate}
+    options = {**_TRANSPORT, "host": runner.host, "intake": intake}
     app.conf.update(_BASE, broker_url=url, broker_transport_options=options)
     app.conf.update(result_backend=f"celery_docker.worker.results:Results+{url}")
     app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)

@@ -37,7 +37,7 @@ EX_CONFIG = 78
 STATE_DIR = "/var/lib/celery-docker"
 LOGS_DIR = "/var/log/celery"
 # Redis and Docker may be starting at the same time as we are.
-_START_PATIENCE_S = 20.0
+_START_TIMEOUT_S = 20.0
 _START_PAUSE_S = 0.5
 # These print each request, or a job's arguments, which may hold a secret.
 _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis")
@@ -81,7 +81,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     name = settings.identity(chosen.opts, socket.gethostname())
     # Held by being open until the process ends.
     _lock = _await(lambda: identity.hold(state_dir, name), environ)
-    door = intake.Gate()
+    door = intake.Intake()
     folders = (logs_dir, str(state_dir), _await(docker.folder, environ))
     doctor = health.Health(door, docker, folders, lambda: len(jobs.jobs()))
     live = broadcast.Broadcast(livelog.LiveLog(records.link), name)
@@ -93,12 +93,12 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         docker_host=chosen.docker_host,
         host=name,
         boot_id=resolver.boot_id(),
-        patience=retrying.Patience(on_host_fault=doctor.suspect),
+        retrying=retrying.Retrying(on_host_fault=doctor.suspect),
         broadcast=live,
     )
-    jobs = runner.Runner(attempts, records, chosen, name, attempts.patience)
+    jobs = runner.Runner(attempts, records, chosen, name, attempts.retrying)
     application = celeryapp.make(chosen, jobs, door)
-    background = duties.Node(
+    background = duties.Duties(
         jobs,
         housekeeping.Upkeep(records.link),
         docker,
@@ -110,13 +110,13 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     )
     mail = inbox.Inbox()
     machine = identity.machine(state_dir)
-    member = heartbeat.Membership(
+    member = heartbeat.Heartbeat(
         hosts.Hosts(records.link),
         jobs,
         host=name,
         machine=machine,
         lost_after_s=chosen.lost_after,
-        about=report.About(
+        about=report.HostReport(
             machine,
             slots,
             docker_version,
@@ -131,7 +131,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     for duty in (member, background, doctor):
         duty.start()
     live.start(jobs.jobs)
-    watch = drained.Standby(records, name, door)
+    watch = drained.DrainWatch(records, name, door)
     watch.start()
     try:
         return _consume(application, chosen, jobs, background, door, mail)
@@ -143,7 +143,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
         member.leave()
 
 
-def _stop_patience_s(chosen: settings.Settings) -> float:
+def _stop_timeout_s(chosen: settings.Settings) -> float:
     """A host that goes down does not wait for its jobs; they run again, here or elsewhere."""
     return 0 if systemd.host_is_going_down() else chosen.systemd_timeout
 
@@ -152,17 +152,17 @@ def _consume(
     application: Celery,
     chosen: settings.Settings,
     jobs: runner.Runner,
-    background: duties.Node,
-    door: intake.Gate,
+    background: duties.Duties,
+    door: intake.Intake,
     mail: inbox.Inbox,
 ) -> int:
     slots = str(chosen.slots(os.cpu_count() or 1))
 
     def ready(sender: Any, **_: object) -> None:
         log.info("ready: %s slots, queue on %s", slots, settings.masked(chosen.broker_url))
-        leaving = shutdown.Drain(jobs, background, sender, door, lambda: _stop_patience_s(chosen))
-        signal.signal(signal.SIGTERM, lambda *_: leaving.give(shutdown.Order.STOP))
-        signal.signal(signal.SIGHUP, lambda *_: leaving.give(shutdown.Order.HAND_OVER))
+        leaving = shutdown.Shutdown(jobs, background, sender, door, lambda: _stop_timeout_s(chosen))
+        signal.signal(signal.SIGTERM, lambda *_: leaving.give(shutdown.Departure.STOP))
+        signal.signal(signal.SIGHUP, lambda *_: leaving.give(shutdown.Departure.HAND_OVER))
         mail.open(sender)
         background.serving()
         orphans.Orphans(
@@ -191,8 +191,8 @@ def _consume(
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:
-    """Repeat an action until it succeeds or the patience of a start is over; systemd is told what is waited for."""
-    deadline = time.monotonic() + _START_PATIENCE_S
+    """Repeat an action until it succeeds or the time for a start is over; systemd is told what is waited for."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
             return action()

@@ -16,8 +16,8 @@ from typing import Any
 
 from celery.worker import state
 
-from celery_docker.background.duties import Node
-from celery_docker.background.intake import Gate
+from celery_docker.background.duties import Duties
+from celery_docker.background.intake import Intake
 from celery_docker.core import lifecycle
 from celery_docker.run.job import grace_s
 from celery_docker.run.runner import Runner
@@ -26,60 +26,60 @@ log = logging.getLogger(__name__)
 
 # What Redis was asked for before, it answers within a second; the transport puts that back.
 _POP_S = 1.5
-_CLAIM_PATIENCE_S = 10.0
+_CLAIM_TIMEOUT_S = 10.0
 _TURN_S = 0.2
-_LOOP_PATIENCE_S = 10.0
+_LOOP_TIMEOUT_S = 10.0
 # What the slots get, after the grace of their containers, to say what became of them.
 _LAST_WORDS_S = 30.0
 
 
-class Order(StrEnum):
+class Departure(StrEnum):
     """What the worker was told."""
 
     STOP = "stop"
     HAND_OVER = "hand over"
 
 
-class Drain:
+class Shutdown:
     """Carries out one order, the first; `give` may be called from a signal handler.
 
     `deadline_s` says how long a stop may wait for running jobs, asked when it begins.
     """
 
     def __init__(
-        self, runner: Runner, background: Node, consumer: Any, gate: Gate, deadline_s: Callable[[], float]
+        self, runner: Runner, background: Duties, consumer: Any, intake: Intake, deadline_s: Callable[[], float]
     ) -> None:
         self._runner = runner
         self._background = background
         self._consumer = consumer
-        self._gate = gate
+        self._intake = intake
         self._deadline_s = deadline_s
-        self._orders: SimpleQueue[Order] = SimpleQueue()
-        Thread(target=self._run, daemon=True, name="drain").start()
+        self._departures: SimpleQueue[Departure] = SimpleQueue()
+        Thread(target=self._run, daemon=True, name="shutdown").start()
 
-    def give(self, order: Order) -> None:
-        """Order the worker to leave."""
-        self._orders.put(order)
+    def give(self, order: Departure) -> None:
+        """Departure the worker to leave."""
+        self._departures.put(order)
 
     def _run(self) -> None:
-        order = self._orders.get()
+        order = self._departures.get()
         self._background.stopping()
         self._take_no_more()
-        if order is Order.HAND_OVER:
+        if order is Departure.HAND_OVER:
             log.info("handing over %d running jobs to the next process", len(self._runner.jobs()))
             os._exit(0)
         self._finish_jobs()
         self._leave()
 
     def _take_no_more(self) -> None:
-        self._gate.close("drain", "it is leaving")
+        self._intake.close("drain", "it is leaving")
         time.sleep(_POP_S)
-        self._wait(_CLAIM_PATIENCE_S, lambda: not self._runner.is_claiming)
+        self._wait(_CLAIM_TIMEOUT_S, lambda: not self._runner.is_claiming)
 
     def _finish_jobs(self) -> None:
-        patience_s = self._deadline_s()
-        log.info("stopping: waiting up to %d s for %d running jobs", patience_s, len(self._runner.jobs()))
-        if self._wait(patience_s, lambda: not self._runner.jobs()):
+        timeout_s = self._deadline_s()
+        log.info("stopping: waiting up to %d s for %d running jobs", timeout_s, len(self._runner.jobs()))
+        if self._wait(timeout_s, lambda: not self._runner.jobs()):
             return
         left = self._runner.jobs()
         for job in left:
@@ -96,11 +96,11 @@ class Drain:
             state.should_stop = 0
 
         self._consumer.hub.call_soon(stop)
-        time.sleep(_LOOP_PATIENCE_S)
+        time.sleep(_LOOP_TIMEOUT_S)
         os._exit(0)
 
-    def _wait(self, patience_s: float, condition: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + patience_s
+    def _wait(self, timeout_s: float, condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
                 return False

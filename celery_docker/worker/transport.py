@@ -57,13 +57,13 @@ class QoS(virtual.QoS):  # type: ignore[misc]  # kombu ships no types
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     """A channel that moves messages instead of popping them.
 
-    Needs the transport options `host`, whose name the lists bear, and `gate`: while it is closed, nothing is taken.
+    Needs the transport options `host`, whose name the lists bear, and `intake`: while it is closed, nothing is taken.
     """
 
     QoS = QoS
-    from_transport_options = (*redis.Channel.from_transport_options, "host", "gate")
+    from_transport_options = (*redis.Channel.from_transport_options, "host", "intake")
     host = ""
-    gate: Any = None
+    intake: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The list that is waited at, if one is; otherwise all are asked.
@@ -92,7 +92,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         kombu's names are kept: its poller calls them.
         """
         lists = self._lists()
-        if not lists or not self.gate.is_open:
+        if not lists or not self.intake.is_open:
             return
         is_new = self.client.connection._sock is not self._known
         words = (keys.host_sources(self.host), *lists, keys.taken(self.host), int(is_new))
@@ -133,8 +133,8 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         return answer
 
     def _arrive(self, taken: Taken) -> None:
-        """Deliver a message; one that answers an old question, after the gate was closed, goes back at once."""
-        if not self.gate.is_open:
+        """Deliver a message; one that answers an old question, after the intake was closed, goes back at once."""
+        if not self.intake.is_open:
             self._remove(taken, put_back=True)
             raise Empty
         queue = taken.source.rsplit(self.sep, 1)[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from celery_docker import errors
-from celery_docker.background.drained import Standby
-from celery_docker.background.intake import Gate
+from celery_docker.background.drained import DrainWatch
+from celery_docker.background.intake import Intake
 
 
 class Records:
@@ -20,26 +22,27 @@ class Records:
         return self.said
 
 
-def test_the_gate_follows_what_the_records_say() -> None:
-    records, gate = Records(), Gate()
-    watch = Standby(records, "node1", gate)
-    watch.ask()
-    assert gate.reason == ""
+def test_the_intake_follows_what_the_records_say() -> None:
+    records, intake = Records(), Intake()
+    watch = DrainWatch(records, "node1", intake)
+    watch.check()
+    assert intake.reason == ""
     for said in ("alice@laptop: a new disk", "alice@laptop: two new disks"):
         records.said = said
-        watch.ask()
-        assert gate.reason == f"drained by {said}"
+        watch.check()
+        assert intake.reason == f"drained by {said}"
     records.said = errors.StoreAway("gone")
-    watch.ask()
-    assert gate.reason == "drained by alice@laptop: two new disks"
+    with pytest.raises(errors.StoreAway):
+        watch.check()
+    assert intake.reason == "drained by alice@laptop: two new disks"
     records.said = None
-    watch.ask()
-    assert gate.reason == ""
+    watch.check()
+    assert intake.reason == ""
 
 
 def test_other_reasons_are_left_alone() -> None:
-    records, gate = Records(), Gate()
-    gate.close("health", "no space")
-    watch = Standby(records, "node1", gate)
-    watch.ask()
-    assert gate.reason == "no space"
+    records, intake = Records(), Intake()
+    intake.close("health", "no space")
+    watch = DrainWatch(records, "node1", intake)
+    watch.check()
+    assert intake.reason == "no space"

@@ -11,7 +11,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.background import duties
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 from celery_docker.core import container
 from celery_docker.core.container import Container, Status, Usage
 from celery_docker.core.receipt import Attempt
@@ -72,12 +72,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
     return told
 
 
-def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Node:
-    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "gate": Gate()}
+def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
+    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "intake": Intake()}
     arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
     conclude = arguments.pop("conclude", lambda delivery: None)
-    return duties.Node(**arguments, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
+    return duties.Duties(**arguments, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]], jobs: i
 
 
 def test_the_status_says_why_no_jobs_are_taken(said: list[dict[str, str | int]]) -> None:
-    gate = Gate()
-    worker = made(2, gate=gate)
+    intake = Intake()
+    worker = made(2, intake=intake)
     worker.serving()
-    gate.close("docker", "Docker is away")
+    intake.close("docker", "Docker is away")
     worker._report()
-    gate.open("docker")
+    intake.open("docker")
     worker._report()
     ready = "2 jobs running, 2 of 4 slots free"
     assert [one["STATUS"] for one in said] == [ready, "Takes no jobs: Docker is away; 2 jobs running", ready]
@@ -226,24 +226,6 @@ def test_containers_of_jobs_that_are_over_are_forgotten() -> None:
     jobs.list.clear()
     sampler._sample()
     assert sampler._containers == {}
-
-
-def test_the_threads_go_on_after_a_failure(said: list[dict[str, str | int]]) -> None:
-    """Redis is away, and even a mistake of ours happens: the next turn comes all the same."""
-    records = FakeRecords(failures={"publish_due": [errors.StoreAway(), RuntimeError("a bug")]})
-    sampler = made(records=records)
-    turns: list[int] = []
-    done = threading.Event()
-
-    def action() -> None:
-        turns.append(1)
-        if len(turns) == 4:
-            done.set()
-            sampler.stop()
-        records.publish_due(0.0)
-
-    sampler._every(0.001, action)
-    assert done.wait(10)
 
 
 def test_start_runs_every_duty_and_stop_ends_them(said: list[dict[str, str | int]]) -> None:

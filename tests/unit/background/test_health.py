@@ -1,4 +1,4 @@
-"""Whether the host is well: what closes the gate, what opens it, and what is said about it."""
+"""Whether the host is well: what closes the intake, what opens it, and what is said about it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from celery_docker import errors
-from celery_docker.background import health
 from celery_docker.background.health import Health
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 from tests.fakes.engine import FakeEngine
 from tests.waiting import eventually
 
@@ -25,15 +24,15 @@ WELL = dict(f_frsize=4096, f_bavail=2**20, f_files=1000, f_favail=900)
 
 @dataclass
 class Ward:
-    """One host, its gate and what its disks say: `disks` changes the numbers of a folder."""
+    """One host, its intake and what its disks say: `disks` changes the numbers of a folder."""
 
-    gate: Gate = field(default_factory=Gate)
+    intake: Intake = field(default_factory=Intake)
     docker: FakeEngine = field(default_factory=FakeEngine)
     disks: dict[str, dict[str, int]] = field(default_factory=dict)
     running: int = 2
 
     def health(self, **intervals: float) -> Health:
-        return Health(self.gate, self.docker, ["/logs", "/state", "/absent"], lambda: self.running, **intervals)
+        return Health(self.intake, self.docker, ["/logs", "/state", "/absent"], lambda: self.running, **intervals)
 
     def statvfs(self, folder: str) -> os.statvfs_result:
         if folder == "/absent":
@@ -49,7 +48,7 @@ class Ward:
 def ward(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Ward:
     made = Ward()
     monkeypatch.setattr(os, "statvfs", made.statvfs)
-    caplog.set_level("INFO", logger=health.__name__)
+    caplog.set_level("INFO", logger="celery_docker")
     return made
 
 
@@ -67,7 +66,7 @@ def checking(one: Health) -> Iterator[None]:
 
 def test_a_well_host_takes_jobs_and_nothing_is_said(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
     ward.health().check()
-    assert ward.gate.is_open
+    assert ward.intake.is_open
     assert caplog.messages == []
 
 
@@ -77,10 +76,10 @@ def test_without_docker_no_jobs_are_taken(ward: Ward, caplog: pytest.LogCaptureF
     ward.docker.failures["ping"] = [AWAY, AWAY, AWAY]
     for _ in range(3):
         doctor.check()
-        assert ward.gate.reason == str(AWAY)
+        assert ward.intake.reason == str(AWAY)
     doctor.check()
     doctor.check()
-    assert ward.gate.is_open
+    assert ward.intake.is_open
     assert caplog.messages == [
         f"takes no new jobs: {AWAY}; 2 jobs run on",
         "Docker answers again; takes new jobs again",
@@ -103,7 +102,7 @@ def test_without_docker_no_jobs_are_taken(ward: Ward, caplog: pytest.LogCaptureF
 def test_room_on_the_disks(ward: Ward, folder: str, disk: dict[str, int], complaint: str) -> None:
     ward.disks[folder] = disk
     ward.health().check()
-    assert ward.gate.reason == complaint
+    assert ward.intake.reason == complaint
 
 
 def test_a_disk_that_does_not_answer(
@@ -118,11 +117,11 @@ def test_a_disk_that_does_not_answer(
         return well(folder)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    doctor = ward.health(patience_s=0.01)
+    doctor = ward.health(timeout_s=0.01)
 
     def checked() -> str:
         doctor.check()
-        return ward.gate.reason
+        return ward.intake.reason
 
     hangs = "the disk of /state does not answer; look at it, or at its file server"
     eventually(lambda: checked() == hangs)
@@ -137,9 +136,9 @@ def test_a_disk_that_does_not_answer(
 
 def test_a_folder_that_is_really_there(tmp_path: Path) -> None:
     """The kernel's own numbers: a machine that runs tests has room."""
-    gate = Gate()
-    Health(gate, FakeEngine(), [str(tmp_path), str(tmp_path / "absent")], lambda: 0).check()
-    assert gate.reason == ""
+    intake = Intake()
+    Health(intake, FakeEngine(), [str(tmp_path), str(tmp_path / "absent")], lambda: 0).check()
+    assert intake.reason == ""
 
 
 def test_both_reasons_have_to_go(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,12 +147,12 @@ def test_both_reasons_have_to_go(ward: Ward, caplog: pytest.LogCaptureFixture) -
     ward.disks["/logs"] = dict(f_bavail=0)
     doctor.check()
     full = "the disk of /logs is full: 0 MiB free; make room"
-    assert ward.gate.reason == f"{AWAY}; {full}"
+    assert ward.intake.reason == f"{AWAY}; {full}"
     doctor.check()
-    assert ward.gate.reason == full
+    assert ward.intake.reason == full
     ward.disks.clear()
     doctor.check()
-    assert ward.gate.is_open
+    assert ward.intake.is_open
     assert caplog.messages == [
         f"takes no new jobs: {AWAY}; 1 job runs on",
         f"takes no new jobs: {full}; 1 job runs on",
@@ -173,9 +172,9 @@ def test_both_reasons_have_to_go(ward: Ward, caplog: pytest.LogCaptureFixture) -
     ],
 )
 def test_a_fault_that_an_attempt_met(ward: Ward, fault: errors.HostError, closed: bool) -> None:
-    """Closes the gate at once if it may be the whole host's."""
+    """Closes the intake at once if it may be the whole host's."""
     ward.health().suspect(fault)
-    assert ward.gate.reason == (str(fault) if closed else "")
+    assert ward.intake.reason == (str(fault) if closed else "")
 
 
 @pytest.mark.parametrize("fault", [AWAY, errors.NoSpace()])
@@ -183,7 +182,7 @@ def test_a_passing_fault_is_over_with_the_next_check(ward: Ward, fault: errors.H
     doctor = ward.health()
     doctor.suspect(fault)
     doctor.check()
-    assert ward.gate.is_open
+    assert ward.intake.is_open
 
 
 def test_a_suspicion_wakes_the_checker(ward: Ward) -> None:
@@ -192,25 +191,25 @@ def test_a_suspicion_wakes_the_checker(ward: Ward) -> None:
     with checking(doctor):
         eventually(lambda: ward.docker.calls.count("ping") == 1)
         doctor.suspect(AWAY)
-        eventually(lambda: ward.gate.is_open and ward.docker.calls.count("ping") == 2)
+        eventually(lambda: ward.intake.is_open and ward.docker.calls.count("ping") == 2)
 
 
 def test_a_sick_host_is_checked_more_often(ward: Ward) -> None:
     ward.docker.failures["ping"] = [AWAY] * 5
     with checking(ward.health(interval_s=NEVER_S, sick_interval_s=0.001)):
         eventually(lambda: ward.docker.calls.count("ping") == 6)
-        eventually(lambda: ward.gate.is_open)
+        eventually(lambda: ward.intake.is_open)
 
 
 def test_the_checker_survives_a_mistake_of_ours(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
     ward.docker.failures["ping"] = [RuntimeError("a bug")]
     with checking(ward.health(interval_s=0.001)):
         eventually(lambda: ward.docker.calls.count("ping") > 2)
-    assert caplog.messages == ["the check of this host failed: RuntimeError('a bug')"]
+    assert caplog.messages == ["health: its turn failed and is repeated: RuntimeError('a bug')"]
 
 
-def test_docker_gets_its_own_patience(ward: Ward) -> None:
+def test_docker_gets_the_timeout_of_a_check(ward: Ward) -> None:
     asked: list[float] = []
     ward.docker.ping = lambda *, within_s=10: asked.append(within_s)  # type: ignore[method-assign]
-    ward.health(patience_s=3).check()
+    ward.health(timeout_s=3).check()
     assert asked == [3]

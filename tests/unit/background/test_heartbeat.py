@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.background import heartbeat
-from celery_docker.background.heartbeat import Membership
+from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.core import message
 from celery_docker.core.jobrecord import Claim, Verdict
 from celery_docker.core.receipt import Attempt
@@ -29,7 +28,7 @@ TURN_S = 5.0
 
 @dataclass
 class Hands:
-    """As much of a runner as the membership looks at."""
+    """As much of a runner as the heartbeat looks at."""
 
     host: str
     records: FakeRecords
@@ -54,14 +53,20 @@ class World:
         self.now = 1_000_000.0
         self.records = FakeRecords(clock=lambda: self.now)
         self.hosts = FakeHosts(self.records)
-        self.members: dict[str, Membership] = {}
+        self.members: dict[str, Heartbeat] = {}
         self.hands: dict[str, Hands] = {}
         self.delivered: list[str] = []
         self.quits: list[str] = []
 
-    def member(self, host: str = HOST, machine: str = "m1", sleep: Callable[[float], None] | None = None) -> Membership:
+    def member(
+        self,
+        host: str = HOST,
+        machine: str = "m1",
+        sleep: Callable[[float], None] | None = None,
+        interval_s: float = TURN_S,
+    ) -> Heartbeat:
         self.hands[host] = Hands(host, self.records)
-        self.members[host] = Membership(
+        self.members[host] = Heartbeat(
             self.hosts,
             self.hands[host],
             host=host,
@@ -71,6 +76,7 @@ class World:
             deliver=lambda envelope: self.delivered.append(envelope["headers"]["id"]),
             quit_=lambda: self.quits.append(host),
             sleep=sleep or self.sleep,
+            interval_s=interval_s,
         )
         return self.members[host]
 
@@ -380,11 +386,8 @@ def test_leaving_while_redis_is_away(pair: World) -> None:
     pair.members[OTHER].leave()
 
 
-def test_the_thread_gives_signs_of_life_whatever_happens(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(heartbeat, "_BEAT_EVERY_S", 0.001)
-    member = world.member()
+def test_the_thread_gives_signs_of_life_whatever_happens(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    member = world.member(interval_s=0.001)
     member.arrive()
     world.hosts.failures["beat"] = [errors.StoreAway(), RuntimeError("a bug")]
     member.start()
@@ -393,4 +396,4 @@ def test_the_thread_gives_signs_of_life_whatever_happens(
     beats = world.hosts.calls.count("beat")
     assert world.hosts.heard == {}
     assert world.hosts.calls.count("beat") == beats
-    assert "the signs of life failed: RuntimeError('a bug')" in caplog.messages
+    assert "heartbeat: its turn failed and is repeated: RuntimeError('a bug')" in caplog.messages

@@ -1,19 +1,19 @@
-"""The gate: open only while nobody has a reason against it."""
+"""The intake: open only while nobody has a reason against it."""
 
 from __future__ import annotations
 
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 
 
 def test_it_opens_when_the_last_reason_is_gone() -> None:
-    gate = Gate()
-    assert (gate.is_open, gate.reason) == (True, "")
-    gate.close("docker", "Docker is away")
-    gate.close("disk", "the disk is full")
-    gate.close("docker", "Docker does not answer")
-    assert (gate.is_open, gate.reason) == (False, "Docker does not answer; the disk is full")
-    gate.open("docker")
-    assert (gate.is_open, gate.reason) == (False, "the disk is full")
-    gate.open("disk")
-    gate.open("nobody")
-    assert (gate.is_open, gate.reason) == (True, "")
+    intake = Intake()
+    assert (intake.is_open, intake.reason) == (True, "")
+    intake.close("docker", "Docker is away")
+    intake.close("disk", "the disk is full")
+    intake.close("docker", "Docker does not answer")
+    assert (intake.is_open, intake.reason) == (False, "Docker does not answer; the disk is full")
+    intake.open("docker")
+    assert (intake.is_open, intake.reason) == (False, "the disk is full")
+    intake.open("disk")
+    intake.open("nobody")
+    assert (intake.is_open, intake.reason) == (True, "")

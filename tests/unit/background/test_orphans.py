@@ -181,7 +181,7 @@ def test_one_that_cannot_be_killed_holds_up_no_other(
         really(container_id, signal=signal, grace_s=grace_s)
 
     monkeypatch.setattr(house.engine, "stop", stop)
-    watch = replace(house.orphans(), patience_s=0)
+    watch = replace(house.orphans(), timeout_s=0)
     for _ in range(2):
         watch.sweep(datetime.now(UTC) + timedelta(minutes=2))
     eventually(lambda: house.engine.names() == [NAME])

@@ -40,7 +40,7 @@ def running(job_id: str = "j1", said: bytes = b"") -> Job:
         Delivery(job_id, (), {}, "celery", {}), Claim(Verdict.RUN, fence=7), Attempt(2, "node1", datetime.now(UTC))
     )
     if said:
-        job.recent.add(Frame(Stream.STDOUT, said))
+        job.outbox.add(Frame(Stream.STDOUT, said))
     return job
 
 
@@ -59,13 +59,13 @@ def test_while_redis_is_away_the_output_is_kept_and_ends_do_not_wait_for_it() ->
     live, job = Broadcast(sink, "node1"), running(said=b"one ")
     sink.failure = errors.StoreAway("gone")
     live.send([job])
-    job.recent.add(Frame(Stream.STDOUT, b"two"))
+    job.outbox.add(Frame(Stream.STDOUT, b"two"))
     live.last_words(job)
     assert sink.calls == 1, "it was away a moment ago: nobody asks once more before the end is written"
     sink.failure = None
     live.send([job])
     assert sink.text == b"one two"
-    job.recent.add(Frame(Stream.STDOUT, b" three"))
+    job.outbox.add(Frame(Stream.STDOUT, b" three"))
     live.last_words(job)
     assert sink.text == b"one two three"
 

@@ -18,7 +18,7 @@ from celery_docker.host import logfiles
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
 from celery_docker.run.job import Delivery, Job
-from celery_docker.run.retrying import Patience
+from celery_docker.run.retrying import Retrying
 from celery_docker.run.runner import Ended, LetGo, Runner
 from tests.fakes.engine import FakeEngine, Script, says
 from tests.fakes.records import FakeRecords
@@ -108,7 +108,7 @@ class Bench:
     def next_process(self) -> Runner:
         """Return the runner of a worker that was started anew on this host."""
         old = self.runner
-        return Runner(old.attempts, old.records, old.settings, old.host, old.patience)
+        return Runner(old.attempts, old.records, old.settings, old.host, old.retrying)
 
     def container(self, attempt: str | None = "1", *, started: bool = True, job: str | None = JOB) -> str:
         """Make the container that an earlier process, or somebody else, left behind; return its id."""
@@ -138,10 +138,10 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         docker_host=chosen.docker_host,
         host=HOST,
         boot_id="boot1",
-        patience=Patience(sleeps.append, faults.append),
+        retrying=Retrying(sleeps.append, faults.append),
         broadcast=Broadcast(watched, HOST),
     )
-    made = Runner(attempts, records, chosen, HOST, attempts.patience)
+    made = Runner(attempts, records, chosen, HOST, attempts.retrying)
     return Bench(folder, engine, records, made, keeper, watched, sleeps=sleeps, faults=faults)
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from celery_docker.background.intake import Gate
+from celery_docker.background.intake import Intake
 from celery_docker.core import message
 from celery_docker.core.jobrecord import Taken
 from celery_docker.worker.transport import Channel, QoS
 
 
-def test_what_comes_after_the_gate_was_closed_goes_back(mocker: MockerFixture) -> None:
+def test_what_comes_after_the_intake_was_closed_goes_back(mocker: MockerFixture) -> None:
     """Redis was asked a moment before: a drained or sick host takes nothing all the same."""
-    channel = mocker.Mock(sep=":", gate=Gate())
-    channel.gate.close("drained", "a new disk")
+    channel = mocker.Mock(sep=":", intake=Intake())
+    channel.intake.close("drained", "a new disk")
     taken = Taken("celery", b"{}")
     with pytest.raises(Empty):
         Channel._arrive(channel, taken)
@@ -30,7 +30,7 @@ def test_each_copy_of_a_message_is_let_go_by_its_own_acknowledgement(mocker: Moc
     """They bear one tag, and the first is acknowledged by a slot while the loop brings the second."""
     text = json.dumps(message.task_message("j1", {}, queue="celery", tag="t1", origin="1@here")).encode()
     delivered: list[dict[str, Any]] = []
-    channel = mocker.Mock(sep=":", gate=Gate())
+    channel = mocker.Mock(sep=":", intake=Intake())
     channel.connection._deliver = lambda envelope, queue: delivered.append(envelope)
     for _ in range(2):
         Channel._arrive(channel, Taken("celery", text))

@@ -37,7 +37,7 @@ deb: $(DEB)  ## build the Debian package into build/
 
 test: packages $(PYTHON) deb  ## everything: lint, types, unit, contract, integration, faults in short, system
 	$(MAKE) --no-print-directory lint
-	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) $(PYTEST) tests
+	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) $(PYTHON) -m tests.phases
 
 lint: $(PYTHON)  ## style and types
 	$(PYTHON) -m ruff check .

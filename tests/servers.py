@@ -9,6 +9,7 @@ import http.client
 import io
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -423,9 +424,12 @@ def _make_certificate(folder: Path, certificate: Path) -> None:
 
 
 def free_network() -> str:
-    """Return the first three numbers of a private network that this machine has no route to."""
-    taken = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=10).stdout
-    return next(net for number in range(255) if f"{(net := f'10.213.{number}')}." not in taken)
+    """Return the first three numbers of a private network that this machine has no route to.
+
+    It is one of many, at random: another run of tests that looks at this moment sees the same routes.
+    """
+    routes = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=10).stdout
+    return secrets.choice([net for number in range(255) if f"{(net := f'10.213.{number}')}." not in routes])
 
 
 def _processes_in(cgroup: Path) -> list[int]:

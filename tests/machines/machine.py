@@ -415,20 +415,27 @@ def connect(one: Machine, other: Machine) -> tuple[str, str]:
     return _ADDRESSES
 
 
-def leftovers() -> list[str]:
-    """Return what is there of this process' machines, and of those whose owner is dead.
+def leftovers(owner_pid: int = 0) -> list[str]:
+    """Return what is there of the machines of a process; 0: of this one.
 
     Disks, mounts, cgroups with their processes, nspawn's own folder. Network namespaces have no
-    name here and end with their processes. Machines of other living processes are theirs.
+    name here and end with their processes. Other runs of tests have machines too; these are theirs.
     """
-    found = [(disk.name, f"disk {disk}") for disk in _machines_folder().glob("mach-*")]
-    found += [(mount.parent.name, f"mount {mount}") for mount in _mounts()]
-    found += [(folder.name, f"folder {folder}") for folder in _NSPAWN_RUN.glob("mach-*")]
+    prefix = f"mach-{owner_pid or os.getpid()}-"
+    traces = [f"disk {disk}" for disk in _machines_folder().glob(f"{prefix}*")]
+    traces += [f"mount {mount}" for mount in _mounts() if mount.parent.name.startswith(prefix)]
+    traces += [f"folder {folder}" for folder in _NSPAWN_RUN.glob(f"{prefix}*")]
     for hierarchy in _hierarchies():
-        for group in hierarchy.glob("mach-*"):
-            found.append((group.name, f"cgroup {group}, processes {_cgroup_pids(group.name)}"))
-    mine = f"mach-{os.getpid()}-"
-    return [text for owner, text in found if owner.startswith(mine) or _is_orphan(owner)]
+        for group in hierarchy.glob(f"{prefix}*"):
+            traces.append(f"cgroup {group}, processes {_cgroup_pids(group.name)}")
+    return traces
+
+
+@contextmanager
+def no_sweep() -> Iterator[None]:
+    """Keep every process from booting a machine, and hence from removing those whose owner is dead."""
+    with _locked(_machines_folder()):
+        yield
 
 
 def _sweep() -> None:

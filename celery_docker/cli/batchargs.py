@@ -21,7 +21,7 @@ _LINES_OF_JSON = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
-class Described:
+class BatchRequest:
     """A batch as it was typed: its jobs, checked, and how many may run at once; None: as many as can."""
 
     jobs: list[batch.Expanded]
@@ -29,54 +29,56 @@ class Described:
     template_id: str
 
 
-def described(words: parser.Words, caller: jobargs.Caller, queue: str) -> Described:
+def batch_request(arguments: parser.Arguments, local_user: jobargs.LocalUser, queue: str) -> BatchRequest:
     """Return the batch that was typed, with a job for each row.
 
     Raises `UsageError` for flags that do not go together, `SpecError` with every line that is not right.
     """
-    given = [key for key in _SOURCES if key in words.flags]
-    if len(given) != 1:
-        raise errors.UsageError(f"batch: give one of {', '.join(_SOURCES)}, not {' and '.join(given) or 'none'}")
-    found, limit = _rows(given[0], words.flags[given[0]], caller)
-    if not found:
-        raise errors.SpecError(f"{given[0]}: has no line, so there is nothing to run")
-    template = jobargs.template(words, caller, queue)
-    if found[0].source is batchinputs.Source.PATHS:
+    sources = [key for key in _SOURCES if key in arguments.flags]
+    if len(sources) != 1:
+        raise errors.UsageError(f"batch: give one of {', '.join(_SOURCES)}, not {' and '.join(sources) or 'none'}")
+    rows, limit = _rows(sources[0], arguments.flags[sources[0]], local_user)
+    if not rows:
+        raise errors.SpecError(f"{sources[0]}: has no line, so there is nothing to run")
+    template = jobargs.template(arguments, local_user, queue)
+    if rows[0].source is batchinputs.Source.PATHS:
         template = batch.with_default_input(template)
-    expanded = batch.expand(template, found)
-    _check_options(expanded)
-    return Described(expanded, words.flags.get("--limit", limit), batch.template_id(template, found[0].source))
+    jobs = batch.expand(template, rows)
+    _check_options(jobs)
+    return BatchRequest(jobs, arguments.flags.get("--limit", limit), batch.template_id(template, rows[0].source))
 
 
-def _rows(key: str, said: Any, caller: jobargs.Caller) -> tuple[Sequence[batchinputs.Row], int | None]:
+def _rows(key: str, value: Any, local_user: jobargs.LocalUser) -> tuple[Sequence[batchinputs.Row], int | None]:
     if key == "--each":
-        return batchinputs.from_paths(caller.absolute(path) for pattern in said for path in _matching(pattern)), None
+        return batchinputs.from_paths(
+            local_user.absolute(path) for pattern in value for path in _matching(pattern)
+        ), None
     if key == "--array":
-        return batchinputs.from_array(said)
-    text = jobargs.read(said)
+        return batchinputs.from_array(value)
+    text = jobargs.read(value)
     if key == "--each-from":
-        return batchinputs.from_path_list(_absolute_lines(text, caller)), None
-    is_json = said.endswith(_LINES_OF_JSON) or (said == jobargs.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))
+        return batchinputs.from_path_list(_absolute_lines(text, local_user)), None
+    is_json = value.endswith(_LINES_OF_JSON) or (value == jobargs.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))
     return (batchinputs.from_jsonl(text) if is_json else batchinputs.from_csv(text)), None
 
 
 def _matching(pattern: str) -> list[str]:
     """Return the files that match, in the order of their names; `**` goes into folders."""
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
         raise errors.SpecError(f"--each: no file matches {pattern!r}; quote it, so that the shell leaves it alone")
-    return found
+    return paths
 
 
-def _absolute_lines(text: str, caller: jobargs.Caller) -> str:
+def _absolute_lines(text: str, local_user: jobargs.LocalUser) -> str:
     separator = "\0" if "\0" in text else "\n"
     lines = text.removeprefix(_BOM).split(separator)
-    return separator.join(caller.absolute(line) if line.strip() else line for line in lines)
+    return separator.join(local_user.absolute(line) if line.strip() else line for line in lines)
 
 
-def _check_options(expanded: Sequence[batch.Expanded]) -> None:
+def _check_options(jobs: Sequence[batch.Expanded]) -> None:
     """Check what each job says about its submission; most say the same, so each is checked once."""
-    first = {repr(job.options): job for job in reversed(expanded)}
+    first = {repr(job.options): job for job in reversed(jobs)}
     problems = []
     for job in reversed(first.values()):
         try:

@@ -1,7 +1,7 @@
-"""What the command line exits with for a job, and what it says about it.
+"""Exit statuses of the command line, and its one-line reasons.
 
 Owns the table from a job's end to an exit status: the container's own code where there is one, else the codes that
-`timeout`, `docker run` and shells use. Pure. A job of which no good end is known never comes to 0.
+`timeout`, `docker run` and shells use. Pure. The status is 0 only if the job is known to have succeeded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BY_STATE = {
 
 
 def exit_status(receipt: Mapping[str, Any]) -> int:
-    """Return what to exit with for a job with this receipt, or with what is known of it so far."""
+    """Return the exit status for a job, from its receipt or the facts that are known so far."""
     state, code = receipt.get("state"), receipt.get("exit_code")
     if state == State.SUCCEEDED and code == 0:
         return 0
@@ -41,7 +41,7 @@ def exit_status(receipt: Mapping[str, Any]) -> int:
         return _own_code(receipt)
     if state == State.REJECTED and code in _CANNOT_START:
         return int(code)
-    return next((status for known, status in _BY_STATE.items() if known == state), NOT_RUN)
+    return next((status for candidate, status in _BY_STATE.items() if candidate == state), NOT_RUN)
 
 
 def _own_code(receipt: Mapping[str, Any]) -> int:
@@ -56,14 +56,14 @@ def _own_code(receipt: Mapping[str, Any]) -> int:
 
 
 def of_error(exc: errors.CeleryDockerError) -> int:
-    """Return what to exit with where no job came of a command at all."""
+    """Return the exit status for an error of the command itself."""
     if isinstance(exc, errors.NoSuchJob):
         return NO_SUCH_JOB
     return USAGE if isinstance(exc, errors.UsageError | errors.SpecError | errors.AmbiguousId) else NOT_RUN
 
 
 def highest(codes: Iterable[int]) -> int:
-    """Return what to exit with for several jobs; 0 only if all of them came to 0."""
+    """Return the exit status for several jobs: the highest, so 0 only if each has 0."""
     return max(codes, default=0)
 
 
@@ -72,12 +72,12 @@ def explain(receipt: Mapping[str, Any]) -> str | None:
     state, attempts = str(receipt["state"]), len(receipt.get("attempts") or ())
     if state == State.SUCCEEDED:
         return None
-    said = wording.harmless(" ".join(_sentence(state, receipt.get("reason") or "").split()))
-    return f"{said} (after {attempts} attempts)" if attempts > 1 else said
+    sentence = wording.harmless(" ".join(_sentence(state, receipt.get("reason") or "").split()))
+    return f"{sentence} (after {attempts} attempts)" if attempts > 1 else sentence
 
 
-def cancel_told(state: str) -> str:
-    """Return in words what a cancel came to, from the state that the job was in."""
+def cancel_outcome(state: str) -> str:
+    """Return the outcome of a cancel in words, from the state that the job was in."""
     if state == "unknown":
         return "there is no record of this job; nothing will run under this id"
     if State(state).is_final:

@@ -1,4 +1,4 @@
-"""The job that a command line describes, as a job document: flags over a file, paths made absolute, the caller's user.
+"""The job of a command line as a job document: flags over a file, paths made absolute, the user who typed it.
 
 Pure but for `read`. What a value may be is for `jobspec` to say.
 """
@@ -26,15 +26,15 @@ _JOB_KEYS = tuple(flag.key for flag in commandtable.JOB_FLAGS)
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Who submits: their environment, and what stands for them on the worker's host."""
+class LocalUser:
+    """The user at this command line: the environment, uid:gid, and the current folder; None: it is gone."""
 
     environ: Mapping[str, str]
     user: str
     folder: str | None
 
     def absolute(self, path: str) -> str:
-        """Return a path as seen from the caller's folder. An empty one stays, to be refused."""
+        """Return a path as seen from the user's current folder. An empty one stays, to be refused."""
         if not path or path.startswith(("/", "{")):  # what a batch puts into braces is absolute already
             return path
         if self.folder is None:
@@ -44,13 +44,13 @@ class Caller:
         return joined if ".." in path.split("/") or "{" in path else os.path.normpath(joined)
 
 
-def of_process(environ: Mapping[str, str]) -> Caller:
-    """Return the caller of this process."""
+def of_process(environ: Mapping[str, str]) -> LocalUser:
+    """Return the user of this process."""
     try:
         folder = os.getcwd()
     except OSError:
         folder = None
-    return Caller(environ, f"{os.getuid()}:{os.getgid()}", folder)
+    return LocalUser(environ, f"{os.getuid()}:{os.getgid()}", folder)
 
 
 def login(uid: int | None = None) -> str:
@@ -62,29 +62,39 @@ def login(uid: int | None = None) -> str:
         return str(number)
 
 
-def document(words: parser.Words, caller: Caller, queue: str) -> dict[str, Any]:
+def document(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> dict[str, Any]:
     """Return the job document that was typed; `queue` is the one that the settings name.
 
     Raises `SpecError` for a flag or a file that cannot be read as what it should be.
     """
-    return _over_file(words, jobspec.from_flags(_typed(words, caller)), caller, queue)
+    return _over_file(arguments, jobspec.from_flags(_typed(arguments, local_user)), local_user, queue)
 
 
-def template(words: parser.Words, caller: Caller, queue: str) -> dict[str, Any]:
-    """Return the same for a batch: what has braces in it is checked when something stands in their place."""
-    said = _typed(words, caller)
-    open_ones = {key: value for key, value in said.items() if key.startswith("-") and "{" in str(value)}
-    closed = {key: value for key, value in said.items() if key not in open_ones and key not in ("image", "command")}
+def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> dict[str, Any]:
+    """Return the job document of a batch: a flag with braces is checked for each job, when they are filled in."""
+    flags = _typed(arguments, local_user)
+    open_ones = {key: value for key, value in flags.items() if key.startswith("-") and "{" in str(value)}
+    closed = {key: value for key, value in flags.items() if key not in open_ones and key not in ("image", "command")}
     names = {line.flag: line.name for line in jobspec.DOCUMENT}
-    words_of_it = {name: said[name] for name in ("image", "command") if said.get(name) is not None}
-    typed = {**jobspec.from_flags(closed), **words_of_it, **{names[key]: value for key, value in open_ones.items()}}
-    return _over_file(words, typed, caller, queue)
+    image_and_command = {name: flags[name] for name in ("image", "command") if flags.get(name) is not None}
+    typed = {
+        **jobspec.from_flags(closed),
+        **image_and_command,
+        **{names[key]: value for key, value in open_ones.items()},
+    }
+    return _over_file(arguments, typed, local_user, queue)
 
 
-def _over_file(words: parser.Words, typed: Mapping[str, Any], caller: Caller, queue: str) -> dict[str, Any]:
-    base = _from_file(words.flags["--file"]) if "--file" in words.flags else {}
+def _over_file(
+    arguments: parser.Arguments, typed: Mapping[str, Any], local_user: LocalUser, queue: str
+) -> dict[str, Any]:
+    base = _from_file(arguments.flags["--file"]) if "--file" in arguments.flags else {}
     both = {**base, **typed, **_merged_tables(base, typed)}
-    return {"user": caller.user, "queue": queue, **{name: value for name, value in both.items() if value is not None}}
+    return {
+        "user": local_user.user,
+        "queue": queue,
+        **{name: value for name, value in both.items() if value is not None},
+    }
 
 
 def read(path: str) -> str:
@@ -98,7 +108,7 @@ def read(path: str) -> str:
 
 
 def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the assignments of a file as `docker run --env-file` reads it: no quotes, and a bare name is the caller's.
+    """Return the assignments of a file as `docker run --env-file` reads it: no quotes, bare names from the user.
 
     Raises `SpecError` that names the line.
     """
@@ -116,27 +126,35 @@ def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
     return _with_callers(lines, environ)
 
 
-def _typed(words: parser.Words, caller: Caller) -> dict[str, Any]:
-    said: dict[str, Any] = {key: words.flags[key] for key in _JOB_KEYS if key in words.flags and key != "--env"}
+def _typed(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        key: arguments.flags[key] for key in _JOB_KEYS if key in arguments.flags and key != "--env"
+    }
     for name in HOST_PATHS:
         key = next(line.flag for line in jobspec.FIELDS if line.name == name)
-        if key in said:
-            said[key] = caller.absolute(said[key])
-    files = [one for path in words.flags.get("--env-file", ()) for one in env_file(path, read(path), caller.environ)]
-    if "--after" in said:
-        said["--after"] = [lastid.meant(caller.environ, name) for name in said["--after"]]
-    assignments = files + _with_callers(words.flags.get("--env", ()), caller.environ)
+        if key in fields:
+            fields[key] = local_user.absolute(fields[key])
+    files = [
+        assignment
+        for path in arguments.flags.get("--env-file", ())
+        for assignment in env_file(path, read(path), local_user.environ)
+    ]
+    if "--after" in fields:
+        fields["--after"] = [lastid.expand(local_user.environ, name) for name in fields["--after"]]
+    assignments = files + _with_callers(arguments.flags.get("--env", ()), local_user.environ)
     if assignments:
-        said["--env"] = assignments
-    if words.operands:
-        said["image"], *command = words.operands
-        said["command"] = command or None
-    return said
+        fields["--env"] = assignments
+    if arguments.operands:
+        fields["image"], *command = arguments.operands
+        fields["command"] = command or None
+    return fields
 
 
 def _with_callers(assignments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Give bare names the caller's value, and leave out those that the caller has none of, as docker does."""
-    return [one if "=" in one else f"{one}={environ[one]}" for one in assignments if "=" in one or one in environ]
+    """Give bare names the user's own value, and leave out those that have none, as docker does."""
+    return [
+        text if "=" in text else f"{text}={environ[text]}" for text in assignments if "=" in text or text in environ
+    ]
 
 
 def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,19 +169,19 @@ def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[st
 def _table(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    return {str(one).partition("=")[0]: str(one).partition("=")[2] for one in value}
+    return {str(item).partition("=")[0]: str(item).partition("=")[2] for item in value}
 
 
 def _from_file(path: str) -> dict[str, Any]:
     where = "the standard input" if path == STDIN else path
     try:
-        found = json.loads(read(path))
+        document = json.loads(read(path))
     except json.JSONDecodeError as exc:
         raise errors.SpecError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}; it must be JSON") from exc
     except ValueError as exc:
         raise errors.SpecError(f"{where}: has a number of too many digits") from exc
     except RecursionError as exc:
         raise errors.SpecError(f"{where}: is nested too deeply to be a job document") from exc
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise errors.SpecError(f'{where}: must be a table of fields, like {{"image": "busybox"}}')
-    return found
+    return document

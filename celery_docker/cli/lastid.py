@@ -1,4 +1,4 @@
-"""What `@last` means: the id of the job or batch that this user has submitted last, in a small file of theirs.
+"""`@last`: the id of the job or batch that this user has submitted last, in a small file of theirs.
 
 A home that is missing, full or read-only is no reason to fail: the job is in the queue already.
 """
@@ -26,8 +26,8 @@ def remember(environ: Mapping[str, str], submitted: str) -> None:
         path.write_text(f"{submitted}\n")
 
 
-def meant(environ: Mapping[str, str], name: str) -> str:
-    """Return the id that a name stands for; any other than `@last` stands for itself.
+def expand(environ: Mapping[str, str], name: str) -> str:
+    """Return the id that was submitted last for `@last`, any other name as it is.
 
     Raises `NoSuchJob` where nothing was submitted yet.
     """
@@ -35,9 +35,9 @@ def meant(environ: Mapping[str, str], name: str) -> str:
         return name
     path = _path(environ)
     with suppress(OSError, UnicodeDecodeError):
-        found = path.read_text().strip() if path else ""
-        if found:
-            return found
+        job_id = path.read_text().strip() if path else ""
+        if job_id:
+            return job_id
     where = path or "no file: HOME is not set"
     raise errors.NoSuchJob(f"{name}: it is not known what you have submitted last ({where}); give the id")
 

@@ -1,7 +1,7 @@
 """The command `celery-docker`: finds the command that was typed, calls it, and turns its end into an exit status.
 
-Imports nothing slow: help, completion and complaints are there before Redis could be imported. What a call needs is
-imported when it is made.
+Imports nothing slow: help, completion and complaints are there before Redis could be imported. A command's own
+imports wait until it is called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from celery_docker.cli.syntax import commandtable, parser
 from celery_docker.cli.syntax.grammar import PROGRAM, Flag
 
 if TYPE_CHECKING:
-    from celery_docker.cli import call
+    from celery_docker.cli import context
 
 _IN, _OUT, _ERR = 0, 1, 2
 
@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """Do what the arguments say; return the exit status."""
     _open_closed()
     _prepare(sys.stdout, sys.stderr)
-    shown = screen.of_process(os.environ if environ is None else environ)
+    terminal = screen.of_process(os.environ if environ is None else environ)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, shown)
-        shown.out.flush()
+        status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, terminal)
+        terminal.out.flush()
     except KeyboardInterrupt:  # while the last of it was written, to somebody who does not read
         _forget(_OUT)
         return exitcodes.INTERRUPTED
@@ -43,53 +43,53 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except OSError as exc:
         _forget(_OUT)
         try:
-            shown.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
+            terminal.note(f"{PROGRAM}: cannot write the output: {exc.strerror}")
         except OSError:
             _forget(_ERR)
         return exitcodes.NOT_RUN
     return status
 
 
-def _status(argv: Sequence[str], environ: Mapping[str, str], shown: screen.Screen) -> int:
+def _status(argv: Sequence[str], environ: Mapping[str, str], terminal: screen.Screen) -> int:
     try:
-        words = parser.parse(argv)
-        if isinstance(words, Flag):
-            _about_program(words, shown)
+        arguments = parser.parse(argv)
+        if isinstance(arguments, Flag):
+            _about_program(arguments, terminal)
             return 0
-        if words.is_set(commandtable.HELP):
+        if arguments.is_set(commandtable.HELP):
             from celery_docker.cli.syntax import helptext
 
-            shown.data(helptext.of(words.command))
+            terminal.data(helptext.of(arguments.command))
             return 0
-        from celery_docker.cli import call
+        from celery_docker.cli import context
 
-        return _function(words)(call.Call(words, environ, shown))
+        return _function(arguments)(context.Context(arguments, environ, terminal))
     except errors.CeleryDockerError as exc:
-        shown.note(f"{PROGRAM}: {exc}")
+        terminal.note(f"{PROGRAM}: {exc}")
         return exitcodes.of_error(exc)
     except KeyboardInterrupt:
         return exitcodes.INTERRUPTED
 
 
-def _about_program(asked: Flag, shown: screen.Screen) -> None:
-    if asked is commandtable.VERSION:
+def _about_program(flag: Flag, terminal: screen.Screen) -> None:
+    if flag is commandtable.VERSION:
         from celery_docker import version as package
 
-        shown.data(f"{PROGRAM} {package.version() or '0+source'}")
+        terminal.data(f"{PROGRAM} {package.version() or '0+source'}")
         return
     from celery_docker.cli.syntax import helptext
 
-    shown.data(helptext.overview())
+    terminal.data(helptext.overview())
 
 
-def _function(words: parser.Words) -> Callable[[call.Call], int]:
-    module = import_module(f"celery_docker.cli.commands.{words.command.module}")
-    found: Callable[[call.Call], int] = getattr(module, words.command.name)
-    return found
+def _function(arguments: parser.Arguments) -> Callable[[context.Context], int]:
+    module = import_module(f"celery_docker.cli.commands.{arguments.command.module}")
+    function: Callable[[context.Context], int] = getattr(module, arguments.command.name)
+    return function
 
 
 def _open_closed() -> None:
-    """Let what a caller has closed be empty: otherwise the next file or socket would take its number."""
+    """Open what the caller has closed, as empty: otherwise the next file or socket would take its number."""
     for name, number, mode in (("stdin", _IN, "r"), ("stdout", _OUT, "w"), ("stderr", _ERR, "w")):
         if getattr(sys, name) is None:
             _forget(number)

@@ -1,4 +1,4 @@
-"""How far a batch has come, as one line: a bar for a terminal, plain text for a pipe, and a summary at the end.
+"""Progress of a batch as one line: a bar for a terminal, plain text for a pipe, and a summary at the end.
 
 Owns what is counted as done and when a plain line is due. Pure: every time is an argument.
 """
@@ -26,10 +26,10 @@ _FINAL = frozenset(state for state in State if state.is_final)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the last plain line said: how many were done, and when it was written, in seconds of any steady clock."""
+class PlainLine:
+    """The last plain line: how many jobs had ended, and when it was written, in seconds of any steady clock."""
 
-    done: int
+    ended: int
     at_s: float
 
 
@@ -67,15 +67,15 @@ def plain_line(counts: Mapping[str, int], total: int, elapsed_s: float, already:
 
 
 def is_plain_line_due(
-    last: Shown | None, counts: Mapping[str, int], total: int, now_s: float, every_s: float = _EVERY_S
+    last: PlainLine | None, counts: Mapping[str, int], total: int, now_s: float, every_s: float = _EVERY_S
 ) -> bool:
     """Tell whether to write a plain line: the first, the last, after each tenth of the jobs, or after `every_s`."""
     if last is None:
         return True
     ended = done(counts)
     if ended >= total:
-        return last.done < ended
-    return ended - last.done >= total * _STEP or now_s - last.at_s >= every_s
+        return last.ended < ended
+    return ended - last.ended >= total * _STEP or now_s - last.at_s >= every_s
 
 
 def summary(results: Sequence[Mapping[str, Any]], batch_id: str) -> list[str]:
@@ -135,7 +135,7 @@ def _failure(receipt: Mapping[str, Any]) -> str:
 
 def _why(receipt: Mapping[str, Any]) -> str:
     """Return the last thing that a failed command said; where we or the kernel ended it, that tells more."""
-    said = receipts.last_words(receipt)
-    if said and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
-        return wording.harmless(said)
+    last_line = receipts.last_words(receipt)
+    if last_line and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
+        return wording.harmless(last_line)
     return exitcodes.explain(receipt) or ""

@@ -1,6 +1,6 @@
-"""What a command says, and where: data to the standard output, everything else to the standard error.
+"""Output of a command: data to the standard output, everything else to the standard error.
 
-Owns what is known of the terminal: whether there is one, its width, its colours. Knows nothing of jobs.
+Owns the facts about the terminal: that there is one, its width, its colours. Knows nothing of jobs.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def of_process(environ: Mapping[str, str]) -> Screen:
 
 def _columns(environ: Mapping[str, str]) -> int:
     """Return the terminal's width, as shutil does, whose import costs more than all of a help text."""
-    said = environ.get("COLUMNS", "")
+    text = environ.get("COLUMNS", "")
     try:
         return (
-            int(said) if said.isdigit() and int(said) else os.get_terminal_size(sys.stdout.fileno()).columns or _WIDTH
+            int(text) if text.isdigit() and int(text) else os.get_terminal_size(sys.stdout.fileno()).columns or _WIDTH
         )
     except (OSError, ValueError):
         return _WIDTH

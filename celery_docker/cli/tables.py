@@ -1,7 +1,7 @@
-"""What a terminal shows: aligned tables, and values as people read them.
+"""Aligned tables for a terminal.
 
-Owns widths (wide characters count two, combining marks none), colours by state, and how durations, sizes and ids are
-written. Pure: the width comes in as an argument. Nothing from a cell reaches the terminal as a control sequence.
+Owns widths (wide characters count two, combining marks none) and the colours of states. Pure: the width is an argument.
+Nothing from a cell reaches the terminal as a control sequence.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _shrunk(columns: Sequence[Column], natural: Sequence[int], width: int) -> li
 
 
 def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], *, colour: bool) -> str:
-    shown = (_cell(*one, colour=colour) for one in zip(columns, cells, widths, strict=True))
-    return GAP.join(shown).rstrip()
+    texts = (_cell(*parts, colour=colour) for parts in zip(columns, cells, widths, strict=True))
+    return GAP.join(texts).rstrip()
 
 
 def _cell(column: Column, text: str, width: int, *, colour: bool) -> str:
@@ -118,10 +118,10 @@ def truncate(text: str, width: int) -> str:
         return text
     if width < 1:
         return ""
-    kept, taken = 0, 0
+    length, width_so_far = 0, 0
     for character in text:
-        taken += _width(character)
-        if taken > width - 1:
+        width_so_far += _width(character)
+        if width_so_far > width - 1:
             break
-        kept += 1
-    return text[:kept] + ELLIPSIS
+        length += 1
+    return text[:length] + ELLIPSIS

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         if words.verbose:
             _show(configfiles.worker_settings(around))
         if words.cancel is not None:
-            print(f"{words.cancel}: {exitcodes.cancel_told(_cancel(config, words.cancel))}", file=sys.stderr)
+            print(f"{words.cancel}: {exitcodes.cancel_outcome(_cancel(config, words.cancel))}", file=sys.stderr)
         else:
             print(_submit(config, _spec(words)))
     except errors.SpecError as exc:

@@ -14,7 +14,8 @@ from typing import Any, TextIO
 from celery_docker.cli import exitcodes, progress
 from celery_docker.client.outages import Outages
 from celery_docker.core import lifecycle
-from celery_docker.store import listing, queries
+from celery_docker.store import listing
+from celery_docker.store.queries import Queries
 
 # Counting a batch keeps Redis busy: it is asked again after this, and after twenty times as long as the answer took.
 _PAUSE_S = 0.5
@@ -25,11 +26,11 @@ _WIDTH = 80
 
 
 @dataclass
-class Meter:
-    """Shows on one stream how far a batch has come."""
+class ProgressDisplay:
+    """The progress of a batch, shown on one stream."""
 
     stream: TextIO
-    _last: progress.Shown | None = None
+    _last: progress.PlainLine | None = None
     _first_done: int | None = None
     _since: float = field(default_factory=time.monotonic)
     _is_open: bool = False
@@ -43,12 +44,12 @@ class Meter:
         if self.stream.isatty():
             # One less than there is: a full line would begin the next.
             width = self._columns() - 1
-            said = progress.line(counts, total, elapsed_s, width, self._first_done)
-            self._write(f"\r{said.ljust(width)}")
+            line = progress.line(counts, total, elapsed_s, width, self._first_done)
+            self._write(f"\r{line.ljust(width)}")
             self._is_open = True
         elif progress.is_plain_line_due(self._last, counts, total, now):
             self._write(progress.plain_line(counts, total, elapsed_s, self._first_done) + "\n")
-            self._last = progress.Shown(progress.done(counts), now)
+            self._last = progress.PlainLine(progress.done(counts), now)
 
     def end(self) -> None:
         """Leave the line of the bar as it is."""
@@ -72,34 +73,34 @@ class Meter:
             return _WIDTH
 
 
-def until_end(found: queries.Queries, batch_id: str, meter: Meter, outages: Outages) -> None:
+def until_end(queries: Queries, batch_id: str, display: ProgressDisplay, outages: Outages) -> None:
     """Show a batch until all its jobs have ended. Raises `NoSuchJob` or `StoreRefused`."""
-    began = time.monotonic()
+    began_at_s = time.monotonic()
     while True:
-        asked = time.monotonic()
-        row = outages.answer(lambda: found.batches.row(batch_id))
-        known = sum(row.counts.values())
-        is_whole = known >= row.size or asked - began > _GRACE_S
-        meter.show(row.counts, row.size)
-        if is_whole and progress.done(row.counts) == known:
-            meter.end()
+        asked_at_s = time.monotonic()
+        row = outages.answer(lambda: queries.batches.row(batch_id))
+        submitted = sum(row.counts.values())
+        is_whole = submitted >= row.size or asked_at_s - began_at_s > _GRACE_S
+        display.show(row.counts, row.size)
+        if is_whole and progress.done(row.counts) == submitted:
+            display.end()
             return
-        time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked)))
+        time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked_at_s)))
 
 
-def results(found: queries.Queries, batch_id: str) -> list[dict[str, Any]]:
+def results(queries: Queries, batch_id: str) -> list[dict[str, Any]]:
     """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
-    job_ids = found.batches.job_ids(batch_id)
-    rows: list[dict[str, Any]] = [_result(row) for row in found.jobs.rows(job_ids)]
+    job_ids = queries.batches.job_ids(batch_id)
+    rows: list[dict[str, Any]] = [_result(row) for row in queries.jobs.rows(job_ids)]
     failed = [place for place, row in enumerate(rows) if row["state"] in progress.FAILURES]
     first = failed[: progress.FAILURES_SHOWN]
-    for place, receipt in zip(first, found.jobs.receipts([rows[place]["id"] for place in first]), strict=True):
+    for place, receipt in zip(first, queries.jobs.receipts([rows[place]["id"] for place in first]), strict=True):
         rows[place] = receipt or rows[place]
     return rows
 
 
 def exit_status(rows: list[dict[str, Any]]) -> int:
-    """Return what to exit with for a batch: the highest of its jobs, and never 0 where none is known."""
+    """Return the exit status for a batch: the highest of its jobs, and never 0 where none is known."""
     return exitcodes.highest(map(exitcodes.exit_status, rows)) if rows else exitcodes.NOT_RUN
 
 

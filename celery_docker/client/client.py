@@ -28,7 +28,7 @@ Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
 
 
 class Client:
-    """A submitter. `url` is the broker's; without one it is found as the command line finds it, when it is needed.
+    """A client that submits and finds jobs. `url` is the broker's; without one, that of the command line is used.
 
     >>> job = client.submit("busybox", ["echo", "hello"])
     >>> print(job.wait())
@@ -63,11 +63,11 @@ class Client:
         if command is not None:
             document["command"] = command
         spec, options = documents.parsed(document)
-        made = self._submitter.job(spec.to_kwargs(), options)
+        job = self._builder.job(spec.to_kwargs(), options)
         if expires_s is not None:
-            made = replace(made, expires_s=expires_s)
-        self.store.submit([made])
-        return Job(self, made.job_id)
+            job = replace(job, expires_s=expires_s)
+        self.store.submit([job])
+        return Job(self, job.job_id)
 
     def map(
         self,
@@ -92,10 +92,10 @@ class Client:
         Raises `BatchError`, with the problems of all jobs of a template, before any is queued.
         """
         if callable(template):
-            jobs = documents.expanded([template(one) for one in inputs])
+            jobs = documents.expanded([template(value) for value in inputs])
         else:
             jobs = batch.expand(
-                batch.with_default_input(template), batchinputs.from_paths([str(one) for one in inputs])
+                batch.with_default_input(template), batchinputs.from_paths([str(value) for value in inputs])
             )
         return self.submit_batch(jobs, limit=limit, name=name, progress=progress)
 
@@ -116,24 +116,24 @@ class Client:
         >>> [receipt["output"] for receipt in made.results()]
         ['1\\n', '2\\n', '3\\n']
 
-        What it is to be known by later may be said in `about`.
+        `about` is stored with the batch, for those who look for it later.
         """
         batch_id = str(uuid.uuid4())
         parsed: dict[str, Submission] = {}
-        made = []
+        new_jobs = []
         for job in jobs:
             key = repr(job.options)
             if key not in parsed:
                 parsed[key] = documents.parsed({"image": job.kwargs["image"], **job.options})[1]
             kwargs = batch.with_batch_env(job.kwargs, batch_id, job.row.index, len(jobs))
             place = submission.Place(batch_id, job.row.index)
-            made.append(self._submitter.job(kwargs, parsed[key], place))
-        said: dict[str, str | int] = {**(about or {}), "size": len(made), "submitted_by": self._submitter.name}
-        said |= {"limit": limit} if limit is not None else {}
-        said |= {"name": name} if name is not None else {}
+            new_jobs.append(self._builder.job(kwargs, parsed[key], place))
+        facts: dict[str, str | int] = {**(about or {}), "size": len(new_jobs), "submitted_by": self._builder.name}
+        facts |= {"limit": limit} if limit is not None else {}
+        facts |= {"name": name} if name is not None else {}
         try:
-            self.store.begin_batch(batch_id, said)
-            self.store.submit(made)
+            self.store.begin_batch(batch_id, facts)
+            self.store.submit(new_jobs)
         except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
             raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
         return Batch(self, batch_id, progress)
@@ -161,10 +161,10 @@ class Client:
         return Batch(self, self.queries.batches.resolve(batch_id), progress)
 
     def cancel(self, job_id: str | Job, *, reason: str = "") -> str:
-        """End a job wherever it is: queued, waiting or running; return the state it was in.
+        """Cancel a job wherever it is: queued, waiting or running; return the state it was in.
 
-        The mark is in Redis when this returns; the job is cancelled once its container is gone. One that has ended
-        stays as it is. `unknown` means that there is no record: nothing will run under this id.
+        The cancel is stored in Redis when this returns; the job is cancelled once its container is gone. A job that
+        has ended stays as it is. `unknown` means that there is no record: nothing will run under this id.
 
         >>> job = client.submit("busybox", "sleep 100")
         >>> before = client.cancel(job)
@@ -174,7 +174,9 @@ class Client:
         return self.cancel_many([str(job_id)], reason=reason)[0]
 
     def cancel_many(self, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
-        """End many jobs, in this order; return the state that each was in.
+        """Cancel many jobs; return the state that each was in, in the order given.
+
+        The last is cancelled first: otherwise the end of one job would start the next, which waits for it, in vain.
 
         >>> jobs = [client.submit("busybox", "sleep 100") for _ in range(2)]
         >>> before = client.cancel_many([job.id for job in jobs], reason="a wrong input")
@@ -184,7 +186,8 @@ class Client:
         cancelled a wrong input
         """
         checked = [jobspec.check_job_id(job_id) for job_id in job_ids]
-        return self.store.cancel_many(checked, reason=reason or f"cancelled from host {socket.gethostname()}")
+        reason = reason or f"cancelled from host {socket.gethostname()}"
+        return self.store.cancel_many(checked[::-1], reason=reason)[::-1]
 
     def retry(self, job_id: str | Job) -> Job:
         """Queue a job that has ended once more, under a new id; in its batch it takes the place of the old one.
@@ -200,7 +203,7 @@ class Client:
         return self.retry_many([str(job_id)])[0]
 
     def retry_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Do the same for many jobs.
+        """Queue many jobs that have ended once more, as `retry` does.
 
         >>> first = client.submit("busybox", "true")
         >>> print(first.wait())
@@ -210,9 +213,9 @@ class Client:
         succeeded
         """
         records = self.queries.jobs.fields(job_ids, *submission.RETRIED)
-        made = [self._submitter.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
-        self.store.submit(made)
-        return [Job(self, new.job_id) for new in made]
+        new_jobs = [self._builder.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
+        self.store.submit(new_jobs)
+        return [Job(self, new.job_id) for new in new_jobs]
 
     def drain(self, host: str, reason: str) -> None:
         """Keep a host from taking jobs; those that run on it go on.
@@ -221,7 +224,7 @@ class Client:
         >>> client.resume("node7")
         True
         """
-        self.store.drain(host, f"{self._submitter.name}: {reason}")
+        self.store.drain(host, f"{self._builder.name}: {reason}")
 
     def resume(self, host: str) -> bool:
         """Let a host take jobs again; False if nobody kept it from that.
@@ -235,7 +238,7 @@ class Client:
         """Return a reader of a job's output; `Job.logs` is made of it.
 
         >>> job = client.submit("busybox", "echo hello")
-        >>> [said.data for said in client.logs_of(job.id).follow()]
+        >>> [piece.data for piece in client.logs_of(job.id).follow()]
         [b'hello\\n']
         """
         return livelog.Reader(self._bytes, job_id, **options)
@@ -258,16 +261,16 @@ class Client:
 
     @cached_property
     def store(self) -> Store:
-        """What changes the records."""
+        """The writer of records."""
         return jobstore.connect(self.url)
 
     @cached_property
     def queries(self) -> Queries:
-        """Questions about jobs, batches, queues and hosts."""
+        """The reader of jobs, batches, queues and workers."""
         return Queries(self.store.link)
 
     @cached_property
-    def _submitter(self) -> submission.Submitter:
+    def _builder(self) -> submission.JobBuilder:
         return submission.of_process()
 
     @cached_property

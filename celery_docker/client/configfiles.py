@@ -17,7 +17,7 @@ from celery_docker.core import settings
 # The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
 DEFAULTS_FILE = "/etc/default/celery-worker"
 ENVIRONMENT = "environment"
-DEFAULT_DOCKER_HOST = next(one.default for one in settings.SETTINGS if one.field == "docker_host")
+DEFAULT_DOCKER_HOST = next(setting.default for setting in settings.SETTINGS if setting.field == "docker_host")
 _FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}
 
 
@@ -38,7 +38,7 @@ class Config:
         return self._of("queue")
 
     def _of(self, name: str) -> str:
-        return next(one.value for one in self.values if one.name == name)
+        return next(value.value for value in self.values if value.name == name)
 
     def with_remedy(self, exc: errors.CeleryDockerError) -> errors.CeleryDockerError:
         """Return what Redis was complained of, with what to ask the administrator for, still in one line."""
@@ -80,15 +80,18 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
 def worker_settings(environ: Mapping[str, str]) -> settings.Settings:
     """Return the worker's settings as far as this user may read them, with the broker that a submitter uses."""
     config = read(environ, {})
-    said = {**settings.read_assignments(_text(DEFAULTS_FILE) or ""), **{name: v for name, v in environ.items() if v}}
-    return settings.parse({**said, _FLAG_VARIABLES["--broker"]: config.broker_url})
+    assignments = {
+        **settings.read_assignments(_text(DEFAULTS_FILE) or ""),
+        **{name: v for name, v in environ.items() if v},
+    }
+    return settings.parse({**assignments, _FLAG_VARIABLES["--broker"]: config.broker_url})
 
 
 def home_folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
     """Return a folder of the XDG base directories; None for somebody without a home. A relative one is not valid."""
-    said = environ.get(variable, "")
-    if said.startswith("/"):
-        return Path(said)
+    folder = environ.get(variable, "")
+    if folder.startswith("/"):
+        return Path(folder)
     home = environ.get("HOME", "")
     return Path(home, below_home) if home.startswith("/") else None
 

@@ -34,10 +34,10 @@ class Value:
 def parse_file(path: str, text: str) -> dict[str, str]:
     """Return the layer that a file makes; raises `SettingsError` that names file and key if a key is not known."""
     assignments = settings.read_assignments(text)
-    known = [one.variable for one in KNOWN]
-    strange = [f"{path}: {key!r} is not a setting of a client" for key in assignments if key not in known]
+    names = [setting.variable for setting in KNOWN]
+    strange = [f"{path}: {key!r} is not a setting of a client" for key in assignments if key not in names]
     if strange:
-        raise errors.SettingsError("; ".join(strange) + f"; known are {', '.join(known)}")
+        raise errors.SettingsError("; ".join(strange) + f"; known are {', '.join(names)}")
     return assignments
 
 
@@ -47,16 +47,16 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:
 
     Raises `SettingsError` that names source, variable, value (masked) and what is allowed.
     """
-    return [_resolved(known, layers) for known in KNOWN]
+    return [_resolved(setting, layers) for setting in KNOWN]
 
 
-def _resolved(known: settings.Setting, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
-    said = [(source, layer.get(known.variable, "").strip()) for source, layer in layers]
-    source, text = next(((source, text) for source, text in reversed(said) if text), (DEFAULT_SOURCE, known.default))
+def _resolved(setting: settings.Setting, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
+    texts = [(source, layer.get(setting.variable, "").strip()) for source, layer in layers]
+    source, text = next(((source, text) for source, text in reversed(texts) if text), (DEFAULT_SOURCE, setting.default))
     try:
-        return Value(known.field, known.parse(text), source)
+        return Value(setting.field, setting.parse(text), source)
     except ValueError as exc:
-        raise errors.SettingsError(f"{source}: {known.variable}={settings.masked(text)!r}: {exc}") from exc
+        raise errors.SettingsError(f"{source}: {setting.variable}={settings.masked(text)!r}: {exc}") from exc
 
 
 def _queue(text: str) -> str:

@@ -20,13 +20,13 @@ def parsed(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
     if isinstance(after, str | Job):
         after = [after]
     if after is not None:
-        document = {**document, "after": [str(one) for one in after]}
+        document = {**document, "after": [str(job) for job in after]}
     return jobspec.parse_document(document)
 
 
-def expanded(made: Sequence[JobSpec | Mapping[str, Any]]) -> list[Expanded]:
+def expanded(results: Sequence[JobSpec | Mapping[str, Any]]) -> list[Expanded]:
     """Return the jobs that a function has made of the inputs of a batch. Raises `SpecError`."""
-    documents = [one.to_kwargs() if isinstance(one, JobSpec) else one for one in made]
+    documents = [job.to_kwargs() if isinstance(job, JobSpec) else job for job in results]
     return [_expanded(index, document) for index, document in enumerate(documents, 1)]
 
 

@@ -1,4 +1,4 @@
-"""What of a batch is done already, for `batch --skip-done`: by a marker in the output folder, or by an earlier record.
+"""Jobs of a batch that have succeeded before, for `batch --skip-done`: by a marker file, or by an earlier record.
 
 Who waits for such a batch leaves the markers, and so does the next `--skip-done` that finds a record: a worker may have
 no right to write there. A record alone counts as long as Redis keeps it, and only while the output folder is there.
@@ -15,7 +15,7 @@ from pathlib import Path
 from celery_docker.core import batch
 from celery_docker.core.batchinputs import Source
 from celery_docker.core.lifecycle import State
-from celery_docker.store import queries
+from celery_docker.store.queries import Queries
 
 # A field of a batch that was submitted with --skip-done.
 WANTED = "skip_done"
@@ -23,37 +23,37 @@ TEMPLATE = "template"
 _BATCHES_LOOKED_AT = 20
 
 
-def undone(found: queries.Queries, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
+def undone(queries: Queries, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
     """Return the jobs that have not succeeded before. Raises `StoreAway` or `StoreRefused`."""
-    left = [job for job in jobs if not _is_marked(job)]
-    if not left:
+    unmarked = [job for job in jobs if not _is_marked(job)]
+    if not unmarked:
         return []
-    is_array = left[0].row.source is Source.ARRAY
-    known: set[str] = set()
-    for batch_id in found.batches.of_template(template_id)[:_BATCHES_LOOKED_AT]:
-        known |= {marker for marker, _ in _succeeded(found, batch_id, is_array=is_array)}
+    is_array = unmarked[0].row.source is Source.ARRAY
+    markers: set[str] = set()
+    for batch_id in queries.batches.of_template(template_id)[:_BATCHES_LOOKED_AT]:
+        markers |= {marker for marker, _ in _succeeded(queries, batch_id, is_array=is_array)}
     rest = []
-    for job in left:
+    for job in unmarked:
         folder = job.kwargs.get("outputpath")
-        if job.marker in known and (folder is None or os.path.isdir(folder)):
+        if job.marker in markers and (folder is None or os.path.isdir(folder)):
             _leave(folder, job.marker)
         else:
             rest.append(job)
     return rest
 
 
-def leave(found: queries.Queries, batch_id: str) -> None:
+def leave(queries: Queries, batch_id: str) -> None:
     """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done."""
-    source = found.batches.field(batch_id, WANTED)
+    source = queries.batches.field(batch_id, WANTED)
     if source is None:
         return
-    for marker, folder in _succeeded(found, batch_id, is_array=source == Source.ARRAY):
+    for marker, folder in _succeeded(queries, batch_id, is_array=source == Source.ARRAY):
         _leave(folder, marker)
 
 
-def _succeeded(found: queries.Queries, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
+def _succeeded(queries: Queries, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
-    for state, spec, index in found.jobs.fields(found.batches.job_ids(batch_id), "state", "spec", "batch_index"):
+    for state, spec, index in queries.jobs.fields(queries.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
             kwargs = json.loads(spec)
             yield batch.marker_of(kwargs, int(index) if is_array else None), kwargs.get("outputpath")

@@ -23,8 +23,8 @@ FAILURES = frozenset(state for state in State if state.is_final) - {State.SUCCEE
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 
 
-class Submitter(Protocol):
-    """What a handle asks of the client that made it."""
+class ClientPort(Protocol):
+    """The calls that a handle makes of its client."""
 
     @property
     def queries(self) -> Queries: ...
@@ -45,7 +45,7 @@ class Job:
     <BLANKLINE>
     """
 
-    client: Submitter = field(repr=False, compare=False)
+    client: ClientPort = field(repr=False, compare=False)
     id: str
 
     def __str__(self) -> str:
@@ -110,8 +110,8 @@ class Job:
     ) -> Iterator[livelog.Said]:
         """Yield what the job has printed, or its last `lines`; with `follow` go on until it has ended.
 
-        >>> for said in client.submit("busybox", "echo hello").logs(follow=True):
-        ...     print(said.stream.name, said.data)
+        >>> for piece in client.submit("busybox", "echo hello").logs(follow=True):
+        ...     print(piece.stream.name, piece.data)
         STDOUT b'hello\\n'
 
         Redis keeps the last 256 KiB; `gap_bytes` of a piece says how much of its stream before it is not there.
@@ -124,7 +124,7 @@ class Job:
         return outages.each(lambda: reader.follow(lines=lines))
 
     def cancel(self, reason: str = "") -> str:
-        """End the job wherever it is; return the state it was in.
+        """Cancel the job wherever it is; return the state it was in.
 
         >>> job = client.submit("busybox", "sleep 100")
         >>> before = job.cancel()
@@ -152,7 +152,7 @@ class Batch:
     ['0\\n', '1\\n', '2\\n']
     """
 
-    client: Submitter = field(repr=False, compare=False)
+    client: ClientPort = field(repr=False, compare=False)
     id: str
     progress: Progress | None = field(default=None, repr=False, compare=False)
 
@@ -192,26 +192,26 @@ class Batch:
         Raises `NotEnded` after the timeout.
         """
         outages = Outages()
-        left = outages.answer(lambda: [job.id for job in self.jobs()])
-        total, ended = len(left), Counter[str]()
+        going = outages.answer(lambda: [job.id for job in self.jobs()])
+        total, ended = len(going), Counter[str]()
         for _ in _turns(timeout):
             answers = None
             with outages:
-                answers = self.client.queries.jobs.fields(left, "state")
+                answers = self.client.queries.jobs.fields(going, "state")
             if answers is None:
                 continue
-            rows = zip(left, answers, strict=True)
+            rows = zip(going, answers, strict=True)
             states = {job_id: State(state) for job_id, (state,) in rows if state is not None}
             # A record that is gone has ended long ago.
-            done = [job_id for job_id in left if job_id not in states or states[job_id].is_final]
-            ended.update(states[job_id].value for job_id in done if job_id in states)
-            left = [job_id for job_id in left if job_id in states and not states[job_id].is_final]
+            just_ended = [job_id for job_id in going if job_id not in states or states[job_id].is_final]
+            ended.update(states[job_id].value for job_id in just_ended if job_id in states)
+            going = [job_id for job_id in going if job_id in states and not states[job_id].is_final]
             if self.progress is not None:
-                self.progress(ended + Counter(states[job_id].value for job_id in left), total)
-            yield from (Job(self.client, job_id) for job_id in done)
-            if not left:
+                self.progress(ended + Counter(states[job_id].value for job_id in going), total)
+            yield from (Job(self.client, job_id) for job_id in just_ended)
+            if not going:
                 return
-        raise errors.NotEnded(f"{len(left)} of {total} jobs have not ended within {timeout} s; wait longer")
+        raise errors.NotEnded(f"{len(going)} of {total} jobs have not ended within {timeout} s; wait longer")
 
     def wait(self, timeout: float | None = None) -> dict[str, int]:
         """Wait until all jobs have ended; return how many ended in which state.
@@ -236,8 +236,8 @@ class Batch:
         """
         self.wait(timeout)
         outages = Outages(has_answered=True)
-        found = outages.answer(lambda: self.client.queries.jobs.receipts([job.id for job in self.jobs()]))
-        return [one for one in found if one is not None]
+        receipts = outages.answer(lambda: self.client.queries.jobs.receipts([job.id for job in self.jobs()]))
+        return [receipt for receipt in receipts if receipt is not None]
 
     def failed(self) -> list[Job]:
         """Return the jobs that have ended without success so far; what was cancelled is not among them.
@@ -253,7 +253,7 @@ class Batch:
         return [job for job, (state,) in zip(jobs, states, strict=True) if state in FAILURES]
 
     def retry_failed(self) -> list[Job]:
-        """Queue those once more, each under a new id in the place of the old one.
+        """Queue the failed jobs once more, each under a new id in the place of the old one.
 
         >>> made = client.map(lambda n: {"image": "busybox", "command": "false", "retries": 0}, range(2))
         >>> made.wait()
@@ -266,16 +266,14 @@ class Batch:
         return self.client.retry_many([job.id for job in self.failed()])
 
     def cancel(self, reason: str = "") -> list[str]:
-        """End all jobs that have not ended; return the state that each was in, in the order of the inputs.
+        """Cancel all jobs that have not ended; return the state that each was in, in the order of the inputs.
 
         >>> made = client.map(lambda n: {"image": "busybox", "command": "sleep 100"}, range(3), limit=1)
         >>> before = made.cancel()
         >>> made.wait()
         {'cancelled': 3}
         """
-        # The last first: otherwise each end would let go of the next, which would start in vain.
-        last_first = [job.id for job in reversed(self.jobs())]
-        return self.client.cancel_many(last_first, reason=reason)[::-1]
+        return self.client.cancel_many([job.id for job in self.jobs()], reason=reason)
 
 
 def _turns(timeout_s: float | None) -> Iterator[None]:

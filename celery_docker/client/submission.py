@@ -19,7 +19,7 @@ from celery_docker.core import jobspec, message
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
 
-# What `Submitter.again` has to know of a job, by the names of its record's fields.
+# What `JobBuilder.again` has to know of a job, by the names of its record's fields.
 RETRIED = ("state", "receipt", "spec", "message", "batch", "batch_index")
 
 
@@ -32,8 +32,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Submitter:
-    """Who submits: `name` for those who ask later, `origin` as Celery names a sender."""
+class JobBuilder:
+    """Makes jobs ready for the queue; `name` is the submitter's, `origin` the same as Celery names a sender."""
 
     name: str
     origin: str
@@ -83,17 +83,17 @@ class Submitter:
         # Of a plain client's job there is only the message.
         kwargs = json.loads(spec) if spec else jobspec.parse(*message.arguments(envelope)).to_kwargs()
         place = None if batch_id is None else Place(batch_id, int(batch_index or 0))
-        made = self.job(kwargs, message.submission(envelope), place)
-        return replace(made, about={**made.about, "retry_of": job_id})
+        new = self.job(kwargs, message.submission(envelope), place)
+        return replace(new, about={**new.about, "retry_of": job_id})
 
 
-def of_process() -> Submitter:
-    """Return the submitter that this process is."""
+def of_process() -> JobBuilder:
+    """Return the builder for the user and host of this process."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
-    return Submitter(f"{user}@{socket.gethostname()}", f"{os.getpid()}@{socket.gethostname()}")
+    return JobBuilder(f"{user}@{socket.gethostname()}", f"{os.getpid()}@{socket.gethostname()}")
 
 
 def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from celery_docker import errors
 from celery_docker.cli import batchargs, jobargs, lastid, operands, progress
-from celery_docker.cli.call import WAITS, Call
+from celery_docker.cli.context import WAITS, Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
@@ -19,133 +19,137 @@ if TYPE_CHECKING:
     from celery_docker.store.queries import Queries
 
 
-def batch(call: Call) -> int:
+def batch(context: Context) -> int:
     """Queue the jobs of a batch, and print its id; or show them, a line of JSON each."""
-    caller = jobargs.of_process(call.environ)
-    found = batchargs.described(call.words, caller, call.config.queue)
-    if call.has("--dry-run"):
-        return _preview(call, found)
-    with call.client() as client:
-        batch_id, count = _queued(call, client, found)
-        _tell(call, batch_id, count, len(found.jobs) - count)
-        if batch_id is None or not call.has("--wait"):
+    local_user = jobargs.of_process(context.environ)
+    request = batchargs.batch_request(context.arguments, local_user, context.config.queue)
+    if context.has("--dry-run"):
+        return _preview(context, request)
+    with context.client() as client:
+        batch_id, count = _queued(context, client, request)
+        _tell(context, batch_id, count, len(request.jobs) - count)
+        if batch_id is None or not context.has("--wait"):
             return 0
-        return _watched(call, client, batch_id, call.screen.err)
+        return _watched(context, client, batch_id, context.screen.err)
 
 
-def watch(call: Call) -> int:
+def watch(context: Context) -> int:
     """Show the progress of a batch until its end, and what became of it; return the highest code of its jobs."""
-    (name,) = call.named or [lastid.meant(call.environ, commandtable.LAST)]
-    with call.client() as client:
-        batch_id = _meant(client.queries, name)
-        return _watched(call, client, batch_id, call.screen.err if call.wants_json else call.screen.out)
+    (name,) = context.operands or [lastid.expand(context.environ, commandtable.LAST)]
+    with context.client() as client:
+        batch_id = _batch_id(client.queries, name)
+        return _watched(context, client, batch_id, context.screen.err if context.wants_json else context.screen.out)
 
 
-def retry(call: Call) -> int:
+def retry(context: Context) -> int:
     """Queue jobs that have ended once more, under new ids."""
-    named = call.text("--failed")
-    if (named is None) == (not call.words.operands):
+    batch_operand = context.text("--failed")
+    if (batch_operand is None) == (not context.arguments.operands):
         raise errors.UsageError("retry: give jobs, or --failed and a batch; one of the two")
-    with call.client() as client:
-        if named is not None:
-            return _retry_failed(call, client, _meant(client.queries, lastid.meant(call.environ, named)))
-        job_ids = [client.queries.jobs.resolve(name) for name in call.named]
-        made = [job.id for job in client.retry_many(job_ids)]
-    lastid.remember(call.environ, made[-1])
-    if call.wants_json:
-        call.screen.json([{"id": new, "retry_of": old} for new, old in zip(made, job_ids, strict=True)])
+    with context.client() as client:
+        if batch_operand is not None:
+            return _retry_failed(
+                context, client, _batch_id(client.queries, lastid.expand(context.environ, batch_operand))
+            )
+        job_ids = [client.queries.jobs.resolve(name) for name in context.operands]
+        new_ids = [job.id for job in client.retry_many(job_ids)]
+    lastid.remember(context.environ, new_ids[-1])
+    if context.wants_json:
+        context.screen.json([{"id": new, "retry_of": old} for new, old in zip(new_ids, job_ids, strict=True)])
     else:
-        for job_id in made:
-            call.screen.data(job_id)
+        for job_id in new_ids:
+            context.screen.data(job_id)
     return 0
 
 
-def _retry_failed(call: Call, client: Client, batch_id: str) -> int:
-    made = [job.id for job in client.batch(batch_id).retry_failed()]
-    lastid.remember(call.environ, batch_id)
-    if call.wants_json:
-        call.screen.json({"id": batch_id, "jobs": made})
-    elif call.is_quiet:
-        for job_id in made:
-            call.screen.data(job_id)
+def _retry_failed(context: Context, client: Client, batch_id: str) -> int:
+    new_ids = [job.id for job in client.batch(batch_id).retry_failed()]
+    lastid.remember(context.environ, batch_id)
+    if context.wants_json:
+        context.screen.json({"id": batch_id, "jobs": new_ids})
+    elif context.is_quiet:
+        for job_id in new_ids:
+            context.screen.data(job_id)
     else:
-        call.screen.data(batch_id)
-        call.screen.note(f"{_jobs(len(made))} queued again" + (f"; follow with: {PROGRAM} watch" if made else ""))
+        context.screen.data(batch_id)
+        context.screen.note(
+            f"{_jobs(len(new_ids))} queued again" + (f"; follow with: {PROGRAM} watch" if new_ids else "")
+        )
     return 0
 
 
-def _preview(call: Call, found: batchargs.Described) -> int:
-    for job in found.jobs:
-        call.screen.line_of_json({"index": job.row.index, **job.kwargs, **job.options})
-    at_once = "as many at once as there are slots" if found.limit is None else f"{found.limit} at once"
-    call.screen.note(f"{_jobs(len(found.jobs))}, {at_once}; none was queued")
+def _preview(context: Context, request: batchargs.BatchRequest) -> int:
+    for job in request.jobs:
+        context.screen.line_of_json({"index": job.row.index, **job.kwargs, **job.options})
+    at_once = "as many at once as there are slots" if request.limit is None else f"{request.limit} at once"
+    context.screen.note(f"{_jobs(len(request.jobs))}, {at_once}; none was queued")
     return 0
 
 
-def _queued(call: Call, client: Client, found: batchargs.Described) -> tuple[str | None, int]:
-    """Queue what is to be done; return the batch's id, None where all was done already, and the number of jobs."""
+def _queued(context: Context, client: Client, request: batchargs.BatchRequest) -> tuple[str | None, int]:
+    """Queue the jobs that are to be done; return the batch's id (None: all were done already) and their number."""
     # With Redis it costs more than the rest of this module: not for a mistake in the command line.
     from celery_docker.client import donemarks
 
-    jobs, about = found.jobs, {donemarks.TEMPLATE: found.template_id}
-    if call.has("--skip-done"):
+    jobs, about = request.jobs, {donemarks.TEMPLATE: request.template_id}
+    if context.has("--skip-done"):
         about[donemarks.WANTED] = jobs[0].row.source.value
-        jobs = donemarks.undone(client.queries, jobs, found.template_id)
+        jobs = donemarks.undone(client.queries, jobs, request.template_id)
     if not jobs:
         return None, 0
-    made = client.submit_batch(_with_whole_ids(client.queries, jobs), limit=found.limit, about=about)
-    lastid.remember(call.environ, made.id)
-    return made.id, len(jobs)
+    handle = client.submit_batch(_with_whole_ids(client.queries, jobs), limit=request.limit, about=about)
+    lastid.remember(context.environ, handle.id)
+    return handle.id, len(jobs)
 
 
 def _with_whole_ids(queries: Queries, jobs: Sequence[Expanded]) -> Sequence[Expanded]:
     """Return the jobs with whole ids of those after which they are to run; most say the same."""
-    known: dict[tuple[str, ...], list[str]] = {tuple(job.options.get("after") or ()): [] for job in jobs}
-    if list(known) == [()]:
+    whole: dict[tuple[str, ...], list[str]] = {tuple(job.options.get("after") or ()): [] for job in jobs}
+    if list(whole) == [()]:
         return jobs
-    known = {after: operands.whole_ids(queries, after) for after in known}
+    whole = {after: operands.job_ids(queries, after) for after in whole}
     return [
-        replace(job, options={**job.options, "after": known[tuple(job.options.get("after") or ())]}) for job in jobs
+        replace(job, options={**job.options, "after": whole[tuple(job.options.get("after") or ())]}) for job in jobs
     ]
 
 
-def _tell(call: Call, batch_id: str | None, count: int, skipped: int) -> None:
-    if call.wants_json:
-        if not call.has("--wait"):
-            call.screen.json({"id": batch_id, "jobs": count, "skipped": skipped})
+def _tell(context: Context, batch_id: str | None, count: int, skipped: int) -> None:
+    if context.wants_json:
+        if not context.has("--wait"):
+            context.screen.json({"id": batch_id, "jobs": count, "skipped": skipped})
         return
     if batch_id is not None:
-        call.screen.data(batch_id)
-        call.screen.out.flush()
-    if call.is_quiet:
+        context.screen.data(batch_id)
+        context.screen.out.flush()
+    if context.is_quiet:
         return
-    said = f"{_jobs(count)} queued" + (f", {skipped:,} done already" if skipped else "")
-    call.screen.note(said if call.has("--wait") or not count else f"{said}; follow with: {PROGRAM} watch")
+    sentence = f"{_jobs(count)} queued" + (f", {skipped:,} done already" if skipped else "")
+    context.screen.note(sentence if context.has("--wait") or not count else f"{sentence}; follow with: {PROGRAM} watch")
 
 
-def _watched(call: Call, client: Client, batch_id: str, stream: TextIO) -> int:
+def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) -> int:
     from celery_docker.cli import watching
     from celery_docker.client import donemarks
 
-    meter = watching.Meter(stream)
-    outages = Outages(lambda exc: meter.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
-    with call.detaching(f"watch {batch_id}"):
-        watching.until_end(client.queries, batch_id, meter, outages)
+    display = watching.ProgressDisplay(stream)
+    outages = Outages(lambda exc: display.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
+    with context.detaching(f"watch {batch_id}"):
+        watching.until_end(client.queries, batch_id, display, outages)
         rows = outages.answer(lambda: watching.results(client.queries, batch_id))
         outages.answer(lambda: donemarks.leave(client.queries, batch_id))
     status = watching.exit_status(rows)
-    if call.wants_json:
+    if context.wants_json:
         states = [row["state"] for row in rows]
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
-        call.screen.json({"id": batch_id, "counts": counts, "exit_code": status})
+        context.screen.json({"id": batch_id, "counts": counts, "exit_code": status})
         return status
     for line in progress.summary(rows, batch_id):
-        meter.note(line)
+        display.note(line)
     return status
 
 
-def _meant(queries: Queries, name: str) -> str:
-    """Return the batch that is meant by an id or the beginning of one; says so where it is a job."""
+def _batch_id(queries: Queries, name: str) -> str:
+    """Return the whole id of a batch; a job's id is refused with a remedy."""
     try:
         return queries.batches.resolve(name)
     except errors.NoSuchJob as exc:

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from celery_docker import errors
 from celery_docker.cli import tables
-from celery_docker.cli.call import Call
+from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import completion as scripts
 from celery_docker.core import settings
 
 _COLUMNS = (tables.Column("setting"), tables.Column("value"), tables.Column("from"))
 
 
-def config(call: Call) -> int:
+def config(context: Context) -> int:
     """Show each setting and where it came from, secrets masked."""
-    found = call.config
-    if call.wants_json:
-        said = {one.name: {"value": settings.masked(one.value), "source": one.source} for one in found.values}
-        call.screen.json(said)
+    settings_in_use = context.config
+    if context.wants_json:
+        table = {
+            setting.name: {"value": settings.masked(setting.value), "source": setting.source}
+            for setting in settings_in_use.values
+        }
+        context.screen.json(table)
     else:
-        call.screen.table(_COLUMNS, [(one.name, settings.masked(one.value), one.source) for one in found.values])
-    for path in found.closed:
-        call.screen.note(f"you may not read {path}; it might say something else")
+        context.screen.table(
+            _COLUMNS,
+            [(setting.name, settings.masked(setting.value), setting.source) for setting in settings_in_use.values],
+        )
+    for path in settings_in_use.closed:
+        context.screen.note(f"you may not read {path}; it might say something else")
     return 0
 
 
-def completion(call: Call) -> int:
+def completion(context: Context) -> int:
     """Print the completion script of a shell."""
-    (shell,) = call.words.operands
+    (shell,) = context.arguments.operands
     make = scripts.SHELLS.get(shell)
     if make is None:
         raise errors.UsageError(f"completion: {shell!r} must be one of {', '.join(scripts.SHELLS)}")
-    call.screen.out.write(make())
+    context.screen.out.write(make())
     return 0

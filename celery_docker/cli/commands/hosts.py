@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_docker import errors
 from celery_docker.cli import rendering
-from celery_docker.cli.call import Call
+from celery_docker.cli.context import Context
 from celery_docker.cli.tables import Align, Column
 from celery_docker.core import wording
 from celery_docker.core.hoststate import WorkerState
@@ -28,18 +28,18 @@ _COLUMNS = (
 )
 
 
-def workers(call: Call) -> int:
+def workers(context: Context) -> int:
     """List the hosts."""
-    with call.client() as client:
+    with context.client() as client:
         rows, now = client.queries.hosts.rows(), client.queries.now()
-    if call.is_quiet:
+    if context.is_quiet:
         for row in rows:
-            call.screen.data(row.host)
-    elif call.wants_json:
+            context.screen.data(row.host)
+    elif context.wants_json:
         for row in rows:
-            call.screen.line_of_json(_json(row, now))
+            context.screen.line_of_json(_json(row, now))
     else:
-        call.screen.table(_COLUMNS, map(_cells, rows))
+        context.screen.table(_COLUMNS, map(_cells, rows))
     return 0
 
 
@@ -47,22 +47,22 @@ def _cells(row: WorkerRow) -> tuple[str, ...]:
     return (
         row.host,
         state_of(row).value,
-        _known(row.about.get("slots")),
+        _or_unknown(row.about.get("slots")),
         str(row.jobs),
-        _known(row.about.get("version")),
+        _or_unknown(row.about.get("version")),
         wording.ago(row.heard_s),
         _why(row),
     )
 
 
 def _why(row: WorkerRow) -> str:
-    """Return who drained a host, or what its worker says itself where that is not the usual."""
+    """Return the reason of a drained host, or the status of a worker that is sick or stopping."""
     if row.drained is not None:
         return row.drained
     return str(row.about.get("status", "")) if state_of(row) in (WorkerState.SICK, WorkerState.STOPPING) else ""
 
 
-def _known(value: object) -> str:
+def _or_unknown(value: object) -> str:
     return wording.UNKNOWN if value is None else str(value)
 
 
@@ -84,43 +84,45 @@ def _json(row: WorkerRow, now: float) -> dict[str, Any]:
     }
 
 
-def drain(call: Call) -> int:
+def drain(context: Context) -> int:
     """Let hosts take no more jobs; what runs there goes on."""
-    hosts, reason = _hosts(call), call.text("--reason") or "no reason given"
-    with call.client() as client:
+    hosts, reason = _hosts(context), context.text("--reason") or "no reason given"
+    with context.client() as client:
         for host in hosts:
             client.drain(host, reason)
-        _tell_strangers(call, client.queries, hosts)
-    if call.wants_json:
-        call.screen.json([{"host": host, "drained": True} for host in hosts])
+        _note_unknown(context, client.queries, hosts)
+    if context.wants_json:
+        context.screen.json([{"host": host, "drained": True} for host in hosts])
         return 0
     for host in hosts:
-        call.screen.note(f"{host} takes no more jobs, until celery-docker resume {host}; those that run there go on")
+        context.screen.note(f"{host} takes no more jobs, until celery-docker resume {host}; those that run there go on")
     return 0
 
 
-def resume(call: Call) -> int:
+def resume(context: Context) -> int:
     """Let hosts take jobs again."""
-    with call.client() as client:
-        was_drained = {host: client.resume(host) for host in _hosts(call)}
-        _tell_strangers(call, client.queries, was_drained)
-    if call.wants_json:
-        call.screen.json([{"host": host, "drained": False, "was_drained": was} for host, was in was_drained.items()])
+    with context.client() as client:
+        was_drained = {host: client.resume(host) for host in _hosts(context)}
+        _note_unknown(context, client.queries, was_drained)
+    if context.wants_json:
+        context.screen.json([{"host": host, "drained": False, "was_drained": was} for host, was in was_drained.items()])
         return 0
     for host, was in was_drained.items():
-        call.screen.note(f"{host} takes jobs again" if was else f"{host} was not drained")
+        context.screen.note(f"{host} takes jobs again" if was else f"{host} was not drained")
     return 0
 
 
-def _hosts(call: Call) -> list[str]:
-    if "" in call.words.operands:
-        raise errors.UsageError(f"{call.words.command.name}: the name of a host is empty; leave it out for this host")
-    return list(dict.fromkeys(call.words.operands)) or [socket.gethostname()]
+def _hosts(context: Context) -> list[str]:
+    if "" in context.arguments.operands:
+        raise errors.UsageError(
+            f"{context.arguments.command.name}: the name of a host is empty; leave it out for this host"
+        )
+    return list(dict.fromkeys(context.arguments.operands)) or [socket.gethostname()]
 
 
-def _tell_strangers(call: Call, queries: Queries, hosts: Iterable[str]) -> None:
-    """Name the hosts of which no worker was ever heard: one may be a slip of the pen, or about to be installed."""
-    known = {row.host for row in queries.hosts.rows()}
+def _note_unknown(context: Context, queries: Queries, hosts: Iterable[str]) -> None:
+    """Name the hosts that no worker has reported from: a name may be mistyped, or the host not installed yet."""
+    names = {row.host for row in queries.hosts.rows()}
     for host in hosts:
-        if host not in known:
-            call.screen.note(f"{host}: no worker of this name is known; there are {', '.join(sorted(known)) or 'none'}")
+        if host not in names:
+            context.screen.note(f"{host}: no worker has this name; known are {', '.join(sorted(names)) or 'none'}")

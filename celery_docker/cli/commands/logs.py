@@ -1,4 +1,4 @@
-"""The command `logs`: what a job has printed, from any machine, while it runs and afterwards."""
+"""The command `logs`: the output of a job, from any machine, while it runs and afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterable
 
 from celery_docker import errors
-from celery_docker.cli.call import Call
+from celery_docker.cli.context import Context
 from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.core import wording
@@ -15,41 +15,41 @@ from celery_docker.store.livelog import BOTH, Said
 from celery_docker.store.queries import Queries
 
 
-def logs(call: Call) -> int:
+def logs(context: Context) -> int:
     """Show a job's output, its two streams on ours."""
-    lines = call.words.flags.get("--lines")
-    (name,) = call.named
-    with call.client() as client:
+    lines = context.arguments.flags.get("--lines")
+    (name,) = context.operands
+    with context.client() as client:
         job_id = _job(client.queries, name)
-        reader = client.logs_of(job_id, streams=_streams(call))
-        show = _show_json if call.wants_json else _show
-        if call.has("--follow"):
-            outages = call.outages()
-            with call.detaching(f"logs -f {job_id}"):
-                show(call.screen, outages.each(lambda: reader.follow(lines=lines)))
+        reader = client.logs_of(job_id, streams=_streams(context))
+        show = _show_json if context.wants_json else _show
+        if context.has("--follow"):
+            outages = context.outages()
+            with context.detaching(f"logs -f {job_id}"):
+                show(context.screen, outages.each(lambda: reader.follow(lines=lines)))
         else:
-            show(call.screen, reader.so_far(lines=lines))
+            show(context.screen, reader.so_far(lines=lines))
         if reader.is_of_receipt:
-            call.screen.note(f"{PROGRAM}: this is what its receipt kept: the end of both streams, in one")
+            context.screen.note(f"{PROGRAM}: this is what its receipt kept: the end of both streams, in one")
     return 0
 
 
 def _job(queries: Queries, name: str) -> str:
-    """Return the job that is meant; says so where it is a batch, whose jobs have each their own output."""
-    meant = queries.match(name)
-    if meant.is_batch:
+    """Return the id of the job; raises `NoSuchJob` for a batch, whose jobs have each their own output."""
+    match = queries.match(name)
+    if match.is_batch:
         raise errors.NoSuchJob(f"{name!r} is a batch and not a job; list its jobs with: {PROGRAM} ps -a --batch {name}")
-    return meant.name
+    return match.name
 
 
-def _streams(call: Call) -> tuple[Stream, ...]:
-    wanted = tuple(stream for stream in BOTH if call.has(f"--{stream.name.lower()}"))
-    return wanted or BOTH
+def _streams(context: Context) -> tuple[Stream, ...]:
+    streams = tuple(stream for stream in BOTH if context.has(f"--{stream.name.lower()}"))
+    return streams or BOTH
 
 
-def _show(screen: Screen, said: Iterable[Said]) -> None:
+def _show(screen: Screen, pieces: Iterable[Said]) -> None:
     attempt = 1
-    for piece in said:
+    for piece in pieces:
         if piece.attempt > attempt:
             attempt = piece.attempt
             screen.note(f"{PROGRAM}: attempt {attempt}")
@@ -59,10 +59,10 @@ def _show(screen: Screen, said: Iterable[Said]) -> None:
         screen.raw(piece.data, to_err=piece.stream is Stream.STDERR)
 
 
-def _show_json(screen: Screen, said: Iterable[Said]) -> None:
+def _show_json(screen: Screen, pieces: Iterable[Said]) -> None:
     # A piece may end in the middle of a character.
     decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in BOTH}
-    for piece in said:
+    for piece in pieces:
         _write(screen, piece.stream, piece.attempt, piece.gap_bytes, decoders[piece.stream].decode(piece.data))
     for stream, decoder in decoders.items():
         if rest := decoder.decode(b"", final=True):

@@ -1,4 +1,4 @@
-"""The command `queue`: how many jobs wait, and their end."""
+"""The command `queue`: the number of jobs that wait, and their cancel."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ from typing import TYPE_CHECKING
 
 from celery_docker import errors
 from celery_docker.cli import jobargs
-from celery_docker.cli.call import Call
+from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
 
 
-def queue(call: Call) -> int:
+def queue(context: Context) -> int:
     """Say how many jobs wait in a queue, or cancel them."""
-    action = call.words.operands[0] if call.words.operands else "length"
+    action = context.arguments.operands[0] if context.arguments.operands else "length"
     if action not in ("length", "purge"):
         raise errors.UsageError(f"queue: {action!r} must be length or purge")
-    with call.client() as client:
-        return _length(call, client) if action == "length" else _purge(call, client)
+    with context.client() as client:
+        return _length(context, client) if action == "length" else _purge(context, client)
 
 
-def _length(call: Call, client: Client) -> int:
-    name = call.config.queue
+def _length(context: Context, client: Client) -> int:
+    name = context.config.queue
     length = client.queries.jobs.queue_lengths([name])[name]
-    if call.wants_json:
-        call.screen.json({"queue": name, "length": length})
+    if context.wants_json:
+        context.screen.json({"queue": name, "length": length})
     else:
-        call.screen.data(str(length))
+        context.screen.data(str(length))
     return 0
 
 
-def _purge(call: Call, client: Client) -> int:
-    name = call.config.queue
+def _purge(context: Context, client: Client) -> int:
+    name = context.config.queue
     job_ids = client.queries.jobs.in_queue(name)
     question = f"Cancel all {len(job_ids)} jobs that wait in queue {name!r}?"
-    if job_ids and not call.has(commandtable.YES.key) and not call.screen.confirmed(question):
-        call.screen.note("nothing was cancelled")
+    if job_ids and not context.has(commandtable.YES.key) and not context.screen.confirmed(question):
+        context.screen.note("nothing was cancelled")
         return 0
-    # The last first: otherwise the end of one could let go of the next.
-    client.store.cancel_many(job_ids[::-1], reason=f"queue {name} purged by {jobargs.login()}")
-    if call.wants_json:
-        call.screen.json({"queue": name, "cancelled": job_ids})
+    client.cancel_many(job_ids, reason=f"queue {name} purged by {jobargs.login()}")
+    if context.wants_json:
+        context.screen.json({"queue": name, "cancelled": job_ids})
     else:
-        call.screen.note(f"{len(job_ids)} jobs of queue {name!r} are being cancelled")
+        context.screen.note(f"{len(job_ids)} jobs of queue {name!r} are being cancelled")
     return 0

@@ -1,4 +1,4 @@
-"""What a command of `celery-docker` consists of. Pure values; the commands themselves are in `commandtable`."""
+"""Parts of a command of `celery-docker`: flags and operands. Pure values; `commandtable` has the commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Operands:
-    """What follows the flags: at least and at most so many words, None: any number.
+    """The words after the flags: at least and at most so many of them, None: any number.
 
     Of a `literal` tail nothing is read any more: from the first word on, everything belongs to the job's command.
     """

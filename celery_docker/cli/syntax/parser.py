@@ -1,6 +1,6 @@
-"""The words of a command line, checked against the table of commands; argparse underneath, complaints in our words.
+"""The command line, checked against the table of commands; argparse underneath, errors in our words.
 
-Owns what an unknown or a missing word is answered with. Raises `UsageError`; prints nothing.
+Owns the answer to an unknown or a missing word. Raises `UsageError`; prints nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from celery_docker.core import kinds
 
 
 @dataclass(frozen=True)
-class Words:
-    """What was typed for a command: its flags by key, those that were not given left out, and its operands."""
+class Arguments:
+    """The arguments of a command: the flags that were given, by key, and the operands."""
 
     command: Command
     flags: dict[str, Any] = field(default_factory=dict)
@@ -28,8 +28,8 @@ class Words:
         return flag.key in self.flags
 
 
-def parse(argv: Sequence[str]) -> Words | Flag:
-    """Return the words of a command; or the flag `HELP` or `VERSION`, where the program itself is asked."""
+def parse(argv: Sequence[str]) -> Arguments | Flag:
+    """Return the arguments of a command; or the flag `HELP` or `VERSION`, where the program itself is asked."""
     if not argv:
         raise errors.UsageError(f"name a command; {PROGRAM} --help lists them")
     first = argv[0]
@@ -44,11 +44,11 @@ def parse(argv: Sequence[str]) -> Words | Flag:
     return _of_command(command, argv[1:])
 
 
-def _of_command(command: Command, argv: Sequence[str]) -> Words:
-    found, operands = _split(command, argv)
-    flags = {key: value for key, value in vars(found).items() if value not in (None, False)}
+def _of_command(command: Command, argv: Sequence[str]) -> Arguments:
+    namespace, operands = _split(command, argv)
+    flags = {key: value for key, value in vars(namespace).items() if value not in (None, False)}
     if commandtable.HELP.key in flags:
-        return Words(command, flags)
+        return Arguments(command, flags)
     least, most = command.operands.least, command.operands.most
     if len(operands) < least:
         raise errors.UsageError(f"{command.name}: give {command.operands.usage}; see {PROGRAM} {command.name} --help")
@@ -56,19 +56,19 @@ def _of_command(command: Command, argv: Sequence[str]) -> Words:
         raise errors.UsageError(f"{command.name}: {operands[most]!r} is too much; usage: {command.usage}")
     if not command.operands.literal:
         operands = [_parsed(command.name, kinds.TEXT, word) for word in operands]
-    return Words(command, {key: _checked(command, key, value) for key, value in flags.items()}, tuple(operands))
+    return Arguments(command, {key: _checked(command, key, value) for key, value in flags.items()}, tuple(operands))
 
 
 def _split(command: Command, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = _parser(command)
     try:
         if command.operands.literal:
-            found, unknown = parser.parse_known_args(argv)
+            namespace, unknown = parser.parse_known_args(argv)
         else:
-            found, unknown = parser.parse_known_intermixed_args(argv)
+            namespace, unknown = parser.parse_known_intermixed_args(argv)
     except argparse.ArgumentError as exc:
         raise errors.UsageError(_bad_value(command, exc.argument_name or "")) from exc
-    operands = vars(found).pop("operands") or []
+    operands = vars(namespace).pop("operands") or []
     # What argparse does not know stands before the first word of a literal tail, never in it.
     strange = [word for word in unknown if word.startswith("-")]
     if strange:
@@ -76,7 +76,7 @@ def _split(command: Command, argv: Sequence[str]) -> tuple[argparse.Namespace, l
     # docker run takes no "--" before the command; who writes one means what everybody means by it.
     if command.operands.literal and "--" in operands[:2]:
         operands.remove("--")
-    return found, operands
+    return namespace, operands
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,13 +111,13 @@ def _parsed(name: str, kind: kinds.Kind, text: str) -> Any:
 
 def _bad_value(command: Command, names: str) -> str:
     flag = command.flag(names.rpartition("/")[2])
-    wanted = f"needs a value, {flag.metavar}" if flag and flag.metavar else "takes no value"
-    return f"{command.name}: {names} {wanted}"
+    rule = f"needs a value, {flag.metavar}" if flag and flag.metavar else "takes no value"
+    return f"{command.name}: {names} {rule}"
 
 
 def _unknown_command(word: str) -> str:
-    known = commandtable.BROKER, commandtable.JSON, commandtable.QUIET
-    if any(word.partition("=")[0] in flag.names for flag in known):
+    common = commandtable.BROKER, commandtable.JSON, commandtable.QUIET
+    if any(word.partition("=")[0] in flag.names for flag in common):
         return f"{word}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
     hint = _closest(word, [command.name for command in commandtable.COMMANDS])
     return f"{word!r} is not a command{hint}; {PROGRAM} --help lists them"
@@ -125,12 +125,12 @@ def _unknown_command(word: str) -> str:
 
 def _unknown_flag(command: Command, word: str) -> str:
     name = word.partition("=")[0]
-    hint = _closest(name, [known for flag in command.flags for known in flag.names])
+    hint = _closest(name, [candidate for flag in command.flags for candidate in flag.names])
     return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
 
 
-def _closest(word: str, known: Iterable[str]) -> str:
+def _closest(word: str, candidates: Iterable[str]) -> str:
     import difflib  # only for somebody who has erred already
 
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(word, list(candidates), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -15,8 +15,8 @@ from celery_docker.cli.syntax import parser
 
 def batch(line: str, folder: Path) -> tuple[list[dict[str, Any]], int | None]:
     words = parser.parse(["batch", *shlex.split(line)])
-    assert isinstance(words, parser.Words)
-    found = batchargs.described(words, jobargs.Caller({}, "5:6", str(folder)), "celery")
+    assert isinstance(words, parser.Arguments)
+    found = batchargs.batch_request(words, jobargs.LocalUser({}, "5:6", str(folder)), "celery")
     return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
 
 

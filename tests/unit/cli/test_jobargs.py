@@ -15,13 +15,13 @@ from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
 from celery_docker.core import jobspec
 
-CALLER = jobargs.Caller({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
+CALLER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
 
 
-def document(line: str, caller: jobargs.Caller = CALLER) -> dict[str, Any]:
+def document(line: str, local_user: jobargs.LocalUser = CALLER) -> dict[str, Any]:
     words = parser.parse(["submit", *shlex.split(line)])
-    assert isinstance(words, parser.Words)
-    return jobargs.document(words, caller, "celery")
+    assert isinstance(words, parser.Arguments)
+    return jobargs.document(words, local_user, "celery")
 
 
 ALWAYS = {"user": "1000:100", "queue": "celery"}
@@ -133,14 +133,14 @@ def test_a_flag_goes_over_an_env_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_gone() -> None:
-    gone = jobargs.Caller({}, "0:0", None)
+    gone = jobargs.LocalUser({}, "0:0", None)
     assert document("-i /in busybox", gone)["inputpath"] == "/in"
     with pytest.raises(errors.SpecError, match="the current folder is gone; give an absolute path"):
         document("-i in busybox", gone)
 
 
 def test_the_caller_of_this_process() -> None:
-    assert jobargs.of_process({}) == jobargs.Caller({}, f"{os.getuid()}:{os.getgid()}", os.getcwd())
+    assert jobargs.of_process({}) == jobargs.LocalUser({}, f"{os.getuid()}:{os.getgid()}", os.getcwd())
 
 
 def test_a_user_without_a_name_is_their_number() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker.cli import progress, tables
-from celery_docker.cli.progress import Shown
+from celery_docker.cli.progress import PlainLine
 from celery_docker.core.lifecycle import State
 
 COUNTS = {"succeeded": 40, "failed": 3, "cancelled": 2, "running": 8, "queued": 47}
@@ -66,23 +66,23 @@ def test_a_line_is_never_wider_than_the_terminal(
     ("last", "ended", "total", "now_s", "expected"),
     [
         pytest.param(None, 0, 100, 0.0, True, id="the first"),
-        pytest.param(Shown(0, 0.0), 9, 100, 59.0, False, id="less than a tenth"),
-        pytest.param(Shown(0, 0.0), 10, 100, 1.0, True, id="a tenth"),
-        pytest.param(Shown(10, 0.0), 19, 100, 1.0, False, id="less than a tenth more"),
-        pytest.param(Shown(10, 5.0), 10, 100, 65.0, True, id="nothing for a minute"),
-        pytest.param(Shown(95, 0.0), 100, 100, 1.0, True, id="the last"),
-        pytest.param(Shown(100, 0.0), 100, 100, 999.0, False, id="once only"),
-        pytest.param(Shown(0, 0.0), 0, 3, 1.0, False, id="a tenth of few is one"),
-        pytest.param(Shown(0, 0.0), 1, 3, 1.0, True, id="one of few"),
+        pytest.param(PlainLine(0, 0.0), 9, 100, 59.0, False, id="less than a tenth"),
+        pytest.param(PlainLine(0, 0.0), 10, 100, 1.0, True, id="a tenth"),
+        pytest.param(PlainLine(10, 0.0), 19, 100, 1.0, False, id="less than a tenth more"),
+        pytest.param(PlainLine(10, 5.0), 10, 100, 65.0, True, id="nothing for a minute"),
+        pytest.param(PlainLine(95, 0.0), 100, 100, 1.0, True, id="the last"),
+        pytest.param(PlainLine(100, 0.0), 100, 100, 999.0, False, id="once only"),
+        pytest.param(PlainLine(0, 0.0), 0, 3, 1.0, False, id="a tenth of few is one"),
+        pytest.param(PlainLine(0, 0.0), 1, 3, 1.0, True, id="one of few"),
     ],
 )
-def test_when_a_plain_line_is_due(last: Shown | None, ended: int, total: int, now_s: float, expected: bool) -> None:
+def test_when_a_plain_line_is_due(last: PlainLine | None, ended: int, total: int, now_s: float, expected: bool) -> None:
     assert progress.is_plain_line_due(last, {"succeeded": ended, "running": 1}, total, now_s) is expected
 
 
 def test_the_interval_is_the_callers() -> None:
-    assert progress.is_plain_line_due(Shown(0, 0.0), {}, 100, 5.0, every_s=5.0)
-    assert not progress.is_plain_line_due(Shown(0, 0.0), {}, 100, 4.9, every_s=5.0)
+    assert progress.is_plain_line_due(PlainLine(0, 0.0), {}, 100, 5.0, every_s=5.0)
+    assert not progress.is_plain_line_due(PlainLine(0, 0.0), {}, 100, 4.9, every_s=5.0)
 
 
 # The summary

@@ -116,15 +116,15 @@ def test_a_refusal_says_what_to_ask_for(files: dict[str, Path]) -> None:
 def test_last(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
     with pytest.raises(errors.NoSuchJob, match="@last: it is not known what you have submitted last"):
-        lastid.meant(environ, "@last")
+        lastid.expand(environ, "@last")
     lastid.remember(environ, "0f3a")
-    assert lastid.meant(environ, "@last") == "0f3a"
-    assert lastid.meant(environ, "other") == "other"
-    assert lastid.meant({"XDG_STATE_HOME": str(tmp_path / ".local/state")}, "@last") == "0f3a"
+    assert lastid.expand(environ, "@last") == "0f3a"
+    assert lastid.expand(environ, "other") == "other"
+    assert lastid.expand({"XDG_STATE_HOME": str(tmp_path / ".local/state")}, "@last") == "0f3a"
 
 
 @pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null", ""])
 def test_no_home_is_no_error(home: str) -> None:
     lastid.remember({"HOME": home}, "0f3a")
     with pytest.raises(errors.NoSuchJob):
-        lastid.meant({"HOME": home}, "@last")
+        lastid.expand({"HOME": home}, "@last")

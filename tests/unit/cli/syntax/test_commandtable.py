@@ -18,7 +18,7 @@ each_command = pytest.mark.parametrize("command", commandtable.COMMANDS, ids=lam
 @each_command
 def test_a_command_has_its_function(command: Command) -> None:
     function = getattr(import_module(f"celery_docker.cli.commands.{command.module}"), command.name)
-    assert list(inspect.signature(function).parameters) == ["call"]
+    assert list(inspect.signature(function).parameters) == ["context"]
 
 
 @each_command
@@ -36,7 +36,7 @@ def test_the_examples_are_right(command: Command) -> None:
         words = shlex.split(typed.rstrip(")"), comments=True)
         calls = _calls(["celery-docker", *words] if words[0] != "celery-docker" and typed != line else words)
         parsed = [parser.parse(call) for call in calls]
-        assert any(isinstance(one, parser.Words) and one.command is command for one in parsed), line
+        assert any(isinstance(one, parser.Arguments) and one.command is command for one in parsed), line
 
 
 def _calls(words: list[str]) -> list[list[str]]:

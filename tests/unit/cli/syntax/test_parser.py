@@ -15,7 +15,7 @@ from celery_docker.cli.syntax import commandtable, parser
 
 def parsed(line: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     words = parser.parse(shlex.split(line))
-    assert isinstance(words, parser.Words)
+    assert isinstance(words, parser.Arguments)
     return words.flags, words.operands
 
 
@@ -116,6 +116,6 @@ def test_the_program_itself(line: str, expected: object) -> None:
 def test_what_follows_the_image_is_never_read(tail: list[str]) -> None:
     """Whatever the job's command looks like, it arrives as it was typed."""
     words = parser.parse(["run", "-m", "1g", "busybox", "sh", *tail])
-    assert isinstance(words, parser.Words)
+    assert isinstance(words, parser.Arguments)
     assert words.operands == ("busybox", "sh", *tail)
     assert words.flags == {"--memory": "1g"}

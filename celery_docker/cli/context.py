@@ -1,4 +1,4 @@
-"""One call of a command: what was typed, and what every command needs beside it."""
+"""The context of a command: its arguments, the environment, the screen, and a client when it needs one."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ WAITS = "jobs go on, and this waits for Redis"
 
 
 @dataclass(frozen=True)
-class Call:
-    """A command with its words, the environment it was called in, and the screen to answer on."""
+class Context:
+    """A command with its arguments, the environment it was called in, and the screen to answer on."""
 
-    words: parser.Words
+    arguments: parser.Arguments
     environ: Mapping[str, str]
     screen: Screen
 
     @property
     def wants_json(self) -> bool:
-        return self.words.is_set(commandtable.JSON)
+        return self.arguments.is_set(commandtable.JSON)
 
     @property
     def is_quiet(self) -> bool:
-        return self.words.is_set(commandtable.QUIET)
+        return self.arguments.is_set(commandtable.QUIET)
 
     def has(self, key: str) -> bool:
         """Return whether a flag was given."""
-        return key in self.words.flags
+        return key in self.arguments.flags
 
     def text(self, key: str) -> str | None:
         """Return the value of a flag, None where it was not given."""
-        value: str | None = self.words.flags.get(key)
+        value: str | None = self.arguments.flags.get(key)
         return value
 
     @cached_property
     def config(self) -> configfiles.Config:
-        given = {flag: self.words.flags[flag] for flag in _LAYER_FLAGS if flag in self.words.flags}
-        return configfiles.read(self.environ, given)
+        flags = {flag: self.arguments.flags[flag] for flag in _LAYER_FLAGS if flag in self.arguments.flags}
+        return configfiles.read(self.environ, flags)
 
     @property
     def is_whole(self) -> bool:
@@ -60,13 +60,13 @@ class Call:
         return self.has("--no-trunc") or not self.screen.is_terminal
 
     @property
-    def named(self) -> list[str]:
-        """Return the operands of a command that takes jobs, with what @last stands for."""
-        return [self.meant(name) for name in self.words.operands]
+    def operands(self) -> list[str]:
+        """Return the operands of a command that takes jobs, with the id that @last stands for."""
+        return [self.expand_last(name) for name in self.arguments.operands]
 
-    def meant(self, name: str) -> str:
-        """Return what a name stands for: @last for what was submitted last, any other for itself."""
-        return lastid.meant(self.environ, name)
+    def expand_last(self, name: str) -> str:
+        """Return the id that was submitted last for `@last`, any other name as it is."""
+        return lastid.expand(self.environ, name)
 
     @contextmanager
     def detaching(self, way_back: str) -> Iterator[None]:

@@ -11,10 +11,10 @@ PYTEST := $(PYTHON) -m pytest
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := $(BUILD)/celery-docker_$(VERSION)_$(shell dpkg --print-architecture).deb
 
-BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-setuptools \
-	python3-venv python3-wheel
+BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
+	python3-setuptools python3-venv python3-wheel
 TEST_PACKAGES := busybox-static dbus docker.io fish gcc iproute2 iptables libc6-dev mandoc mmdebstrap openssl procps \
-	redis-server rsync slirp4netns systemd-container tmux zsh
+	python3-docutils redis-server rsync shellcheck slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 SOURCES := $(shell find LICENSE README.md setup.cfg pyproject.toml requirements.txt celery_docker debian docs etc \
 	systemd -type f -not -name '*.pyc')
@@ -23,6 +23,9 @@ DEPENDENCIES := /usr/bin/python3 -c 'import configparser, sys; c = configparser.
 	[print(c.get(*name.split("/"))) for name in sys.argv[1:]]'
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compile --quiet --no-config --universal \
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
+SHELL_SCRIPTS := .ci/run docs/demo tests/install-packages celery_docker/cli/syntax/shells/completion.bash \
+	debian/tests/service debian/tests/venv \
+	$(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
 REQUIRE := CELERY_DOCKER_TEST_REQUIRE=redis,docker,machine,shells,man
 
@@ -43,6 +46,8 @@ lint: $(PYTHON)  ## style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); \
+	else echo "shellcheck is not installed: the shell scripts are not checked"; fi
 
 unit: $(PYTHON)  ## the core, in seconds, without services
 	$(PYTEST) tests/unit

@@ -1,137 +1,76 @@
-"""The completion scripts of bash, zsh and fish, made of the table of commands. Pure.
+"""The completion scripts of bash, zsh and fish: the templates in `shells`, filled from the table of commands.
 
-Asks nothing of Redis: a server that is away must not hold up a TAB. What stands behind the image of a job is left to
-the shell.
+Asks nothing of Redis, because TAB must work while it is away. The words after the image of a job are left to the shell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
 
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
 
-_BASH = """\
-# bash completion for celery-docker. Made of its table of commands.
-
-_celery_docker() {
-    local word command='' flags='' valued='' literal='' operands='' expected='' index
-    local current=${COMP_WORDS[COMP_CWORD]}
-    COMPREPLY=()
-    for ((index = 1; index < COMP_CWORD; index++)); do
-        word=${COMP_WORDS[index]}
-        if [[ -z $command ]]; then
-            command=$word
-            case $command in
-@COMMANDS@
-            esac
-        elif [[ $word == = ]]; then
-            continue
-        elif [[ -n $expected ]]; then
-            expected=''
-        elif [[ " $valued " == *" $word "* ]]; then
-            expected=$word
-        elif [[ $word != -* && -n $literal ]]; then
-            # Everything behind the image is the job's command.
-            compopt -o default 2>/dev/null
-            return
-        fi
-    done
-    [[ $current == = ]] && current=''
-    if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W '@NAMES@' -- "$current"))
-        return
-    fi
-    case $command:$expected in
-@VALUES@
-    esac
-    if [[ -n $expected ]]; then
-        return
-    elif [[ $current == -* ]]; then
-        COMPREPLY=($(compgen -W "$flags" -- "$current"))
-    else
-        COMPREPLY=($(compgen -W "$operands" -- "$current"))
-    fi
-}
-
-complete -F _celery_docker celery-docker
-"""
-
-_ZSH = """\
-#compdef celery-docker
-# zsh completion for celery-docker. Made of its table of commands.
-
-_celery_docker() {
-    local curcontext=$curcontext state line
-    typeset -A opt_args
-    _arguments -C '(-)'{-h,--help}'[show the help]' '(-)--version[show the version]' '1: :->command' '*:: :->words'
-    case $state in
-        command)
-            local -a commands=(
-@NAMES@
-            )
-            _describe -t commands command commands
-            ;;
-        words)
-            case $words[1] in
-@COMMANDS@
-            esac
-            ;;
-    esac
-}
-
-if [[ $funcstack[1] == _celery_docker ]]; then
-    _celery_docker "$@"
-else
-    compdef _celery_docker celery-docker
-fi
-"""
+# The indent of the branches in the templates of bash and zsh.
+_INDENT = " " * 16
 
 
 def bash() -> str:
     """Return the script for bash."""
-    commands = [_bash_command(command) for command in commandtable.COMMANDS]
-    offers = [line for command in commandtable.COMMANDS for line in _bash_values(command)]
-    names = " ".join(command.name for command in commandtable.COMMANDS)
-    names += " " + " ".join(flag.key for flag in (commandtable.HELP, commandtable.VERSION))
-    filled = {"@COMMANDS@": "\n".join(commands), "@VALUES@": "\n".join(offers), "@NAMES@": names}
-    return _filled(_BASH, filled)
+    names = [command.name for command in commandtable.COMMANDS]
+    names += [flag.key for flag in (commandtable.HELP, commandtable.VERSION)]
+    return _filled(
+        "bash",
+        {
+            "# @COMMANDS@": _lines(_bash_command(command) for command in commandtable.COMMANDS),
+            "# @VALUES@": _lines(line for command in commandtable.COMMANDS for line in _bash_values(command)),
+            "@NAMES@": " ".join(names),
+        },
+    )
 
 
 def zsh() -> str:
     """Return the script for zsh."""
-    names = [f"{' ' * 16}{_quoted(f'{command.name}:{command.summary}')}" for command in commandtable.COMMANDS]
-    commands = [_zsh_command(command) for command in commandtable.COMMANDS]
-    return _filled(_ZSH, {"@NAMES@": "\n".join(names), "@COMMANDS@": "\n".join(commands)})
+    return _filled(
+        "zsh",
+        {
+            "# @NAMES@": _lines(_quoted(f"{command.name}:{command.summary}") for command in commandtable.COMMANDS),
+            "# @COMMANDS@": _lines(_zsh_command(command) for command in commandtable.COMMANDS),
+        },
+    )
 
 
 def fish() -> str:
     """Return the script for fish."""
-    # Files only where a job's own command may stand.
-    literal = " ".join(command.name for command in commandtable.COMMANDS if command.operands.literal)
-    lines = [
-        "# fish completion for celery-docker. Made of its table of commands.",
-        f"complete -c {PROGRAM} -n 'not __fish_seen_subcommand_from {literal}' -f",
-    ]
-    for flag in (commandtable.HELP, commandtable.VERSION):
-        lines.append(f"complete -c {PROGRAM} -n __fish_use_subcommand {_fish_flag(flag)}")
-    for command in commandtable.COMMANDS:
-        lines.append(f"complete -c {PROGRAM} -n __fish_use_subcommand -a {command.name} -d {_fish(command.summary)}")
-    for command in commandtable.COMMANDS:
-        condition = f"complete -c {PROGRAM} -n '__fish_seen_subcommand_from {command.name}'"
-        lines += [f"{condition} {_fish_flag(flag)}" for flag in command.flags]
-        if command.operands.words:
-            lines.append(f"{condition} -a {_fish(' '.join(command.operands.words))}")
-    return "\n".join(lines) + "\n"
+    first = f"complete -c {PROGRAM} -n __fish_use_subcommand"
+    program = [f"{first} {_fish_flag(flag)}" for flag in (commandtable.HELP, commandtable.VERSION)]
+    commands = [f"{first} -a {command.name} -d {_fish(command.summary)}" for command in commandtable.COMMANDS]
+    return _filled(
+        "fish",
+        {
+            "@LITERAL@": " ".join(command.name for command in commandtable.COMMANDS if command.operands.literal),
+            "# @PROGRAM@": "\n".join(program),
+            "# @COMMANDS@": "\n".join(commands),
+            "# @FLAGS@": "\n".join(line for command in commandtable.COMMANDS for line in _fish_command(command)),
+        },
+    )
 
 
 SHELLS: Mapping[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
-def _filled(template: str, parts: Mapping[str, str]) -> str:
+def _filled(shell: str, parts: Mapping[str, str]) -> str:
+    script = (resources.files("celery_docker.cli.syntax") / "shells" / f"completion.{shell}").read_text(
+        encoding="utf-8"
+    )
     for place, text in parts.items():
-        template = template.replace(place, text)
-    return template
+        script = script.replace(place, text)
+    return script
+
+
+def _lines(lines: Iterable[str]) -> str:
+    """Join lines with the indent of the place that they fill."""
+    return f"\n{_INDENT}".join(lines)
 
 
 def _quoted(text: str) -> str:
@@ -147,7 +86,7 @@ def _bash_command(command: Command) -> str:
         parts.append("literal=yes")
     if command.operands.words:
         parts.append(f"operands={_quoted(' '.join(command.operands.words))}")
-    return f"{' ' * 16}{command.name}) {' '.join(parts)} ;;"
+    return f"{command.name}) {' '.join(parts)} ;;"
 
 
 def _bash_values(command: Command) -> list[str]:
@@ -156,11 +95,9 @@ def _bash_values(command: Command) -> list[str]:
     for flag in command.flags:
         pattern = " | ".join(f"{command.name}:{name}" for name in flag.names)
         if flag.words:
-            lines.append(
-                f'        {pattern}) COMPREPLY=($(compgen -W {_quoted(" ".join(flag.words))} -- "$current")) ;;'
-            )
+            lines.append(f'{pattern}) _celery_docker_offer {_quoted(" ".join(flag.words))} "$current" ;;')
         elif flag.is_path:
-            lines.append(f"        {pattern}) compopt -o default 2>/dev/null ;;")
+            lines.append(f"{pattern}) compopt -o default 2>/dev/null ;;")
     return lines
 
 
@@ -174,8 +111,8 @@ def _zsh_command(command: Command) -> str:
         specs.append(_quoted(f"{many}:{_zsh(command.operands.usage)}:({' '.join(command.operands.words)})"))
     elif command.operands.usage:
         specs.append(_quoted(f"*:{_zsh(command.operands.usage)}: "))
-    joined = " \\\n".join([f"{' ' * 20}_arguments -s -S", *(f"{' ' * 24}{spec}" for spec in specs)])
-    return f"{' ' * 16}{command.name})\n{joined}\n{' ' * 20};;"
+    joined = f" \\\n{_INDENT}        ".join(["_arguments -s -S", *specs])
+    return f"{command.name})\n{_INDENT}    {joined}\n{_INDENT}    ;;"
 
 
 def _zsh_flag(flag: Flag) -> str:
@@ -192,6 +129,13 @@ def _zsh_flag(flag: Flag) -> str:
 def _zsh(text: str) -> str:
     """Escape what _arguments would take for its own."""
     return "".join(f"\\{character}" if character in "\\[]:" else character for character in text)
+
+
+def _fish_command(command: Command) -> Iterable[str]:
+    condition = f"complete -c {PROGRAM} -n '__fish_seen_subcommand_from {command.name}'"
+    yield from (f"{condition} {_fish_flag(flag)}" for flag in command.flags)
+    if command.operands.words:
+        yield f"{condition} -a {_fish(' '.join(command.operands.words))}"
 
 
 def _fish_flag(flag: Flag) -> str:

@@ -78,8 +78,7 @@ def test_every_field_of_a_job_is_a_flag_everywhere(field: jobspec.Field) -> None
     flag = run.flag(field.flag)
     assert flag is not None
     assert (flag.metavar, flag.repeated) == (field.metavar, field.repeated)
-    page = manual.celery_docker("1", "2026-01-01")
-    assert field.flag.replace("-", "\\-") in page
+    assert field.flag in manual.parts()["job-flags.rst"]
     assert f" {field.flag} " in completion.bash()
     assert field.flag in completion.zsh()
     assert f"-l {field.flag[2:]} " in completion.fish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker.cli.syntax import completion
+from celery_docker.cli.syntax import commandtable, completion
 from tests.conftest import require
 
 
@@ -63,6 +64,21 @@ def test_the_shells_can_read_their_scripts(shell: str) -> None:
         [shell, "-n"], input=completion.SHELLS[shell](), capture_output=True, text=True, check=False, timeout=20
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_no_place_in_a_template_stays_empty(shell: str) -> None:
+    script = completion.SHELLS[shell]()
+    assert re.findall("@[A-Z]+@", script) == []
+    assert all(command.name in script for command in commandtable.COMMANDS)
+
+
+def test_shellcheck_finds_nothing_in_the_filled_script() -> None:
+    require("shells", "" if shutil.which("shellcheck") else "shellcheck is not installed")
+    done = subprocess.run(
+        ["shellcheck", "-"], input=completion.bash(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == ""
 
 
 def test_fish_offers_values(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""The man pages: readable without a warning, and about all that there is."""
+"""The man pages as the build makes them: readable without a warning, and complete."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,66 +13,114 @@ from pathlib import Path
 import pytest
 
 from celery_docker.cli import exitcodes
-from celery_docker.cli.syntax import commandtable, manual, roff
+from celery_docker.cli.syntax import commandtable, helptext, manual
 from celery_docker.core import jobspec, settings
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[4]
-DEFAULTS = (ROOT / "etc/default/celery-worker").read_text()
-PAGES = {
-    "celery-docker.1": manual.celery_docker("1.0", "2026-01-02"),
-    "celery-worker.8": manual.celery_worker("1.0", "2026-01-02"),
-    "celery-worker.default.5": manual.defaults("1.0", "2026-01-02", DEFAULTS),
-}
+BUILT = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+PAGES = ("celery-docker.1", "celery-worker.8", "celery-worker.default.5")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_mandoc_finds_nothing_to_complain_of(name: str) -> None:
+def build(folder: Path) -> Path:
+    """Make the pages by the source tree alone, without any library, as the package's build does."""
+    require("man", "" if shutil.which("rst2man") else "rst2man (python3-docutils) is not installed")
+    command = [sys.executable, "-I", "-S", "-B", str(ROOT / "debian/pages.py"), str(folder)]
+    epoch = str(int(BUILT.timestamp()))
+    subprocess.run(command, check=True, timeout=60, env={"SOURCE_DATE_EPOCH": epoch})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("pages"))
+
+
+def shown(built: Path, page: str) -> str:
+    """Return a page as a reader sees it, each run of blanks as one."""
     require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
-    done = subprocess.run(
-        ["mandoc", "-Tlint", "-Wwarning"], input=PAGES[name], capture_output=True, text=True, check=False, timeout=20
-    )
+    command = ["mandoc", "-Tutf8", "-Owidth=200", str(built / "man" / page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return flat(re.sub(".\b", "", done.stdout))
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_mandoc_finds_nothing_to_complain_of(built: Path, page: str) -> None:
+    require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
+    command = ["mandoc", "-Tlint", "-Wwarning", str(built / "man" / page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert done.stdout + done.stderr == ""
 
 
-def test_the_command_and_its_statuses_are_all_there() -> None:
-    page = PAGES["celery-docker.1"]
-    for command in commandtable.COMMANDS:
-        assert f".SS {command.usage.replace('-', chr(92) + '-')}\n" in page
-    statuses = [exitcodes.USAGE, exitcodes.NO_SUCH_JOB, exitcodes.TIMED_OUT, exitcodes.NOT_RUN, exitcodes.INTERRUPTED]
-    for status in (*statuses, exitcodes.KILLED, exitcodes.CANCELLED):
-        assert f"\\fB{status}\\fR\n" in page
-    assert "root on the workers" in page
-
-
-def test_every_setting_is_explained() -> None:
-    page = PAGES["celery-worker.default.5"]
-    for setting in settings.SETTINGS:
-        assert f"\n\\fB{setting.variable}={setting.default.replace('-', chr(92) + '-')}" in page
+def test_every_command_is_there_with_its_own_flags_and_examples(built: Path) -> None:
+    page = shown(built, "celery-docker.1")
+    for command, following in zip(commandtable.COMMANDS, (*commandtable.COMMANDS[1:], None), strict=True):
+        end = following.usage if following else "FLAGS OF A JOB"
+        text = page.partition(f" {command.usage} ")[2].partition(f" {end} ")[0]
+        assert flat(command.about) in text
+        assert all(flat(f"# {about} {typed}") in text for about, typed in command.examples)
+        everywhere = (commandtable.HELP, commandtable.BROKER, commandtable.JSON, commandtable.QUIET)
+        elsewhere = (*everywhere, *commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS)
+        for flag in command.flags:
+            if flag not in (elsewhere if command.operands.literal else everywhere):
+                assert f"{helptext.label(flag)} " in text
 
 
 @pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (roff.paragraph("a *b-c* d"), ".PP\na \\fBb\\-c\\fR d"),
-        (roff.paragraph(".x"), ".PP\n\\&.x"),
-        (roff.item("-n", "a\\b 'c'"), ".TP\n\\fB\\-n\\fR\na\\eb \\(aqc\\(aq"),
-        (roff.example([".a", "~ ^ `"]), ".PP\n.RS 4\n.EX\n\\&.a\n\\(ti \\(ha \\(ga\n.EE\n.RE"),
-        (roff.page([roff.section("A"), roff.paragraph("b"), roff.paragraph("c")]), ".SH A\nb\n.PP\nc\n"),
-    ],
+    ("command", "flag"), [("wait", "--timeout N"), ("ps", "--queue NAME"), ("queue", "--queue NAME")]
 )
-def test_nothing_in_a_text_is_a_macro(made: str, expected: str) -> None:
-    assert made == expected
+def test_a_flag_that_bears_the_name_of_a_jobs_flag_is_explained_too(built: Path, command: str, flag: str) -> None:
+    section = shown(built, "celery-docker.1").partition(f" celery-docker {command} [FLAGS]")[2]
+    assert flag in section.partition(" celery-docker ")[0] or flag in section.partition(" FLAGS OF A JOB ")[0]
 
 
-def test_the_build_writes_the_same_files_each_time(tmp_path: Path) -> None:
-    """By the source tree alone, without any library, dated by the changelog."""
-    for name in ("a", "b"):
-        command = [sys.executable, "-I", "-S", "-B", str(ROOT / "debian/pages.py"), str(tmp_path / name)]
-        subprocess.run(command, check=True, timeout=20, env={"SOURCE_DATE_EPOCH": "1767312000"})
-    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert len(files) == 7
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
-    assert '"2026-01-02"' in (tmp_path / "a/man/celery-docker.1").read_text().splitlines()[0]
-    schema = json.loads((tmp_path / "a/schema/job.schema.json").read_text())
-    assert schema == jobspec.json_schema()
+def test_the_flags_of_jobs_and_of_the_program_are_there(built: Path) -> None:
+    page = shown(built, "celery-docker.1")
+    flags = page.partition(" FLAGS OF A JOB ")[2].partition(" EXIT STATUS ")[0]
+    for flag in (*commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS, commandtable.BROKER, commandtable.VERSION):
+        assert f" {helptext.label(flag)} " in flags
+
+
+def test_the_statuses_and_the_warning_are_there(built: Path) -> None:
+    page = shown(built, "celery-docker.1")
+    statuses = page.partition(" EXIT STATUS ")[2].partition(" SIGNALS ")[0]
+    codes = [exitcodes.USAGE, exitcodes.NO_SUCH_JOB, exitcodes.TIMED_OUT, exitcodes.NOT_RUN, exitcodes.INTERRUPTED]
+    for code in (*codes, exitcodes.KILLED, exitcodes.CANCELLED):
+        assert f" {code} " in statuses
+    assert "root on the workers" in page
+    assert "root on the workers" in shown(built, "celery-worker.8")
+
+
+def test_the_name_of_the_page_says_what_the_help_says(built: Path) -> None:
+    assert f"NAME celery-docker - {commandtable.SUMMARY} SYNOPSIS" in shown(built, "celery-docker.1")
+
+
+def test_every_setting_is_explained(built: Path) -> None:
+    page = shown(built, "celery-worker.default.5").partition(" SETTINGS ")[2]
+    for setting in settings.SETTINGS:
+        assert f" {setting.variable}={setting.default} " in page
+
+
+def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
+    """As the name or the text of an entry, such characters reach the reader as they are."""
+    require("man", "" if shutil.which("rst2man") and shutil.which("mandoc") else "rst2man and mandoc are needed")
+    odd = "A_B=a *b* `c` |d| e_ f\\g redis://h ~/i ^ 'j' .k"
+    blocks = manual.settings(f"# -x {odd}\n#{odd}\n")
+    page = subprocess.run(["rst2man", "-"], input=blocks, capture_output=True, text=True, check=True, timeout=20)
+    reader = ["mandoc", "-Tutf8", "-Owidth=200"]
+    done = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=20)
+    assert f"{odd} -x {odd}" in flat(re.sub(".\b", "", done.stdout))
+    assert page.stderr == ""
+
+
+def test_the_build_writes_the_same_files_each_time(built: Path, tmp_path: Path) -> None:
+    again = build(tmp_path)
+    files = sorted(path.relative_to(built) for path in built.rglob("*") if path.is_file())
+    assert {str(path) for path in files} >= {*(f"man/{page}" for page in PAGES), "bash/celery-docker"}
+    assert all((built / path).read_bytes() == (again / path).read_bytes() for path in files)
+    assert '"2026-01-02"' in (built / "man/celery-docker.1").read_text()
+    assert json.loads((built / "schema/job.schema.json").read_text()) == jobspec.json_schema()

@@ -15,10 +15,10 @@ from celery_docker import errors
 from celery_docker.background.intake import Intake
 from celery_docker.core import container, hoststate, message
 from celery_docker.core.container import Container, Usage
-from celery_docker.core.jobrecord import Cancelled
-from celery_docker.core.lifecycle import Cause, State
+from celery_docker.core.jobrecord import JobToEnd
+from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
-from celery_docker.run.job import Delivery, Job, timeout_order
+from celery_docker.run.job import Delivery, Job, timeout_request
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.runner import Runner
 
@@ -29,7 +29,7 @@ _SAMPLE_EVERY_S = 2.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
-_OBEY_EVERY_S = 1.0
+_END_EVERY_S = 1.0
 _EXTENSION_US = 30_000_000
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
@@ -43,7 +43,7 @@ class Housekeeping(Protocol):
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
     def forget_expired(self, before: float) -> int: ...
-    def cancelling(self) -> Sequence[Cancelled]: ...
+    def end_requests(self) -> Sequence[JobToEnd]: ...
 
 
 class Observer(Protocol):
@@ -94,8 +94,8 @@ class Duties:
         yield "cleaning", _CLEAN_EVERY_S, self._clean
         yield "sampling", _SAMPLE_EVERY_S, self._sample
         yield "status", _STATUS_EVERY_S, self._report
-        yield "end requests", _OBEY_EVERY_S, self._obey
-        yield "timeouts", _OBEY_EVERY_S, self._time_out
+        yield "end requests", _END_EVERY_S, self._carry_out_end_requests
+        yield "timeouts", _END_EVERY_S, self._end_timed_out
         watchdog_s = systemd.watchdog_interval_s(self._environ)
         if watchdog_s is not None:
             yield "watchdog", watchdog_s, self._feed_watchdog
@@ -154,25 +154,27 @@ class Duties:
                 log.info("Redis answers again")
             self._redis_fault = ""
 
-    def _obey(self) -> None:
-        """End the jobs that were cancelled: here those in a slot of this host, and those that no host has."""
+    def _carry_out_end_requests(self) -> None:
+        """End the jobs with an end request: those in a slot of this host, and those that no host has."""
         queued = []
-        for cancelled in self._records.cancelling():
-            job = self._runner.find(cancelled.job_id)
-            if job is not None and job.order is None:
-                order = (job, Cause(cancelled.cause), cancelled.reason)
-                Thread(target=self._runner.end, args=order, daemon=True).start()
-            elif job is None and cancelled.state == State.QUEUED and self.is_serving:
-                queued.append(cancelled)
-        for cancelled in queued:
-            self._conclude(_delivery(cancelled))
+        for job_to_end in self._records.end_requests():
+            job = self._runner.find(job_to_end.job_id)
+            if job is not None and job.end_request is None:
+                self._end(job, job_to_end.request)
+            elif job is None and job_to_end.state == State.QUEUED and self.is_serving:
+                queued.append(job_to_end)
+        for job_to_end in queued:
+            self._conclude(_delivery(job_to_end))
 
-    def _time_out(self) -> None:
+    def _end_timed_out(self) -> None:
         """End the jobs that have run for longer than they asked for."""
         for job in self._runner.jobs():
-            if job.order is None and job.deadline_s is not None and time.monotonic() > job.deadline_s:
-                order = timeout_order(job.spec.timeout if job.spec and job.spec.timeout else 0)
-                Thread(target=self._runner.end, args=(job, order.cause, order.reason), daemon=True).start()
+            if job.end_request is None and job.deadline_s is not None and time.monotonic() > job.deadline_s:
+                self._end(job, timeout_request(job.spec.timeout if job.spec and job.spec.timeout else 0))
+
+    def _end(self, job: Job, request: EndRequest) -> None:
+        # Its container may take its grace to end.
+        Thread(target=self._runner.end, args=(job, request), daemon=True).start()
 
     @property
     def status(self) -> str:
@@ -217,10 +219,10 @@ def _named(jobs: Sequence[Job]) -> str:
     return f"{count} ({', '.join(names)})" if jobs else count
 
 
-def _delivery(cancelled: Cancelled) -> Delivery:
-    envelope = cancelled.envelope or message.task_message(cancelled.job_id, {}, queue="", tag="", origin="")
+def _delivery(job: JobToEnd) -> Delivery:
+    envelope = job.envelope or message.task_message(job.job_id, {}, queue="", tag="", origin="")
     args, kwargs = message.arguments(envelope)
-    return Delivery(cancelled.job_id, args, kwargs, cancelled.queue, envelope)
+    return Delivery(job.job_id, args, kwargs, job.queue, envelope)
 
 
 def _latest(before: Usage, now: Usage) -> Usage:

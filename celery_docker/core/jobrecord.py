@@ -1,4 +1,4 @@
-"""A job's record in Redis as plain values: a new job, the answer to a claim, what is to end. Pure."""
+"""A job's record in Redis as plain values: a new job, an answer to a claim, a hold on a job. Pure."""
 
 from __future__ import annotations
 
@@ -48,8 +48,21 @@ class Claim:
     submitted_at: float | None = None
     attempts: tuple[Mapping[str, Any], ...] = ()
     receipt: Mapping[str, Any] | None = None
-    cancel_reason: str | None = None
-    cancel_cause: lifecycle.Cause = lifecycle.Cause.CANCELLED
+    end_request: lifecycle.EndRequest | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A host's hold on a job, by the fence of its claim.
+
+    `queue` and `envelope` (its message) are for a record that Redis has lost: it is begun again with them.
+    """
+
+    job_id: str
+    host: str
+    fence: int
+    queue: str = ""
+    envelope: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Taken(NamedTuple):
@@ -71,12 +84,11 @@ ANY_TIME = Term()
 
 
 @dataclass(frozen=True)
-class Cancelled:
-    """A job that is to end and has not; `envelope` is None where only its id is known."""
+class JobToEnd:
+    """A job with an end request that has not ended; `envelope` is None where only its id is known."""
 
     job_id: str
     state: str
-    reason: str
     queue: str
     envelope: Mapping[str, Any] | None
-    cause: str = "cancelled"
+    request: lifecycle.EndRequest

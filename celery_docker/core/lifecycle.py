@@ -68,6 +68,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class EndRequest:
+    """A request to end a job before it ends by itself: a cancel, an expiry, a loss, a timeout, a stop of its worker."""
+
+    cause: Cause
+    reason: str
+
+
+@dataclass(frozen=True)
 class Budget:
     """How often an attempt may be repeated. `retry_on` None means: after any exit that another try could change."""
 
@@ -214,15 +222,15 @@ def _own_outcome(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | N
     return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
 
 
-def outcome_of_order(outcome: Outcome, cause: Cause, reason: str) -> Outcome:
-    """Return what the end of a container means that was told to end, for `cause`; `outcome` is what the end was.
+def outcome_of_end_request(outcome: Outcome, request: EndRequest) -> Outcome:
+    """Return the outcome of an attempt that was ended on request; `outcome` is that of its container alone.
 
     A stop of the worker takes nothing from a job that says, by exit code 0, that it is done: it may have been just
     ending, and would run twice.
     """
-    if cause is Cause.INTERRUPTED and outcome.succeeded:
+    if request.cause is Cause.INTERRUPTED and outcome.succeeded:
         return outcome
-    return replace(outcome, cause=cause, reason=reason)
+    return replace(outcome, cause=request.cause, reason=request.reason)
 
 
 def exit_sentence(exit_code: int) -> str:

@@ -18,10 +18,10 @@ from celery_docker import errors
 from celery_docker.core import container, jobspec, lifecycle, output, plan, policy
 from celery_docker.core.container import Container, Event, Frame, Step
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Cause, Outcome
+from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
-from celery_docker.run.job import Job, Order, grace_s
+from celery_docker.run.job import Job, grace_s
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.run.retrying import Retrying
 
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 # Docker takes a moment from the end of a container's streams to its end.
 _LINGER_S = 60
-_HEED_S = 0.5
+_CHECK_S = 0.5
 
 
-class _Ordered(Exception):
+class _EndRequested(Exception):
     """The job is to end before it has begun."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, request: EndRequest) -> None:
+        self.request = request
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Attempts:
         try:
             jobspec.check_job_id(job.job_id)
             if job.claim.verdict is Verdict.RUN:
-                _heed(job)
+                _check_end_request(job)
             spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             if job.claim.verdict is Verdict.ADOPT:
                 found = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
@@ -77,8 +77,8 @@ class Attempts:
             return spec, Outcome(Cause.HOST, str(exc))
         except errors.ContainerGone as exc:
             return spec, Outcome(Cause.ERROR, str(exc))
-        except _Ordered as exc:
-            return spec, Outcome(exc.order.cause, exc.order.reason)
+        except _EndRequested as exc:
+            return spec, Outcome(exc.request.cause, exc.request.reason)
         except errors.Fenced:
             raise
         except Exception as exc:
@@ -121,8 +121,10 @@ class Attempts:
         log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
         job.docker_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = found.container_id
-        job.told = Event.KILL in self.retrying.until_answered(lambda: self.engine.remembered(found.container_id))
-        if job.order is not None:
+        job.was_signalled = Event.KILL in self.retrying.until_answered(
+            lambda: self.engine.remembered(found.container_id)
+        )
+        if job.end_request is not None:
             self.stop(job)
         if step is Step.ADOPT:
             _bound(job, ran_s=self.engine.age_s(found) or 0)
@@ -150,7 +152,7 @@ class Attempts:
             rules=self.rules,
             boot=self.boot_id,
         )
-        _heed(job)
+        _check_end_request(job)
         try:
             container_id = self._create(job, wanted)
         except errors.NameTaken:
@@ -178,16 +180,16 @@ class Attempts:
         began = time.monotonic()
         pulled: Future[None] = Future()
         Thread(target=self._pull_in_the_background, args=(job, image, pulled), daemon=True).start()
-        # A registry may say nothing for minutes: an order to end does not wait for it.
-        while not wait([pulled], _HEED_S).done:
-            _heed(job)
+        # A registry may say nothing for minutes: an end request does not wait for it.
+        while not wait([pulled], _CHECK_S).done:
+            _check_end_request(job)
         pulled.result()
         job.attempt.pull_s = round(time.monotonic() - began, 3)
-        _heed(job)
+        _check_end_request(job)
 
     def _pull_in_the_background(self, job: Job, image: str, pulled: Future[None]) -> None:
         try:
-            self.engine.pull(image, needed=lambda: job.order is None)
+            self.engine.pull(image, needed=lambda: job.end_request is None)
             pulled.set_result(None)
         except Exception as exc:  # noqa: BLE001  # raised again where it is waited for
             pulled.set_exception(exc)
@@ -203,14 +205,14 @@ class Attempts:
                 self._announce(job, container_id, announcer)
                 job.docker_life = self.engine.life()
                 with job.lock:
-                    _heed(job)
+                    _check_end_request(job)
                     self._start_once(container_id)
                 _bound(job, ran_s=0)
                 log.info(
                     "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
                 )
                 return self._follow(job, container_id, stream, files, watched=True, complete=True)
-        except (errors.RequestError, errors.HostError, _Ordered):
+        except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)
             raise
 
@@ -242,16 +244,7 @@ class Attempts:
         # A plain client's job has nothing else to be listed by.
         if job.spec is not None:
             values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
-        self.retrying.until_stored(
-            lambda: self.records.update(
-                job.job_id,
-                host=self.host,
-                fence=job.claim.fence,
-                queue=job.delivery.queue,
-                envelope=job.delivery.envelope,
-                values=values,
-            )
-        )
+        self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
 
     def _follow(
@@ -294,6 +287,6 @@ def _bound(job: Job, *, ran_s: float) -> None:
         job.deadline_s = time.monotonic() + job.spec.timeout - ran_s
 
 
-def _heed(job: Job) -> None:
-    if job.order is not None:
-        raise _Ordered(job.order)
+def _check_end_request(job: Job) -> None:
+    if job.end_request is not None:
+        raise _EndRequested(job.end_request)

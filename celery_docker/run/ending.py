@@ -11,8 +11,8 @@ from celery_docker import errors
 from celery_docker.core import container, lifecycle, policy
 from celery_docker.core.container import Container
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Cause, Docker, Outcome
-from celery_docker.run.job import Job, Order, timeout_order
+from celery_docker.core.lifecycle import Cause, Docker, EndRequest, Outcome
+from celery_docker.run.job import Job, timeout_request
 from celery_docker.run.ports import Engine
 from celery_docker.run.retrying import Retrying
 
@@ -41,8 +41,8 @@ class Endings:
         outcome = lifecycle.outcome_of_exit(
             ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
         )
-        order = job.order if job.stopped else _unfinished(job, outcome)
-        return outcome if order is None else lifecycle.outcome_of_order(outcome, order.cause, order.reason)
+        request = job.end_request if job.stopped else _unfinished(job, outcome)
+        return outcome if request is None else lifecycle.outcome_of_end_request(outcome, request)
 
     def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
         # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
@@ -66,13 +66,15 @@ class Endings:
         return lifecycle.MemoryLimit(size, asked is not None) if size else None
 
 
-def _unfinished(job: Job, outcome: Outcome) -> Order | None:
-    """Return the order that an earlier process had begun to carry out, where this one found the container ended."""
+def _unfinished(job: Job, outcome: Outcome) -> EndRequest | None:
+    """Return the end request that an earlier process had begun to carry out; this one found the container ended."""
     if job.claim.verdict is not Verdict.ADOPT or outcome.succeeded:
         return None
-    if job.order is not None and job.order.cause is Cause.CANCELLED:
-        return job.order
+    if job.end_request is not None and job.end_request.cause is Cause.CANCELLED:
+        return job.end_request
     timeout_s = job.spec.timeout if job.spec else None
     if timeout_s is not None and (job.attempt.run_s or 0) >= timeout_s:
-        return timeout_order(timeout_s)
-    return Order(Cause.INTERRUPTED, "its container was stopped before this worker took it over") if job.told else None
+        return timeout_request(timeout_s)
+    if job.was_signalled:
+        return EndRequest(Cause.INTERRUPTED, "its container was stopped before this worker took it over")
+    return None

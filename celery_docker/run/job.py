@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Any
 
 from celery_docker.core import jobspec, output, receipt
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Taken, Term
-from celery_docker.core.lifecycle import Cause
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
+from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.run.outbox import Outbox
 
 
@@ -26,17 +26,9 @@ class Delivery:
     term: Term = ANY_TIME
 
 
-@dataclass(frozen=True)
-class Order:
-    """Why we decided to end a job ourselves."""
-
-    cause: Cause
-    reason: str
-
-
-def timeout_order(timeout_s: int) -> Order:
-    """Return what ends a job that has run for as long as it asked to at most."""
-    return Order(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
+def timeout_request(timeout_s: int) -> EndRequest:
+    """Return the end request for a job that has run for as long as it asked to at most."""
+    return EndRequest(Cause.TIMEOUT, f"ran longer than its timeout of {timeout_s} s")
 
 
 @dataclass
@@ -49,16 +41,16 @@ class Job:
     tail: output.Tail = field(default_factory=output.Tail)
     outbox: Outbox = field(init=False)
     spec: jobspec.JobSpec | None = None
-    order: Order | None = None
+    end_request: EndRequest | None = None
     # The Docker process that the container was started or found under.
     docker_life: int = 0
-    # True if it had been told to end before this process took it over.
-    told: bool = False
-    # True once the order found a container that ran: its end is our doing.
+    # True if its container had been sent a signal before this process took it over.
+    was_signalled: bool = False
+    # True once an end request found a container that ran: its end is our doing.
     stopped: bool = False
     # On the monotonic clock, so that nobody who sets the other one ends a job.
     deadline_s: float | None = None
-    # Held while the order is given, and while the container is started unless there is one.
+    # Held while an end request is set, and while the container is started unless there is one.
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -67,6 +59,12 @@ class Job:
     @property
     def job_id(self) -> str:
         return self.delivery.job_id
+
+    @property
+    def holding(self) -> Holding:
+        """This host's hold on the job, as the records ask for it."""
+        delivery = self.delivery
+        return Holding(delivery.job_id, self.attempt.host, self.claim.fence, delivery.queue, delivery.envelope)
 
 
 _STOP_GRACE_S = 10

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from celery_docker.core import lifecycle, plan
 from celery_docker.core.container import Container, Event, Frame, Listed, Usage
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Taken, Term
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.orphan import Stance
 from celery_docker.run.job import Job
 
@@ -56,30 +56,10 @@ class Records(Protocol):
         term: Term = ANY_TIME,
     ) -> Claim: ...
     def owned(self, host: str) -> Mapping[str, Mapping[str, Any] | None]: ...
-    def update(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        queue: str,
-        envelope: Mapping[str, Any],
-        values: Mapping[str, str | int | float],
-    ) -> None: ...
-    def finish(
-        self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]
-    ) -> None: ...
+    def update(self, holding: Holding, values: Mapping[str, str | int | float]) -> None: ...
+    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None: ...
     def requeue(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        delay_s: float,
-        queue: str,
-        envelope: Mapping[str, Any],
-        tally: lifecycle.Tally,
-        attempts: tuple[Mapping[str, Any], ...],
+        self, holding: Holding, *, delay_s: float, tally: lifecycle.Tally, attempts: Sequence[Mapping[str, Any]]
     ) -> None: ...
     def cancel(self, job_id: str, *, reason: str) -> str: ...
     def stance(self, job_ids: Sequence[str], *, host: str) -> Sequence[Stance | None]: ...

@@ -11,19 +11,19 @@ import logging
 import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from threading import Condition
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import jobspec, lifecycle, message, receipt, settings
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Cause, Outcome
+from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.run.attempt import Attempts
-from celery_docker.run.job import Delivery, Job, Order
+from celery_docker.run.job import Delivery, Job
 from celery_docker.run.ports import Announcer, Records
 from celery_docker.run.retrying import Retrying
+from celery_docker.run.slottable import SlotTable
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,7 @@ class Runner:
     settings: settings.Settings
     host: str
     retrying: Retrying
-    _in_hand: dict[str, Job | None] = field(default_factory=dict)
-    _leaving: set[str] = field(default_factory=set)
-    _changed: Condition = field(default_factory=Condition)
+    slot_table: SlotTable = field(default_factory=SlotTable)
 
     def claim(self, delivery: Delivery) -> Job | None:
         """Take the job of a message if it is this host's to take; None means: drop the message.
@@ -84,10 +82,8 @@ class Runner:
             self.forget(delivery.job_id)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
-        if claim.cancel_reason is not None:
-            job.order = Order(claim.cancel_cause, claim.cancel_reason)
-        with self._changed:
-            self._in_hand[delivery.job_id] = job
+        job.end_request = claim.end_request
+        self.slot_table.put(job)
         return job
 
     def run(self, job: Job, announcer: Announcer) -> Ended | LetGo:
@@ -97,13 +93,12 @@ class Runner:
             return _ended(job.claim.receipt)
         try:
             spec, outcome = self.attempts.run(job, announcer)
-            if job.order is not None and job.order.cause is Cause.FENCED:
-                raise errors.Fenced(job.order.reason)
+            if job.end_request is not None and job.end_request.cause is Cause.FENCED:
+                raise errors.Fenced(job.end_request.reason)
             return self._conclude(job, spec, outcome, announcer)
         except errors.Fenced as exc:
             log.warning("%s; its container here is stopped", exc, extra={"job": job.job_id})
-            with self._changed:
-                self._leaving.add(job.job_id)
+            self.slot_table.leave(job)
             self.attempts.stop(job)
             self.attempts.discard(job)
             return LetGo(str(exc))
@@ -122,58 +117,44 @@ class Runner:
     def left_behind(self) -> list[Mapping[str, Any]]:
         """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
         owned = self.retrying.until_stored(lambda: self.records.owned(self.host))
-        with self._changed:
-            left = {job_id: envelope for job_id, envelope in owned.items() if job_id not in self._in_hand}
+        here = self.slot_table.job_ids()
         return [
             message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
-            for job_id, envelope in left.items()
+            for job_id, envelope in owned.items()
+            if job_id not in here
         ]
 
-    def end(self, job: Job, cause: Cause, reason: str) -> None:
-        """End a job that holds a slot, for a reason that is not its own; the first order counts.
+    def end(self, job: Job, request: EndRequest) -> None:
+        """End a job that holds a slot; the first request counts.
 
-        Returns when its container does not run any more. The slot then says what became of the job.
+        Returns when its container does not run any more. The slot then reports the job's end.
         """
         with job.lock:
-            # Where the job is another's, what was ordered before is the other's to carry out.
-            if job.order is None or cause is Cause.FENCED:
-                job.order = Order(cause, reason)
+            # Where the job is another's, an earlier request is the other's to carry out.
+            if job.end_request is None or request.cause is Cause.FENCED:
+                job.end_request = request
         self.attempts.stop(job)
 
     def fence(self, job: Job, reason: str) -> None:
         """End what this host still does about a job that has another owner; nothing is said about it any more."""
-        with self._changed:
-            if self._in_hand.get(job.job_id) is not job or job.job_id in self._leaving:
-                return
-            self._leaving.add(job.job_id)
-        self.end(job, Cause.FENCED, reason)
+        if self.slot_table.leave(job):
+            self.end(job, EndRequest(Cause.FENCED, reason))
 
     def cancel(self, job_id: str, reason: str) -> None:
-        """Mark a job as not wanted any more, wherever it is; the node of whoever has it sees to the rest."""
+        """Write the request to cancel a job into its record; the host that has the job carries it out."""
         self.retrying.until_stored(lambda: self.records.cancel(job_id, reason=reason))
 
     def forget(self, job_id: str) -> None:
-        """Have the job in no slot any more; what this host still owns of it is found again by `left_behind`."""
-        with self._changed:
-            self._in_hand.pop(job_id, None)
-            self._leaving.discard(job_id)
-            self._changed.notify_all()
+        """Free the slot of a job; if this host still owns it, `left_behind` finds it again."""
+        self.slot_table.free(job_id)
 
     def find(self, job_id: str) -> Job | None:
         """Return the job if it holds a slot here."""
-        with self._changed:
-            return self._in_hand.get(job_id)
-
-    @property
-    def is_claiming(self) -> bool:
-        """True while it is open whether a message becomes a job of this host."""
-        with self._changed:
-            return any(job is None for job in self._in_hand.values())
+        return self.slot_table.find(job_id)
 
     def jobs(self) -> list[Job]:
         """Return the jobs that hold a slot now."""
-        with self._changed:
-            return [job for job in self._in_hand.values() if job is not None]
+        return self.slot_table.jobs()
 
     def _conclude(
         self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, announcer: Announcer
@@ -188,16 +169,11 @@ class Runner:
         self.retrying.until_stored(lambda: self._check_ownership(job))
         # Before the record: afterwards another host may already have more to tell.
         announcer.retrying(sentence)
-        with self._changed:
-            self._leaving.add(job.job_id)
+        self.slot_table.leave(job)
         self.retrying.until_stored(
             lambda: self.records.requeue(
-                job.job_id,
-                host=self.host,
-                fence=job.claim.fence,
+                replace(job.holding, envelope=message.redelivery(job.delivery.envelope, _new_tag())),
                 delay_s=decision.delay_s,
-                queue=job.delivery.queue,
-                envelope=message.redelivery(job.delivery.envelope, _new_tag()),
                 tally=decision.tally,
                 attempts=(*job.claim.attempts, job.attempt.entry(outcome)),
             )
@@ -216,9 +192,7 @@ class Runner:
             submitted_at=job.claim.submitted_at,
             tail=job.tail,
         ).to_dict()
-        self.retrying.until_stored(
-            lambda: self.records.finish(job.job_id, host=self.host, fence=job.claim.fence, state=state, receipt=built)
-        )
+        self.retrying.until_stored(lambda: self.records.finish(job.holding, state, built))
         return _ended(built)
 
     def _reserve(self, job_id: str) -> bool:
@@ -230,24 +204,11 @@ class Runner:
             except errors.Fenced as exc:
                 # It was taken from this host and comes back: what runs here is of an attempt that counts no more.
                 self.fence(held, str(exc))
-        with self._changed:
-            # A job that was given back may come again before its slot is free: that is no second delivery.
-            self._changed.wait_for(lambda: job_id not in self._leaving)
-            if job_id in self._in_hand:
-                return False
-            self._in_hand[job_id] = None
-            return True
+        return self.slot_table.reserve(job_id)
 
     def _check_ownership(self, job: Job) -> None:
         """Raise `Fenced` if a job that has not ended is another's by now."""
-        self.records.update(
-            job.job_id,
-            host=self.host,
-            fence=job.claim.fence,
-            queue=job.delivery.queue,
-            envelope=job.delivery.envelope,
-            values={"attempt": job.attempt.number},
-        )
+        self.records.update(job.holding, {"attempt": job.attempt.number})
 
     def _budget(self, spec: jobspec.JobSpec | None) -> lifecycle.Budget:
         own = spec.retries if spec else None

@@ -9,7 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from celery_docker.core.jobrecord import Cancelled
+from celery_docker.core.jobrecord import JobToEnd
+from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.store import keys, redislink
 
 _AT_ONCE = 1000
@@ -29,13 +30,17 @@ class Upkeep:
             seconds, microseconds = self.link.client.time()
         return float(seconds + microseconds / 1e6)
 
-    def cancelling(self) -> list[Cancelled]:
-        """Return the jobs that are to end and have not ended; of those that wait, `WAITING_AT_ONCE` at most."""
+    def end_requests(self) -> list[JobToEnd]:
+        """Return the jobs with an end request that have not ended; of those that wait, `WAITING_AT_ONCE` at most."""
         job_ids = sorted(self.link.call("cancelling", [keys.CANCELLING], [keys.JOB, WAITING_AT_ONCE]))
         rows = self._fields(job_ids, "state", "cancel_reason", "queue", "message", "cancel_cause")
         return [
-            Cancelled(
-                job_id, state or "", reason or "", queue or "", json.loads(text) if text else None, cause or "cancelled"
+            JobToEnd(
+                job_id,
+                state or "",
+                queue or "",
+                json.loads(text) if text else None,
+                EndRequest(Cause(cause or Cause.CANCELLED), reason or ""),
             )
             for job_id, (state, reason, queue, text, cause) in zip(job_ids, rows, strict=True)
         ]

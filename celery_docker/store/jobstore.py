@@ -15,7 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import lifecycle, orphan
-from celery_docker.core.jobrecord import ANY_TIME, Claim, New, Taken, Term, Verdict
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, New, Taken, Term, Verdict
 from celery_docker.store import keys, redislink
 
 # How many new jobs go to Redis at once, and what a listing shows of a receipt.
@@ -75,48 +75,34 @@ class Store:
         args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
         return _claim(self.link.call("claim", [*touched, keys.taken(host, source)], args))
 
-    def update(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        queue: str,
-        envelope: Mapping[str, Any],
-        values: Mapping[str, str | int | float],
-    ) -> None:
+    def update(self, holding: Holding, values: Mapping[str, str | int | float]) -> None:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
         pairs = [part for pair in values.items() for part in pair]
-        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host)]
-        args = [host, fence, job_id, queue, _dump(envelope), *pairs]
-        self._owned(self.link.call("update", touched, args), job_id)
+        touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
+        args = [*_owner(holding), holding.queue, _dump(holding.envelope), *pairs]
+        _check_owned(self.link.call("update", touched, args), holding)
 
-    def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended, and publish what waited for that. Raises `Fenced` if it is not this host's."""
-        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.CANCELLING, keys.WAITING, keys.BLOCKED]
-        args = [host, fence, job_id, state.value, _dump(receipt), keys.JOB, keys.BATCH]
+        touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
+        touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED]
+        args = [*_owner(holding), state.value, _dump(receipt), keys.JOB, keys.BATCH]
         for name in _LISTED:
             if receipt.get(name) is not None:
                 args += [name, str(receipt[name])[:_LISTED_CHARS]]
-        self._owned(self.link.call("finish", touched, args), job_id)
+        _check_owned(self.link.call("finish", touched, args), holding)
 
     def requeue(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        delay_s: float,
-        queue: str,
-        envelope: Mapping[str, Any],
-        tally: lifecycle.Tally,
-        attempts: tuple[Mapping[str, Any], ...],
+        self, holding: Holding, *, delay_s: float, tally: lifecycle.Tally, attempts: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Give a job back to its queue, to be tried again after `delay_s`. Raises `Fenced` if it is not this host's."""
-        touched = [keys.job(job_id), keys.host_jobs(host), keys.DELAYED]
-        args = [host, fence, job_id, delay_s, _dump(envelope), tally.exits, tally.host_faults, _dump(attempts), queue]
-        args.append(len(attempts))
-        self._owned(self.link.call("requeue", touched, args), job_id)
+        """Give a job back to its queue, to be tried again after `delay_s`. Raises `Fenced` if it is not this host's.
+
+        Its next message is the envelope of `holding`.
+        """
+        touched = [keys.job(holding.job_id), keys.host_jobs(holding.host), keys.DELAYED]
+        args = [*_owner(holding), delay_s, _dump(holding.envelope), tally.exits, tally.host_faults, _dump(attempts)]
+        args += [holding.queue, len(attempts)]
+        _check_owned(self.link.call("requeue", touched, args), holding)
 
     def cancel(self, job_id: str, *, reason: str) -> str:
         """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
@@ -179,10 +165,6 @@ class Store:
         """Close every connection."""
         self.link.close()
 
-    def _owned(self, answer: Any, job_id: str) -> None:
-        if not answer:
-            raise errors.Fenced(f"job {job_id} belongs to another host now")
-
 
 def connect(url: str, *, connections: int | None = None) -> Store:
     """Return a store for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
@@ -205,6 +187,15 @@ def _submission(new: New) -> tuple[list[str], list[Any]]:
     return touched, args
 
 
+def _owner(holding: Holding) -> list[Any]:
+    return [holding.host, holding.fence, holding.job_id]
+
+
+def _check_owned(answer: Any, holding: Holding) -> None:
+    if not answer:
+        raise errors.Fenced(f"job {holding.job_id} belongs to another host now")
+
+
 def _claim(row: list[str]) -> Claim:
     verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason, cancel_cause = row
     return Claim(
@@ -215,9 +206,12 @@ def _claim(row: list[str]) -> Claim:
         submitted_at=float(submitted_at) if submitted_at else None,
         attempts=tuple(json.loads(attempts)) if attempts else (),
         receipt=json.loads(receipt) if receipt else None,
-        cancel_reason=cancel_reason or None,
-        cancel_cause=lifecycle.Cause(cancel_cause or lifecycle.Cause.CANCELLED),
+        end_request=_end_request(cancel_reason, cancel_cause),
     )
+
+
+def _end_request(reason: str, cause: str) -> lifecycle.EndRequest | None:
+    return lifecycle.EndRequest(lifecycle.Cause(cause or lifecycle.Cause.CANCELLED), reason) if reason else None
 
 
 def _stance(row: Sequence[str | None], in_hand: object) -> orphan.Stance | None:

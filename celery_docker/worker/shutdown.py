@@ -74,7 +74,7 @@ class Shutdown:
     def _take_no_more(self) -> None:
         self._intake.close("drain", "it is leaving")
         time.sleep(_POP_S)
-        self._wait(_CLAIM_TIMEOUT_S, lambda: not self._runner.is_claiming)
+        self._wait(_CLAIM_TIMEOUT_S, lambda: not self._runner.slot_table.is_claiming)
 
     def _finish_jobs(self) -> None:
         timeout_s = self._deadline_s()
@@ -85,7 +85,8 @@ class Shutdown:
         for job in left:
             log.warning("still running at the end of the stop: its container is stopped", extra={"job": job.job_id})
             reason = f"the worker on host {self._runner.host} was stopped"
-            Thread(target=self._runner.end, args=(job, lifecycle.Cause.INTERRUPTED, reason), daemon=True).start()
+            request = lifecycle.EndRequest(lifecycle.Cause.INTERRUPTED, reason)
+            Thread(target=self._runner.end, args=(job, request), daemon=True).start()
         grace_s = max((grace_s(job) for job in left), default=0)
         self._wait(_LAST_WORDS_S + grace_s, lambda: not self._runner.jobs())
 

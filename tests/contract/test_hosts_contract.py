@@ -12,8 +12,8 @@ from celery_docker import errors
 from celery_docker.background import heartbeat
 from celery_docker.core import hostloss, jobrecord, message
 from celery_docker.core.hostloss import Fate, Loss, Silence, Standing
-from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import State
+from celery_docker.core.jobrecord import Holding, Verdict
+from celery_docker.core.lifecycle import Cause, EndRequest, State
 from celery_docker.run import ports
 from celery_docker.store import hosts, jobstore, keys
 from celery_docker.store.listing import WorkerRow
@@ -282,9 +282,9 @@ def test_what_the_lost_host_says_later_does_not_count(world: World) -> None:
     lose(world, silence(world))
     as_before = world.records.record("j1")
     with pytest.raises(errors.Fenced):
-        world.records.finish("j1", host=HOST, fence=claim.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+        world.records.finish(Holding("j1", HOST, claim.fence), State.SUCCEEDED, RECEIPT)
     with pytest.raises(errors.Fenced):
-        world.records.update("j1", host=HOST, fence=claim.fence, queue=QUEUE, envelope={}, values={"attempt": 1})
+        world.records.update(Holding("j1", HOST, claim.fence, QUEUE), {"attempt": 1})
     assert world.records.record("j1") == as_before
 
 
@@ -309,7 +309,7 @@ def test_a_job_that_has_changed_since_it_was_read_is_left_for_later(world: World
 
 def test_a_job_that_had_ended_is_the_judges_to_report(world: World) -> None:
     claim = run(world)
-    world.records.finish("j1", host=HOST, fence=claim.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+    world.records.finish(Holding("j1", HOST, claim.fence), State.SUCCEEDED, RECEIPT)
     as_before = world.records.record("j1")
     queued = world.queued()
     assert lose(world, silence(world), ends=True) is Fate.ENDED
@@ -344,7 +344,7 @@ def test_a_job_that_ends_with_its_host(world: World) -> None:
     assert world.cancelling() == {"j1"}
     assert world.queued() == queued
     taken = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
-    assert taken.cancel_reason == "its host node1 was silent for 600 s"
+    assert taken.end_request == EndRequest(Cause.LOST, "its host node1 was silent for 600 s")
 
 
 def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import lifecycle
-from celery_docker.core.jobrecord import ANY_TIME, Cancelled, Claim, New, Taken, Term, Verdict
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, JobToEnd, New, Taken, Term, Verdict
 from celery_docker.core.orphan import Stance
 from celery_docker.store.housekeeping import WAITING_AT_ONCE
 
@@ -191,28 +191,19 @@ class FakeRecords:
             texts = {job_id: self.jobs.get(job_id, {}).get("message") for job_id in sorted(self.in_hand.get(host, ()))}
             return {job_id: json.loads(text) if text else None for job_id, text in texts.items()}
 
-    def update(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        queue: str,
-        envelope: Mapping[str, Any],
-        values: Mapping[str, str | int | float],
-    ) -> None:
+    def update(self, holding: Holding, values: Mapping[str, str | int | float]) -> None:
         with self._call("update"):
-            was_lost = job_id not in self.jobs
-            job = self._owned_by(job_id, host, fence)
+            was_lost = holding.job_id not in self.jobs
+            job = self._owned_by(holding)
             if was_lost:
-                job |= {"queue": queue, "message": json.dumps(envelope)}
+                job |= {"queue": holding.queue, "message": json.dumps(holding.envelope)}
             if "receipt" in job:
-                raise self._fenced(job_id)
+                raise self._fenced(holding.job_id)
             job |= {name: str(value) for name, value in values.items()}
 
-    def finish(self, job_id: str, *, host: str, fence: int, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         with self._call("finish"):
-            job = self._owned_by(job_id, host, fence)
+            job, job_id = self._owned_by(holding), holding.job_id
             self.marked.discard(job_id)
             if "receipt" not in job:
                 job |= {"state": state.value, "receipt": json.dumps(receipt), "finished_at": repr(self.clock())}
@@ -257,51 +248,39 @@ class FakeRecords:
             self.marked.add(job_id)
             return job["state"] if known else "unknown"
 
-    def cancelling(self) -> list[Cancelled]:
-        with self._call("cancelling"):
-            found = [self._cancelled(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
-            waiting = [one for one in found if one.state == "queued"][:WAITING_AT_ONCE]
-            return sorted([*waiting, *(one for one in found if one.state != "queued")], key=lambda one: one.job_id)
+    def end_requests(self) -> list[JobToEnd]:
+        with self._call("end_requests"):
+            jobs = [self._to_end(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
+            waiting = [job for job in jobs if job.state == "queued"][:WAITING_AT_ONCE]
+            return sorted([*waiting, *(job for job in jobs if job.state != "queued")], key=lambda job: job.job_id)
 
-    def _cancelled(self, job_id: str, job: dict[str, str]) -> Cancelled:
+    def _to_end(self, job_id: str, job: dict[str, str]) -> JobToEnd:
         text = job.get("message")
         envelope = json.loads(text) if text else None
-        cause = job.get("cancel_cause", "cancelled")
-        return Cancelled(
-            job_id, job.get("state", ""), job.get("cancel_reason", ""), job.get("queue", ""), envelope, cause
-        )
+        return JobToEnd(job_id, job.get("state", ""), job.get("queue", ""), envelope, _end_request(job))
 
     def requeue(
-        self,
-        job_id: str,
-        *,
-        host: str,
-        fence: int,
-        delay_s: float,
-        queue: str,
-        envelope: Mapping[str, Any],
-        tally: lifecycle.Tally,
-        attempts: tuple[Mapping[str, Any], ...],
+        self, holding: Holding, *, delay_s: float, tally: lifecycle.Tally, attempts: Sequence[Mapping[str, Any]]
     ) -> None:
         with self._call("requeue"):
-            if self.jobs.get(job_id, {}).get("released") == str(fence):
+            if self.jobs.get(holding.job_id, {}).get("released") == str(holding.fence):
                 return
-            job = self._owned_by(job_id, host, fence)
+            job = self._owned_by(holding)
             if "receipt" in job:
-                raise self._fenced(job_id)
+                raise self._fenced(holding.job_id)
             job |= {
                 "state": "queued",
                 "owner": "",
-                "released": str(fence),
-                "queue": queue,
-                "message": json.dumps(envelope),
+                "released": str(holding.fence),
+                "queue": holding.queue,
+                "message": json.dumps(holding.envelope),
                 "exits": str(tally.exits),
                 "host_faults": str(tally.host_faults),
                 "attempts": json.dumps(attempts),
             }
             job.setdefault("attempt", str(len(attempts)))
-            self.in_hand.get(host, set()).discard(job_id)
-            self.delayed[job_id] = self.clock() + delay_s
+            self.in_hand.get(holding.host, set()).discard(holding.job_id)
+            self.delayed[holding.job_id] = self.clock() + delay_s
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         with self._call("settle"):
@@ -356,14 +335,15 @@ class FakeRecords:
                 raise waiting.pop(0)
         return self._lock
 
-    def _owned_by(self, job_id: str, host: str, fence: int) -> dict[str, str]:
+    def _owned_by(self, holding: Holding) -> dict[str, str]:
         """Return the job's record, begun again if Redis has lost it."""
+        job_id, host, fence = holding.job_id, holding.host, str(holding.fence)
         if job_id not in self.jobs:
-            self.jobs[job_id] = {"owner": host, "fence": str(fence)}
+            self.jobs[job_id] = {"owner": host, "fence": fence}
             self.in_hand.setdefault(host, set()).add(job_id)
             self.index.setdefault(job_id, self.clock())
         job = self.jobs[job_id]
-        if (job.get("owner"), job.get("fence")) != (host, str(fence)):
+        if (job.get("owner"), job.get("fence")) != (host, fence):
             raise self._fenced(job_id)
         return job
 
@@ -410,9 +390,12 @@ class FakeRecords:
             submitted_at=float(job["submitted_at"]) if "submitted_at" in job else None,
             attempts=tuple(json.loads(job.get("attempts", "[]"))),
             receipt=json.loads(job["receipt"]) if "receipt" in job else None,
-            cancel_reason=job.get("cancel_reason"),
-            cancel_cause=lifecycle.Cause(job.get("cancel_cause", "cancelled")),
+            end_request=_end_request(job) if job.get("cancel_reason") else None,
         )
+
+
+def _end_request(job: Mapping[str, str]) -> lifecycle.EndRequest:
+    return lifecycle.EndRequest(lifecycle.Cause(job.get("cancel_cause", "cancelled")), job.get("cancel_reason", ""))
 
 
 def _up_to(index: Mapping[str, float], moment: float) -> list[str]:

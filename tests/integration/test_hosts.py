@@ -17,6 +17,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from celery_docker.core import message
+from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.store import hosts, jobstore, keys, redislink
 from celery_docker.store.queries import Queries
@@ -148,7 +149,7 @@ def test_what_a_lost_host_had_not_told_is_told_by_another(
         envelope = message.task_message("j1", {"image": "busybox"}, queue="celery", tag="t1", origin="1@here")
         known.beat("one@here", machine="m1", about={})
         claim = records.claim("j1", host="one@here", queue="celery", envelope=envelope)
-        records.finish("j1", host="one@here", fence=claim.fence, state=State.SUCCEEDED, receipt={**told, "id": "j1"})
+        records.finish(Holding("j1", "one@here", claim.fence), State.SUCCEEDED, {**told, "id": "j1"})
         result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
         assert result.get(timeout=JUDGED_S) == {**told, "id": "j1"}
         eventually(lambda: "host one@here was silent for " in two.log, 10, "the judgement")

@@ -13,6 +13,7 @@ import redis
 from celery_docker import errors
 from celery_docker.core import message, output
 from celery_docker.core.container import Stream
+from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Piece, Told
 from celery_docker.store import jobstore, keys, livelog, redislink
@@ -44,7 +45,7 @@ class Watched:
         self.log.append([Told("j1", HOST, self.fence, pieces)])
 
     def finish(self) -> None:
-        self.store.finish("j1", host=HOST, fence=self.fence, state=State.SUCCEEDED, receipt=RECEIPT)
+        self.store.finish(Holding("j1", HOST, self.fence), State.SUCCEEDED, RECEIPT)
 
     def reader(self, **options: Any) -> livelog.Reader:
         return livelog.Reader(self.bytes, "j1", **options)

@@ -12,6 +12,7 @@ import pytest
 
 from celery_docker.background.orphans import Orphans
 from celery_docker.core import container, message, plan, policy
+from celery_docker.core.jobrecord import Holding
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
 from celery_docker.engine.dockerd import DockerEngine
@@ -44,7 +45,7 @@ class House:
 
     def end(self, job_id: str) -> None:
         fence = self.claim(job_id)
-        self.records.finish(job_id, host=HOST, fence=fence, state=State.FAILED, receipt={"id": job_id})
+        self.records.finish(Holding(job_id, HOST, fence), State.FAILED, {"id": job_id})
         self.records.settle(job_id, host=HOST, retention_s=60)
 
     def sweep(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core import message
-from celery_docker.core.jobrecord import New
+from celery_docker.core.jobrecord import Holding, New
 from celery_docker.core.lifecycle import State
 from celery_docker.store import jobstore, keys, queries
 from celery_docker.store.listing import Load, Match
@@ -46,7 +46,7 @@ class Shelf:
     def end(self, job_id: str, state: State = State.SUCCEEDED, **about: Any) -> None:
         fence = self.claim(job_id)
         receipt = {"id": job_id, "state": state.value, "exit_code": 0, "run_s": 1.5, **about}
-        self.store.finish(job_id, host=HOST, fence=fence, state=state, receipt=receipt)
+        self.store.finish(Holding(job_id, HOST, fence), state, receipt)
         self.store.settle(job_id, host=HOST, retention_s=7200)
 
 

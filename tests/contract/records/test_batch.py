@@ -6,7 +6,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import State
+from celery_docker.core.lifecycle import Cause, EndRequest, State
 from tests.contract.records.worlds import (
     LATE,
     Records,
@@ -61,11 +61,11 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
         end(records, "j1", state)
     world.empty()
     for job_id, other, how in (("j2", "j1", state), ("j3", "j2", State.CANCELLED)):
-        (marked,) = world.upkeep.cancelling()
+        (marked,) = world.upkeep.end_requests()
         reason = f"job {other}, after which it was to run, ended as {how.value}"
-        assert (marked.job_id, marked.reason, marked.cause) == (job_id, reason, "cancelled")
+        assert (marked.job_id, marked.request) == (job_id, EndRequest(Cause.CANCELLED, reason))
         end(records, job_id, State.CANCELLED)
-    assert list(world.upkeep.cancelling()) == []
+    assert list(world.upkeep.end_requests()) == []
     assert published(world) == []
 
 
@@ -91,7 +91,7 @@ def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Re
     """What it waits for then changes nothing any more."""
     records.submit([new("j1"), new("j2", after=("j1",))])
     assert records.cancel("j2", reason="enough") == "queued"
-    assert claim(records, job_id="j2").cancel_reason == "enough"
+    assert claim(records, job_id="j2").end_request == EndRequest(Cause.CANCELLED, "enough")
     end(records, "j1")
     assert published(world) == ["j1"]
     assert records.record("j2")["state"] == "starting"
@@ -100,9 +100,9 @@ def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Re
 def test_a_job_that_waits_for_another_can_expire(world: World, records: Records) -> None:
     records.submit([new("j1"), new("j2", after=("j1",), expires_s=60)])
     assert world.upkeep.expire_due(LATE) == 1
-    (marked,) = world.upkeep.cancelling()
-    assert marked.cause == "expired"
-    assert marked.reason == "the jobs after which it was to run had not succeeded before it expired"
+    (marked,) = world.upkeep.end_requests()
+    reason = "the jobs after which it was to run had not succeeded before it expired"
+    assert marked.request == EndRequest(Cause.EXPIRED, reason)
 
 
 # Batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery_docker.core import jobrecord
 from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.store import housekeeping
 from tests.contract.records.worlds import (
     QUEUE,
@@ -23,13 +24,17 @@ from tests.contract.records.worlds import (
 def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records, world: World) -> None:
     submit(records)
     assert records.cancel("j1", reason="not wanted") == "queued"
-    (cancelled,) = world.upkeep.cancelling()
-    assert (cancelled.job_id, cancelled.state, cancelled.reason) == ("j1", "queued", "not wanted")
+    (cancelled,) = world.upkeep.end_requests()
+    assert (cancelled.job_id, cancelled.state, cancelled.request) == (
+        "j1",
+        "queued",
+        EndRequest(Cause.CANCELLED, "not wanted"),
+    )
     assert cancelled.envelope == envelope()
     answer = claim(records)
-    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    assert (answer.verdict, answer.end_request) == (Verdict.RUN, EndRequest(Cause.CANCELLED, "not wanted"))
     finish(records, answer.fence)
-    assert world.upkeep.cancelling() == []
+    assert world.upkeep.end_requests() == []
 
 
 def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world: World) -> None:
@@ -37,7 +42,7 @@ def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world
     requeue(records, claim(records).fence, delay_s=3600)
     assert records.cancel("j1", reason="not wanted") == "queued"
     assert world.delayed() == {}
-    assert claim(records).cancel_reason == "not wanted"
+    assert claim(records).end_request == EndRequest(Cause.CANCELLED, "not wanted")
 
 
 def test_a_job_that_is_given_back_although_it_was_cancelled_does_not_wait(records: Records, world: World) -> None:
@@ -46,7 +51,7 @@ def test_a_job_that_is_given_back_although_it_was_cancelled_does_not_wait(record
     records.cancel("j1", reason="not wanted")
     requeue(records, fence, delay_s=3600)
     answer = claim(records)
-    assert (answer.verdict, answer.cancel_reason) == (Verdict.RUN, "not wanted")
+    assert (answer.verdict, answer.end_request) == (Verdict.RUN, EndRequest(Cause.CANCELLED, "not wanted"))
     assert world.delayed() == {}
 
 
@@ -54,10 +59,10 @@ def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: Wo
     update(records, claim(records).fence)
     assert records.cancel("j1", reason="first") == "running"
     assert records.cancel("j1", reason="second") == "running"
-    (cancelled,) = world.upkeep.cancelling()
-    assert (cancelled.state, cancelled.reason) == ("running", "first")
+    (cancelled,) = world.upkeep.end_requests()
+    assert (cancelled.state, cancelled.request) == ("running", EndRequest(Cause.CANCELLED, "first"))
     answer = claim(records)
-    assert (answer.verdict, answer.cancel_reason) == (Verdict.ADOPT, "first")
+    assert (answer.verdict, answer.end_request) == (Verdict.ADOPT, EndRequest(Cause.CANCELLED, "first"))
 
 
 def test_a_running_job_is_named_among_thousands_that_wait(records: Records, world: World) -> None:
@@ -67,21 +72,21 @@ def test_a_running_job_is_named_among_thousands_that_wait(records: Records, worl
     records.submit([jobrecord.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
     for job_id in ("j1", *job_ids):
         records.cancel(job_id, reason="not wanted")
-    found = world.upkeep.cancelling()
-    assert len(found) == 1 + housekeeping.WAITING_AT_ONCE
-    assert [(one.job_id, one.state) for one in found if one.state != "queued"] == [("j1", "running")]
+    jobs = world.upkeep.end_requests()
+    assert len(jobs) == 1 + housekeeping.WAITING_AT_ONCE
+    assert [(job.job_id, job.state) for job in jobs if job.state != "queued"] == [("j1", "running")]
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
     finish(records, claim(records).fence)
     assert records.cancel("j1", reason="too late") == "succeeded"
-    assert world.upkeep.cancelling() == []
+    assert world.upkeep.end_requests() == []
 
 
 def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, world: World) -> None:
     """A plain client wrote no record; when the message comes, the mark is there."""
     assert records.cancel("j1", reason="not wanted") == "unknown"
     assert world.indexed() == {"j1"}
-    (cancelled,) = world.upkeep.cancelling()
+    (cancelled,) = world.upkeep.end_requests()
     assert (cancelled.state, cancelled.envelope) == ("queued", None)
-    assert claim(records).cancel_reason == "not wanted"
+    assert claim(records).end_request == EndRequest(Cause.CANCELLED, "not wanted")

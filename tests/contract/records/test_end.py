@@ -140,8 +140,8 @@ def test_a_message_with_a_time_of_its_own_waits_for_it_in_the_records(world: Wor
 def test_a_message_that_comes_too_late_is_claimed_to_be_ended(world: World, records: Records) -> None:
     past = jobrecord.Term(not_after=world.upkeep.now() - 1)
     got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=past)
-    assert (got.verdict, got.cancel_cause) == (Verdict.RUN, Cause.EXPIRED)
-    assert "expired" in str(got.cancel_reason)
+    assert (got.verdict, got.end_request and got.end_request.cause) == (Verdict.RUN, Cause.EXPIRED)
+    assert "expired" in str(got.end_request and got.end_request.reason)
 
 
 def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Records) -> None:
@@ -149,10 +149,10 @@ def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Rec
     now = world.upkeep.now()
     assert world.upkeep.expire_due(now + 50) == 0
     assert [world.upkeep.expire_due(now + 200) for _ in range(2)] == [1, 0]
-    (marked,) = world.upkeep.cancelling()
-    assert (marked.job_id, marked.state, marked.cause) == ("j1", "queued", "expired")
+    (marked,) = world.upkeep.end_requests()
+    assert (marked.job_id, marked.state, marked.request.cause) == ("j1", "queued", Cause.EXPIRED)
     got = claim(records)
-    assert (got.verdict, got.cancel_cause) == (Verdict.RUN, Cause.EXPIRED)
+    assert (got.verdict, got.end_request and got.end_request.cause) == (Verdict.RUN, Cause.EXPIRED)
 
 
 def test_a_job_that_has_started_in_time_does_not_expire(world: World, records: Records) -> None:
@@ -160,7 +160,7 @@ def test_a_job_that_has_started_in_time_does_not_expire(world: World, records: R
     requeue(records, claim(records).fence)
     assert world.upkeep.expire_due(LATE) == 0
     assert world.upkeep.publish_due(LATE) == 1
-    assert claim(records).cancel_reason is None
+    assert claim(records).end_request is None
 
 
 def test_a_job_that_waits_for_its_time_can_expire(world: World, records: Records) -> None:
@@ -169,4 +169,6 @@ def test_a_job_that_waits_for_its_time_can_expire(world: World, records: Records
     records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=term)
     assert world.upkeep.expire_due(now + 600) == 1
     assert world.delayed() == {}
-    assert claim(records).cancel_cause is Cause.EXPIRED
+    request = claim(records).end_request
+    assert request is not None
+    assert request.cause is Cause.EXPIRED

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from celery_docker.core import message
-from celery_docker.core.jobrecord import Verdict
+from celery_docker.core.jobrecord import Holding, Verdict
 from celery_docker.core.lifecycle import Tally
 from tests.contract.records.worlds import (
     HOST,
@@ -94,16 +94,8 @@ def test_workers_that_publish_at_once_publish_once(world: World, records: Record
 def test_the_message_goes_back_to_the_queue_it_came_from(world: World, records: Records) -> None:
     key = message.queue_key("night", 6)
     got = records.claim("j1", host=HOST, queue=key, envelope=envelope())
-    records.requeue(
-        "j1",
-        host=HOST,
-        fence=got.fence,
-        delay_s=0.0,
-        queue=key,
-        envelope=envelope("t2"),
-        tally=Tally(),
-        attempts=(),
-    )
+    holding = Holding("j1", HOST, got.fence, key, envelope("t2"))
+    records.requeue(holding, delay_s=0.0, tally=Tally(), attempts=())
     world.upkeep.publish_due(LATE)
     assert world.queued(key) == [envelope("t2")]
     assert world.queued() == []

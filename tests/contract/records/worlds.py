@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from celery_docker.background.duties import Housekeeping
 from celery_docker.core import jobrecord, message
-from celery_docker.core.jobrecord import Claim
+from celery_docker.core.jobrecord import Claim, Holding
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.run import ports
 from celery_docker.store import housekeeping, jobstore, keys
@@ -154,10 +154,14 @@ def new(job_id: str, **options: Any) -> jobrecord.New:
     return jobrecord.New(job_id, QUEUE, envelope(job_id=job_id), {"image": "busybox"}, **options)
 
 
+def held(fence: int, host: str = HOST, job_id: str = "j1", tag: str = "t1") -> Holding:
+    return Holding(job_id, host, fence, QUEUE, envelope(tag, job_id))
+
+
 def end(records: Records, job_id: str, state: State = State.SUCCEEDED) -> None:
     """Claim a job and end it, as the worker does with one that runs and with one that is not to run."""
-    fence = claim(records, job_id=job_id).fence
-    records.finish(job_id, host=HOST, fence=fence, state=state, receipt={**RECEIPT, "id": job_id, "state": state.value})
+    holding = held(claim(records, job_id=job_id).fence, job_id=job_id)
+    records.finish(holding, state, {**RECEIPT, "id": job_id, "state": state.value})
 
 
 def published(world: World) -> list[str]:
@@ -166,22 +170,13 @@ def published(world: World) -> list[str]:
 
 
 def finish(records: Records, fence: int, host: str = HOST, receipt: Mapping[str, Any] = RECEIPT) -> None:
-    records.finish("j1", host=host, fence=fence, state=State(receipt["state"]), receipt=receipt)
+    records.finish(held(fence, host), State(receipt["state"]), receipt)
 
 
 def requeue(records: Records, fence: int, host: str = HOST, delay_s: float = 60.0, exits: int = 1) -> None:
-    records.requeue(
-        "j1",
-        host=host,
-        fence=fence,
-        delay_s=delay_s,
-        queue=QUEUE,
-        envelope=envelope("t2"),
-        tally=Tally(exits, 2),
-        attempts=({"attempt": 1, "host": host},),
-    )
+    attempts = ({"attempt": 1, "host": host},)
+    records.requeue(held(fence, host, tag="t2"), delay_s=delay_s, tally=Tally(exits, 2), attempts=attempts)
 
 
 def update(records: Records, fence: int, host: str = HOST) -> None:
-    values: dict[str, str | int | float] = {"state": "running", "container_id": "c" * 64, "pid": 7}
-    records.update("j1", host=host, fence=fence, queue=QUEUE, envelope=envelope(), values=values)
+    records.update(held(fence, host), {"state": "running", "container_id": "c" * 64, "pid": 7})

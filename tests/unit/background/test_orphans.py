@@ -15,6 +15,7 @@ from celery_docker.background import orphans
 from celery_docker.background.orphans import Orphans
 from celery_docker.core import container, message, orphan
 from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB
+from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.core.plan import ContainerPlan
 from tests.fakes.engine import FakeEngine, Script, says
@@ -73,12 +74,11 @@ class House:
 
     def finished(self, host: str = HOST) -> None:
         fence = self.claimed(host)
-        self.records.finish(JOB, host=host, fence=fence, state=State.SUCCEEDED, receipt={"id": JOB})
+        self.records.finish(Holding(JOB, host, fence), State.SUCCEEDED, {"id": JOB})
 
     def queued(self) -> None:
         fence, envelope = self.claimed(), message.task_message(JOB, {}, queue="celery", tag="t2", origin="")
-        back: dict[str, Any] = {"queue": "celery", "envelope": envelope, "tally": Tally(), "attempts": ()}
-        self.records.requeue(JOB, host=HOST, fence=fence, delay_s=0, **back)
+        self.records.requeue(Holding(JOB, HOST, fence, "celery", envelope), delay_s=0, tally=Tally(), attempts=())
 
 
 @pytest.fixture

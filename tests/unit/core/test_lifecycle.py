@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from celery_docker.core import lifecycle
-from celery_docker.core.lifecycle import Budget, Cause, Docker, Finish, MemoryLimit, Outcome, Retry, State, Tally
+from celery_docker.core.lifecycle import (
+    Budget,
+    Cause,
+    Docker,
+    EndRequest,
+    Finish,
+    MemoryLimit,
+    Outcome,
+    Retry,
+    State,
+    Tally,
+)
 
 FOUR_RUNS = Budget(max_retries=3, retry_delay_s=10)
 NO_RETRY = Budget(max_retries=0, retry_delay_s=10)
@@ -193,8 +204,8 @@ def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
 
 
 @pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])
-def test_what_follows_an_order_of_ours(cause: Cause) -> None:
-    """An interrupted job is queued at once with its retries untouched; the other orders end it."""
+def test_the_state_after_an_end_request(cause: Cause) -> None:
+    """An interrupted job is queued at once with its retries untouched; the other causes end it."""
     tally = Tally(exits=2, host_faults=1)
     decision = lifecycle.decide(Outcome(cause, "so be it", 143), tally, Budget(0, 10), 3.0)
     if cause is Cause.INTERRUPTED:
@@ -206,9 +217,9 @@ def test_what_follows_an_order_of_ours(cause: Cause) -> None:
 
 @pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])
 @pytest.mark.parametrize("exit_code", [0, 3, 137, 143])
-def test_what_an_end_on_our_order_means(cause: Cause, exit_code: int) -> None:
+def test_the_outcome_of_an_end_on_request(cause: Cause, exit_code: int) -> None:
     """A job that was only interrupted, and says that it is done, is; whoever cancels or limits one means it."""
-    outcome = lifecycle.outcome_of_order(exited(exit_code), cause, "so be it")
+    outcome = lifecycle.outcome_of_end_request(exited(exit_code), EndRequest(cause, "so be it"))
     if cause is Cause.INTERRUPTED and exit_code == 0:
         assert outcome == exited(0)
     else:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.jobrecord import Claim
-from celery_docker.core.lifecycle import Cause, State, Tally
+from celery_docker.core.jobrecord import Claim, Holding
+from celery_docker.core.lifecycle import Cause, EndRequest, State, Tally
 from celery_docker.run.runner import LetGo
 from tests.unit.run.workbench import (
     FAILING,
@@ -59,12 +59,8 @@ def test_a_dropped_delivery_does_not_block_the_job_for_later(bench: Bench) -> No
     claim = bench.records.claim(JOB, host=OTHER, queue="celery", envelope=delivery.envelope)
     assert bench.runner.claim(delivery) is None
     bench.records.requeue(
-        JOB,
-        host=OTHER,
-        fence=claim.fence,
+        Holding(JOB, OTHER, claim.fence, "celery", delivery.envelope),
         delay_s=0,
-        queue="celery",
-        envelope=delivery.envelope,
         tally=Tally(exits=1),
         attempts=({"attempt": 1, "host": OTHER, "started_at": "2026-11-22T10:00:00.000Z"},),
     )
@@ -146,10 +142,10 @@ def test_a_failure_of_a_job_that_is_anothers_is_not_announced(tmp_path: Path) ->
 
 @pytest.mark.parametrize("earlier", [None, Cause.CANCELLED, Cause.TIMEOUT, Cause.INTERRUPTED])
 def test_a_job_that_is_anothers_before_it_began_does_not_begin(bench: Bench, earlier: Cause | None) -> None:
-    """What was ordered before does not count any more, either."""
+    """An earlier end request does not count any more, either."""
     job = bench.claimed()
     if earlier is not None:
-        bench.runner.end(job, earlier, "so be it")
+        bench.runner.end(job, EndRequest(earlier, "so be it"))
     as_before = take_over(bench)
     bench.runner.fence(job, "it is another's")
     assert bench.runner.run(job, bench.announced) == LetGo("it is another's")
@@ -176,7 +172,7 @@ def test_a_job_that_has_left_its_slot_cannot_be_fenced(bench: Bench) -> None:
     bench.runner.done(job, settled=False)
     take_over(bench, owner="")
     bench.runner.fence(job, "it is another's")
-    assert job.order is None
+    assert job.end_request is None
     assert bench.runner.claim(bench.delivery()) is not None
 
 
@@ -193,7 +189,7 @@ def test_a_job_that_is_only_to_be_ended(bench: Bench, cause: Cause, state: State
     original = bench.records.claim
 
     def claim(job_id: str, **arguments: Any) -> Claim:
-        return replace(original(job_id, **arguments), cancel_reason="so be it", cancel_cause=cause)
+        return replace(original(job_id, **arguments), end_request=EndRequest(cause, "so be it"))
 
     bench.records.claim = claim  # type: ignore[method-assign]
     end = bench.ended()

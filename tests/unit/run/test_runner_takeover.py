@@ -8,6 +8,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Status, Stream
+from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.run.runner import Ended, LetGo
 from tests.unit.run.workbench import (
@@ -216,7 +217,7 @@ def test_a_job_that_ended_before_the_crash_is_only_reported(before: Bench) -> No
     before.engine.release(NAME)
     receipt = {"state": "succeeded", "reason": None, "run_s": 1.5, "host": HOST, "attempts": [1], "output": ""}
     receipt["container_id"] = container_id
-    before.records.finish(JOB, host=HOST, fence=1, state=State.SUCCEEDED, receipt=receipt)
+    before.records.finish(Holding(JOB, HOST, 1), State.SUCCEEDED, receipt)
     job = before.claimed()
     end = before.runner.run(job, before.announced)
     assert isinstance(end, Ended)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.core import hostloss
-from celery_docker.core.hostloss import Beat, Fate, Loss, Series, Silence, Standing
+from celery_docker.core.hostloss import Beat, Loss, Silence, Streak, Takeover
+from celery_docker.core.jobrecord import Ownership
 from celery_docker.run.job import Job
 from celery_docker.run.periodic import Periodic
 
@@ -41,9 +42,9 @@ class Hosts(Protocol):
     def silent(self, *, now: float, for_s: float) -> Sequence[Silence]: ...
     def recall(self, *, now: float) -> None: ...
     def jobs(self, host: str) -> Mapping[str, Mapping[str, str]]: ...
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate: ...
+    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover: ...
     def bury(self, silence: Silence) -> bool: ...
-    def standings(self, job_ids: Sequence[str]) -> Mapping[str, Standing | None]: ...
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> Mapping[str, Ownership | None]: ...
 
 
 class Jobs(Protocol):
@@ -85,7 +86,7 @@ class Heartbeat:
         self._quit = quit_
         self._sleep = sleep
         self._loop = Periodic("heartbeat", interval_s, self._take_turn, first_s=interval_s)
-        self._series: Series | None = None
+        self._streak: Streak | None = None
         self._beats = 0
         self._has_to_tell = False
 
@@ -98,7 +99,7 @@ class Heartbeat:
         for tries_left in reversed(range(_ARRIVE_TRIES)):
             beat = self._say()
             if beat.rival is None:
-                self._series = hostloss.continued(None, beat, self._lost_after_s)
+                self._streak = hostloss.continued(None, beat, self._lost_after_s)
                 return
             lives = heard_at not in (None, beat.before)
             if lives or not tries_left:
@@ -123,29 +124,29 @@ class Heartbeat:
     def beat_once(self) -> Beat:
         """Give a sign of life, and look at the jobs in hand where others may have taken them."""
         self._beats += 1
-        series, self._series = self._series, None
+        streak, self._streak = self._streak, None
         beat = self._say()
         if beat.rival is not None:
             self._yield_name(beat.rival)
             return beat
-        series = hostloss.continued(series, beat, self._lost_after_s)
-        if series.is_new or self._beats % _LOOK_EVERY == 0:
+        streak = hostloss.continued(streak, beat, self._lost_after_s)
+        if streak.is_new or self._beats % _LOOK_EVERY == 0:
             self._look()
-        # Only now: a look that failed is repeated at the next sign of life, which begins a series again.
-        self._series = series
+        # Only now: a look that failed is repeated at the next sign of life, which begins a streak again.
+        self._streak = streak
         return beat
 
     def judge_once(self) -> None:
         """Take the jobs of the hosts that are silent, if it is for this host to do that."""
         if self._has_to_tell or self._beats % _LOOK_EVERY == 0:
             self._tell()
-        series = self._series
-        if series is None or not hostloss.may_judge(series, self._lost_after_s):
+        streak = self._streak
+        if streak is None or not hostloss.may_judge(streak, self._lost_after_s):
             return
         if not self._hosts.hold(self._host, for_s=_JUDGE_FOR_S):
             return
-        self._hosts.recall(now=series.last)
-        for silence in self._hosts.silent(now=series.last, for_s=self._lost_after_s):
+        self._hosts.recall(now=streak.last)
+        for silence in self._hosts.silent(now=streak.last, for_s=self._lost_after_s):
             self._judge(silence)
 
     def _take_turn(self) -> None:
@@ -160,8 +161,8 @@ class Heartbeat:
         jobs = {job.job_id: job for job in self._runner.jobs()}
         if not jobs:
             return
-        for job_id, standing in self._hosts.standings(list(jobs)).items():
-            if hostloss.is_fenced(standing, self._host, jobs[job_id].claim.fence):
+        for job_id, ownership in self._hosts.ownerships(list(jobs), host=self._host).items():
+            if hostloss.is_fenced(ownership, self._host, jobs[job_id].claim.fence):
                 self._fence(jobs[job_id], f"job {job_id} belongs to another host now")
 
     def _yield_name(self, rival: Mapping[str, Any]) -> None:
@@ -184,9 +185,9 @@ class Heartbeat:
             loss = hostloss.loss(record, silence, str(uuid.uuid4()))
             fates[self._hosts.lose(job_id, silence, judge=self._host, record=record, loss=loss)] += 1
         is_lost = self._hosts.bury(silence)
-        if is_lost or fates.total() > fates[Fate.KEPT]:
+        if is_lost or fates.total() > fates[Takeover.KEPT]:
             log.warning("%s", hostloss.sentence(silence, fates))
-        if fates[Fate.ENDED]:
+        if fates[Takeover.ENDED]:
             self._tell()
 
     def _tell(self) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.core import container, jobspec, message, orphan
 from celery_docker.core.container import Container, Listed
+from celery_docker.core.jobrecord import Ownership
 from celery_docker.core.lifecycle import State
-from celery_docker.core.orphan import OrphanStep, Stance
+from celery_docker.core.orphan import OrphanStep
 from celery_docker.run import job
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.ports import Engine, Records
@@ -63,11 +64,11 @@ class Orphans:
         """Look at every container of this host's jobs once. Raises `HostError` or `StoreAway` with the rest undone."""
         listed = self.engine.containers({container.LABEL_HOST: self.host})
         left = [one for one in listed if orphan.is_ours(one, self.host, now) and self.find(_job_id(one)) is None]
-        stances = self.records.stance([_job_id(one) for one in left], host=self.host)
-        for one, stance in zip(left, stances, strict=True):
+        ownerships = self.records.ownerships([_job_id(one) for one in left], host=self.host)
+        for one in left:
             # A slot may have taken the job while its record was read.
             if self.find(_job_id(one)) is None:
-                self._settle(one, stance, now)
+                self._settle(one, ownerships[_job_id(one)], now)
 
     def _take_turn(self) -> None:
         if self.is_serving():
@@ -75,18 +76,18 @@ class Orphans:
         else:
             self.stop()
 
-    def _settle(self, one: Listed, stance: Stance | None, now: datetime) -> None:
+    def _settle(self, one: Listed, ownership: Ownership | None, now: datetime) -> None:
         found = self.engine.inspect(one.container_id)
         if found is None:
             return
         idle_s = (now - (found.finished_at or one.created_at)).total_seconds()
-        step = orphan.orphan_step(found.status, stance, host=self.host, idle_s=idle_s)
-        if step is OrphanStep.DELIVER and stance is not None:
+        step = orphan.orphan_step(found.status, ownership, host=self.host, idle_s=idle_s)
+        if step is OrphanStep.DELIVER and ownership is not None:
             log.warning("container %s is in no slot: its job is taken over again", one.name, extra=_job(one))
-            self.deliver(_redelivered(_job_id(one), stance))
+            self.deliver(_redelivered(_job_id(one), ownership))
         elif step is OrphanStep.REMOVE and one.container_id not in self._ending:
-            log.info("container %s is removed: %s", one.name, _why(found, stance, self.host), extra=_job(one))
-            self._end(one, _grace_s(stance))
+            log.info("container %s is removed: %s", one.name, _why(found, ownership, self.host), extra=_job(one))
+            self._end(one, _grace_s(ownership))
         elif step is OrphanStep.WARN and one.container_id not in self._warned:
             self._warned.add(one.container_id)
             log.warning(
@@ -120,24 +121,24 @@ def _job(one: Listed) -> dict[str, str]:
     return {"job": _job_id(one)}
 
 
-def _why(found: Container, stance: Stance | None, host: str) -> str:
-    if stance is not None and stance.has_ended:
-        return f"its job has ended ({stance.state})"
-    if stance is not None and stance.state == State.QUEUED:
+def _why(found: Container, ownership: Ownership | None, host: str) -> str:
+    if ownership is not None and ownership.has_ended:
+        return f"its job has ended ({ownership.state})"
+    if ownership is not None and ownership.state == State.QUEUED:
         return "its job waits in the queue again"
-    if stance is not None and stance.owner != host:
-        return f"its job belongs to host {stance.owner} now"
+    if ownership is not None and ownership.owner != host:
+        return f"its job belongs to host {ownership.owner} now"
     end = "never ran" if found.exit_code is None else f"ended long ago with exit code {found.exit_code}"
     return f"it belongs to no known job and {end}"
 
 
-def _grace_s(stance: Stance | None) -> int:
-    args, kwargs = message.arguments((stance and stance.envelope) or {})
+def _grace_s(ownership: Ownership | None) -> int:
+    args, kwargs = message.arguments((ownership and ownership.envelope) or {})
     with contextlib.suppress(errors.SpecError):
         return job.grace_of(jobspec.parse(args, kwargs))
     return job.grace_of(None)
 
 
-def _redelivered(job_id: str, stance: Stance) -> dict[str, Any]:
-    envelope = stance.envelope or message.task_message(job_id, {}, queue="", tag="", origin="")
+def _redelivered(job_id: str, ownership: Ownership) -> dict[str, Any]:
+    envelope = ownership.envelope or message.task_message(job_id, {}, queue="", tag="", origin="")
     return message.redelivery(envelope, str(uuid.uuid4()))

@@ -32,11 +32,11 @@ class HostReport:
             "machine": self.machine,
             "pid": os.getpid(),
             "slots": self.slots,
-            "started_at": receipt.timestamp(self.started_at),
+            "started_at": receipt.rfc3339(self.started_at),
             "docker": self.docker,
             "python": platform.python_version(),
             "running": self.running(),
             "queues": sorted(self.queues()),
             "status": self.status(),
-            "clock": receipt.timestamp(datetime.now(UTC)),
+            "clock": receipt.rfc3339(datetime.now(UTC)),
         }

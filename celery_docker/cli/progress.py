@@ -12,17 +12,15 @@ from typing import Any
 from celery_docker.cli import exitcodes, tables
 from celery_docker.core import receipt as receipts
 from celery_docker.core import wording
-from celery_docker.core.lifecycle import State
+from celery_docker.core.lifecycle import FAILURES, State
 
 _BAR_MAX, _BAR_MIN = 40, 10
 _STEP = 0.1
 _EVERY_S = 60.0
 FAILURES_SHOWN = 5
-# What may run again; a cancelled job ended as somebody wished.
-FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.ERROR, State.LOST, State.EXPIRED)
 # What a progress line names, where there is any of it.
 _NAMED = (State.RUNNING, *FAILURES, State.CANCELLED)
-_FINAL = frozenset(state for state in State if state.is_final)
+_ENDED = frozenset(state for state in State if state.is_final)
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class PlainLine:
 
 def done(counts: Mapping[str, int]) -> int:
     """Return how many jobs have ended, in whatever way."""
-    return sum(count for state, count in counts.items() if state in _FINAL)
+    return sum(count for state, count in counts.items() if state in _ENDED)
 
 
 def rate(counts: Mapping[str, int], elapsed_s: float, already: int = 0) -> float | None:
@@ -135,7 +133,7 @@ def _failure(receipt: Mapping[str, Any]) -> str:
 
 def _why(receipt: Mapping[str, Any]) -> str:
     """Return the last thing that a failed command said; where we or the kernel ended it, that tells more."""
-    last_line = receipts.last_words(receipt)
+    last_line = receipts.last_output_line(receipt)
     if last_line and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
         return wording.harmless(last_line)
     return exitcodes.explain(receipt) or ""

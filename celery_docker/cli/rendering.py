@@ -216,7 +216,7 @@ def _lines(facts: Mapping[str, str | None]) -> list[str]:
 
 def timestamp(seconds: float | None) -> str | None:
     """Return a time since the epoch as RFC 3339 in UTC."""
-    return None if seconds is None else receipt.timestamp(datetime.fromtimestamp(seconds, UTC))
+    return None if seconds is None else receipt.rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 def _moment(seconds: float | None, now: float) -> str | None:

@@ -92,14 +92,14 @@ def results(queries: Queries, batch_id: str) -> list[dict[str, Any]]:
     """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
     job_ids = queries.batches.job_ids(batch_id)
     rows: list[dict[str, Any]] = [_result(row) for row in queries.jobs.rows(job_ids)]
-    failed = [place for place, row in enumerate(rows) if row["state"] in progress.FAILURES]
+    failed = [place for place, row in enumerate(rows) if row["state"] in lifecycle.FAILURES]
     first = failed[: progress.FAILURES_SHOWN]
     for place, receipt in zip(first, queries.jobs.receipts([rows[place]["id"] for place in first]), strict=True):
         rows[place] = receipt or rows[place]
     return rows
 
 
-def exit_status(rows: list[dict[str, Any]]) -> int:
+def batch_exit_status(rows: list[dict[str, Any]]) -> int:
     """Return the exit status for a batch: the highest of its jobs, and never 0 where none is known."""
     return exitcodes.highest(map(exitcodes.exit_status, rows)) if rows else exitcodes.NOT_RUN
 

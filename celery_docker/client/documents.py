@@ -32,5 +32,5 @@ def expanded(results: Sequence[JobSpec | Mapping[str, Any]]) -> list[Expanded]:
 
 def _expanded(index: int, document: Mapping[str, Any]) -> Expanded:
     spec, _ = parsed(document)
-    options = {name: value for name, value in document.items() if name in batch.OPTIONS}
+    options = {name: value for name, value in document.items() if name in batch.OPTION_KEYS}
     return Expanded(batchinputs.Row(index, batchinputs.Source.ARRAY, {}), spec.to_kwargs(), options)

@@ -12,14 +12,13 @@ from celery_docker import errors
 from celery_docker.client.outages import Outages
 from celery_docker.core import receipt
 from celery_docker.core.container import Stream
-from celery_docker.core.lifecycle import State
+from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.store import livelog
 from celery_docker.store.queries import Queries
 
 # Called with the number of jobs in each state, and of all of them.
 Progress = Callable[[Mapping[str, int], int], object]
 
-FAILURES = frozenset(state for state in State if state.is_final) - {State.SUCCEEDED, State.CANCELLED}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 
 
@@ -102,12 +101,12 @@ class Job:
         if ended is None:
             raise errors.NoSuchJob(f"the record of job {self.id} is gone; it was kept for the time set on the workers")
         if ended["state"] != State.SUCCEEDED:
-            raise errors.JobFailed(receipt.complaint(ended))
+            raise errors.JobFailed(receipt.failure_line(ended))
         return ended
 
     def logs(
         self, follow: bool = False, *, lines: int | None = None, streams: Collection[Stream] = livelog.BOTH
-    ) -> Iterator[livelog.Said]:
+    ) -> Iterator[livelog.Output]:
         """Yield what the job has printed, or its last `lines`; with `follow` go on until it has ended.
 
         >>> for piece in client.submit("busybox", "echo hello").logs(follow=True):

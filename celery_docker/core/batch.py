@@ -23,7 +23,7 @@ BATCH_INDEX = "CELERY_DOCKER_BATCH_INDEX"
 BATCH_SIZE = "CELERY_DOCKER_BATCH_SIZE"
 
 # What a job document says about its submission; the container's part is `jobspec`'s.
-OPTIONS = ("queue", "priority", "expires", "after")
+OPTION_KEYS = tuple(field.name for field in jobspec.OPTIONS)
 
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
@@ -48,8 +48,8 @@ class Expanded:
 def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
     """Return a job for each row, its placeholders replaced, checked by `jobspec.parse`.
 
-    `template` is a job document: the task's keyword arguments and the submission's `OPTIONS`. A column of a manifest
-    that is named like an argument takes its place. Raises `BatchError` with the problems of all rows.
+    `template` is a job document: the task's keyword arguments and the submission's `OPTION_KEYS`. A column of a
+    manifest that is named like an argument takes its place. Raises `BatchError` with the problems of all rows.
     """
     prepared = _with_words(template)
     columns = _columns_used(prepared, rows)
@@ -99,7 +99,9 @@ def _hash(value: Mapping[str, Any]) -> str:
 
 def template_id(template: Mapping[str, Any], source: Source) -> str:
     """Return a short name for what a batch was made of: the same for the same command line over other inputs."""
-    return _hash({name: value for name, value in template.items() if name not in OPTIONS} | {"source": source.value})
+    return _hash(
+        {name: value for name, value in template.items() if name not in OPTION_KEYS} | {"source": source.value}
+    )
 
 
 def marker_of(kwargs: Mapping[str, Any], number: int | None = None) -> str:
@@ -135,13 +137,13 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 
 
 def _expand_one(template: Mapping[str, Any], row: Row) -> Expanded:
-    filled = {name: _meant(name, value, _filled(value, row.fields)) for name, value in template.items()}
-    kwargs = {name: value for name, value in filled.items() if name not in OPTIONS} | dict(row.overrides or {})
-    options = {name: value for name, value in filled.items() if name in OPTIONS}
+    filled = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
+    kwargs = {name: value for name, value in filled.items() if name not in OPTION_KEYS} | dict(row.overrides or {})
+    options = {name: value for name, value in filled.items() if name in OPTION_KEYS}
     return Expanded(row, jobspec.parse((), kwargs).to_kwargs(), options)
 
 
-def _meant(name: str, template: Any, filled: Any) -> Any:
+def _typed(name: str, template: Any, filled: Any) -> Any:
     """Return what a text stands for that was put in where a number or a list belongs, read as a flag's is."""
     field = _FIELDS.get(name)
     if field is None or not isinstance(template, str) or filled == template:

@@ -1,4 +1,4 @@
-"""Who may declare a host lost, when, and what becomes of the jobs of one that is.
+"""The decision that a host is lost, and the takeover of its jobs.
 
 Pure. Every time is by Redis' clock, in seconds since the epoch.
 """
@@ -13,16 +13,17 @@ from enum import StrEnum
 from typing import Any
 
 from celery_docker.core import lifecycle, message, receipt
+from celery_docker.core.jobrecord import Ownership
 
-# Two signs of life that are further apart are not one series.
+# Two heartbeats that are further apart are not one streak.
 GAP_S = 15
 
 
 @dataclass(frozen=True)
 class Beat:
-    """The answer to a sign of life: when it was, when the one before was, None for a host that was not in the list.
+    """The answer to a heartbeat: its time, and the time of the one before; None for a host that was not in the list.
 
-    `rival` is what another machine says of itself that works under the same name; the sign of life did not count then.
+    `rival` is the report of another machine that works under the same name; the heartbeat did not count then.
     """
 
     now: float
@@ -32,7 +33,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class Silence:
-    """A host that has not been heard for `for_s` seconds."""
+    """A host without a heartbeat for `for_s` seconds."""
 
     host: str
     heard_at: float
@@ -40,16 +41,8 @@ class Silence:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Whose a job is, by its record; the owner is empty while it is queued."""
-
-    owner: str
-    fence: int
-
-
-@dataclass(frozen=True)
 class Loss:
-    """What is to become of a job whose host is silent: its end, or another run, with this in its record."""
+    """The end of a job whose host is silent (`ends`), or its next run, and the values for its record."""
 
     ends: bool
     reason: str
@@ -59,66 +52,70 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Series:
-    """Signs of life that all worked, without a gap, from `since` to `last`."""
+class Streak:
+    """Heartbeats without a gap, from `since` to `last`."""
 
     since: float
     last: float
 
     @property
     def is_new(self) -> bool:
-        """True for one sign of life alone: what others did before it is unknown."""
+        """True for a single heartbeat: it proves nothing about the time before it."""
         return self.since == self.last
 
 
-def continued(series: Series | None, beat: Beat, lost_after_s: int) -> Series:
-    """Return the series with one more sign of life, or a new one.
+def continued(streak: Streak | None, beat: Beat, lost_after_s: int) -> Streak:
+    """Return the streak with one more heartbeat, or a new streak.
 
-    It begins anew where Redis was away, has forgotten the sign before, or had its clock set: then others look dead too.
+    A new one begins where Redis was away, has lost the heartbeat before, or had its clock set: then the other hosts
+    look silent although they are not.
     """
-    if series is None or beat.before != series.last or not 0 <= beat.now - series.last <= min(GAP_S, lost_after_s):
-        return Series(beat.now, beat.now)
-    return Series(series.since, beat.now)
+    if streak is None or beat.before != streak.last or not 0 <= beat.now - streak.last <= min(GAP_S, lost_after_s):
+        return Streak(beat.now, beat.now)
+    return Streak(streak.since, beat.now)
 
 
-def may_judge(series: Series | None, lost_after_s: int) -> bool:
-    """Say whether a host with such a series may call others silent."""
-    return series is not None and series.last - series.since >= lost_after_s
+def may_judge(streak: Streak | None, lost_after_s: int) -> bool:
+    """Return True if a host with such a streak may declare others lost."""
+    return streak is not None and streak.last - streak.since >= lost_after_s
 
 
-def is_fenced(standing: Standing | None, host: str, fence: int) -> bool:
-    """Say whether a job that a host has in hand is another's. One whose record Redis has lost is not."""
-    return standing is not None and standing != Standing(host, fence)
+def is_fenced(ownership: Ownership | None, host: str, fence: int) -> bool:
+    """Return True if a job that this host runs belongs to another host, or to a later attempt.
+
+    A job whose record Redis has lost, all of it or its fence, is still this host's.
+    """
+    return ownership is not None and ownership.fence is not None and (ownership.owner, ownership.fence) != (host, fence)
 
 
 def loss(record: Mapping[str, str], silence: Silence, tag: str) -> Loss:
-    """Return what becomes of a job, by its record. `tag` is that of its next delivery."""
+    """Decide from its record how a silent host's job goes on. `tag` is that of its next delivery."""
     envelope = json.loads(record["message"]) if record.get("message") and record.get("queue") else None
     host_faults = int(record.get("host_faults", 0))
     silent = f"host {silence.host} was silent for {silence.for_s:.0f} s"
-    doom = _doom(envelope, host_faults)
+    end_reason = _end_reason(envelope, host_faults)
     return Loss(
-        ends=doom is not None,
-        reason=f"its {silent}{doom or ''}",
+        ends=end_reason is not None,
+        reason=f"its {silent}{end_reason or ''}",
         host_faults=host_faults + 1,
         attempts=(*json.loads(record.get("attempts") or "[]"), _entry(record, silence, silent)),
         envelope=message.redelivery(envelope, tag) if envelope else {},
     )
 
 
-def sentence(silence: Silence, fates: Mapping[str, int]) -> str:
-    """Return in one line what has become of a silent host's jobs; `fates` counts them."""
+def sentence(silence: Silence, results: Mapping[str, int]) -> str:
+    """Return the takeover of a silent host's jobs in one line; `results` counts them by `Takeover`."""
     words = {"queued": "queued again", "lost": "lost", "cancelled": "cancelled", "ended": "ended already"}
-    counts = [(fates[fate], said) for fate, said in words.items() if fates.get(fate)]
-    told = [f"{count} {said}" for count, said in counts[1:]]
+    counts = [(results[result], word) for result, word in words.items() if results.get(result)]
+    parts = [f"{count} {word}" for count, word in counts[1:]]
     if counts:
-        count, said = counts[0]
-        told.insert(0, f"{count} {'job' if count == 1 else 'jobs'} {said}")
-    return f"host {silence.host} was silent for {silence.for_s:.0f} s: {', '.join(told) or 'it had no jobs'}"
+        count, word = counts[0]
+        parts.insert(0, f"{count} {'job' if count == 1 else 'jobs'} {word}")
+    return f"host {silence.host} was silent for {silence.for_s:.0f} s: {', '.join(parts) or 'it had no jobs'}"
 
 
-def _doom(envelope: Mapping[str, Any] | None, host_faults: int) -> str | None:
-    """Return why a job ends with its host; None if it runs again."""
+def _end_reason(envelope: Mapping[str, Any] | None, host_faults: int) -> str | None:
+    """Return the reason for which a job ends with its host; None if it runs again."""
     if envelope is None:
         return " and its message is gone"
     kwargs: object = message.arguments(envelope)[1]
@@ -130,7 +127,7 @@ def _doom(envelope: Mapping[str, Any] | None, host_faults: int) -> str | None:
 
 
 def _entry(record: Mapping[str, str], silence: Silence, reason: str) -> dict[str, Any]:
-    """Return the line about the lost attempt, in the shape of `receipt.Attempt.entry`."""
+    """Return the entry about the lost attempt, in the shape of `receipt.Attempt.entry`."""
     started_at = float(record.get("claimed_at") or silence.heard_at)
     began = record.get("state") == lifecycle.State.RUNNING
     return {
@@ -138,23 +135,23 @@ def _entry(record: Mapping[str, str], silence: Silence, reason: str) -> dict[str
         "host": silence.host,
         # The field may be that of an earlier attempt until this one runs.
         "container_id": record.get("container_id") if began else None,
-        "started_at": receipt.timestamp(datetime.fromtimestamp(started_at, UTC)),
+        "started_at": receipt.rfc3339(datetime.fromtimestamp(started_at, UTC)),
         "finished_at": None,
         "exit_code": None,
         "reason": reason,
     }
 
 
-class Fate(StrEnum):
-    """What has become of a job of a silent host."""
+class Takeover(StrEnum):
+    """The result of the takeover of one job of a silent host."""
 
-    # The host was heard again, or the job has changed: it is looked at once more later.
+    # The host was heard again, or the job has changed since it was read: it is looked at again later.
     KEPT = "kept"
-    # It was another's all along.
+    # It belonged to another host already.
     FOREIGN = "foreign"
-    # It has ended, and is the judge's now, who tells its end.
+    # It has ended; the host that took it over reports its end.
     ENDED = "ended"
-    # It was to end anyway, and will.
+    # Somebody had requested its end, which follows.
     CANCELLED = "cancelled"
     LOST = "lost"
     QUEUED = "queued"

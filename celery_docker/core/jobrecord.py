@@ -1,4 +1,4 @@
-"""A job's record in Redis as plain values: a new job, an answer to a claim, a hold on a job. Pure."""
+"""A job's record in Redis as plain values: a new job, the answer to a claim, the owner, a hold on a job. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from celery_docker.core import lifecycle
 
 @dataclass(frozen=True)
 class New:
-    """A job to be submitted. `queue` is the Redis list; one that has not started after `expires_s` seconds will not.
+    """A job to be submitted. `queue` is the Redis list; a job that has not started after `expires_s` seconds expires.
 
-    It runs once the jobs `after` have succeeded. `about` has further fields of the record, for people to find it by.
+    It runs once the jobs `after` have succeeded. `about` has further fields of the record, for listings.
     """
 
     job_id: str
@@ -28,8 +28,23 @@ class New:
     about: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Ownership:
+    """The owner of a job by its record, as one host sees it. `owner` is empty while the job is queued.
+
+    `in_hand`: that host owns the job and has not settled it. `fence` and `envelope` are None if the record has none.
+    """
+
+    state: str
+    owner: str
+    fence: int | None = None
+    has_ended: bool = False
+    in_hand: bool = False
+    envelope: Mapping[str, Any] | None = None
+
+
 class Verdict(StrEnum):
-    """What a host is to do with a message it has just taken."""
+    """The answer to a claim: run the job, adopt its container, report its end, or drop the message."""
 
     RUN = "run"
     ADOPT = "adopt"
@@ -39,7 +54,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer to a claim. `attempt` counts from 1; `submitted_at` is None where nobody wrote it down."""
+    """The answer to a claim. `attempt` counts from 1; `submitted_at` is None for a plain Celery client's job."""
 
     verdict: Verdict
     fence: int = 0
@@ -66,7 +81,7 @@ class Holding:
 
 
 class Taken(NamedTuple):
-    """A message of this host that nobody has claimed yet: the list it came from, and its bytes."""
+    """A message that this host has taken and no slot has claimed: the list it came from, and its bytes."""
 
     source: str
     text: bytes
@@ -74,7 +89,7 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """When a message may be run, in seconds since the epoch; None: any time."""
+    """The time in which a message may be run, in seconds since the epoch; None: any time."""
 
     not_before: float | None = None
     not_after: float | None = None

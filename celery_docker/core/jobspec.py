@@ -234,14 +234,14 @@ def _of_flag(line: Field, key: str, said: Any, problems: list[str]) -> dict[str,
     if said is None or (said is False and key.startswith("-")):
         return {}
     try:
-        value = line.parse(_meant(line, key, said))
+        value = line.parse(_json_value(line, key, said))
     except ValueError as exc:
         problems.append(_problem(line, line.flag, said, exc))
         return {}
     return {} if value is None else {line.name: _plain(value)}
 
 
-def _meant(line: Field, key: str, said: Any) -> Any:
+def _json_value(line: Field, key: str, said: Any) -> Any:
     """Return what JSON would say instead of a flag."""
     if said is True and key.startswith("-"):
         return said if line.const is None else line.const

@@ -33,8 +33,12 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.STARTING, State.RUNNING)
 
 
+# The final states of jobs that may be run again; a cancelled job ended as somebody wished.
+FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.ERROR, State.LOST, State.EXPIRED)
+
+
 class Cause(StrEnum):
-    """Whose doing the end of an attempt was; each has its own rule for trying again."""
+    """The cause of an attempt's end; each has its own rule for retries."""
 
     EXIT = "exit"
     OUT_OF_MEMORY = "out_of_memory"
@@ -118,7 +122,7 @@ _UNSEEN_EXIT = 255
 _SIGNAL_BASE = 128
 
 
-_FINAL = {
+_STATE_OF_CAUSE = {
     Cause.REQUEST: State.REJECTED,
     Cause.ERROR: State.ERROR,
     Cause.CANCELLED: State.CANCELLED,
@@ -128,7 +132,7 @@ _FINAL = {
 }
 
 
-CALLED_OFF = (Cause.CANCELLED, Cause.EXPIRED, Cause.LOST)
+ENDED_BEFORE_RUN = (Cause.CANCELLED, Cause.EXPIRED, Cause.LOST)
 
 
 def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry | Finish:
@@ -139,8 +143,8 @@ def decide(outcome: Outcome, tally: Tally, budget: Budget, draw: float) -> Retry
     """
     if outcome.succeeded:
         return Finish(State.SUCCEEDED)
-    if outcome.cause in _FINAL:
-        return Finish(_FINAL[outcome.cause])
+    if outcome.cause in _STATE_OF_CAUSE:
+        return Finish(_STATE_OF_CAUSE[outcome.cause])
     if outcome.cause is Cause.INTERRUPTED:
         return Retry(delay_s=0, tally=tally)
     if outcome.cause is Cause.HOST:
@@ -184,7 +188,7 @@ class MemoryLimit:
         return f"limit {sizes.shown(self.size)}, {advice}"
 
 
-class Docker(StrEnum):
+class DockerProcess(StrEnum):
     """What became, while a container ran, of the Docker process that it ran under."""
 
     STAYED = "stayed"
@@ -194,7 +198,7 @@ class Docker(StrEnum):
 
 
 def outcome_of_exit(
-    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, docker: Docker, spared: bool
+    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, docker: DockerProcess, spared: bool
 ) -> Outcome:
     """Return what a container's end means. `limit` is the container's memory limit, None without one.
 
@@ -204,12 +208,12 @@ def outcome_of_exit(
     `spared` says that no Docker ends a container here: then 255 is of one that ended by itself, and nobody saw how. It
     has run to its end, so it must not run again.
     """
-    if exit_code == 0 or docker is Docker.STAYED:
+    if exit_code == 0 or docker is DockerProcess.STAYED:
         return _own_outcome(exit_code, oom_killed, limit)
     if spared and exit_code == _UNSEEN_EXIT:
         reason = f"it ended while Docker or the worker was away, and nobody knows how (exit code {exit_code})"
         return Outcome(Cause.ERROR, reason, None, oom_killed)
-    if not oom_killed and (exit_code in _RESTART_EXITS or (docker is Docker.WENT and not spared)):
+    if not oom_killed and (exit_code in _RESTART_EXITS or (docker is DockerProcess.WENT and not spared)):
         reason = f"Docker or the host went down under it (exit code {exit_code})"
         return Outcome(Cause.HOST, reason, exit_code, oom_killed)
     return _own_outcome(exit_code, oom_killed, limit)

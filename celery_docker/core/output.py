@@ -12,7 +12,7 @@ TAIL_BYTES = 64 * 1024
 # JSON writes six bytes and more for what is not ASCII; a result must stay small all the same.
 JSON_BYTES = 80 * 1024
 _LAST_LINE_CHARS = 200
-_COMPLAINT_BYTES = 4096
+_STDERR_BYTES = 4096
 # How much of a running job's output can be watched from elsewhere, and in pieces of which size.
 LIVE_BYTES = 256 * 1024
 PIECE_BYTES = 16 * 1024
@@ -42,7 +42,7 @@ class Tail:
 
     def __init__(self) -> None:
         self._kept = bytearray()
-        self._complaints = bytearray()
+        self._stderr_end = bytearray()
         self.byte_counts = {Stream.STDOUT: 0, Stream.STDERR: 0}
 
     def add(self, frame: Frame) -> None:
@@ -53,16 +53,16 @@ class Tail:
         if len(self._kept) > 2 * TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]
         if frame.stream is Stream.STDERR:
-            self._complaints += frame.payload[-_COMPLAINT_BYTES:]
-            del self._complaints[:-_COMPLAINT_BYTES]
+            self._stderr_end += frame.payload[-_STDERR_BYTES:]
+            del self._stderr_end[:-_STDERR_BYTES]
 
     @property
-    def last_complaint(self) -> str | None:
+    def last_stderr_line(self) -> str | None:
         """The last line of the standard error, shortened; None if nothing came there.
 
         It is kept apart because nobody can tell in which order a line on each of two streams was written.
         """
-        return last_line(bytes(self._complaints).decode("utf-8", errors="replace")) or None
+        return last_line(bytes(self._stderr_end).decode("utf-8", errors="replace")) or None
 
     @property
     def truncated(self) -> bool:
@@ -125,7 +125,7 @@ def _without_cut_character(kept: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class Told:
+class Chunk:
     """What a job has printed since it was last told, by the host that owns it."""
 
     job_id: str

@@ -42,8 +42,8 @@ class Attempt:
             "attempt": self.number,
             "host": self.host,
             "container_id": self.container_id,
-            "started_at": timestamp(self.started_at or self.claimed_at),
-            "finished_at": timestamp(self.finished_at),
+            "started_at": rfc3339(self.started_at or self.claimed_at),
+            "finished_at": rfc3339(self.finished_at),
             "exit_code": outcome.exit_code,
             "reason": outcome.reason or None,
         }
@@ -51,7 +51,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """How a job ended. `output` is the end of its streams, `last_complaint` the last line on its standard error.
+    """How a job ended. `output` is the end of its streams, `last_stderr_line` the last line on its standard error.
 
     `attempts` has one entry each, oldest first.
     """
@@ -82,7 +82,7 @@ class Receipt:
     stderr_bytes: int | None
     output: str
     output_truncated: bool
-    last_complaint: str | None
+    last_stderr_line: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form, with these fields in this order."""
@@ -116,9 +116,9 @@ def build(
         host=attempt.host,
         container_id=attempt.container_id,
         attempts=entries,
-        submitted_at=timestamp(_from_epoch(submitted_at)),
-        started_at=timestamp(attempt.started_at),
-        finished_at=timestamp(attempt.finished_at),
+        submitted_at=rfc3339(_from_epoch(submitted_at)),
+        started_at=rfc3339(attempt.started_at),
+        finished_at=rfc3339(attempt.finished_at),
         queue_s=_queue_s(submitted_at, attempt, earlier),
         pull_s=attempt.pull_s,
         run_s=attempt.run_s,
@@ -130,7 +130,7 @@ def build(
         stderr_bytes=tail.byte_counts[Stream.STDERR] if ran else None,
         output=tail.text(),
         output_truncated=tail.truncated,
-        last_complaint=tail.last_complaint,
+        last_stderr_line=tail.last_stderr_line,
     )
 
 
@@ -141,18 +141,20 @@ def sentence(receipt: Mapping[str, Any]) -> str:
     return f"{receipt['state']}: {said} (host {receipt['host']}{tried})"
 
 
-def complaint(receipt: Mapping[str, Any]) -> str:
-    """Return why a job did not succeed in one line, with the last line that it printed."""
-    last = last_words(receipt)
-    return f"{sentence(receipt)}; last line of output: {last}" if last else sentence(receipt)
+def failure_line(receipt: Mapping[str, Any]) -> str:
+    """Return the reason of a failure in one line, with the last line that the job printed."""
+    line = last_output_line(receipt)
+    return f"{sentence(receipt)}; last line of output: {line}" if line else sentence(receipt)
 
 
-def last_words(receipt: Mapping[str, Any]) -> str:
+def last_output_line(receipt: Mapping[str, Any]) -> str:
     """Return the last line that a job printed, on its standard error if anything; empty if it printed nothing."""
-    return receipt.get("last_complaint") or output.last_line(receipt.get("output") or "")
+    # The second is the key in receipts of earlier versions.
+    stderr_line = receipt.get("last_stderr_line") or receipt.get("last_complaint")
+    return stderr_line or output.last_line(receipt.get("output") or "")
 
 
-def timestamp(moment: datetime | None) -> str | None:
+def rfc3339(moment: datetime | None) -> str | None:
     """Return a moment as RFC 3339 in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
 
@@ -163,7 +165,7 @@ def _from_epoch(seconds: float | None) -> datetime | None:
 
 def _was_tried(outcome: lifecycle.Outcome, attempt: Attempt) -> bool:
     """A job that was called off while it waited had no attempt, although a host had to take it to end it."""
-    return attempt.container_id is not None or outcome.cause not in lifecycle.CALLED_OFF
+    return attempt.container_id is not None or outcome.cause not in lifecycle.ENDED_BEFORE_RUN
 
 
 def _queue_s(submitted_at: float | None, attempt: Attempt, earlier: Sequence[Mapping[str, Any]]) -> float | None:

@@ -48,7 +48,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Docker:
+class DockerFacts:
     """What Docker says of itself. `problem`: why it could not be asked; `is_denied`: this user may not ask."""
 
     where: str
@@ -74,7 +74,7 @@ class Host:
     """What is known of a host that runs jobs."""
 
     unit: Unit
-    docker: Docker
+    docker: DockerFacts
     disks: tuple[Disk, ...] = ()
     is_in_docker_group: bool | None = None
 

@@ -43,17 +43,17 @@ def unit() -> facts.Unit | None:
     )
 
 
-def docker(docker_host: str) -> facts.Docker:
+def docker(docker_host: str) -> facts.DockerFacts:
     """Return what the Docker at `docker_host` (unix:///PATH) says of itself."""
     calls = unixhttp.Http(docker_host.removeprefix("unix://"), keep=0)
     try:
         version = calls.call("GET", "/version", timeout_s=_PATIENCE_S).json()
         info = calls.call("GET", "/info", timeout_s=_PATIENCE_S).json()
     except PermissionError as exc:
-        return facts.Docker(docker_host, problem=str(exc.strerror), is_denied=True)
+        return facts.DockerFacts(docker_host, problem=str(exc.strerror), is_denied=True)
     except (OSError, http.client.HTTPException) as exc:
-        return facts.Docker(docker_host, problem=(getattr(exc, "strerror", None) or str(exc)))
-    return facts.Docker(
+        return facts.DockerFacts(docker_host, problem=(getattr(exc, "strerror", None) or str(exc)))
+    return facts.DockerFacts(
         docker_host,
         version=str(version.get("Version", "?")),
         api=str(version.get("ApiVersion", "")),

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery_docker import errors
 from celery_docker.doctor import facts
-from celery_docker.store import queries, redislink
+from celery_docker.store import redislink
+from celery_docker.store.hostqueries import HostQueries
 
 _LOGIN = ("username", "password")
 
@@ -90,7 +91,7 @@ def _failed(info: dict[str, Any], save: str | None) -> bool | None:
 def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
     """Return the hosts that are not lost; None where this user may not ask for them."""
     try:
-        rows = queries.Queries(link).hosts.rows()
+        rows = HostQueries(link).rows()
     except errors.StoreRefused:
         return None
     return tuple(

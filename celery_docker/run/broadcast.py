@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
 
-from celery_docker.core.output import Told
+from celery_docker.core.output import Chunk
 from celery_docker.run.job import Job
 from celery_docker.run.periodic import Periodic
 
@@ -25,7 +25,7 @@ _JOBS_AT_ONCE = 16
 class Sink(Protocol):
     """Where the output goes."""
 
-    def append(self, told: Sequence[Told]) -> None: ...
+    def append(self, told: Sequence[Chunk]) -> None: ...
 
 
 class Broadcast:
@@ -57,7 +57,7 @@ class Broadcast:
         """Send what these jobs have printed since the last time, or keep it for the next."""
         with self._sending:
             taken = [(job, job.outbox.take()) for job in jobs]
-            told = [Told(job.job_id, self._host, job.claim.fence, pieces) for job, pieces in taken if pieces]
+            told = [Chunk(job.job_id, self._host, job.claim.fence, pieces) for job, pieces in taken if pieces]
             if not told:
                 return
             try:

@@ -11,7 +11,7 @@ from celery_docker import errors
 from celery_docker.core import container, lifecycle, policy
 from celery_docker.core.container import Container
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Cause, Docker, EndRequest, Outcome
+from celery_docker.core.lifecycle import Cause, DockerProcess, EndRequest, Outcome
 from celery_docker.run.job import Job, timeout_request
 from celery_docker.run.ports import Engine
 from celery_docker.run.retrying import Retrying
@@ -36,24 +36,24 @@ class Endings:
             raise errors.ContainerGone
         job.attempt.image_digest = self.retrying.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
-        docker = Docker.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
-        spared = docker is not Docker.STAYED and self._is_spared(ended)
+        docker = DockerProcess.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
+        spared = docker is not DockerProcess.STAYED and self._is_spared(ended)
         outcome = lifecycle.outcome_of_exit(
             ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
         )
         request = job.end_request if job.stopped else _unfinished(job, outcome)
         return outcome if request is None else lifecycle.outcome_of_end_request(outcome, request)
 
-    def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> Docker:
+    def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> DockerProcess:
         # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
         self.retrying.until_answered(self.engine.ping)
         if self.retrying.until_answered(self.engine.life) != job.docker_life:
-            return Docker.WENT
+            return DockerProcess.WENT
         if watched or container.ended_by_itself(
             self.retrying.until_answered(lambda: self.engine.remembered(container_id))
         ):
-            return Docker.STAYED
-        return Docker.UNKNOWN
+            return DockerProcess.STAYED
+        return DockerProcess.UNKNOWN
 
     def _is_spared(self, found: Container) -> bool:
         """Say whether nothing but a container's own end can have ended it while nobody watched."""

@@ -7,8 +7,7 @@ from typing import Any, Protocol, Self
 
 from celery_docker.core import lifecycle, plan
 from celery_docker.core.container import Container, Event, Frame, Listed, Usage
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
-from celery_docker.core.orphan import Stance
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Ownership, Taken, Term
 from celery_docker.run.job import Job
 
 
@@ -62,7 +61,7 @@ class Records(Protocol):
         self, holding: Holding, *, delay_s: float, tally: lifecycle.Tally, attempts: Sequence[Mapping[str, Any]]
     ) -> None: ...
     def cancel(self, job_id: str, *, reason: str) -> str: ...
-    def stance(self, job_ids: Sequence[str], *, host: str) -> Sequence[Stance | None]: ...
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> Mapping[str, Ownership | None]: ...
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None: ...
 
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker.core.hostloss import Beat, Fate, Loss, Silence, Standing
-from celery_docker.store import keys, redislink
+from celery_docker.core.hostloss import Beat, Loss, Silence, Takeover
+from celery_docker.core.jobrecord import Ownership
+from celery_docker.store import keys, ownership, redislink
 
 # How long a sign of life keeps another machine from working under the same name.
 NAME_KEPT_S = 30
@@ -22,7 +23,7 @@ REMEMBERED_S = 1_382_400
 
 
 @dataclass(frozen=True)
-class Hosts:
+class HostStore:
     """The hosts in one Redis."""
 
     link: redislink.Link
@@ -71,14 +72,14 @@ class Hosts:
                 records = pipeline.execute()
         return dict(zip(job_ids, records, strict=True))
 
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate:
+    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover:
         """Take a job from a silent host; `record` is what the judge has read of it, `loss` what it made of that."""
         host = silence.host
         touched = [keys.job(job_id), keys.host_jobs(host), keys.host_jobs(judge), keys.HOSTS, keys.WAITING]
         touched += [keys.CANCELLING, record.get("queue", "")]
         args = [job_id, host, judge, silence.heard_at, record.get("fence", ""), "1" if loss.ends else ""]
         args += [loss.host_faults, _dump(loss.attempts), _dump(loss.envelope), loss.reason]
-        return Fate(self.link.call("lose", touched, args))
+        return Takeover(self.link.call("lose", touched, args))
 
     def bury(self, silence: Silence) -> bool:
         """Declare a silent host lost and give back the messages it took; False if it has jobs, or was heard."""
@@ -86,16 +87,9 @@ class Hosts:
         touched = [keys.HOSTS, keys.LOST_HOSTS, keys.host_about(host), keys.host_jobs(host), keys.host_sources(host)]
         return bool(self.link.call("bury", touched, [host, silence.heard_at, keys.taken(host), REMEMBERED_S]))
 
-    def standings(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
-        """Return whose each job is; None where there is no record."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                pipeline.hmget(keys.job(job_id), ("owner", "fence"))
-            rows = pipeline.execute()
-        return {
-            job_id: None if fence is None else Standing(owner or "", int(fence))
-            for job_id, (owner, fence) in zip(job_ids, rows, strict=True)
-        }
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
+        """Return the ownership of each job as `host` sees it; None where there is no record."""
+        return ownership.read(self.link, job_ids, host=host)
 
 
 def _dump(value: Any) -> str:

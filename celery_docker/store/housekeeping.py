@@ -19,7 +19,7 @@ WAITING_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Upkeep:
+class Housekeeping:
     """The records' housekeeper. Times are seconds since the epoch by Redis' clock."""
 
     link: redislink.Link

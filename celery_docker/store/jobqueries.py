@@ -30,7 +30,7 @@ class JobQueries:
 
     def rows(self, job_ids: Sequence[str]) -> list[JobRow]:
         """Return the rows of these jobs, in this order; those without a record are left out."""
-        rows = zip(job_ids, self.fields(job_ids, *listing.FIELDS), strict=True)
+        rows = zip(job_ids, self.fields(job_ids, *listing.ROW_FIELDS), strict=True)
         return [listing.job(job_id, values) for job_id, values in rows if values[0]]
 
     def row(self, job_id: str) -> JobRow:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import lifecycle, orphan
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, New, Taken, Term, Verdict
-from celery_docker.store import keys, redislink
+from celery_docker.core import lifecycle
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, New, Ownership, Taken, Term, Verdict
+from celery_docker.store import keys, ownership, redislink
 
 # How many new jobs go to Redis at once, and what a listing shows of a receipt.
 _AT_ONCE = 500
@@ -146,14 +146,9 @@ class Store:
                 texts = pipeline.execute()
         return {job_id: json.loads(text) if text else None for job_id, text in zip(job_ids, texts, strict=True)}
 
-    def stance(self, job_ids: Sequence[str], *, host: str) -> list[orphan.Stance | None]:
-        """Return what each job's record says about whose it is; None where there is no record."""
-        with self.link.translated(), self.link.client.pipeline(transaction=True) as pipeline:
-            for job_id in job_ids:
-                pipeline.hmget(keys.job(job_id), ("state", "owner", "receipt", "message"))
-                pipeline.sismember(keys.host_jobs(host), job_id)
-            answers = pipeline.execute()
-        return [_stance(*row) for row in zip(answers[::2], answers[1::2], strict=True)]
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
+        """Return the ownership of each job as `host` sees it; None where there is no record."""
+        return ownership.read(self.link, job_ids, host=host)
 
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; empty if there is none."""
@@ -212,13 +207,6 @@ def _claim(row: list[str]) -> Claim:
 
 def _end_request(reason: str, cause: str) -> lifecycle.EndRequest | None:
     return lifecycle.EndRequest(lifecycle.Cause(cause or lifecycle.Cause.CANCELLED), reason) if reason else None
-
-
-def _stance(row: Sequence[str | None], in_hand: object) -> orphan.Stance | None:
-    state, owner, receipt, text = row
-    if state is None:
-        return None
-    return orphan.Stance(state, owner or "", bool(receipt), bool(in_hand), json.loads(text) if text else None)
 
 
 def _or_blank(value: float | None) -> float | str:

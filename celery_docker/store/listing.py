@@ -14,7 +14,7 @@ from typing import Any
 from celery_docker.core import lifecycle, message
 from celery_docker.core.hoststate import SILENT_S, STOPPING, TAKES_NO_JOBS, WorkerState
 
-FIELDS = (
+ROW_FIELDS = (
     "state",
     "name",
     "image",
@@ -117,8 +117,8 @@ class Match:
 
 
 def job(job_id: str, values: Sequence[str | None]) -> JobRow:
-    """Return the row of a job from the values of `FIELDS`."""
-    known = {name: value for name, value in zip(FIELDS, values, strict=True) if value}
+    """Return the row of a job from the values of `ROW_FIELDS`."""
+    known = {name: value for name, value in zip(ROW_FIELDS, values, strict=True) if value}
     return JobRow(
         job_id=job_id,
         state=lifecycle.State(known["state"]),

@@ -14,7 +14,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.core import output
 from celery_docker.core.container import Stream
-from celery_docker.core.output import Piece, Told
+from celery_docker.core.output import Chunk, Piece
 from celery_docker.store import keys, redislink
 
 BOTH = (Stream.STDOUT, Stream.STDERR)
@@ -28,7 +28,7 @@ _START = "0-0"
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     """A piece of output as it is read; `gap_bytes` of its stream before it are not to be had."""
 
     stream: Stream
@@ -43,7 +43,7 @@ class LiveLog:
 
     link: redislink.Link
 
-    def append(self, told: Sequence[Told]) -> None:
+    def append(self, told: Sequence[Chunk]) -> None:
         """Add to the logs of some jobs; it may be said twice. Raises `StoreAway` or `StoreRefused`."""
         self.link.call_many("log", [([keys.job(one.job_id), keys.log(one.job_id)], _arguments(one)) for one in told])
 
@@ -61,7 +61,7 @@ class Reader:
     _seen: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
-    def follow(self, *, lines: int | None = None) -> Iterator[Said]:
+    def follow(self, *, lines: int | None = None) -> Iterator[Output]:
         """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
 
         Raises `NoSuchJob`, `StoreAway` or `StoreRefused`; asked again, it goes on where it was.
@@ -77,7 +77,7 @@ class Reader:
                 return
             has_ended = self._receipt() is not None
 
-    def so_far(self, *, lines: int | None = None) -> Iterator[Said]:
+    def so_far(self, *, lines: int | None = None) -> Iterator[Output]:
         """Yield what there is now. Of a job that ended long ago, that is what its receipt has.
 
         Raises `NoSuchJob`, `StoreAway` or `StoreRefused`.
@@ -105,11 +105,11 @@ class Reader:
             raise
         return pieces
 
-    def _said(self, pieces: Sequence[Piece]) -> Iterator[Said]:
+    def _said(self, pieces: Sequence[Piece]) -> Iterator[Output]:
         for piece in pieces:
             end = self._ends.get((piece.attempt, piece.stream), 0)
             self._ends[piece.attempt, piece.stream] = piece.end
-            yield Said(piece.stream, piece.attempt, piece.data, piece.offset - end)
+            yield Output(piece.stream, piece.attempt, piece.data, piece.offset - end)
 
     def _read(self, *, wait: bool) -> list[Piece]:
         """Return what comes next of the streams that are wanted; none if there was nothing at all."""
@@ -136,7 +136,7 @@ class Reader:
         return receipt
 
 
-def _arguments(told: Told) -> list[Any]:
+def _arguments(told: Chunk) -> list[Any]:
     attempt = told.pieces[0].attempt
     args: list[Any] = [told.host, told.fence, attempt, output.LIVE_BYTES, _MOST_ENTRIES, _KEPT_S]
     for piece in told.pieces:

@@ -100,7 +100,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     application = celeryapp.make(chosen, jobs, door)
     background = duties.Duties(
         jobs,
-        housekeeping.Upkeep(records.link),
+        housekeeping.Housekeeping(records.link),
         docker,
         door,
         slots=slots,
@@ -111,7 +111,7 @@ def _serve(chosen: settings.Settings, rules: policy.Policy, environ: Mapping[str
     mail = inbox.Inbox()
     machine = identity.machine(state_dir)
     member = heartbeat.Heartbeat(
-        hosts.Hosts(records.link),
+        hosts.HostStore(records.link),
         jobs,
         host=name,
         machine=machine,

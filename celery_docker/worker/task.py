@@ -106,7 +106,7 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise Ignore
         if end.state is not State.SUCCEEDED:
             self.request.receipt = end.receipt
-            raise errors.JobFailed(receipts.complaint(end.receipt))
+            raise errors.JobFailed(receipts.failure_line(end.receipt))
         return dict(end.receipt)
 
     def conclude(self, delivery: Delivery) -> None:
@@ -127,7 +127,7 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
         elif end.state is State.SUCCEEDED:
             self.backend.mark_as_done(job_id, dict(end.receipt), request=request)
         else:
-            failure = errors.JobFailed(receipts.complaint(end.receipt))
+            failure = errors.JobFailed(receipts.failure_line(end.receipt))
             self.backend.mark_as_failure(job_id, failure, request=request)
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.background import heartbeat
 from celery_docker.core import hostloss, jobrecord, message
-from celery_docker.core.hostloss import Fate, Loss, Silence, Standing
+from celery_docker.core.hostloss import Loss, Silence, Takeover
 from celery_docker.core.jobrecord import Holding, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, State
 from celery_docker.run import ports
@@ -91,7 +91,7 @@ class FakeWorld:
 class RedisWorld:
     def __init__(self, server: servers.RedisServer) -> None:
         self.records = jobstore.connect(server.url)
-        self.hosts = hosts.Hosts(self.records.link)
+        self.hosts = hosts.HostStore(self.records.link)
         self._client: Any = server.client(decode_responses=True)
 
     def workers(self) -> list[WorkerRow]:
@@ -165,7 +165,7 @@ def loss(ends: bool = False) -> Loss:
     return Loss(ends, "its host node1 was silent for 600 s", 1, ({"attempt": 1},), {"headers": {"id": "j1"}})
 
 
-def lose(world: World, seen: Silence, *, ends: bool = False, job_id: str = "j1") -> Fate:
+def lose(world: World, seen: Silence, *, ends: bool = False, job_id: str = "j1") -> Takeover:
     record = world.hosts.jobs(HOST).get(job_id, {})
     return world.hosts.lose(job_id, seen, judge=JUDGE, record=record, loss=loss(ends))
 
@@ -258,7 +258,7 @@ def test_silent_hosts(world: World) -> None:
 def test_a_job_is_queued_again_and_is_the_next_that_is_taken(world: World) -> None:
     run(world)
     world.records.submit([jobrecord.New("later", QUEUE, envelope("later"), {})])
-    assert lose(world, silence(world)) is Fate.QUEUED
+    assert lose(world, silence(world)) is Takeover.QUEUED
     record = world.records.record("j1")
     assert (record["state"], record["owner"], record["host_faults"]) == ("queued", "", "1")
     assert json.loads(record["attempts"]) == [{"attempt": 1}]
@@ -293,7 +293,7 @@ def test_a_host_that_was_heard_again_keeps_its_jobs(world: World) -> None:
     seen = silence(world)
     beat(world)
     as_before = world.records.record("j1")
-    assert lose(world, seen) is Fate.KEPT
+    assert lose(world, seen) is Takeover.KEPT
     assert world.hosts.bury(seen) is False
     assert world.records.record("j1") == as_before
     assert world.owned(HOST) == {"j1"}
@@ -303,7 +303,7 @@ def test_a_job_that_has_changed_since_it_was_read_is_left_for_later(world: World
     run(world)
     seen = silence(world)
     record = {**world.hosts.jobs(HOST)["j1"], "fence": "7"}
-    assert world.hosts.lose("j1", seen, judge=JUDGE, record=record, loss=loss()) is Fate.KEPT
+    assert world.hosts.lose("j1", seen, judge=JUDGE, record=record, loss=loss()) is Takeover.KEPT
     assert world.owned(HOST) == {"j1"}
 
 
@@ -312,7 +312,7 @@ def test_a_job_that_had_ended_is_the_judges_to_report(world: World) -> None:
     world.records.finish(Holding("j1", HOST, claim.fence), State.SUCCEEDED, RECEIPT)
     as_before = world.records.record("j1")
     queued = world.queued()
-    assert lose(world, silence(world), ends=True) is Fate.ENDED
+    assert lose(world, silence(world), ends=True) is Takeover.ENDED
     assert world.records.record("j1") == {**as_before, "owner": JUDGE}
     assert (world.owned(HOST), world.owned(JUDGE)) == (set(), {"j1"})
     assert world.queued() == queued, "it must not run again"
@@ -325,7 +325,7 @@ def test_a_job_that_was_cancelled_is_left_to_be_ended(world: World) -> None:
     run(world)
     world.records.cancel("j1", reason="not wanted")
     queued = world.queued()
-    assert lose(world, silence(world)) is Fate.CANCELLED
+    assert lose(world, silence(world)) is Takeover.CANCELLED
     record = world.records.record("j1")
     assert (record["state"], record["owner"], record["cancel_reason"]) == ("queued", "", "not wanted")
     assert "cancel_cause" not in record
@@ -336,7 +336,7 @@ def test_a_job_that_was_cancelled_is_left_to_be_ended(world: World) -> None:
 def test_a_job_that_ends_with_its_host(world: World) -> None:
     run(world)
     queued = world.queued()
-    assert lose(world, silence(world), ends=True) is Fate.LOST
+    assert lose(world, silence(world), ends=True) is Takeover.LOST
     record = world.records.record("j1")
     assert (record["state"], record["owner"], record["cancel_cause"]) == ("queued", "", "lost")
     assert record["cancel_reason"] == "its host node1 was silent for 600 s"
@@ -353,10 +353,10 @@ def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:
     run(world, job_id="j2")
     seen = silence(world)
     world.lose("j2")
-    assert lose(world, seen) is Fate.QUEUED
+    assert lose(world, seen) is Takeover.QUEUED
     queued = world.queued()
-    assert lose(world, seen) is Fate.FOREIGN
-    assert lose(world, seen, job_id="j2") is Fate.FOREIGN
+    assert lose(world, seen) is Takeover.FOREIGN
+    assert lose(world, seen, job_id="j2") is Takeover.FOREIGN
     assert world.owned(HOST) == set()
     assert world.queued() == queued
 
@@ -436,15 +436,18 @@ def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> Non
 # Looking
 
 
-def test_whose_a_job_is(world: World) -> None:
+def test_the_owners_of_jobs(world: World) -> None:
     claim = run(world)
     world.records.submit([jobrecord.New("queued", QUEUE, envelope("queued"), {})])
-    assert world.hosts.standings(["j1", "queued", "nobody"]) == {
-        "j1": Standing(HOST, claim.fence),
-        "queued": Standing("", 0),
+    world.records.cancel("forgotten", reason="not wanted")
+    rows = world.hosts.ownerships(["j1", "queued", "forgotten", "nobody"], host=HOST)
+    assert {job_id: row and (row.owner, row.fence) for job_id, row in rows.items()} == {
+        "j1": (HOST, claim.fence),
+        "queued": ("", 0),
+        "forgotten": ("", None),
         "nobody": None,
     }
-    assert world.hosts.standings([]) == {}
+    assert world.hosts.ownerships([], host=HOST) == {}
 
 
 def test_the_hosts_that_are_known(world: World) -> None:
@@ -461,10 +464,10 @@ def test_the_hosts_that_are_known(world: World) -> None:
 
 def test_a_redis_that_is_away() -> None:
     server = servers.free_port()
-    away = hosts.Hosts(jobstore.connect(f"redis://127.0.0.1:{server}/0").link)
+    away = hosts.HostStore(jobstore.connect(f"redis://127.0.0.1:{server}/0").link)
     with pytest.raises(errors.StoreAway):
         away.beat(HOST, machine=MACHINE, about=ABOUT)
     with pytest.raises(errors.StoreAway):
         away.silent(now=0, for_s=1)
     with pytest.raises(errors.StoreAway):
-        away.standings(["j1"])
+        away.ownerships(["j1"], host=HOST)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_docker.core.hostloss import Beat, Fate, Loss, Silence, Standing
+from celery_docker.core.hostloss import Beat, Loss, Silence, Takeover
+from celery_docker.core.jobrecord import Ownership
 from celery_docker.store import listing
 from celery_docker.store.hosts import NAME_KEPT_S, REMEMBERED_S
 from celery_docker.store.listing import WorkerRow
@@ -82,22 +83,22 @@ class FakeHosts:
             job_id: dict(self.records.jobs.get(job_id, {})) for job_id in sorted(self.records.in_hand.get(host, ()))
         }
 
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Fate:
+    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover:
         self._called("lose")
         if not self._is_silent(silence):
-            return Fate.KEPT
+            return Takeover.KEPT
         job = self.records.jobs.get(job_id, {})
         in_hand = self.records.in_hand.setdefault(silence.host, set())
         if job.get("owner") != silence.host:
             in_hand.discard(job_id)
-            return Fate.FOREIGN
+            return Takeover.FOREIGN
         if job.get("fence") != record.get("fence"):
-            return Fate.KEPT
+            return Takeover.KEPT
         in_hand.discard(job_id)
         if "receipt" in job:
             job["owner"] = judge
             self.records.in_hand.setdefault(judge, set()).add(job_id)
-            return Fate.ENDED
+            return Takeover.ENDED
         return self._release(job_id, job, loss)
 
     def bury(self, silence: Silence) -> bool:
@@ -112,13 +113,9 @@ class FakeHosts:
         self.expiry[host] = REMEMBERED_S
         return True
 
-    def standings(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
-        self._called("standings")
-        found = {job_id: self.records.jobs.get(job_id, {}) for job_id in job_ids}
-        return {
-            job_id: Standing(job.get("owner", ""), int(job["fence"])) if "fence" in job else None
-            for job_id, job in found.items()
-        }
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
+        self._called("ownerships")
+        return {job_id: self.records.ownership(job_id, host) for job_id in job_ids}
 
     def workers(self) -> list[WorkerRow]:
         """Return what a listing shows of the hosts; nobody drains one here."""
@@ -130,20 +127,20 @@ class FakeHosts:
         jobs = len(self.records.in_hand.get(host, ()))
         return WorkerRow(host, heard_s, ahead_s, jobs, about, drained=None, lost=host not in self.heard)
 
-    def _release(self, job_id: str, job: dict[str, str], loss: Loss) -> Fate:
+    def _release(self, job_id: str, job: dict[str, str], loss: Loss) -> Takeover:
         envelope = json.dumps(loss.envelope)
         job |= {"state": "queued", "owner": "", "host_faults": str(loss.host_faults), "message": envelope}
         job["attempts"] = json.dumps(loss.attempts)
         if "cancelled_at" in job:
             self.records.marked.add(job_id)
-            return Fate.CANCELLED
+            return Takeover.CANCELLED
         if loss.ends:
             job |= {"cancelled_at": repr(self.records.clock()), "cancel_reason": loss.reason, "cancel_cause": "lost"}
             self.records.marked.add(job_id)
-            return Fate.LOST
+            return Takeover.LOST
         self.records.queues.setdefault(job["queue"], []).append(envelope)
         self.waiting[job_id] = self.records.clock()
-        return Fate.QUEUED
+        return Takeover.QUEUED
 
     def _is_silent(self, silence: Silence) -> bool:
         heard_at = self.heard.get(silence.host)

@@ -15,8 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import lifecycle
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, JobToEnd, New, Taken, Term, Verdict
-from celery_docker.core.orphan import Stance
+from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, JobToEnd, New, Ownership, Taken, Term, Verdict
 from celery_docker.store.housekeeping import WAITING_AT_ONCE
 
 
@@ -313,14 +312,18 @@ class FakeRecords:
                 del self.index[job_id]
             return len(gone)
 
-    def stance(self, job_ids: Sequence[str], *, host: str) -> list[Stance | None]:
-        with self._call("stance"):
-            return [self._stance(job_id, host) if job_id in self.jobs else None for job_id in job_ids]
+    def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
+        with self._call("ownerships"):
+            return {job_id: self.ownership(job_id, host) for job_id in job_ids}
 
-    def _stance(self, job_id: str, host: str) -> Stance:
-        job, in_hand = self.jobs[job_id], job_id in self.in_hand.get(host, ())
+    def ownership(self, job_id: str, host: str) -> Ownership | None:
+        """Return the ownership of a job for the other fakes, which have failures of their own."""
+        job, in_hand = self.jobs.get(job_id, {}), job_id in self.in_hand.get(host, ())
+        if "state" not in job:
+            return None
+        fence = int(job["fence"]) if "fence" in job else None
         envelope = json.loads(job["message"]) if "message" in job else None
-        return Stance(job["state"], job.get("owner", ""), "receipt" in job, in_hand, envelope)
+        return Ownership(job["state"], job.get("owner", ""), fence, "receipt" in job, in_hand, envelope)
 
     def record(self, job_id: str) -> dict[str, str]:
         with self._call("record"):

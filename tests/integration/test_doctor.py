@@ -187,7 +187,7 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
         found = hostfacts.disks((str(tmp_path), "/no/such/folder"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
-    (finding,) = checks.disks(facts.Host(facts.Unit("active", "running", True), facts.Docker("d"), found))
+    (finding,) = checks.disks(facts.Host(facts.Unit("active", "running", True), facts.DockerFacts("d"), found))
     assert finding.lines() == [
         f"fail  disk: {tmp_path} has 64 MiB left of 64 MiB → make room; docker system prune removes unused images"
     ]

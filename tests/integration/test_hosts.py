@@ -131,10 +131,10 @@ LIVING = {"one@here": False, "two@here": False}
 
 
 @contextmanager
-def redis_hosts(server: servers.RedisServer) -> Iterator[hosts.Hosts]:
+def redis_hosts(server: servers.RedisServer) -> Iterator[hosts.HostStore]:
     link = redislink.connect(server.url)
     try:
-        yield hosts.Hosts(link)
+        yield hosts.HostStore(link)
     finally:
         link.close()
 

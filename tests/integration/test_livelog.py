@@ -15,9 +15,9 @@ from celery_docker.core import message, output
 from celery_docker.core.container import Stream
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
-from celery_docker.core.output import Piece, Told
+from celery_docker.core.output import Chunk, Piece
 from celery_docker.store import jobstore, keys, livelog, redislink
-from celery_docker.store.livelog import Said
+from celery_docker.store.livelog import Output
 from tests import servers
 from tests.waiting import eventually
 
@@ -42,7 +42,7 @@ class Watched:
         self.fence = self.store.claim("j1", host=HOST, queue="celery", envelope=envelope).fence
 
     def tell(self, *pieces: Piece) -> None:
-        self.log.append([Told("j1", HOST, self.fence, pieces)])
+        self.log.append([Chunk("j1", HOST, self.fence, pieces)])
 
     def finish(self) -> None:
         self.store.finish(Holding("j1", HOST, self.fence), State.SUCCEEDED, RECEIPT)
@@ -50,7 +50,7 @@ class Watched:
     def reader(self, **options: Any) -> livelog.Reader:
         return livelog.Reader(self.bytes, "j1", **options)
 
-    def so_far(self, **options: Any) -> list[Said]:
+    def so_far(self, **options: Any) -> list[Output]:
         return list(self.reader().so_far(**options))
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ def out(offset: int, data: bytes, attempt: int = 1) -> Piece:
     return Piece(OUT, attempt, offset, data)
 
 
-def text(said: list[Said]) -> bytes:
+def text(said: list[Output]) -> bytes:
     return b"".join(one.data for one in said)
 
 
@@ -79,7 +79,7 @@ def test_what_was_sent_before_is_not_there_twice(watched: Watched) -> None:
     watched.tell(out(0, b"abc"), Piece(ERR, 1, 0, b"x"))
     for _ in range(2):
         watched.tell(out(0, b"ab"), out(2, b"cde"), Piece(ERR, 1, 0, b"x"))
-    assert watched.so_far() == [Said(OUT, 1, b"abc", 0), Said(ERR, 1, b"x", 0), Said(OUT, 1, b"de", 0)]
+    assert watched.so_far() == [Output(OUT, 1, b"abc", 0), Output(ERR, 1, b"x", 0), Output(OUT, 1, b"de", 0)]
 
 
 def test_bytes_that_are_no_text_arrive_as_they_are(watched: Watched) -> None:
@@ -134,9 +134,9 @@ def test_a_reader_goes_on_where_it_was(watched: Watched, monkeypatch: pytest.Mon
 
 
 def test_somebody_who_is_not_the_owner_is_not_heard(watched: Watched) -> None:
-    watched.log.append([Told("j1", "node2", watched.fence, [out(0, b"x")])])
-    watched.log.append([Told("j1", HOST, watched.fence + 1, [out(0, b"x")])])
-    watched.log.append([Told("j2", HOST, 1, [out(0, b"x")])])
+    watched.log.append([Chunk("j1", "node2", watched.fence, [out(0, b"x")])])
+    watched.log.append([Chunk("j1", HOST, watched.fence + 1, [out(0, b"x")])])
+    watched.log.append([Chunk("j2", HOST, 1, [out(0, b"x")])])
     assert watched.so_far() == []
     assert not watched.client.exists(keys.log("j1"), keys.log("j2"), keys.job("j2"))
 
@@ -150,7 +150,7 @@ def test_a_log_outlives_its_job_by_an_hour_and_then_the_receipt_is_read(watched:
     assert 3500 < watched.client.ttl(keys.log("j1")) <= 3600
     assert text(watched.so_far()) == b"all of it\n"
     watched.client.delete(keys.log("j1"))
-    assert list(watched.reader().follow()) == [Said(OUT, 1, b"the end\n", 0)]
+    assert list(watched.reader().follow()) == [Output(OUT, 1, b"the end\n", 0)]
     assert list(watched.reader(streams=[ERR]).follow()) == []
 
 
@@ -167,7 +167,7 @@ def test_of_a_long_output_the_receipt_has_the_end(watched: Watched) -> None:
     watched.finish()
     cut = {**RECEIPT, "stdout_bytes": 1000, "output_truncated": True}
     watched.client.hset(keys.job("j1"), "receipt", json.dumps(cut))
-    assert watched.so_far() == [Said(OUT, 1, b"the end\n", 992)]
+    assert watched.so_far() == [Output(OUT, 1, b"the end\n", 992)]
 
 
 def test_the_last_lines_and_one_stream(watched: Watched) -> None:
@@ -178,7 +178,7 @@ def test_the_last_lines_and_one_stream(watched: Watched) -> None:
 
 
 def test_following_ends_with_the_job_and_misses_nothing(watched: Watched) -> None:
-    said: list[Said] = []
+    said: list[Output] = []
     thread = Thread(target=lambda: said.extend(watched.reader().follow()), daemon=True)
     thread.start()
     for number in range(3):

@@ -137,7 +137,7 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
         watching.until_end(client.queries, batch_id, display, outages)
         rows = outages.answer(lambda: watching.results(client.queries, batch_id))
         outages.answer(lambda: donemarks.leave(client.queries, batch_id))
-    status = watching.exit_status(rows)
+    status = watching.batch_exit_status(rows)
     if context.wants_json:
         states = [row["state"] for row in rows]
         counts = {state: states.count(state) for state in dict.fromkeys(states)}

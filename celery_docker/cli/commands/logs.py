@@ -11,7 +11,7 @@ from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
-from celery_docker.store.livelog import BOTH, Said
+from celery_docker.store.livelog import BOTH, Output
 from celery_docker.store.queries import Queries
 
 
@@ -47,7 +47,7 @@ def _streams(context: Context) -> tuple[Stream, ...]:
     return streams or BOTH
 
 
-def _show(screen: Screen, pieces: Iterable[Said]) -> None:
+def _show(screen: Screen, pieces: Iterable[Output]) -> None:
     attempt = 1
     for piece in pieces:
         if piece.attempt > attempt:
@@ -59,7 +59,7 @@ def _show(screen: Screen, pieces: Iterable[Said]) -> None:
         screen.raw(piece.data, to_err=piece.stream is Stream.STDERR)
 
 
-def _show_json(screen: Screen, pieces: Iterable[Said]) -> None:
+def _show_json(screen: Screen, pieces: Iterable[Output]) -> None:
     # A piece may end in the middle of a character.
     decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in BOTH}
     for piece in pieces:

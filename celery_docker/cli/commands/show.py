@@ -11,9 +11,8 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.client.handles import FAILURES
 from celery_docker.core import hoststate
-from celery_docker.core.lifecycle import State
+from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow
 from celery_docker.store.queries import Queries

@@ -119,7 +119,7 @@ class _Output:
         self._attempt = 1
         self._shown_bytes = 0
 
-    def show(self, piece: livelog.Said) -> None:
+    def show(self, piece: livelog.Output) -> None:
         """Show a piece. Where another attempt begins, say so."""
         if self._is_hidden:
             return

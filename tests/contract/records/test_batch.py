@@ -61,11 +61,11 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
         end(records, "j1", state)
     world.empty()
     for job_id, other, how in (("j2", "j1", state), ("j3", "j2", State.CANCELLED)):
-        (marked,) = world.upkeep.end_requests()
+        (marked,) = world.housekeeping.end_requests()
         reason = f"job {other}, after which it was to run, ended as {how.value}"
         assert (marked.job_id, marked.request) == (job_id, EndRequest(Cause.CANCELLED, reason))
         end(records, job_id, State.CANCELLED)
-    assert list(world.upkeep.end_requests()) == []
+    assert list(world.housekeeping.end_requests()) == []
     assert published(world) == []
 
 
@@ -83,7 +83,7 @@ def test_an_end_that_is_said_twice_counts_once(world: World, records: Records) -
 def test_a_job_that_waits_for_another_is_neither_missing_nor_published(world: World, records: Records) -> None:
     records.submit([new("j1"), new("j2", after=("j1",))])
     world.empty()
-    assert world.upkeep.republish(LATE) == 1
+    assert world.housekeeping.republish(LATE) == 1
     assert published(world) == ["j1"]
 
 
@@ -99,8 +99,8 @@ def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Re
 
 def test_a_job_that_waits_for_another_can_expire(world: World, records: Records) -> None:
     records.submit([new("j1"), new("j2", after=("j1",), expires_s=60)])
-    assert world.upkeep.expire_due(LATE) == 1
-    (marked,) = world.upkeep.end_requests()
+    assert world.housekeeping.expire_due(LATE) == 1
+    (marked,) = world.housekeeping.end_requests()
     reason = "the jobs after which it was to run had not succeeded before it expired"
     assert marked.request == EndRequest(Cause.EXPIRED, reason)
 
@@ -153,7 +153,7 @@ def test_a_held_job_that_is_cancelled_lets_no_other_go(world: World, records: Re
 def test_a_held_job_is_neither_missing_nor_published(world: World, records: Records) -> None:
     begin(records, 2, limit=1)
     world.empty()
-    assert world.upkeep.republish(LATE) == 1
+    assert world.housekeeping.republish(LATE) == 1
     assert published(world) == ["j1"]
 
 

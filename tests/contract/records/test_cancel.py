@@ -24,7 +24,7 @@ from tests.contract.records.worlds import (
 def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records, world: World) -> None:
     submit(records)
     assert records.cancel("j1", reason="not wanted") == "queued"
-    (cancelled,) = world.upkeep.end_requests()
+    (cancelled,) = world.housekeeping.end_requests()
     assert (cancelled.job_id, cancelled.state, cancelled.request) == (
         "j1",
         "queued",
@@ -34,7 +34,7 @@ def test_a_queued_job_that_was_cancelled_is_claimed_to_be_ended(records: Records
     answer = claim(records)
     assert (answer.verdict, answer.end_request) == (Verdict.RUN, EndRequest(Cause.CANCELLED, "not wanted"))
     finish(records, answer.fence)
-    assert world.upkeep.end_requests() == []
+    assert world.housekeeping.end_requests() == []
 
 
 def test_a_job_that_waits_for_its_retry_can_be_cancelled(records: Records, world: World) -> None:
@@ -59,7 +59,7 @@ def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: Wo
     update(records, claim(records).fence)
     assert records.cancel("j1", reason="first") == "running"
     assert records.cancel("j1", reason="second") == "running"
-    (cancelled,) = world.upkeep.end_requests()
+    (cancelled,) = world.housekeeping.end_requests()
     assert (cancelled.state, cancelled.request) == ("running", EndRequest(Cause.CANCELLED, "first"))
     answer = claim(records)
     assert (answer.verdict, answer.end_request) == (Verdict.ADOPT, EndRequest(Cause.CANCELLED, "first"))
@@ -72,7 +72,7 @@ def test_a_running_job_is_named_among_thousands_that_wait(records: Records, worl
     records.submit([jobrecord.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
     for job_id in ("j1", *job_ids):
         records.cancel(job_id, reason="not wanted")
-    jobs = world.upkeep.end_requests()
+    jobs = world.housekeeping.end_requests()
     assert len(jobs) == 1 + housekeeping.WAITING_AT_ONCE
     assert [(job.job_id, job.state) for job in jobs if job.state != "queued"] == [("j1", "running")]
 
@@ -80,13 +80,13 @@ def test_a_running_job_is_named_among_thousands_that_wait(records: Records, worl
 def test_a_job_that_has_ended_cannot_be_cancelled(records: Records, world: World) -> None:
     finish(records, claim(records).fence)
     assert records.cancel("j1", reason="too late") == "succeeded"
-    assert world.upkeep.end_requests() == []
+    assert world.housekeeping.end_requests() == []
 
 
 def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, world: World) -> None:
     """A plain client wrote no record; when the message comes, the mark is there."""
     assert records.cancel("j1", reason="not wanted") == "unknown"
     assert world.indexed() == {"j1"}
-    (cancelled,) = world.upkeep.end_requests()
+    (cancelled,) = world.housekeeping.end_requests()
     assert (cancelled.state, cancelled.envelope) == ("queued", None)
     assert claim(records).end_request == EndRequest(Cause.CANCELLED, "not wanted")

@@ -30,44 +30,45 @@ from tests.contract.records.worlds import (
     update,
 )
 
-# Whose a job is
+# The owner of a job
 
 
-def stances(records: Records, host: str = HOST) -> list[tuple[str, str, bool, bool] | None]:
-    """Return state, owner, whether it has ended and whether the host has it in hand, of `j1`."""
-    seen = records.stance(["j1"], host=host)
-    return [(one.state, one.owner, one.has_ended, one.in_hand) if one else None for one in seen]
+def owners(records: Records, host: str = HOST) -> list[tuple[str, str, bool, bool] | None]:
+    """Return state, owner, `has_ended` and `in_hand` of `j1`."""
+    rows = records.ownerships(["j1"], host=host).values()
+    return [(row.state, row.owner, row.has_ended, row.in_hand) if row else None for row in rows]
 
 
-def test_the_stance_of_a_job_from_its_queue_to_its_end(records: Records) -> None:
-    assert stances(records) == [None]
+def test_the_owner_of_a_job_from_its_queue_to_its_end(records: Records) -> None:
+    assert owners(records) == [None]
     submit(records)
-    assert stances(records) == [("queued", "", False, False)]
+    assert owners(records) == [("queued", "", False, False)]
     fence = claim(records).fence
-    assert stances(records) == [("starting", HOST, False, True)]
-    assert stances(records, OTHER) == [("starting", HOST, False, False)]
+    assert owners(records) == [("starting", HOST, False, True)]
+    assert owners(records, OTHER) == [("starting", HOST, False, False)]
     update(records, fence)
-    assert stances(records) == [("running", HOST, False, True)]
+    assert owners(records) == [("running", HOST, False, True)]
     finish(records, fence)
-    assert stances(records) == [("succeeded", HOST, True, True)]
+    assert owners(records) == [("succeeded", HOST, True, True)]
     records.settle("j1", host=HOST, retention_s=60)
-    assert stances(records) == [("succeeded", HOST, True, False)]
+    assert owners(records) == [("succeeded", HOST, True, False)]
 
 
-def test_the_stance_of_a_job_that_was_given_back(records: Records) -> None:
+def test_the_owner_of_a_job_that_was_given_back(records: Records) -> None:
     requeue(records, claim(records).fence)
-    assert stances(records) == [("queued", "", False, False)]
-    (seen,) = records.stance(["j1"], host=HOST)
-    assert seen is not None
-    assert seen.envelope == envelope("t2")
+    assert owners(records) == [("queued", "", False, False)]
+    ownership = records.ownerships(["j1"], host=HOST)["j1"]
+    assert ownership is not None
+    assert ownership.envelope == envelope("t2")
 
 
-def test_stances_come_in_the_order_of_the_question(records: Records) -> None:
+def test_the_owners_of_several_jobs(records: Records) -> None:
     submit(records)
     claim(records, job_id="j2")
-    seen = records.stance(["j2", "nobody", "j1"], host=HOST)
-    assert [one and one.state for one in seen] == ["starting", None, "queued"]
-    assert records.stance([], host=HOST) == []
+    rows = records.ownerships(["j2", "nobody", "j1"], host=HOST)
+    states = {job_id: row and row.state for job_id, row in rows.items()}
+    assert states == {"j2": "starting", "nobody": None, "j1": "queued"}
+    assert records.ownerships([], host=HOST) == {}
 
 
 # Claiming
@@ -142,13 +143,13 @@ def test_fence_and_attempt_grow_with_each_run(world: World, records: Records) ->
         got = claim(records, host)
         assert (got.verdict, got.fence, got.attempt) == (Verdict.RUN, number, number)
         requeue(records, got.fence, host, exits=number)
-        assert world.upkeep.publish_due(LATE) == 1
+        assert world.housekeeping.publish_due(LATE) == 1
 
 
 def test_a_claim_brings_what_earlier_attempts_left(world: World, records: Records) -> None:
     submit(records)
     requeue(records, claim(records).fence)
-    world.upkeep.publish_due(LATE)
+    world.housekeeping.publish_due(LATE)
     got = claim(records, OTHER)
     assert got.tally == Tally(exits=1, host_faults=2)
     assert got.attempts == ({"attempt": 1, "host": HOST},)
@@ -212,10 +213,10 @@ def test_the_earlier_owner_is_fenced_once_somebody_else_runs_the_job(
 ) -> None:
     """A host that comes back finds that its job went on without it."""
     requeue(records, claim(records).fence)
-    world.upkeep.publish_due(LATE)
+    world.housekeeping.publish_due(LATE)
     second = claim(records, OTHER)
     requeue(records, second.fence, OTHER)
-    world.upkeep.publish_due(LATE)
+    world.housekeeping.publish_due(LATE)
     claim(records, OTHER)
     with pytest.raises(errors.Fenced):
         say(records, 1)

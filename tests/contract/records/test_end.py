@@ -91,7 +91,7 @@ def test_a_job_whose_record_was_lost_is_tried_again(records: Records, world: Wor
     fence = claim(records).fence
     world.lose("j1")
     requeue(records, fence)
-    assert world.upkeep.publish_due(LATE) == 1
+    assert world.housekeeping.publish_due(LATE) == 1
     assert world.queued() == [envelope("t2")]
     got = claim(records, OTHER)
     assert (got.verdict, got.tally) == (Verdict.RUN, Tally(1, 2))
@@ -115,7 +115,7 @@ def test_a_redis_that_lost_everything_learns_again_whose_job_it_is(
 def test_a_delayed_job_whose_record_was_lost_publishes_nothing(records: Records, world: World) -> None:
     requeue(records, claim(records).fence)
     world.lose("j1")
-    assert world.upkeep.publish_due(LATE) == 0
+    assert world.housekeeping.publish_due(LATE) == 0
     assert world.queued() == []
     assert world.delayed() == {}
 
@@ -124,21 +124,21 @@ def test_a_delayed_job_whose_record_was_lost_publishes_nothing(records: Records,
 
 
 def test_a_message_with_a_time_of_its_own_waits_for_it_in_the_records(world: World, records: Records) -> None:
-    at = world.upkeep.now() + 1000
+    at = world.housekeeping.now() + 1000
     for _ in range(2):
         got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=jobrecord.Term(not_before=at))
         assert got.verdict is Verdict.DROP
     assert world.delayed() == {"j1": pytest.approx(at)}
     assert world.owned(HOST) == set()
-    assert world.upkeep.publish_due(at - 1) == 0
-    assert world.upkeep.publish_due(at + 1) == 1
+    assert world.housekeeping.publish_due(at - 1) == 0
+    assert world.housekeeping.publish_due(at + 1) == 1
     assert world.queued() == [envelope()]
-    past = jobrecord.Term(not_before=world.upkeep.now() - 1)
+    past = jobrecord.Term(not_before=world.housekeeping.now() - 1)
     assert records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=past).verdict is Verdict.RUN
 
 
 def test_a_message_that_comes_too_late_is_claimed_to_be_ended(world: World, records: Records) -> None:
-    past = jobrecord.Term(not_after=world.upkeep.now() - 1)
+    past = jobrecord.Term(not_after=world.housekeeping.now() - 1)
     got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=past)
     assert (got.verdict, got.end_request and got.end_request.cause) == (Verdict.RUN, Cause.EXPIRED)
     assert "expired" in str(got.end_request and got.end_request.reason)
@@ -146,10 +146,10 @@ def test_a_message_that_comes_too_late_is_claimed_to_be_ended(world: World, reco
 
 def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Records) -> None:
     records.submit([jobrecord.New("j1", QUEUE, envelope(), {}, expires_s=100)])
-    now = world.upkeep.now()
-    assert world.upkeep.expire_due(now + 50) == 0
-    assert [world.upkeep.expire_due(now + 200) for _ in range(2)] == [1, 0]
-    (marked,) = world.upkeep.end_requests()
+    now = world.housekeeping.now()
+    assert world.housekeeping.expire_due(now + 50) == 0
+    assert [world.housekeeping.expire_due(now + 200) for _ in range(2)] == [1, 0]
+    (marked,) = world.housekeeping.end_requests()
     assert (marked.job_id, marked.state, marked.request.cause) == ("j1", "queued", Cause.EXPIRED)
     got = claim(records)
     assert (got.verdict, got.end_request and got.end_request.cause) == (Verdict.RUN, Cause.EXPIRED)
@@ -158,16 +158,16 @@ def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Rec
 def test_a_job_that_has_started_in_time_does_not_expire(world: World, records: Records) -> None:
     records.submit([jobrecord.New("j1", QUEUE, envelope(), {}, expires_s=100)])
     requeue(records, claim(records).fence)
-    assert world.upkeep.expire_due(LATE) == 0
-    assert world.upkeep.publish_due(LATE) == 1
+    assert world.housekeeping.expire_due(LATE) == 0
+    assert world.housekeeping.publish_due(LATE) == 1
     assert claim(records).end_request is None
 
 
 def test_a_job_that_waits_for_its_time_can_expire(world: World, records: Records) -> None:
-    now = world.upkeep.now()
+    now = world.housekeeping.now()
     term = jobrecord.Term(not_before=now + 1000, not_after=now + 500)
     records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), term=term)
-    assert world.upkeep.expire_due(now + 600) == 1
+    assert world.housekeeping.expire_due(now + 600) == 1
     assert world.delayed() == {}
     request = claim(records).end_request
     assert request is not None

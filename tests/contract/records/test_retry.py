@@ -26,12 +26,12 @@ from tests.contract.records.worlds import (
 
 
 def test_requeue_gives_the_job_back(world: World, records: Records) -> None:
-    before = world.upkeep.now()
+    before = world.housekeeping.now()
     requeue(records, claim(records).fence, delay_s=1234.5)
     record = records.record("j1")
     assert record["state"] == "queued"
     assert (record["exits"], record["host_faults"]) == ("1", "2")
-    assert before + 1233 < world.delayed()["j1"] <= world.upkeep.now() + 1234.5
+    assert before + 1233 < world.delayed()["j1"] <= world.housekeeping.now() + 1234.5
     assert world.owned(HOST) == set()
     assert world.queued() == []
 
@@ -51,7 +51,7 @@ def test_requeue_repeated_after_its_message_was_published_does_not_delay_it_agai
     """The first answer was lost, and the repetition came late: the retry may be running already."""
     fence = claim(records).fence
     requeue(records, fence)
-    world.upkeep.publish_due(LATE)
+    world.housekeeping.publish_due(LATE)
     requeue(records, fence)
     assert world.delayed() == {}
     got = claim(records, OTHER)
@@ -66,7 +66,7 @@ def test_a_delayed_job_is_published_when_it_is_due(
     world: World, records: Records, after_s: float, published: int
 ) -> None:
     requeue(records, claim(records).fence)
-    assert world.upkeep.publish_due(world.delayed()["j1"] + after_s) == published
+    assert world.housekeeping.publish_due(world.delayed()["j1"] + after_s) == published
     assert world.queued() == [envelope("t2")] * published
     assert ("j1" in world.delayed()) is not bool(published)
 
@@ -74,7 +74,7 @@ def test_a_delayed_job_is_published_when_it_is_due(
 def test_publishing_twice_publishes_once(world: World, records: Records) -> None:
     """Every worker does it, all the time."""
     requeue(records, claim(records).fence)
-    assert [world.upkeep.publish_due(LATE) for _ in range(3)] == [1, 0, 0]
+    assert [world.housekeeping.publish_due(LATE) for _ in range(3)] == [1, 0, 0]
     assert len(world.queued()) == 1
 
 
@@ -84,7 +84,7 @@ def test_workers_that_publish_at_once_publish_once(world: World, records: Record
 
     def race(_number: int) -> int:
         barrier.wait(10)
-        return world.upkeep.publish_due(LATE)
+        return world.housekeeping.publish_due(LATE)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(race, range(8))) == 1
@@ -96,7 +96,7 @@ def test_the_message_goes_back_to_the_queue_it_came_from(world: World, records: 
     got = records.claim("j1", host=HOST, queue=key, envelope=envelope())
     holding = Holding("j1", HOST, got.fence, key, envelope("t2"))
     records.requeue(holding, delay_s=0.0, tally=Tally(), attempts=())
-    world.upkeep.publish_due(LATE)
+    world.housekeeping.publish_due(LATE)
     assert world.queued(key) == [envelope("t2")]
     assert world.queued() == []
 
@@ -109,15 +109,15 @@ def test_a_job_whose_message_is_in_no_list_is_published_again(world: World, reco
         submit(records, job_id)
     claim(records, job_id="j3")
     world.empty()
-    assert world.upkeep.republish(world.upkeep.now() - 60) == 0, "it may be on its way"
-    assert world.upkeep.republish(LATE) == 2
+    assert world.housekeeping.republish(world.housekeeping.now() - 60) == 0, "it may be on its way"
+    assert world.housekeeping.republish(LATE) == 2
     assert len(world.queued()) == 2
-    assert world.upkeep.republish(LATE) == 0
+    assert world.housekeeping.republish(LATE) == 0
 
 
 def test_a_job_whose_message_is_in_its_list_is_left_alone(world: World, records: Records) -> None:
     submit(records)
-    assert world.upkeep.republish(LATE) == 0
+    assert world.housekeeping.republish(LATE) == 0
     assert len(world.queued()) == 1
 
 
@@ -125,7 +125,7 @@ def test_a_job_that_waits_for_its_retry_is_not_missing(world: World, records: Re
     submit(records)
     requeue(records, claim(records).fence)
     world.empty()
-    assert world.upkeep.republish(LATE) == 0
-    assert world.upkeep.publish_due(LATE) == 1
+    assert world.housekeeping.republish(LATE) == 0
+    assert world.housekeeping.publish_due(LATE) == 1
     world.empty()
-    assert world.upkeep.republish(LATE) == 1
+    assert world.housekeeping.republish(LATE) == 1

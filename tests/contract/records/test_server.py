@@ -51,7 +51,7 @@ def test_a_server_that_is_gone_is_away_and_may_come_back(own_server: servers.Red
     for call in (
         records.check,
         lambda: claim(records),
-        housekeeping.Upkeep(records.link).now,
+        housekeeping.Housekeeping(records.link).now,
         lambda: records.record("j1"),
     ):
         with pytest.raises(errors.StoreAway) as caught:

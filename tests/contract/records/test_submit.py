@@ -57,7 +57,7 @@ def test_index_entries_are_dropped_once_their_records_have_expired(records: Reco
     for job_id in ("j1", "j2"):
         submit(records, job_id)
     world.lose("j1")
-    assert world.upkeep.forget_expired(time.time() - 60) == 0, "too young to look at"
-    assert world.upkeep.forget_expired(time.time() + 60) == 1
+    assert world.housekeeping.forget_expired(time.time() - 60) == 0, "too young to look at"
+    assert world.housekeeping.forget_expired(time.time() + 60) == 1
     assert world.indexed() == {"j2"}
-    assert world.upkeep.forget_expired(time.time() + 60) == 0
+    assert world.housekeeping.forget_expired(time.time() + 60) == 0

@@ -42,7 +42,7 @@ class World(Protocol):
     @property
     def records(self) -> Records: ...
     @property
-    def upkeep(self) -> Housekeeping: ...
+    def housekeeping(self) -> Housekeeping: ...
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]: ...
     def owned(self, host: str) -> set[str]: ...
     def delayed(self) -> dict[str, float]: ...
@@ -57,7 +57,7 @@ class World(Protocol):
 
 class FakeWorld:
     def __init__(self) -> None:
-        self.upkeep = self.records = FakeRecords()
+        self.housekeeping = self.records = FakeRecords()
 
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:
         return [json.loads(text) for text in self.records.queues.get(queue, [])]
@@ -97,7 +97,7 @@ class FakeWorld:
 class RedisWorld:
     def __init__(self, server: servers.RedisServer) -> None:
         self.records = jobstore.connect(server.url)
-        self.upkeep = housekeeping.Upkeep(self.records.link)
+        self.housekeeping = housekeeping.Housekeeping(self.records.link)
         self._client: Any = server.client(decode_responses=True)
 
     def queued(self, queue: str = QUEUE) -> list[dict[str, Any]]:

@@ -266,7 +266,7 @@ def test_a_host_that_comes_back_ends_what_is_anothers(pair: World) -> None:
 
 def test_a_host_looks_after_it_could_not_look(pair: World) -> None:
     pair.turn(OTHER, times=FULL_PERIOD + 1)
-    pair.hosts.failures["standings"] = [errors.StoreAway()]
+    pair.hosts.failures["ownerships"] = [errors.StoreAway()]
     pair.turn(HOST)
     assert fenced(pair) == {}
     pair.turn(HOST)
@@ -281,7 +281,7 @@ def test_a_host_looks_now_and_then_without_a_reason(pair: World) -> None:
 
 def test_a_host_that_was_heard_all_the_time_does_not_look(pair: World) -> None:
     pair.turn(HOST, times=6)
-    assert "standings" not in pair.hosts.calls
+    assert "ownerships" not in pair.hosts.calls
 
 
 def test_a_job_that_was_taken_between_two_losses_of_its_host(pair: World) -> None:

@@ -13,9 +13,9 @@ import pytest
 from celery_docker import errors
 from celery_docker.background import orphans
 from celery_docker.background.orphans import Orphans
-from celery_docker.core import container, message, orphan
+from celery_docker.core import container, message
 from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB
-from celery_docker.core.jobrecord import Holding
+from celery_docker.core.jobrecord import Holding, Ownership
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.core.plan import ContainerPlan
 from tests.fakes.engine import FakeEngine, Script, says
@@ -262,13 +262,13 @@ def test_one_that_a_slot_takes_or_leaves_while_its_record_is_read_is_not_touched
     house.container()
     house.slots = before
     house.claimed()
-    read = house.records.stance
+    read = house.records.ownerships
 
-    def stance(job_ids: list[str], *, host: str) -> list[orphan.Stance | None]:
+    def ownerships(job_ids: list[str], *, host: str) -> dict[str, Ownership | None]:
         house.slots = after
         return read(job_ids, host=host)
 
-    monkeypatch.setattr(house.records, "stance", stance)
+    monkeypatch.setattr(house.records, "ownerships", ownerships)
     house.sweep()
     assert (house.engine.names(), house.delivered) == ([NAME], [])
 
@@ -287,7 +287,7 @@ def test_one_that_is_gone_by_now_is_nobody_s_business(
 
 @pytest.mark.parametrize(
     ("method", "failure"),
-    [("containers", errors.EngineAway()), ("stance", errors.StoreAway()), ("inspect", errors.EngineAway())],
+    [("containers", errors.EngineAway()), ("ownerships", errors.StoreAway()), ("inspect", errors.EngineAway())],
 )
 def test_nothing_is_done_while_redis_or_docker_is_away(house: House, method: str, failure: Exception) -> None:
     house.container()

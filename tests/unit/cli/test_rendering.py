@@ -19,7 +19,7 @@ JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
 def row(**known: str) -> JobRow:
     """Return the row of a record that has these fields."""
     record = {"state": "queued", "submitted_at": str(NOW - 60), **known}
-    return listing.job(JOB_ID, [record.get(name) for name in listing.FIELDS])
+    return listing.job(JOB_ID, [record.get(name) for name in listing.ROW_FIELDS])
 
 
 def worker(**known: object) -> WorkerRow:

@@ -8,7 +8,8 @@ import pytest
 
 from celery_docker.core import container, orphan
 from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Container, Event, Listed, Status, Step
-from celery_docker.core.orphan import OrphanStep, Stance
+from celery_docker.core.jobrecord import Ownership
+from celery_docker.core.orphan import OrphanStep
 
 
 def found(status: Status, attempt: str | None = "2", job: str | None = "j1") -> Container:
@@ -88,32 +89,28 @@ def test_whether_a_container_is_ours(name: str, labels: dict[str, str], age_s: f
     assert orphan.is_ours(listed, HOST, MADE_AT + timedelta(seconds=age_s)) is expected
 
 
-def stance(state: str, owner: str, *, has_ended: bool = False, in_hand: bool = False) -> Stance:
-    return Stance(state, owner, has_ended, in_hand)
-
-
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.REMOVING])
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
         # This host has it in hand: its slot lost it.
-        (stance("starting", HOST, in_hand=True), OrphanStep.DELIVER),
-        (stance("running", HOST, in_hand=True), OrphanStep.DELIVER),
+        (Ownership("starting", HOST, in_hand=True), OrphanStep.DELIVER),
+        (Ownership("running", HOST, in_hand=True), OrphanStep.DELIVER),
         # It has ended, and its result may not have been told.
-        (stance("succeeded", HOST, in_hand=True, has_ended=True), OrphanStep.DELIVER),
+        (Ownership("succeeded", HOST, in_hand=True, has_ended=True), OrphanStep.DELIVER),
         # It has ended, and everything was told.
-        (stance("succeeded", HOST, has_ended=True), OrphanStep.REMOVE),
-        (stance("cancelled", OTHER, has_ended=True), OrphanStep.REMOVE),
+        (Ownership("succeeded", HOST, has_ended=True), OrphanStep.REMOVE),
+        (Ownership("cancelled", OTHER, has_ended=True), OrphanStep.REMOVE),
         # It will run anew.
-        (stance("queued", ""), OrphanStep.REMOVE),
-        (stance("queued", "", in_hand=True), OrphanStep.REMOVE),
+        (Ownership("queued", ""), OrphanStep.REMOVE),
+        (Ownership("queued", "", in_hand=True), OrphanStep.REMOVE),
         # It runs elsewhere.
-        (stance("starting", OTHER), OrphanStep.REMOVE),
-        (stance("running", OTHER), OrphanStep.REMOVE),
-        (stance("running", OTHER, in_hand=True), OrphanStep.REMOVE),
+        (Ownership("starting", OTHER), OrphanStep.REMOVE),
+        (Ownership("running", OTHER), OrphanStep.REMOVE),
+        (Ownership("running", OTHER, in_hand=True), OrphanStep.REMOVE),
     ],
 )
-def test_an_orphan_of_a_known_job(status: Status, known: Stance, expected: OrphanStep) -> None:
+def test_an_orphan_of_a_known_job(status: Status, known: Ownership, expected: OrphanStep) -> None:
     """The record decides, whatever the container does."""
     assert orphan.orphan_step(status, known, host=HOST, idle_s=0) is expected
 
@@ -131,16 +128,16 @@ def test_an_orphan_of_a_known_job(status: Status, known: Stance, expected: Orpha
         (Status.DEAD, 3600, OrphanStep.REMOVE),
     ],
 )
-@pytest.mark.parametrize("known", [None, stance("running", HOST)], ids=["no record", "not in this host's set"])
+@pytest.mark.parametrize("known", [None, Ownership("running", HOST)], ids=["no record", "not in this host's set"])
 def test_an_orphan_that_redis_knows_nothing_of(
-    status: Status, idle_s: float, expected: OrphanStep, known: Stance | None
+    status: Status, idle_s: float, expected: OrphanStep, known: Ownership | None
 ) -> None:
     """What runs may be somebody's week of work; what does not run is kept for an hour."""
     assert orphan.orphan_step(status, known, host=HOST, idle_s=idle_s) is expected
 
 
-@pytest.mark.parametrize("known", [None, stance("queued", ""), stance("running", HOST, in_hand=True)])
-def test_an_orphan_that_docker_is_removing(known: Stance | None) -> None:
+@pytest.mark.parametrize("known", [None, Ownership("queued", ""), Ownership("running", HOST, in_hand=True)])
+def test_an_orphan_that_docker_is_removing(known: Ownership | None) -> None:
     assert orphan.orphan_step(Status.REMOVING, known, host=HOST, idle_s=1e9) is OrphanStep.LEAVE
 
 

@@ -9,59 +9,61 @@ from typing import Any
 import pytest
 
 from celery_docker.core import hostloss, lifecycle, message
-from celery_docker.core.hostloss import Beat, Series, Silence, Standing
+from celery_docker.core.hostloss import Beat, Silence, Streak
+from celery_docker.core.jobrecord import Ownership
 
 SILENCE = Silence("node1", heard_at=1_767_225_600.0, for_s=612.4)
 
 
 @pytest.mark.parametrize(
-    ("series", "beat", "lost_after_s", "expected"),
+    ("streak", "beat", "lost_after_s", "expected"),
     [
-        pytest.param(None, Beat(100), 600, Series(100, 100), id="the first"),
-        pytest.param(None, Beat(100, before=95), 600, Series(100, 100), id="the first of this process"),
-        pytest.param(Series(50, 95), Beat(100, before=95), 600, Series(50, 100), id="one more"),
-        pytest.param(Series(50, 95), Beat(110, before=95), 600, Series(50, 110), id="a slow one"),
-        pytest.param(Series(50, 95), Beat(110.1, before=95), 600, Series(110.1, 110.1), id="too slow"),
-        pytest.param(Series(50, 95), Beat(106, before=95), 10, Series(106, 106), id="others may be lost sooner"),
+        pytest.param(None, Beat(100), 600, Streak(100, 100), id="the first"),
+        pytest.param(None, Beat(100, before=95), 600, Streak(100, 100), id="the first of this process"),
+        pytest.param(Streak(50, 95), Beat(100, before=95), 600, Streak(50, 100), id="one more"),
+        pytest.param(Streak(50, 95), Beat(110, before=95), 600, Streak(50, 110), id="a slow one"),
+        pytest.param(Streak(50, 95), Beat(110.1, before=95), 600, Streak(110.1, 110.1), id="too slow"),
+        pytest.param(Streak(50, 95), Beat(106, before=95), 10, Streak(106, 106), id="others may be lost sooner"),
         # Redis is another one, or was restored from an older copy.
-        pytest.param(Series(50, 95), Beat(100), 600, Series(100, 100), id="forgotten"),
-        pytest.param(Series(50, 95), Beat(100, before=90), 600, Series(100, 100), id="an older one remembered"),
+        pytest.param(Streak(50, 95), Beat(100), 600, Streak(100, 100), id="forgotten"),
+        pytest.param(Streak(50, 95), Beat(100, before=90), 600, Streak(100, 100), id="an older one remembered"),
         # Somebody set its clock: everybody's last sign of life is long ago, or to come.
-        pytest.param(Series(50, 95), Beat(4000, before=95), 600, Series(4000, 4000), id="clock set forward"),
-        pytest.param(Series(50, 95), Beat(20, before=95), 600, Series(20, 20), id="clock set back"),
+        pytest.param(Streak(50, 95), Beat(4000, before=95), 600, Streak(4000, 4000), id="clock set forward"),
+        pytest.param(Streak(50, 95), Beat(20, before=95), 600, Streak(20, 20), id="clock set back"),
     ],
 )
-def test_a_series_of_signs_of_life(series: Series | None, beat: Beat, lost_after_s: int, expected: Series) -> None:
-    assert hostloss.continued(series, beat, lost_after_s) == expected
+def test_a_streak_of_signs_of_life(streak: Streak | None, beat: Beat, lost_after_s: int, expected: Streak) -> None:
+    assert hostloss.continued(streak, beat, lost_after_s) == expected
 
 
 @pytest.mark.parametrize(
-    ("series", "expected"),
-    [(None, False), (Series(0, 0), False), (Series(0, 599.9), False), (Series(0, 600), True), (Series(0, 9000), True)],
+    ("streak", "expected"),
+    [(None, False), (Streak(0, 0), False), (Streak(0, 599.9), False), (Streak(0, 600), True), (Streak(0, 9000), True)],
 )
-def test_who_may_judge(series: Series | None, expected: bool) -> None:
+def test_who_may_judge(streak: Streak | None, expected: bool) -> None:
     """Nobody before its own signs of life have worked for a full period."""
-    assert hostloss.may_judge(series, 600) is expected
+    assert hostloss.may_judge(streak, 600) is expected
 
 
-@pytest.mark.parametrize(("series", "expected"), [(Series(100, 100), True), (Series(50, 100), False)])
-def test_who_has_to_look_for_its_jobs(series: Series, expected: bool) -> None:
-    assert series.is_new is expected
+@pytest.mark.parametrize(("streak", "expected"), [(Streak(100, 100), True), (Streak(50, 100), False)])
+def test_who_has_to_look_for_its_jobs(streak: Streak, expected: bool) -> None:
+    assert streak.is_new is expected
 
 
 @pytest.mark.parametrize(
-    ("standing", "expected"),
+    ("ownership", "expected"),
     [
-        pytest.param(Standing("node1", 3), False, id="its own"),
-        pytest.param(Standing("node2", 4), True, id="another's"),
-        pytest.param(Standing("", 3), True, id="queued again"),
-        pytest.param(Standing("node1", 5), True, id="its own, but a later attempt"),
-        pytest.param(Standing("node2", 3), True, id="another's to report"),
+        pytest.param(Ownership("running", "node1", 3), False, id="its own"),
+        pytest.param(Ownership("running", "node2", 4), True, id="another's"),
+        pytest.param(Ownership("running", "", 3), True, id="queued again"),
+        pytest.param(Ownership("running", "node1", 5), True, id="its own, but a later attempt"),
+        pytest.param(Ownership("running", "node2", 3), True, id="another's to report"),
+        pytest.param(Ownership("queued", ""), False, id="Redis has lost all but a cancel: it runs on to that"),
         pytest.param(None, False, id="Redis has lost it: it runs on"),
     ],
 )
-def test_who_is_fenced(standing: Standing | None, expected: bool) -> None:
-    assert hostloss.is_fenced(standing, "node1", 3) is expected
+def test_which_job_is_fenced(ownership: Ownership | None, expected: bool) -> None:
+    assert hostloss.is_fenced(ownership, "node1", 3) is expected
 
 
 def record(kwargs: dict[str, Any] | None = None, **fields: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from celery_docker.core import lifecycle
 from celery_docker.core.lifecycle import (
     Budget,
     Cause,
-    Docker,
+    DockerProcess,
     EndRequest,
     Finish,
     MemoryLimit,
@@ -158,34 +158,36 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
     ],
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=Docker.STAYED, spared=False) == expected
+    assert (
+        lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=DockerProcess.STAYED, spared=False) == expected
+    )
 
 
 @pytest.mark.parametrize(
     ("exit_code", "oom_killed", "docker", "cause"),
     [
-        (255, False, Docker.UNKNOWN, Cause.HOST),  # moby's mark on a container that it found dead
-        (137, False, Docker.UNKNOWN, Cause.HOST),  # killed with Docker
-        (143, False, Docker.UNKNOWN, Cause.HOST),  # stopped with Docker
-        (137, True, Docker.UNKNOWN, Cause.OUT_OF_MEMORY),  # the kernel's verdict stands
-        (1, False, Docker.UNKNOWN, Cause.EXIT),  # most likely the job's own
-        (0, False, Docker.UNKNOWN, Cause.EXIT),
-        (255, False, Docker.WENT, Cause.HOST),
-        (137, True, Docker.WENT, Cause.OUT_OF_MEMORY),
-        (1, False, Docker.WENT, Cause.HOST),  # its answer to the signal of a Docker that goes down
-        (0, False, Docker.WENT, Cause.EXIT),  # it says that it is done
-        (255, False, Docker.STAYED, Cause.EXIT),  # ssh, among others, says 255
-        (137, False, Docker.STAYED, Cause.EXIT),  # it was killed by somebody who meant it
-        (1, False, Docker.STAYED, Cause.EXIT),
+        (255, False, DockerProcess.UNKNOWN, Cause.HOST),  # moby's mark on a container that it found dead
+        (137, False, DockerProcess.UNKNOWN, Cause.HOST),  # killed with Docker
+        (143, False, DockerProcess.UNKNOWN, Cause.HOST),  # stopped with Docker
+        (137, True, DockerProcess.UNKNOWN, Cause.OUT_OF_MEMORY),  # the kernel's verdict stands
+        (1, False, DockerProcess.UNKNOWN, Cause.EXIT),  # most likely the job's own
+        (0, False, DockerProcess.UNKNOWN, Cause.EXIT),
+        (255, False, DockerProcess.WENT, Cause.HOST),
+        (137, True, DockerProcess.WENT, Cause.OUT_OF_MEMORY),
+        (1, False, DockerProcess.WENT, Cause.HOST),  # its answer to the signal of a Docker that goes down
+        (0, False, DockerProcess.WENT, Cause.EXIT),  # it says that it is done
+        (255, False, DockerProcess.STAYED, Cause.EXIT),  # ssh, among others, says 255
+        (137, False, DockerProcess.STAYED, Cause.EXIT),  # it was killed by somebody who meant it
+        (1, False, DockerProcess.STAYED, Cause.EXIT),
     ],
 )
 def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
-    exit_code: int, oom_killed: bool, docker: Docker, cause: Cause
+    exit_code: int, oom_killed: bool, docker: DockerProcess, cause: Cause
 ) -> None:
     assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, docker=docker, spared=False).cause is cause
 
 
-@pytest.mark.parametrize("docker", [Docker.WENT, Docker.UNKNOWN])
+@pytest.mark.parametrize("docker", [DockerProcess.WENT, DockerProcess.UNKNOWN])
 @pytest.mark.parametrize(
     ("exit_code", "cause"),
     [
@@ -196,7 +198,7 @@ def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
     ],
 )
 def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
-    exit_code: int, docker: Docker, cause: Cause
+    exit_code: int, docker: DockerProcess, cause: Cause
 ) -> None:
     outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, spared=True)
     assert outcome.cause is cause

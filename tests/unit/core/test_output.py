@@ -129,10 +129,10 @@ def test_the_last_lines_of_pieces(texts: tuple[bytes, ...], count: int, kept: li
 
 def test_the_last_complaint_is_that_of_the_standard_error_alone() -> None:
     """Whatever order the two streams came in, and however long the last line is."""
-    assert output.Tail().last_complaint is None
+    assert output.Tail().last_stderr_line is None
     tail = output.Tail()
     tail.add(Frame(Stream.STDERR, b"first\nno such sample: 5\n\n"))
     tail.add(Frame(Stream.STDOUT, b"reads 5\n"))
-    assert tail.last_complaint == "no such sample: 5"
+    assert tail.last_stderr_line == "no such sample: 5"
     tail.add(Frame(Stream.STDERR, b"x" * 100_000 + b"end"))
-    assert (tail.last_complaint or "")[-4:] == "xend"
+    assert (tail.last_stderr_line or "")[-4:] == "xend"

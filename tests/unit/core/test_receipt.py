@@ -24,7 +24,7 @@ FIELDS = [
     *("id", "name", "state", "reason", "exit_code", "signal", "oom_killed", "image", "image_digest", "host"),
     *("container_id", "attempts", "submitted_at", "started_at", "finished_at", "queue_s", "pull_s", "run_s", "cpu_s"),
     *("memory_peak_bytes", "logoutfile", "logerrfile", "stdout_bytes", "stderr_bytes", "output", "output_truncated"),
-    "last_complaint",
+    "last_stderr_line",
 ]
 
 
@@ -99,7 +99,7 @@ def test_a_job_that_ran() -> None:
         "stderr_bytes": 8,
         "output": "hello\nwarning\n",
         "output_truncated": False,
-        "last_complaint": "warning",
+        "last_stderr_line": "warning",
     }
 
 
@@ -179,7 +179,7 @@ def test_a_submitter_whose_clock_is_ahead_does_not_make_the_queue_time_negative(
     ],
 )
 def test_timestamp(moment: datetime | None, expected: str | None) -> None:
-    assert receipt.timestamp(moment) == expected
+    assert receipt.rfc3339(moment) == expected
 
 
 def test_sentence() -> None:
@@ -189,14 +189,24 @@ def test_sentence() -> None:
     assert receipt.sentence(told) == "failed: exit code 3 (host node1, attempt 1)"
 
 
-def test_complaint_carries_the_last_line_of_output() -> None:
+def test_the_line_about_a_failure_has_the_last_line_of_output() -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n\n"))
-    assert receipt.complaint(told) == ("failed: exit code 3 (host node1, attempt 1); last line of output: no such file")
+    assert receipt.failure_line(told) == (
+        "failed: exit code 3 (host node1, attempt 1); last line of output: no such file"
+    )
 
 
-def test_complaint_of_a_silent_job() -> None:
+def test_the_line_about_a_failure_from_a_receipt_of_an_earlier_version() -> None:
+    ended = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n"))
+    ended["last_complaint"] = ended.pop("last_stderr_line")
+    assert receipt.failure_line(ended).endswith("; last line of output: no such file")
+    ended["output"] = ""
+    assert receipt.last_output_line(ended) == "no such file"
+
+
+def test_the_line_about_the_failure_of_a_silent_job() -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=output.Tail())
-    assert receipt.complaint(told) == receipt.sentence(told)
+    assert receipt.failure_line(told) == receipt.sentence(told)
 
 
 @pytest.mark.parametrize(
@@ -204,17 +214,17 @@ def test_complaint_of_a_silent_job() -> None:
 )
 def test_the_one_line_forms_are_one_line(text: bytes) -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(text))
-    assert len(receipt.complaint(told).splitlines()) == 1
-    assert receipt.complaint(told).startswith("failed: ")
+    assert len(receipt.failure_line(told).splitlines()) == 1
+    assert receipt.failure_line(told).startswith("failed: ")
 
 
 @pytest.mark.parametrize("state", [state for state in State if state.is_final])
 def test_the_state_comes_first_so_that_a_client_can_tell(state: State) -> None:
     told = built(Outcome(Cause.ERROR, "because"), state, ran())
-    assert receipt.complaint(told).startswith(f"{lifecycle.State(told['state'])}: because")
+    assert receipt.failure_line(told).startswith(f"{lifecycle.State(told['state'])}: because")
 
 
-@pytest.mark.parametrize("cause", lifecycle.CALLED_OFF)
+@pytest.mark.parametrize("cause", lifecycle.ENDED_BEFORE_RUN)
 def test_a_job_that_was_called_off_in_the_queue_had_no_attempt(cause: lifecycle.Cause) -> None:
     """A host had to take it to end it, but nothing was tried."""
     state = lifecycle.decide(Outcome(cause, "no"), lifecycle.Tally(), lifecycle.Budget(0, 0), 2.0)

@@ -8,11 +8,11 @@ import pytest
 
 from celery_docker.doctor import checks, facts
 from celery_docker.doctor.checks import Finding
-from celery_docker.doctor.facts import Disk, Docker, Host, Redis, Unit, Worker
+from celery_docker.doctor.facts import Disk, DockerFacts, Host, Redis, Unit, Worker
 
 GIB = 2**30
 RUNNING = Unit("active", "running", True)
-WELL = Docker("unix:///d", version="26.1", api="1.45", has_live_restore=True)
+WELL = DockerFacts("unix:///d", version="26.1", api="1.45", has_live_restore=True)
 
 
 def said(found: Sequence[Finding]) -> list[str]:
@@ -142,7 +142,7 @@ def test_redis(check: Callable[[Redis], list[Finding]], known: Redis, expected: 
         (checks.service, Host(RUNNING, WELL), ["ok    celery-worker: is active"]),
         (
             checks.docker,
-            Host(RUNNING, Docker("unix:///d", "Connection refused")),
+            Host(RUNNING, DockerFacts("unix:///d", "Connection refused")),
             [
                 "fail  docker: does not answer at unix:///d: Connection refused → systemctl start docker; if that "
                 "fails: journalctl -u docker"
@@ -150,7 +150,7 @@ def test_redis(check: Callable[[Redis], list[Finding]], known: Redis, expected: 
         ),
         (
             checks.docker,
-            Host(RUNNING, Docker("unix:///d", "Permission denied", is_denied=True)),
+            Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
             [
                 "warn  docker: you may not ask Docker at unix:///d, so it was not looked at → run this with sudo; who "
                 "is in group docker may ask, and is root"
@@ -158,13 +158,13 @@ def test_redis(check: Callable[[Redis], list[Finding]], known: Redis, expected: 
         ),
         (
             checks.docker,
-            Host(RUNNING, Docker("unix:///d", version="19.03", api="1.40")),
+            Host(RUNNING, DockerFacts("unix:///d", version="19.03", api="1.40")),
             ["fail  docker: 19.03 (API 1.40) is too old → install Docker 20.10 or later"],
         ),
         (checks.docker, Host(RUNNING, WELL), ["ok    docker: 26.1 (API 1.45)"]),
         (
             checks.live_restore,
-            Host(RUNNING, Docker("unix:///d", has_live_restore=False)),
+            Host(RUNNING, DockerFacts("unix:///d", has_live_restore=False)),
             [
                 "warn  live-restore: a restart of Docker ends the running jobs; they start again → put "
                 '"live-restore": true into /etc/docker/daemon.json, then systemctl reload docker'

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
 from celery_docker.core.jobrecord import Claim, Verdict
-from celery_docker.core.output import Told
+from celery_docker.core.output import Chunk
 from celery_docker.core.receipt import Attempt
 from celery_docker.run.broadcast import Broadcast
 from celery_docker.run.job import Delivery, Job
@@ -20,11 +20,11 @@ class Sink:
     """Takes note of what it is told, or fails."""
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
+        self.told: list[Chunk] = []
         self.calls = 0
         self.failure: Exception | None = None
 
-    def append(self, told: Sequence[Told]) -> None:
+    def append(self, told: Sequence[Chunk]) -> None:
         self.calls += 1
         if self.failure is not None:
             raise self.failure

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from celery_docker import errors
 from celery_docker.core import message, settings
 from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Status
-from celery_docker.core.output import Piece, Told
+from celery_docker.core.output import Chunk, Piece
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Policy
 from celery_docker.host import logfiles
@@ -53,7 +53,7 @@ class Watched:
         self.pieces: list[Piece] = []
         self.failure: Exception | None = None
 
-    def append(self, told: Sequence[Told]) -> None:
+    def append(self, told: Sequence[Chunk]) -> None:
         if self.failure is not None:
             raise self.failure
         self.pieces += [piece for one in told for piece in one.pieces]

@@ -87,8 +87,8 @@ class Shutdown:
             reason = f"the worker on host {self._runner.host} was stopped"
             request = lifecycle.EndRequest(lifecycle.Cause.INTERRUPTED, reason)
             Thread(target=self._runner.end, args=(job, request), daemon=True).start()
-        grace_s = max((grace_s(job) for job in left), default=0)
-        self._wait(_LAST_WORDS_S + grace_s, lambda: not self._runner.jobs())
+        longest_s = max((grace_s(job) for job in left), default=0)
+        self._wait(_LAST_WORDS_S + longest_s, lambda: not self._runner.jobs())
 
     def _leave(self) -> None:
         """End through Celery if its loop still turns; whatever is unfinished is found by the next process."""

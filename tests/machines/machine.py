@@ -335,7 +335,8 @@ class Machine:
         for part in ("root", "upper", "work", "docker"):
             (self._folder / part).mkdir()
         layers = [f"{layer}dir={self._folder / layer}" for layer in ("upper", "work")]
-        options = ",".join([f"lowerdir={self._image}", *layers])
+        # Its disk goes with it: nothing waits until something is really written.
+        options = ",".join([f"lowerdir={self._image}", *layers, "volatile"])
         _host("mount", "-t", "overlay", "-o", options, self.machine_id, str(self._root))
         self.write("/etc/hostname", f"{self.name}\n")
         self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")

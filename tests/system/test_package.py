@@ -207,11 +207,11 @@ def test_without_docker_the_worker_waits_and_says_what_for(installed: Installed)
 
 
 _SPOIL_BYTECODE = """
-cd /opt/celery/venv/lib/python3*/site-packages/celery_docker/__pycache__
+cd /opt/celery/venv/lib/python3*/site-packages/celery_docker/core/__pycache__
 stat -c %i settings.*.pyc
-truncate -s 100 worker.*.pyc
-cp gate.*.pyc "$(echo node.*.pyc)"
-cp gate.*.pyc "$(echo gate.*.pyc | sed s/gate/gone/)"
+truncate -s 100 message.*.pyc
+cp plan.*.pyc "$(echo policy.*.pyc)"
+cp plan.*.pyc "$(echo plan.*.pyc | sed s/plan/gone/)"
 """
 _CHECK_BYTECODE = """
 import marshal, sys
@@ -230,7 +230,7 @@ def test_an_upgrade_uses_old_bytecode_where_it_fits(worker: Installed) -> None:
     inode = worker.debian.shell(_SPOIL_BYTECODE).stdout
     worker.debian.shell("apt-get install --yes --reinstall /root/celery-docker_*.deb")
     worker.debian.run("/opt/celery/venv/bin/python", "-c", _CHECK_BYTECODE, lib)
-    assert worker.debian.shell(f"stat -c %i {lib}/*/*/celery_docker/__pycache__/settings.*.pyc").stdout == inode
+    assert worker.debian.shell(f"stat -c %i {lib}/*/*/celery_docker/core/__pycache__/settings.*.pyc").stdout == inode
     assert worker.debian.run("find", lib, "-name", "gone.*", "-o", "-name", "*.old").stdout == ""
     worker.wait_until_ready()
 

@@ -40,7 +40,10 @@ deb: $(DEB)  ## build the Debian package into build/
 
 test: packages $(PYTHON) deb  ## everything: lint, types, unit, contract, integration, faults in short, system
 	$(MAKE) --no-print-directory lint
+	rm -rf $(BUILD)/coverage
 	$(REQUIRE) CELERY_DOCKER_TEST_DEB=$(DEB) $(PYTHON) -m tests.phases
+	@$(PYTHON) -m coverage combine --quiet
+	@echo "coverage: $$($(PYTHON) -m coverage report --format=total) %; $(PYTHON) -m coverage report lists the gaps"
 
 lint: $(PYTHON)  ## style and types
 	$(PYTHON) -m ruff check .

@@ -35,7 +35,8 @@ class Phase:
         self._output = OUTPUT / name
         print(f"== {name} begins, see {self._output}", flush=True)
         # It ends when this process is killed; Ctrl-C reaches both.
-        command = ("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "pytest", *PHASES[name])
+        pytest = ("-m", "coverage", "run", "-m", "pytest", *PHASES[name])
+        command = ("setpriv", "--pdeathsig", "TERM", sys.executable, *pytest)
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 

@@ -7,12 +7,12 @@ Owns the table from a job's end to an exit status: the container's own code wher
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from celery_docker import errors
 from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 
 USAGE = 2
 NO_SUCH_JOB = 4
@@ -32,9 +32,9 @@ _BY_STATE = {
 }
 
 
-def exit_status(receipt: Mapping[str, Any]) -> int:
+def exit_status(receipt: Receipt) -> int:
     """Return the exit status for a job, from its receipt or the facts that are known so far."""
-    state, code = receipt.get("state"), receipt.get("exit_code")
+    state, code = receipt.state, receipt.exit_code
     if state == State.SUCCEEDED and code == 0:
         return 0
     if state in (State.SUCCEEDED, State.FAILED):
@@ -44,14 +44,14 @@ def exit_status(receipt: Mapping[str, Any]) -> int:
     return next((status for candidate, status in _BY_STATE.items() if candidate == state), NOT_RUN)
 
 
-def _own_code(receipt: Mapping[str, Any]) -> int:
-    code = receipt.get("exit_code")
+def _own_code(receipt: Receipt) -> int:
+    code = receipt.exit_code
     # The system keeps eight bits of a status: 256 would come out as 0.
     if isinstance(code, int) and 1 <= code <= 255:
         return code
-    if receipt.get("oom_killed"):
+    if receipt.oom_killed:
         return KILLED
-    number = receipt.get("signal")
+    number = receipt.signal
     return 128 + number if isinstance(number, int) and 1 <= number < signal.SIGRTMIN else NOT_RUN
 
 
@@ -67,12 +67,12 @@ def highest(codes: Iterable[int]) -> int:
     return max(codes, default=0)
 
 
-def explain(receipt: Mapping[str, Any]) -> str | None:
+def explain(receipt: Receipt) -> str | None:
     """Return in one line why a job did not succeed, with the receipt's reason; None if it did."""
-    state, attempts = str(receipt["state"]), len(receipt.get("attempts") or ())
+    state, attempts = receipt.state, len(receipt.attempts)
     if state == State.SUCCEEDED:
         return None
-    sentence = wording.harmless(" ".join(_sentence(state, receipt.get("reason") or "").split()))
+    sentence = wording.harmless(" ".join(_sentence(state, receipt.reason or "").split()))
     return f"{sentence} (after {attempts} attempts)" if attempts > 1 else sentence
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from celery_docker.cli import exitcodes, tables
-from celery_docker.core import receipt as receipts
 from celery_docker.core import wording
 from celery_docker.core.lifecycle import FAILURES, State
+from celery_docker.core.receipt import Receipt
 
 _BAR_MAX, _BAR_MIN = 40, 10
 _STEP = 0.1
@@ -76,12 +75,12 @@ def is_plain_line_due(
     return ended - last.ended >= total * _STEP or now_s - last.at_s >= every_s
 
 
-def summary(results: Sequence[Mapping[str, Any]], batch_id: str) -> list[str]:
+def summary(results: Sequence[Receipt], batch_id: str) -> list[str]:
     """Return what became of a batch: counts, its first failures, and what to type to run those again.
 
     `results` are receipts, in the order of the batch.
     """
-    failures = [receipt for receipt in results if receipt["state"] in FAILURES]
+    failures = [receipt for receipt in results if receipt.state in FAILURES]
     lines = [f"{len(results)} jobs: {_counted(results)}"]
     lines += [_failure(receipt) for receipt in failures[:FAILURES_SHOWN]]
     if len(failures) > FAILURES_SHOWN:
@@ -117,8 +116,8 @@ def _speed(per_second: float) -> str:
     return f"{per_second * 3600:.1f}/h"
 
 
-def _counted(results: Sequence[Mapping[str, Any]]) -> str:
-    states = [receipt["state"] for receipt in results]
+def _counted(results: Sequence[Receipt]) -> str:
+    states = [receipt.state for receipt in results]
     return ", ".join(_count(states.count(state), state) for state in State if state in states) or "none"
 
 
@@ -126,14 +125,14 @@ def _count(count: int, state: State) -> str:
     return f"{count} {state.replace('_', ' ')}"
 
 
-def _failure(receipt: Mapping[str, Any]) -> str:
-    name = f"{wording.harmless(receipt['name'])}: " if receipt.get("name") else ""
-    return f"  {wording.short_id(receipt['id'])}  exit {exitcodes.exit_status(receipt)}  {name}{_why(receipt)}"
+def _failure(receipt: Receipt) -> str:
+    name = f"{wording.harmless(receipt.name)}: " if receipt.name else ""
+    return f"  {wording.short_id(receipt.id)}  exit {exitcodes.exit_status(receipt)}  {name}{_why(receipt)}"
 
 
-def _why(receipt: Mapping[str, Any]) -> str:
+def _why(receipt: Receipt) -> str:
     """Return the last thing that a failed command said; where we or the kernel ended it, that tells more."""
-    last_line = receipts.last_output_line(receipt)
-    if last_line and receipt["state"] == State.FAILED and not receipt.get("oom_killed"):
+    last_line = receipt.last_output_line()
+    if last_line and receipt.state == State.FAILED and not receipt.oom_killed:
         return wording.harmless(last_line)
     return exitcodes.explain(receipt) or ""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from celery_docker.cli import exitcodes, progress
 from celery_docker.client.outages import Outages
 from celery_docker.core import lifecycle
+from celery_docker.core.receipt import Receipt
 from celery_docker.store import listing
 from celery_docker.store.queries import Queries
 
@@ -88,26 +89,21 @@ def until_end(queries: Queries, batch_id: str, display: ProgressDisplay, outages
         time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked_at_s)))
 
 
-def results(queries: Queries, batch_id: str) -> list[dict[str, Any]]:
-    """Return the state and exit code of each job of a batch, in its order; of the first failures the receipt."""
-    job_ids = queries.batches.job_ids(batch_id)
-    rows: list[dict[str, Any]] = [_result(row) for row in queries.jobs.rows(job_ids)]
-    failed = [place for place, row in enumerate(rows) if row["state"] in lifecycle.FAILURES]
-    first = failed[: progress.FAILURES_SHOWN]
-    for place, receipt in zip(first, queries.jobs.receipts([rows[place]["id"] for place in first]), strict=True):
-        rows[place] = receipt or rows[place]
-    return rows
+def results(queries: Queries, batch_id: str) -> list[Receipt]:
+    """Return a receipt for each job of a batch, in its order; only those of the first failures are whole.
+
+    The others have the fields of a listing: id, state, exit code and reason.
+    """
+    rows = queries.jobs.rows(queries.batches.job_ids(batch_id))
+    failed = [row.job_id for row in rows if row.state in lifecycle.FAILURES][: progress.FAILURES_SHOWN]
+    stored = dict(zip(failed, queries.jobs.receipts(failed), strict=True))
+    return [Receipt.from_dict(stored.get(row.job_id) or _listed(row)) for row in rows]
 
 
-def batch_exit_status(rows: list[dict[str, Any]]) -> int:
+def batch_exit_status(receipts: Sequence[Receipt]) -> int:
     """Return the exit status for a batch: the highest of its jobs, and never 0 where none is known."""
-    return exitcodes.highest(map(exitcodes.exit_status, rows)) if rows else exitcodes.NOT_RUN
+    return exitcodes.highest(map(exitcodes.exit_status, receipts)) if receipts else exitcodes.NOT_RUN
 
 
-def _result(row: listing.JobRow) -> dict[str, Any]:
-    return {
-        "id": row.job_id,
-        "state": lifecycle.State(row.state).value,
-        "exit_code": row.exit_code,
-        "reason": row.reason,
-    }
+def _listed(row: listing.JobRow) -> dict[str, Any]:
+    return {"id": row.job_id, "state": row.state.value, "exit_code": row.exit_code, "reason": row.reason}

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.client.outages import Outages
-from celery_docker.core import receipt
 from celery_docker.core.container import Stream
 from celery_docker.core.lifecycle import FAILURES, State
+from celery_docker.core.receipt import Receipt
 from celery_docker.store import livelog
 from celery_docker.store.queries import Queries
 
@@ -101,7 +101,7 @@ class Job:
         if ended is None:
             raise errors.NoSuchJob(f"the record of job {self.id} is gone; it was kept for the time set on the workers")
         if ended["state"] != State.SUCCEEDED:
-            raise errors.JobFailed(receipt.failure_line(ended))
+            raise errors.JobFailed(Receipt.from_dict(ended).failure_line())
         return ended
 
     def logs(

@@ -1,4 +1,4 @@
-"""The receipt: what is told about a job that has ended, in the record, the Celery result and `--json` alike.
+"""The receipt: the account of a job's end, the same in the record, the Celery result and `--json`.
 
 Owns the names and units of its fields: times are RFC 3339 in UTC, durations seconds, sizes bytes; unknown is None.
 Pure.
@@ -7,7 +7,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from celery_docker.core.container import Stream, Usage
 
 @dataclass
 class Attempt:
-    """What is known so far of one attempt; the runner fills it in as it goes."""
+    """The facts about one attempt; the runner fills them in as it goes."""
 
     number: int
     host: str
@@ -37,7 +37,7 @@ class Attempt:
         return max(0.0, round((self.finished_at - self.started_at).total_seconds(), 3))
 
     def entry(self, outcome: lifecycle.Outcome) -> dict[str, Any]:
-        """Return the line about this attempt in a receipt's `attempts`."""
+        """Return the entry about this attempt in a receipt's `attempts`."""
         return {
             "attempt": self.number,
             "host": self.host,
@@ -51,42 +51,69 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """How a job ended. `output` is the end of its streams, `last_stderr_line` the last line on its standard error.
+    """The account of a job's end. `output` is the end of its streams, `last_stderr_line` that of its standard error.
 
     `attempts` has one entry each, oldest first.
     """
 
     id: str
-    name: str | None
-    state: str
-    reason: str | None
-    exit_code: int | None
-    signal: int | None
-    oom_killed: bool | None
-    image: str | None
-    image_digest: str | None
-    host: str
-    container_id: str | None
-    attempts: tuple[Mapping[str, Any], ...]
-    submitted_at: str | None
-    started_at: str | None
-    finished_at: str | None
-    queue_s: float | None
-    pull_s: float | None
-    run_s: float | None
-    cpu_s: float | None
-    memory_peak_bytes: int | None
-    logoutfile: str | None
-    logerrfile: str | None
-    stdout_bytes: int | None
-    stderr_bytes: int | None
-    output: str
-    output_truncated: bool
-    last_stderr_line: str | None
+    name: str | None = None
+    state: str = ""
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    oom_killed: bool | None = None
+    image: str | None = None
+    image_digest: str | None = None
+    host: str = ""
+    container_id: str | None = None
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    submitted_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    queue_s: float | None = None
+    pull_s: float | None = None
+    run_s: float | None = None
+    cpu_s: float | None = None
+    memory_peak_bytes: int | None = None
+    logoutfile: str | None = None
+    logerrfile: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    output: str = ""
+    output_truncated: bool = False
+    last_stderr_line: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Receipt:
+        """Return a stored receipt, of this version or another: a missing field is unknown, one too many is ignored."""
+        known = {name: value for name, value in values.items() if name in _NAMES and value is not None}
+        known["attempts"] = tuple(known.get("attempts", ()))
+        # Receipts of earlier versions have this line under another name.
+        known.setdefault("last_stderr_line", values.get("last_complaint"))
+        return cls(**{"id": "", **known})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form, with these fields in this order."""
         return asdict(self)
+
+    def sentence(self) -> str:
+        """Return the receipt in one line for people, the state first; nothing of the job's own output is in it."""
+        result = self.reason or f"in {self.run_s} s"
+        attempts = f", attempt {len(self.attempts)}" if self.attempts else ""
+        return f"{self.state}: {result} (host {self.host}{attempts})"
+
+    def failure_line(self) -> str:
+        """Return the reason of a failure in one line, with the last line that the job printed."""
+        line = self.last_output_line()
+        return f"{self.sentence()}; last line of output: {line}" if line else self.sentence()
+
+    def last_output_line(self) -> str:
+        """Return the last line that the job printed, on its standard error if anything; empty if it printed nothing."""
+        return self.last_stderr_line or output.last_line(self.output)
+
+
+_NAMES = frozenset(line.name for line in fields(Receipt))
 
 
 def build(
@@ -100,7 +127,7 @@ def build(
     submitted_at: float | None,
     tail: output.Tail,
 ) -> Receipt:
-    """Return the receipt of a job whose last attempt came to `outcome`. `spec` is None where it could not be read."""
+    """Return the receipt of a job whose last attempt ended with `outcome`. `spec` is None if it could not be parsed."""
     entries = (*earlier, attempt.entry(outcome)) if _was_tried(outcome, attempt) else tuple(earlier)
     ran = attempt.started_at is not None
     return Receipt(
@@ -134,26 +161,6 @@ def build(
     )
 
 
-def sentence(receipt: Mapping[str, Any]) -> str:
-    """Return a receipt in one line for people, the state first; nothing of the job's own output is in it."""
-    said = receipt["reason"] or f"in {receipt['run_s']} s"
-    tried = f", attempt {len(receipt['attempts'])}" if receipt["attempts"] else ""
-    return f"{receipt['state']}: {said} (host {receipt['host']}{tried})"
-
-
-def failure_line(receipt: Mapping[str, Any]) -> str:
-    """Return the reason of a failure in one line, with the last line that the job printed."""
-    line = last_output_line(receipt)
-    return f"{sentence(receipt)}; last line of output: {line}" if line else sentence(receipt)
-
-
-def last_output_line(receipt: Mapping[str, Any]) -> str:
-    """Return the last line that a job printed, on its standard error if anything; empty if it printed nothing."""
-    # The second is the key in receipts of earlier versions.
-    stderr_line = receipt.get("last_stderr_line") or receipt.get("last_complaint")
-    return stderr_line or output.last_line(receipt.get("output") or "")
-
-
 def rfc3339(moment: datetime | None) -> str | None:
     """Return a moment as RFC 3339 in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
@@ -164,7 +171,7 @@ def _from_epoch(seconds: float | None) -> datetime | None:
 
 
 def _was_tried(outcome: lifecycle.Outcome, attempt: Attempt) -> bool:
-    """A job that was called off while it waited had no attempt, although a host had to take it to end it."""
+    """Return False for a job that ended while it waited: a host had to take it to end it, but there was no attempt."""
     return attempt.container_id is not None or outcome.cause not in lifecycle.ENDED_BEFORE_RUN
 
 

@@ -219,8 +219,8 @@ class Runner:
         )
 
 
-def _ended(told: Mapping[str, Any]) -> Ended:
-    return Ended(lifecycle.State(told["state"]), receipt.sentence(told), told)
+def _ended(stored: Mapping[str, Any]) -> Ended:
+    return Ended(lifecycle.State(stored["state"]), receipt.Receipt.from_dict(stored).sentence(), stored)
 
 
 def _new_tag() -> str:

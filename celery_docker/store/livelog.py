@@ -15,6 +15,7 @@ from celery_docker import errors
 from celery_docker.core import output
 from celery_docker.core.container import Stream
 from celery_docker.core.output import Chunk, Piece
+from celery_docker.core.receipt import Receipt
 from celery_docker.store import keys, redislink
 
 BOTH = (Stream.STDOUT, Stream.STDERR)
@@ -126,14 +127,13 @@ class Reader:
             if pieces:
                 return pieces
 
-    def _receipt(self) -> Mapping[str, Any] | None:
+    def _receipt(self) -> Receipt | None:
         """Return the job's receipt, None while it has not ended."""
         with self.link.translated():
             state, text = self.link.client.hmget(keys.job(self.job_id), ("state", "receipt"))
         if state is None:
             raise errors.NoSuchJob(f"no job has the id {self.job_id!r}; list the jobs with: celery-docker ps --all")
-        receipt: Mapping[str, Any] | None = json.loads(text) if text is not None else None
-        return receipt
+        return None if text is None else Receipt.from_dict(json.loads(text))
 
 
 def _arguments(told: Chunk) -> list[Any]:
@@ -149,13 +149,12 @@ def _piece(values: Mapping[bytes, bytes]) -> Piece:
     return Piece(Stream(stream), attempt, offset, values[b"data"])
 
 
-def _of_receipt(receipt: Mapping[str, Any], streams: Collection[Stream]) -> list[Piece]:
+def _of_receipt(receipt: Receipt, streams: Collection[Stream]) -> list[Piece]:
     """Return the end of both streams, which a receipt does not tell apart: as the one that is all of it, or stdout."""
-    text = str(receipt.get("output") or "")
-    sizes = {Stream.STDOUT: receipt.get("stdout_bytes") or 0, Stream.STDERR: receipt.get("stderr_bytes") or 0}
+    sizes = {Stream.STDOUT: receipt.stdout_bytes or 0, Stream.STDERR: receipt.stderr_bytes or 0}
     stream = Stream.STDOUT if sizes[Stream.STDOUT] else Stream.STDERR
-    if not text or stream not in streams:
+    if not receipt.output or stream not in streams:
         return []
-    data = text.encode()
-    missing = sum(sizes.values()) - len(data) if receipt.get("output_truncated") else 0
-    return [Piece(stream, len(receipt.get("attempts") or ()), max(0, missing), data)]
+    data = receipt.output.encode()
+    missing = sum(sizes.values()) - len(data) if receipt.output_truncated else 0
+    return [Piece(stream, len(receipt.attempts), max(0, missing), data)]

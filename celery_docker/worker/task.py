@@ -20,9 +20,9 @@ from celery.worker.request import Request
 
 from celery_docker import errors
 from celery_docker.core import jobspec, message
-from celery_docker.core import receipt as receipts
 from celery_docker.core.jobrecord import Term
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 from celery_docker.run.job import Delivery, Job
 from celery_docker.run.runner import Ended, Runner
 from celery_docker.worker import transport
@@ -106,7 +106,7 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise Ignore
         if end.state is not State.SUCCEEDED:
             self.request.receipt = end.receipt
-            raise errors.JobFailed(receipts.failure_line(end.receipt))
+            raise errors.JobFailed(Receipt.from_dict(end.receipt).failure_line())
         return dict(end.receipt)
 
     def conclude(self, delivery: Delivery) -> None:
@@ -127,7 +127,7 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
         elif end.state is State.SUCCEEDED:
             self.backend.mark_as_done(job_id, dict(end.receipt), request=request)
         else:
-            failure = errors.JobFailed(receipts.failure_line(end.receipt))
+            failure = errors.JobFailed(Receipt.from_dict(end.receipt).failure_line())
             self.backend.mark_as_failure(job_id, failure, request=request)
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:

@@ -135,15 +135,15 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
     outages = Outages(lambda exc: display.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
     with context.detaching(f"watch {batch_id}"):
         watching.until_end(client.queries, batch_id, display, outages)
-        rows = outages.answer(lambda: watching.results(client.queries, batch_id))
+        receipts = outages.answer(lambda: watching.results(client.queries, batch_id))
         outages.answer(lambda: donemarks.leave(client.queries, batch_id))
-    status = watching.batch_exit_status(rows)
+    status = watching.batch_exit_status(receipts)
     if context.wants_json:
-        states = [row["state"] for row in rows]
+        states = [receipt.state for receipt in receipts]
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
         context.screen.json({"id": batch_id, "counts": counts, "exit_code": status})
         return status
-    for line in progress.summary(rows, batch_id):
+    for line in progress.summary(receipts, batch_id):
         display.note(line)
     return status
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery_docker.cli import exitcodes, jobargs
 from celery_docker.cli.context import Context
@@ -14,6 +14,7 @@ from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
 from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 
 if TYPE_CHECKING:
     from celery_docker.store.queries import Queries
@@ -80,16 +81,17 @@ def wait(context: Context) -> int:
             context.screen.note(f"{PROGRAM}: {subject} not ended after {wording.duration(limit_s)}; {goes_on}")
             return exitcodes.TIMED_OUT
         answers = outages.answer(lambda: client.queries.jobs.receipts(job_ids))
-    by_id = dict(zip(job_ids, answers, strict=True))
-    receipts = [receipt for receipt in by_id.values() if receipt is not None]
     if context.wants_json:
-        context.screen.json(receipts)
+        context.screen.json([answer for answer in answers if answer is not None])
+    receipts = [None if answer is None else Receipt.from_dict(answer) for answer in answers]
     if not context.is_quiet:
-        _explain(context, by_id)
-    return exitcodes.highest([exitcodes.exit_status(receipt or {}) for receipt in by_id.values()])
+        _explain(context, dict(zip(job_ids, receipts, strict=True)))
+    return exitcodes.highest(
+        exitcodes.NOT_RUN if receipt is None else exitcodes.exit_status(receipt) for receipt in receipts
+    )
 
 
-def _explain(context: Context, receipts: Mapping[str, Mapping[str, Any] | None]) -> None:
+def _explain(context: Context, receipts: Mapping[str, Receipt | None]) -> None:
     """Write why the first jobs did not succeed; None is the receipt of a job whose record is gone."""
     reasons = {job_id: _GONE if receipt is None else exitcodes.explain(receipt) for job_id, receipt in receipts.items()}
     problems = [(job_id, reason) for job_id, reason in reasons.items() if reason]

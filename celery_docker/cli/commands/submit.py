@@ -15,6 +15,7 @@ from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
 from celery_docker.core import jobspec, lifecycle, wording
 from celery_docker.core.container import Stream
+from celery_docker.core.receipt import Receipt
 from celery_docker.store import listing
 
 if TYPE_CHECKING:
@@ -51,9 +52,10 @@ def run(context: Context) -> int:
                 missing = listing.nobody_takes(client.queries.hosts.rows(), submission.queue)
                 if missing:
                     context.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
-            receipt = _followed(context, client, job_id, interrupt, outages)
+            stored = _followed(context, client, job_id, interrupt, outages)
     if context.wants_json:
-        context.screen.json(receipt)
+        context.screen.json(stored)
+    receipt = Receipt.from_dict(stored)
     problem = exitcodes.explain(receipt)
     if problem:
         context.screen.note(f"{PROGRAM}: {problem}")
@@ -105,7 +107,7 @@ def _followed(
             for piece in reader.so_far():
                 output.show(piece)
             if receipt is not None:
-                output.end(receipt)
+                output.end(Receipt.from_dict(receipt))
                 return receipt
         time.sleep(_PAUSE_S)
 
@@ -129,9 +131,9 @@ class _Output:
         self._shown_bytes += len(piece.data)
         self._screen.raw(piece.data, to_err=piece.stream is Stream.STDERR)
 
-    def end(self, receipt: Mapping[str, Any]) -> None:
+    def end(self, receipt: Receipt) -> None:
         """Say how much of the last attempt was not shown: Redis keeps the end of what a fast job prints."""
-        missing = (receipt["stdout_bytes"] or 0) + (receipt["stderr_bytes"] or 0) - self._shown_bytes
+        missing = (receipt.stdout_bytes or 0) + (receipt.stderr_bytes or 0) - self._shown_bytes
         if missing > 0 and not self._is_hidden:
             sentence = f"{wording.size(missing)} of the output could not be shown; --log-file keeps all of it"
             self._screen.note(f"{PROGRAM}: {sentence}")

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from celery_docker.cli import exitcodes
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 
 
-def receipt(state: str, exit_code: int | None = None, **more: Any) -> dict[str, Any]:
-    return {"state": state, "exit_code": exit_code, "signal": None, "oom_killed": None, "reason": None, **more}
+def receipt(state: str, exit_code: int | None = None, **more: Any) -> Receipt:
+    return Receipt("j1", state=state, exit_code=exit_code, **more)
 
 
 STATUS = [
@@ -82,8 +83,8 @@ def test_only_a_success_comes_to_0(state: str, code: int | None, signal: int | N
 
 
 def test_a_record_without_a_receipt_has_a_status_too() -> None:
-    assert exitcodes.exit_status({"state": "cancelled"}) == 143
-    assert exitcodes.exit_status({}) == 125
+    assert exitcodes.exit_status(Receipt("j1", state="cancelled")) == 143
+    assert exitcodes.exit_status(Receipt("j1")) == 125
 
 
 @pytest.mark.parametrize(("codes", "expected"), [([], 0), ([0, 0], 0), ([0, 3, 1], 3), ([124, 143, 125], 143)])
@@ -119,4 +120,4 @@ def test_explain(state: State, reason: str | None, expected: str | None) -> None
     ("count", "expected"), [(0, "exit code 3"), (1, "exit code 3"), (4, "exit code 3 (after 4 attempts)")]
 )
 def test_explain_counts_attempts(count: int, expected: str) -> None:
-    assert exitcodes.explain(receipt(State.FAILED, 3, reason="exit code 3", attempts=[{}] * count)) == expected
+    assert exitcodes.explain(receipt(State.FAILED, 3, reason="exit code 3", attempts=({},) * count)) == expected

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from celery_docker.cli import progress, tables
 from celery_docker.cli.progress import PlainLine
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 
 COUNTS = {"succeeded": 40, "failed": 3, "cancelled": 2, "running": 8, "queued": 47}
 
@@ -88,9 +89,9 @@ def test_the_interval_is_the_callers() -> None:
 # The summary
 
 
-def receipt(number: int, state: str, **more: Any) -> dict[str, Any]:
+def receipt(number: int, state: str, **more: Any) -> Receipt:
     job_id = f"{number:08x}-0000-4000-8000-000000000000"
-    return {"id": job_id, "state": state, "exit_code": None, "reason": None, "output": "", "attempts": [{}], **more}
+    return Receipt(job_id, state=state, attempts=({},), **more)
 
 
 def test_a_summary_without_failures_is_one_line() -> None:

@@ -12,7 +12,7 @@ from celery_docker.core import lifecycle, output, receipt
 from celery_docker.core.container import Frame, Stream, Usage
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import Cause, Outcome, State
-from celery_docker.core.receipt import Attempt
+from celery_docker.core.receipt import Attempt, Receipt
 
 CLAIMED = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 STARTED = CLAIMED + timedelta(seconds=2.5)
@@ -184,29 +184,39 @@ def test_timestamp(moment: datetime | None, expected: str | None) -> None:
 
 def test_sentence() -> None:
     told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
-    assert receipt.sentence(told) == "succeeded: in 61.234 s (host node1, attempt 1)"
+    assert Receipt.from_dict(told).sentence() == "succeeded: in 61.234 s (host node1, attempt 1)"
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran())
-    assert receipt.sentence(told) == "failed: exit code 3 (host node1, attempt 1)"
+    assert Receipt.from_dict(told).sentence() == "failed: exit code 3 (host node1, attempt 1)"
 
 
 def test_the_line_about_a_failure_has_the_last_line_of_output() -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n\n"))
-    assert receipt.failure_line(told) == (
+    assert Receipt.from_dict(told).failure_line() == (
         "failed: exit code 3 (host node1, attempt 1); last line of output: no such file"
     )
+
+
+def test_a_receipt_comes_back_from_its_stored_form() -> None:
+    stored = json.loads(json.dumps(built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran())))
+    assert json.loads(json.dumps(Receipt.from_dict(stored).to_dict())) == stored
+
+
+def test_a_receipt_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    stored = {"id": "j1", "state": "failed", "attempts": None, "a_field_of_tomorrow": 1}
+    assert Receipt.from_dict(stored) == Receipt("j1", state="failed")
 
 
 def test_the_line_about_a_failure_from_a_receipt_of_an_earlier_version() -> None:
     ended = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n"))
     ended["last_complaint"] = ended.pop("last_stderr_line")
-    assert receipt.failure_line(ended).endswith("; last line of output: no such file")
+    assert Receipt.from_dict(ended).failure_line().endswith("; last line of output: no such file")
     ended["output"] = ""
-    assert receipt.last_output_line(ended) == "no such file"
+    assert Receipt.from_dict(ended).last_output_line() == "no such file"
 
 
 def test_the_line_about_the_failure_of_a_silent_job() -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=output.Tail())
-    assert receipt.failure_line(told) == receipt.sentence(told)
+    assert Receipt.from_dict(told).failure_line() == Receipt.from_dict(told).sentence()
 
 
 @pytest.mark.parametrize(
@@ -214,14 +224,14 @@ def test_the_line_about_the_failure_of_a_silent_job() -> None:
 )
 def test_the_one_line_forms_are_one_line(text: bytes) -> None:
     told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(text))
-    assert len(receipt.failure_line(told).splitlines()) == 1
-    assert receipt.failure_line(told).startswith("failed: ")
+    assert len(Receipt.from_dict(told).failure_line().splitlines()) == 1
+    assert Receipt.from_dict(told).failure_line().startswith("failed: ")
 
 
 @pytest.mark.parametrize("state", [state for state in State if state.is_final])
 def test_the_state_comes_first_so_that_a_client_can_tell(state: State) -> None:
     told = built(Outcome(Cause.ERROR, "because"), state, ran())
-    assert receipt.failure_line(told).startswith(f"{lifecycle.State(told['state'])}: because")
+    assert Receipt.from_dict(told).failure_line().startswith(f"{lifecycle.State(told['state'])}: because")
 
 
 @pytest.mark.parametrize("cause", lifecycle.ENDED_BEFORE_RUN)
@@ -238,7 +248,7 @@ def test_a_job_that_was_called_off_in_the_queue_had_no_attempt(cause: lifecycle.
     }
     told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
     assert told["attempts"] == ()
-    assert receipt.sentence(told) == f"{state.state}: no (host node1)"
+    assert Receipt.from_dict(told).sentence() == f"{state.state}: no (host node1)"
     attempt.container_id = "c1"
     told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
     assert len(told["attempts"]) == 1

@@ -118,41 +118,41 @@ class Match:
 
 def job(job_id: str, values: Sequence[str | None]) -> JobRow:
     """Return the row of a job from the values of `ROW_FIELDS`."""
-    known = {name: value for name, value in zip(ROW_FIELDS, values, strict=True) if value}
+    present = {name: value for name, value in zip(ROW_FIELDS, values, strict=True) if value}
     return JobRow(
         job_id=job_id,
-        state=lifecycle.State(known["state"]),
-        name=known.get("name"),
-        image=known.get("image"),
-        host=known.get("owner"),
-        queue=message.queue_name(known["queue"]) if "queue" in known else None,
-        batch_id=known.get("batch"),
-        batch_index=_integer(known.get("batch_index")),
-        submitted_at=_number(known.get("submitted_at")),
-        claimed_at=_number(known.get("claimed_at")),
-        finished_at=_number(known.get("finished_at")),
-        exit_code=_integer(known.get("exit_code")),
-        attempt=int(known.get("attempt", 0)),
-        reason=known.get("reason"),
-        run_s=_number(known.get("run_s")),
-        submitted_by=known.get("submitted_by"),
-        labels=json.loads(known.get("labels", "{}")),
-        retry_of=known.get("retry_of"),
-        waits_for=int(known.get("pending", 0)),
-        held="held" in known,
-        cancel_reason=known.get("cancel_reason"),
+        state=lifecycle.State(present["state"]),
+        name=present.get("name"),
+        image=present.get("image"),
+        host=present.get("owner"),
+        queue=message.queue_name(present["queue"]) if "queue" in present else None,
+        batch_id=present.get("batch"),
+        batch_index=_integer(present.get("batch_index")),
+        submitted_at=_number(present.get("submitted_at")),
+        claimed_at=_number(present.get("claimed_at")),
+        finished_at=_number(present.get("finished_at")),
+        exit_code=_integer(present.get("exit_code")),
+        attempt=int(present.get("attempt", 0)),
+        reason=present.get("reason"),
+        run_s=_number(present.get("run_s")),
+        submitted_by=present.get("submitted_by"),
+        labels=json.loads(present.get("labels", "{}")),
+        retry_of=present.get("retry_of"),
+        waits_for=int(present.get("pending", 0)),
+        held="held" in present,
+        cancel_reason=present.get("cancel_reason"),
     )
 
 
-def batch(batch_id: str, known: Mapping[str, str], flat: Sequence[Any]) -> BatchRow:
+def batch(batch_id: str, record: Mapping[str, str], flat: Sequence[Any]) -> BatchRow:
     """Return the row of a batch from its hash, and from state, count, state, count..."""
     return BatchRow(
         batch_id=batch_id,
-        name=known.get("name"),
-        created_at=float(known.get("created_at", 0)),
-        size=int(known.get("size", 0)),
-        limit=_integer(known.get("limit")),
-        submitted_by=known.get("submitted_by"),
+        name=record.get("name"),
+        created_at=float(record.get("created_at", 0)),
+        size=int(record.get("size", 0)),
+        limit=_integer(record.get("limit")),
+        submitted_by=record.get("submitted_by"),
         counts={str(state): int(count) for state, count in zip(flat[::2], flat[1::2], strict=True)},
     )
 
@@ -175,13 +175,13 @@ def _number(text: str | None) -> float | None:
 
 def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
     """Say why no host takes the jobs of a queue now; empty if one does."""
-    alive = [one for one in workers if not one.lost and one.heard_s < SILENT_S]
+    alive = [row for row in workers if not row.lost and row.heard_s < SILENT_S]
     if not alive:
         return "no worker is alive"
-    serving = [one for one in alive if queue in one.about.get("queues", ())]
+    serving = [row for row in alive if queue in row.about.get("queues", ())]
     if not serving:
         return f"no worker serves the queue {queue!r}"
-    return "" if any(one.drained is None for one in serving) else "every worker is drained"
+    return "" if any(row.drained is None for row in serving) else "every worker is drained"
 
 
 def state_of(row: WorkerRow) -> WorkerState:

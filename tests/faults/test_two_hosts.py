@@ -21,7 +21,7 @@ from tests.faults.ledger import FULL, HELD, SEED, Entry, Ledger, in_words
 from tests.faults.single_host import Conclude
 from tests.waiting import eventually
 from tests.workers.registry import Registry
-from tests.workers.several import Cable, host, told
+from tests.workers.several import Cable, announcements, host
 from tests.workers.worker import Worker
 
 SILENT = ("was silent",)
@@ -93,7 +93,7 @@ def test_a_host_is_cut_off_and_comes_back(
     """Its containers run on beside those of the host that took over; when it is back they are stopped: one result."""
     with (
         closing(Cable(own_redis)) as cable,
-        told(own_redis) as metas,
+        announcements(own_redis) as metas,
         two_hosts(own_redis, [own_dockerd, dockerd], cable) as (ledger, one, two),
     ):
         one.start()

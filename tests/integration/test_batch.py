@@ -41,7 +41,7 @@ class Commands:
         self.environ |= {"CELERY_DOCKER_BROKER_URL": url, "PYTHONUTF8": "1"}
 
     def __call__(self, *line: str, status: int = 0, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        completed = subprocess.run(
             self.command(*line),
             env=self.environ,
             cwd=self.folder,
@@ -51,8 +51,8 @@ class Commands:
             check=False,
             timeout=120,
         )
-        assert done.returncode == status, done.stderr
-        return done
+        assert completed.returncode == status, completed.stderr
+        return completed
 
     def command(self, *line: str) -> list[str]:
         return [sys.executable, "-m", "celery_docker.cli", *line]
@@ -75,11 +75,11 @@ def test_files_with_awkward_names(worker: Worker, celery_docker: Commands) -> No
     for name in AWKWARD:
         (celery_docker.folder / "in" / name).write_text(f"content of {name}")
     line = ("--each", "in/*.txt", "-o", "out", "busybox", "sh", "-c", 'cat /input > "/output/$1"', "-", "{/}")
-    done = celery_docker("batch", "--wait", *line)
-    assert re.fullmatch(r"[0-9a-f-]{36}\n", done.stdout)
-    assert done.stderr.splitlines()[-1] == f"{len(AWKWARD)} jobs: {len(AWKWARD)} succeeded"
-    found = {path.name: path.read_text() for path in (celery_docker.folder / "out").iterdir()}
-    assert found == {name: f"content of {name}" for name in AWKWARD}
+    completed = celery_docker("batch", "--wait", *line)
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", completed.stdout)
+    assert completed.stderr.splitlines()[-1] == f"{len(AWKWARD)} jobs: {len(AWKWARD)} succeeded"
+    outputs = {path.name: path.read_text() for path in (celery_docker.folder / "out").iterdir()}
+    assert outputs == {name: f"content of {name}" for name in AWKWARD}
     listed = "\0".join(f"in/{name}" for name in AWKWARD)
     assert celery_docker("batch", "--wait", "--each-from", "-", "busybox", "true", input=listed).returncode == 0
 
@@ -89,33 +89,33 @@ def test_two_of_six_fail_and_are_tried_again(worker: Worker, celery_docker: Comm
     script = f'echo "reads {{}}"; {mended} || {{ echo "no such sample: {{}}" >&2; exit {{}}; }}'
     line = ("--array", "1-6%3", "-o", "out", "--name", "sample {}", "busybox", "sh", "-c", script)
     batch_id = celery_docker("batch", *line).stdout.strip()
-    seen = celery_docker("watch", status=6)
-    lines = seen.stdout.splitlines()
+    watched = celery_docker("watch", status=6)
+    lines = watched.stdout.splitlines()
     assert re.match(r"[0-3]/6 ", lines[0])
     assert lines[-5].startswith("6/6 100%  2 failed")
     assert lines[-4] == "6 jobs: 4 succeeded, 2 failed"
     assert re.fullmatch(r"  [0-9a-f]{8}  exit 5  sample 5: no such sample: 5", lines[-3])
     assert re.fullmatch(r"  [0-9a-f]{8}  exit 6  sample 6: no such sample: 6", lines[-2])
     assert lines[-1] == f"Run the failed ones again: celery-docker retry --failed {batch_id}"
-    assert seen.stderr == ""
+    assert watched.stderr == ""
     (celery_docker.folder / "out/mended").touch()
     again = celery_docker("retry", "--failed", batch_id)
     assert again.stdout == f"{batch_id}\n"
     assert again.stderr == "2 jobs queued again; follow with: celery-docker watch\n"
     assert celery_docker("watch", batch_id[:8]).stdout.splitlines()[-1] == "6 jobs: 6 succeeded"
-    told = json.loads(celery_docker("watch", "--json").stdout)
-    assert told == {"id": batch_id, "counts": {"succeeded": 6}, "exit_code": 0}
+    summary = json.loads(celery_docker("watch", "--json").stdout)
+    assert summary == {"id": batch_id, "counts": {"succeeded": 6}, "exit_code": 0}
     assert celery_docker("retry", "--failed", "@last").stderr == "0 jobs queued again\n"
 
 
 def test_retry_of_jobs(worker: Worker, celery_docker: Commands) -> None:
     job_ids = [celery_docker("submit", "busybox", "echo", text).stdout.strip() for text in "ab"]
     celery_docker("wait", *job_ids)
-    made = celery_docker("retry", *[job_id[:13] for job_id in job_ids]).stdout.split()
-    assert len({*made, *job_ids}) == 4
-    celery_docker("wait", *made)
-    (told,) = json.loads(celery_docker("retry", "--json", made[0]).stdout)
-    assert told["retry_of"] == made[0]
+    retried_ids = celery_docker("retry", *[job_id[:13] for job_id in job_ids]).stdout.split()
+    assert len({*retried_ids, *job_ids}) == 4
+    celery_docker("wait", *retried_ids)
+    (summary,) = json.loads(celery_docker("retry", "--json", retried_ids[0]).stdout)
+    assert summary["retry_of"] == retried_ids[0]
     celery_docker("wait", "@last")
 
 
@@ -129,9 +129,9 @@ def test_retry_of_jobs(worker: Worker, celery_docker: Commands) -> None:
     ],
 )
 def test_what_there_is_not(celery_docker: Commands, line: tuple[str, ...], status: int, expected: str) -> None:
-    done = celery_docker(*line, status=status)
-    assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
-    assert done.stderr.startswith(expected)
+    completed = celery_docker(*line, status=status)
+    assert (completed.stdout, len(completed.stderr.splitlines())) == ("", 1)
+    assert completed.stderr.startswith(expected)
 
 
 def test_a_job_is_no_batch(worker: Worker, celery_docker: Commands) -> None:
@@ -165,13 +165,13 @@ def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_
     assert celery_docker("batch", "--wait", *line, status=1).stderr.splitlines()[0] == "3 jobs queued"
     (celery_docker.folder / "out/mended").touch()
     # By the records of the batch before; their markers are left on the way.
-    done = celery_docker("batch", "--skip-done", "--wait", *line)
-    assert done.stderr.splitlines()[0] == "1 job queued, 2 done already"
+    completed = celery_docker("batch", "--skip-done", "--wait", *line)
+    assert completed.stderr.splitlines()[0] == "1 job queued, 2 done already"
     with redis_server.client() as client:
         client.delete(keys.BATCHES)
     # By the markers alone.
-    done = celery_docker("batch", "--skip-done", *line)
-    assert (done.stdout, done.stderr) == ("", "0 jobs queued, 3 done already\n")
+    completed = celery_docker("batch", "--skip-done", *line)
+    assert (completed.stdout, completed.stderr) == ("", "0 jobs queued, 3 done already\n")
     for marker in (celery_docker.folder / "out").glob(".celery-docker-done-*"):
         marker.unlink()
     assert celery_docker("batch", "--skip-done", "--wait", *line).stderr.splitlines()[0] == "3 jobs queued"
@@ -182,21 +182,21 @@ def test_a_bar_on_a_terminal(worker: Worker, celery_docker: Commands) -> None:
     line = celery_docker.command("batch", "--wait", "--array", "1-3", "busybox", "true")
     process = subprocess.Popen(line, env=celery_docker.environ, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
-    seen = _all(ours)
+    shown_screen = _all(ours)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     # The id alone goes to a pipe.
     assert re.fullmatch(r"[0-9a-f-]{36}\n", out)
-    assert any(re.match(r"\[#+\] 3/3 100%", bar) for bar in seen.split("\r")), seen
-    assert seen.endswith("3 jobs: 3 succeeded\r\n")
+    assert any(re.match(r"\[#+\] 3/3 100%", bar) for bar in shown_screen.split("\r")), shown_screen
+    assert shown_screen.endswith("3 jobs: 3 succeeded\r\n")
 
 
 def test_what_a_manifest_says(worker: Worker, celery_docker: Commands) -> None:
     text = '\ufeffword,timeout,user\r\n"two words",60,\r\nwörld,90,\r\n'
     (celery_docker.folder / "jobs.csv").write_bytes(text.encode())
     line = ("--manifest", "jobs.csv", "busybox", "echo", "{word}")
-    shown = celery_docker("batch", "--dry-run", *line).stdout
-    jobs = [json.loads(one) for one in shown.splitlines()]
+    dry_run = celery_docker("batch", "--dry-run", *line).stdout
+    jobs = [json.loads(row) for row in dry_run.splitlines()]
     assert [(job["command"], job["timeout"]) for job in jobs] == [
         (["echo", "two words"], 60),
         (["echo", "wörld"], 90),
@@ -212,24 +212,24 @@ def test_one_bad_line_of_ten_thousand(celery_docker: Commands, redis_server: ser
     (celery_docker.folder / "jobs.csv").write_text("\n".join(lines))
     with redis_server.client() as client:
         before = client.zcard(keys.BATCHES), client.zcard(keys.INDEX)
-        done = celery_docker("batch", "--manifest", "jobs.csv", "busybox", "echo", "{n}", status=2)
-        assert done.stdout == ""
-        assert done.stderr.startswith("celery-docker: line 7001, column memory: '64x' must be a number of bytes")
-        assert done.stderr.count("\n") == 1
+        completed = celery_docker("batch", "--manifest", "jobs.csv", "busybox", "echo", "{n}", status=2)
+        assert completed.stdout == ""
+        assert completed.stderr.startswith("celery-docker: line 7001, column memory: '64x' must be a number of bytes")
+        assert completed.stderr.count("\n") == 1
         assert (client.zcard(keys.BATCHES), client.zcard(keys.INDEX)) == before
 
 
 def test_a_glob_without_a_match(celery_docker: Commands) -> None:
-    done = celery_docker("batch", "--each", "in/*.nii", "busybox", "true", status=2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("celery-docker: --each: no file matches 'in/*.nii'")
+    completed = celery_docker("batch", "--each", "in/*.nii", "busybox", "true", status=2)
+    assert completed.stdout == ""
+    assert completed.stderr.startswith("celery-docker: --each: no file matches 'in/*.nii'")
 
 
 def test_a_name_that_is_no_text_is_refused(celery_docker: Commands) -> None:
     Path(os.fsdecode(os.fsencode(celery_docker.folder) + b"/in/\xff.txt")).touch()
-    done = celery_docker("batch", "--each", "in/*.txt", "busybox", "true", status=2)
-    assert done.stderr.startswith("celery-docker: input 1: inputpath: ")
-    assert "must be valid Unicode" in done.stderr
+    completed = celery_docker("batch", "--each", "in/*.txt", "busybox", "true", status=2)
+    assert completed.stderr.startswith("celery-docker: input 1: inputpath: ")
+    assert "must be valid Unicode" in completed.stderr
 
 
 def test_an_id_in_a_pipe_while_the_rest_goes_to_a_terminal(worker: Worker, celery_docker: Commands) -> None:
@@ -288,13 +288,13 @@ def test_a_redis_that_goes_away_is_waited_for(dockerd: servers.Dockerd, tmp_path
 
 
 def _asks_for_a_state(command: dict[str, Any]) -> bool:
-    """What runs and what follows asks for receipts and output."""
+    """Return whether it does; a worker and a `logs -f` ask for receipts and output."""
     return re.fullmatch(r"EVALSHA \w+ 0 celery-docker:job: 1 state [0-9a-f-]{36}", command["command"]) is not None
 
 
 def _all(terminal: int) -> str:
     """Return what is written to a terminal until the last writer has gone."""
-    seen = b""
+    text = b""
     while True:
         try:
             piece = os.read(terminal, 4096)
@@ -302,5 +302,5 @@ def _all(terminal: int) -> str:
             piece = b""
         if not piece:
             os.close(terminal)
-            return seen.decode()
-        seen += piece
+            return text.decode()
+        text += piece

@@ -26,7 +26,7 @@ class Commands:
         self.environ["CELERY_DOCKER_BROKER_URL"] = server.url
 
     def __call__(self, *line: str, status: int = 0, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "celery_docker.cli", *line],
             env=self.environ,
             input=input,
@@ -35,8 +35,8 @@ class Commands:
             check=False,
             timeout=60,
         )
-        assert done.returncode == status, done.stderr
-        return done
+        assert completed.returncode == status, completed.stderr
+        return completed
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def celery_docker(redis_server: servers.RedisServer, tmp_path: Path) -> Iterator
 def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     job_id = celery_docker("submit", "busybox", "true").stdout.strip()
     assert celery_docker("queue").stdout == "1\n"
-    done = celery_docker("cancel", "--reason", "wrong data", "@last")
-    assert (done.stdout, done.stderr) == ("", f"{job_id}: was queued, is being cancelled\n")
+    completed = celery_docker("cancel", "--reason", "wrong data", "@last")
+    assert (completed.stdout, completed.stderr) == ("", f"{job_id}: was queued, is being cancelled\n")
     with redis_server.client(decode_responses=True) as client:
         assert client.hget(keys.job(job_id), "cancel_reason") == "wrong data"
     assert json.loads(celery_docker("cancel", "--json", job_id).stdout) == [{"id": job_id, "state": "queued"}]
@@ -60,8 +60,8 @@ def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_
 def test_a_cancel_of_no_job(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     """The others are cancelled all the same; for the one that is none, no record is made."""
     job_id = celery_docker("submit", "busybox").stdout.strip()
-    done = celery_docker("cancel", "nonsense", job_id, status=4)
-    assert done.stderr.splitlines() == [
+    completed = celery_docker("cancel", "nonsense", job_id, status=4)
+    assert completed.stderr.splitlines() == [
         f"{job_id}: was queued, is being cancelled",
         "celery-docker: no job has an id that begins with 'nonsense'; list the jobs with: celery-docker ps --all",
     ]
@@ -84,14 +84,16 @@ def test_purge_cancels_what_waits_in_one_queue_at_every_priority(
     celery_docker: Commands, redis_server: servers.RedisServer
 ) -> None:
     waiting = {celery_docker("submit", "--priority", p, "busybox").stdout.strip() for p in ("0", "3", "9")}
-    other = celery_docker("submit", "--queue", "other", "busybox").stdout.strip()
-    asked = celery_docker("queue", "purge", status=2, input="y\n")
-    assert asked.stderr.startswith("celery-docker: Cancel all 3 jobs that wait in queue 'celery'? There is no terminal")
-    done = celery_docker("queue", "purge", "--yes", "--json")
-    assert set(json.loads(done.stdout)["cancelled"]) == waiting
+    other_id = celery_docker("submit", "--queue", "other", "busybox").stdout.strip()
+    prompt = celery_docker("queue", "purge", status=2, input="y\n")
+    assert prompt.stderr.startswith(
+        "celery-docker: Cancel all 3 jobs that wait in queue 'celery'? There is no terminal"
+    )
+    completed = celery_docker("queue", "purge", "--yes", "--json")
+    assert set(json.loads(completed.stdout)["cancelled"]) == waiting
     with redis_server.client(decode_responses=True) as client:
         assert client.smembers(keys.CANCELLING) == waiting
-        assert not client.hexists(keys.job(other), "cancelled_at")
+        assert not client.hexists(keys.job(other_id), "cancelled_at")
 
 
 def test_an_empty_queue_is_purged_without_a_question(celery_docker: Commands) -> None:
@@ -110,11 +112,11 @@ def test_somebody_without_access_is_told_whom_to_ask() -> None:
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         url = server.url.replace(":secret@", "")
         command = [sys.executable, "-m", "celery_docker.cli", "submit", "--broker", url, "busybox"]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 125
-    assert done.stderr.count("\n") == 1
-    assert "ask the administrator" in done.stderr
-    assert "~/.config/celery-docker/client.conf" in done.stderr
+        completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert completed.returncode == 125
+    assert completed.stderr.count("\n") == 1
+    assert "ask the administrator" in completed.stderr
+    assert "~/.config/celery-docker/client.conf" in completed.stderr
 
 
 @pytest.mark.parametrize(("answer", "cancelled"), [("y", True), ("yes", True), ("n", False), ("", False)])
@@ -126,21 +128,21 @@ def test_at_a_terminal_a_purge_asks(
     command = [sys.executable, "-m", "celery_docker.cli", "queue", "purge"]
     process = subprocess.Popen(command, env=celery_docker.environ, stdin=theirs, stderr=theirs, stdout=theirs)
     os.close(theirs)
-    asked = b""
-    while b"[y/N]" not in asked:
-        asked += os.read(ours, 1024)
+    prompt = b""
+    while b"[y/N]" not in prompt:
+        prompt += os.read(ours, 1024)
     os.write(ours, f"{answer}\n".encode())
     assert process.wait(30) == 0
     os.close(ours)
-    assert b"Cancel all 1 jobs that wait in queue 'celery'?" in asked
+    assert b"Cancel all 1 jobs that wait in queue 'celery'?" in prompt
     with redis_server.client() as client:
         assert client.hexists(keys.job(job_id), "cancelled_at") is cancelled
 
 
 def test_an_output_folder_that_nobody_here_can_look_into_has_no_marker(celery_docker: Commands) -> None:
     """It is the worker's host that has to know it; this one says the same of a folder that is closed to the caller."""
-    done = celery_docker("batch", "--skip-done", "--array", "1-2", "-o", f"/tmp/{'x' * 300}", "busybox", "true")
-    assert done.stderr == "2 jobs queued; follow with: celery-docker watch\n"
+    completed = celery_docker("batch", "--skip-done", "--array", "1-2", "-o", f"/tmp/{'x' * 300}", "busybox", "true")
+    assert completed.stderr == "2 jobs queued; follow with: celery-docker watch\n"
 
 
 def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
@@ -153,8 +155,8 @@ def test_a_host_without_a_name_is_not_drained(celery_docker: Commands, redis_ser
 
 
 def test_the_logs_of_a_batch(celery_docker: Commands) -> None:
-    """What was submitted last may be one."""
+    """@last may be one."""
     batch_id = celery_docker("batch", "--array", "1-2", "busybox", "true").stdout.strip()
     remedy = f"list its jobs with: celery-docker ps -a --batch {batch_id}"
-    said = celery_docker("logs", "@last", status=4).stderr
-    assert said == f"celery-docker: '{batch_id}' is a batch and not a job; {remedy}\n"
+    error = celery_docker("logs", "@last", status=4).stderr
+    assert error == f"celery-docker: '{batch_id}' is a batch and not a job; {remedy}\n"

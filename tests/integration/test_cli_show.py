@@ -57,19 +57,19 @@ def ended(client: Client) -> Job:
 @pytest.fixture(scope="module")
 def batch(client: Client) -> Batch:
     """A batch of three whose second job has failed with 2."""
-    made = client.map(
+    batch = client.map(
         lambda n: {"image": "busybox", "command": ["sh", "-c", f"exit {n % 2 * 2}"]}, range(3), name="demo"
     )
-    made.wait(60)
-    return made
+    batch.wait(60)
+    return batch
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that the job may write to."""
-    made = tmp_path / "out"
-    made.mkdir()
-    return made
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def started(environ: dict[str, str], *line: str, **options: Any) -> subprocess.P
     return subprocess.Popen(command, env=environ, text=True, start_new_session=True, **{**pipes, **options})
 
 
-def said(environ: dict[str, str], *line: str, status: int = 0) -> tuple[str, str]:
+def printed_by(environ: dict[str, str], *line: str, status: int = 0) -> tuple[str, str]:
     """Return both outputs of the command."""
     process = started(environ, *line)
     out, err = process.communicate(timeout=60)
@@ -99,58 +99,58 @@ def said(environ: dict[str, str], *line: str, status: int = 0) -> tuple[str, str
     return out, err
 
 
-def shown(environ: dict[str, str], *line: str, columns: int) -> list[str]:
+def on_terminal(environ: dict[str, str], *line: str, columns: int) -> list[str]:
     """Return the lines that the command shows on a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = started(environ, *line, stdout=theirs)
     os.close(theirs)
-    seen = b""
+    screen = b""
     # The end of a terminal whose other side is closed is an error.
     try:
         while data := os.read(ours, 65536):
-            seen += data
+            screen += data
     except OSError:
         pass
     os.close(ours)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    return seen.decode().splitlines()
+    return screen.decode().splitlines()
 
 
 def documents(text: str) -> list[Any]:
     """Return the JSON documents in a text, as jq reads them."""
-    found, decoder = [], json.JSONDecoder()
+    values, decoder = [], json.JSONDecoder()
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
-        found.append(value)
+        values.append(value)
         text = text[end:]
-    return found
+    return values
 
 
 def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Batch) -> None:
-    def asked(*line: str, status: int = 0) -> list[Any]:
-        return documents(said(environ, *line, "--json", status=status)[0])
+    def printed(*line: str, status: int = 0) -> list[Any]:
+        return documents(printed_by(environ, *line, "--json", status=status)[0])
 
-    assert ended.id in {one["id"] for one in asked("ps", "--all")}
-    assert [one["state"] for one in asked("ps", "-a", "--batch", batch.id)] == ["succeeded", "failed", "succeeded"]
-    (found,) = asked("status", ended.id)
-    assert (found["state"], found["exit_code"], found["host"]) == ("failed", 3, HOST)
-    (found,) = asked("status", batch.id)
-    assert (found["counts"], found["done"]) == ({"succeeded": 2, "failed": 1}, 3)
-    assert found["failed"] == [batch.failed()[0].id]
-    (found,) = asked("status")
-    assert (found["workers"], found["slots"], found["queues"]) == ({"ready": 1}, 2, {"celery": 0})
-    assert asked("results", batch.id, ended.id) == [*batch.results(), ended.receipt]
-    assert "".join(one["text"] for one in asked("logs", "--stdout", ended.id)) == "one\ntwo\n"
-    (found,) = json.loads(said(environ, "inspect", ended.id)[0])
-    assert (found["id"], found["receipt"]) == (ended.id, ended.receipt)
-    assert (len(found["attempts"]), found["spec"]["image"]) == (1, "busybox")
-    (found,) = asked("workers")
-    assert (found["host"], found["state"], found["slots"], found["running"]) == (HOST, "ready", 2, 0)
-    assert asked("wait", batch.id, status=2) == [batch.results()]
-    assert asked("cancel", ended.id) == [[{"id": ended.id, "state": "failed"}]]
-    assert asked("queue") == [{"queue": "celery", "length": 0}]
+    assert ended.id in {row["id"] for row in printed("ps", "--all")}
+    assert [row["state"] for row in printed("ps", "-a", "--batch", batch.id)] == ["succeeded", "failed", "succeeded"]
+    (row,) = printed("status", ended.id)
+    assert (row["state"], row["exit_code"], row["host"]) == ("failed", 3, HOST)
+    (row,) = printed("status", batch.id)
+    assert (row["counts"], row["done"]) == ({"succeeded": 2, "failed": 1}, 3)
+    assert row["failed"] == [batch.failed()[0].id]
+    (row,) = printed("status")
+    assert (row["workers"], row["slots"], row["queues"]) == ({"ready": 1}, 2, {"celery": 0})
+    assert printed("results", batch.id, ended.id) == [*batch.results(), ended.receipt]
+    assert "".join(row["text"] for row in printed("logs", "--stdout", ended.id)) == "one\ntwo\n"
+    (row,) = json.loads(printed_by(environ, "inspect", ended.id)[0])
+    assert (row["id"], row["receipt"]) == (ended.id, ended.receipt)
+    assert (len(row["attempts"]), row["spec"]["image"]) == (1, "busybox")
+    (row,) = printed("workers")
+    assert (row["host"], row["state"], row["slots"], row["running"]) == (HOST, "ready", 2, 0)
+    assert printed("wait", batch.id, status=2) == [batch.results()]
+    assert printed("cancel", ended.id) == [[{"id": ended.id, "state": "failed"}]]
+    assert printed("queue") == [{"queue": "celery", "length": 0}]
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Bat
     ids=" ".join,
 )
 def test_an_id_that_nobody_knows(environ: dict[str, str], line: tuple[str, ...]) -> None:
-    _, err = said(environ, *line, status=exitcodes.NO_SUCH_JOB)
+    _, err = printed_by(environ, *line, status=exitcodes.NO_SUCH_JOB)
     assert len(err.splitlines()) == 1
     assert err.startswith("celery-docker: ")
 
 
 def test_a_whole_id_without_a_record_is_cancelled(environ: dict[str, str], client: Client) -> None:
     """A plain Celery client writes none."""
-    _, err = said(environ, "cancel", UNKNOWN)
+    _, err = printed_by(environ, "cancel", UNKNOWN)
     assert err == f"{UNKNOWN}: there is no record of this job; nothing will run under this id\n"
     client.store.link.client.delete(keys.job(UNKNOWN))
     client.store.link.client.zrem(keys.INDEX, UNKNOWN)
@@ -183,49 +183,51 @@ def test_a_whole_id_without_a_record_is_cancelled(environ: dict[str, str], clien
 
 
 def test_the_beginning_of_an_id_is_enough(environ: dict[str, str], ended: Job, batch: Batch) -> None:
-    assert said(environ, "status", ended.id[:13])[0].startswith(f"job        {ended.id}\n")
-    assert said(environ, "status", batch.id[:13])[0].startswith(f"batch      {batch.id}\n")
-    assert said(environ, "wait", ended.id[:13], status=3)[1] == f"celery-docker: {ended.id[:8]}: exit code 3\n"
-    assert said(environ, "wait", "-q", batch.id[:13], ended.id, status=3) == ("", "")
+    assert printed_by(environ, "status", ended.id[:13])[0].startswith(f"job        {ended.id}\n")
+    assert printed_by(environ, "status", batch.id[:13])[0].startswith(f"batch      {batch.id}\n")
+    assert printed_by(environ, "wait", ended.id[:13], status=3)[1] == f"celery-docker: {ended.id[:8]}: exit code 3\n"
+    assert printed_by(environ, "wait", "-q", batch.id[:13], ended.id, status=3) == ("", "")
 
 
 def test_a_job_whose_record_is_gone_has_not_succeeded(environ: dict[str, str], client: Client) -> None:
     """Its id may still be listed."""
     redis = client.store.link.client
     redis.zadd(keys.INDEX, {"gone-long-ago": 0})
-    _, err = said(environ, "wait", "gone-long", status=exitcodes.NOT_RUN)
+    _, err = printed_by(environ, "wait", "gone-long", status=exitcodes.NOT_RUN)
     assert err.startswith("celery-docker: gone-long-ago: its record is gone")
-    said(environ, "status", "gone-long", status=exitcodes.NO_SUCH_JOB)
+    printed_by(environ, "status", "gone-long", status=exitcodes.NO_SUCH_JOB)
     redis.zrem(keys.INDEX, "gone-long-ago")
 
 
 def test_in_a_pipe_ids_are_whole_and_on_a_terminal_short(environ: dict[str, str], ended: Job, batch: Batch) -> None:
     for command in (("ps", "-a"), ("results", batch.id)):
         for width in (60, 200):
-            lines = shown({**environ, "NO_COLOR": "1"}, *command, columns=width)
+            lines = on_terminal({**environ, "NO_COLOR": "1"}, *command, columns=width)
             assert max(map(len, lines)) <= width
             assert not any("\x1b" in line for line in lines)
             assert not any(batch.jobs()[0].id in line for line in lines)
             assert any(batch.jobs()[0].id[:8] in line for line in lines)
-        assert batch.jobs()[0].id in said(environ, *command)[0]
-        assert batch.jobs()[0].id in "".join(shown(environ, *command, "--no-trunc", columns=60))
-    assert max(map(len, shown(environ, "workers", columns=60))) <= 60
+        assert batch.jobs()[0].id in printed_by(environ, *command)[0]
+        assert batch.jobs()[0].id in "".join(on_terminal(environ, *command, "--no-trunc", columns=60))
+    assert max(map(len, on_terminal(environ, "workers", columns=60))) <= 60
 
 
 def test_colours_are_for_terminals(environ: dict[str, str], ended: Job) -> None:
-    assert any("\x1b[31mfailed\x1b[0m" in line for line in shown(environ, "ps", "-a", columns=80))
+    assert any("\x1b[31mfailed\x1b[0m" in line for line in on_terminal(environ, "ps", "-a", columns=80))
     for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        assert "\x1b" not in "".join(shown({**environ, **plain}, "ps", "-a", columns=80))
-    assert "\x1b" not in said(environ, "ps", "-a")[0]
+        assert "\x1b" not in "".join(on_terminal({**environ, **plain}, "ps", "-a", columns=80))
+    assert "\x1b" not in printed_by(environ, "ps", "-a")[0]
 
 
 def test_a_listing_has_a_bound_and_says_so(environ: dict[str, str], ended: Job, batch: Batch) -> None:
-    out, err = said(environ, "ps", "-a", "-n", "2")
+    out, err = printed_by(environ, "ps", "-a", "-n", "2")
     assert (len(out.splitlines()), err.startswith("there are more than these 2; ")) == (3, True)
-    assert len(said(environ, "ps", "-aq")[0].splitlines()) >= 4
-    assert said(environ, "ps", "--state", "failed", "-q")[0].split() == [batch.failed()[0].id, ended.id]
-    assert said(environ, "ps", "--state", "failing", status=2)[1].startswith("celery-docker: --state: 'failing' must")
-    assert said(environ, "results", "--failed", "-q", batch.id)[0].split() == [batch.failed()[0].id]
+    assert len(printed_by(environ, "ps", "-aq")[0].splitlines()) >= 4
+    assert printed_by(environ, "ps", "--state", "failed", "-q")[0].split() == [batch.failed()[0].id, ended.id]
+    assert printed_by(environ, "ps", "--state", "failing", status=2)[1].startswith(
+        "celery-docker: --state: 'failing' must"
+    )
+    assert printed_by(environ, "results", "--failed", "-q", batch.id)[0].split() == [batch.failed()[0].id]
 
 
 def test_a_reader_that_has_enough_ends_a_listing_quietly(environ: dict[str, str], batch: Batch) -> None:
@@ -238,9 +240,9 @@ def test_a_reader_that_has_enough_ends_a_listing_quietly(environ: dict[str, str]
 
 
 def test_logs_keep_the_streams_apart(environ: dict[str, str], ended: Job) -> None:
-    assert said(environ, "logs", ended.id) == ("one\ntwo\n", "bad\n")
-    assert said(environ, "logs", "--stderr", ended.id) == ("", "bad\n")
-    assert said(environ, "logs", "--stdout", "-n", "1", ended.id) == ("two\n", "")
+    assert printed_by(environ, "logs", ended.id) == ("one\ntwo\n", "bad\n")
+    assert printed_by(environ, "logs", "--stderr", ended.id) == ("", "bad\n")
+    assert printed_by(environ, "logs", "--stdout", "-n", "1", ended.id) == ("two\n", "")
 
 
 def test_every_line_is_followed_once_from_start_to_end(environ: dict[str, str], client: Client, folder: Path) -> None:
@@ -268,7 +270,7 @@ def test_an_interruption_leaves_the_job_and_says_how_to_come_back(
     following = started(environ, "logs", "-f", job.id)
     assert following.stdout is not None
     assert following.stdout.readline() == "hello\n"
-    assert said(environ, "ps", "-q")[0].split() == [job.id]
+    assert printed_by(environ, "ps", "-q")[0].split() == [job.id]
     following.send_signal(signal.SIGINT)
     _, err = following.communicate(timeout=30)
     assert following.returncode == exitcodes.INTERRUPTED
@@ -282,11 +284,11 @@ def test_a_live_log_that_has_aged_or_has_a_hole(environ: dict[str, str], client:
     job.wait(60)
     redis = client.store.link.client
     redis.delete(keys.log(job.id))
-    out, err = said(environ, "logs", job.id)
+    out, err = printed_by(environ, "logs", job.id)
     assert (sorted(out.split()), err.count("\n")) == (["one", "two"], 1)
     assert "receipt" in err
     redis.xadd(keys.log(job.id), {"stream": 1, "attempt": 1, "offset": 10, "data": "three\n"})
-    assert said(environ, "logs", job.id) == (
+    assert printed_by(environ, "logs", job.id) == (
         "three\n",
         "celery-docker: 10 B of stdout are not kept here; see the job's --log-file\n",
     )
@@ -294,36 +296,36 @@ def test_a_live_log_that_has_aged_or_has_a_hole(environ: dict[str, str], client:
 
 def test_a_batch_is_cancelled_whole(environ: dict[str, str], client: Client) -> None:
     batch = client.map(lambda n: {"image": "busybox", "command": "sleep 100"}, range(5), limit=1)
-    assert said(environ, "status", batch.id)[0].splitlines()[3] == "limit      1 at once"
-    _, err = said(environ, "cancel", batch.id[:13])
+    assert printed_by(environ, "status", batch.id)[0].splitlines()[3] == "limit      1 at once"
+    _, err = printed_by(environ, "cancel", batch.id[:13])
     assert err == f"batch {batch.id}: 5 jobs are being cancelled, 0 had ended already\n"
-    assert said(environ, "wait", "-q", batch.id, status=exitcodes.CANCELLED) == ("", "")
+    assert printed_by(environ, "wait", "-q", batch.id, status=exitcodes.CANCELLED) == ("", "")
     assert batch.counts() == {"cancelled": 5}
-    assert said(environ, "cancel", batch.id)[1].endswith(" 0 jobs are being cancelled, 5 had ended already\n")
+    assert printed_by(environ, "cancel", batch.id)[1].endswith(" 0 jobs are being cancelled, 5 had ended already\n")
 
 
 def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, client: Client) -> None:
-    assert said(environ, "drain", "--reason", "new disk", HOST)[1].startswith(f"{HOST} takes no more jobs, until")
+    assert printed_by(environ, "drain", "--reason", "new disk", HOST)[1].startswith(f"{HOST} takes no more jobs, until")
     eventually(lambda: "drained by" in worker.status, 30, "the worker to hear of it")
     eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its sign of life")
     assert _worker(environ)["state"] == "drained"
-    header, line = shown(environ, "workers", columns=60)
+    header, line = on_terminal(environ, "workers", columns=60)
     assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "VERSION", "HEARD", "WHY"]
     assert line.split()[:4] == [HOST, "drained", "2", "0"]
-    assert "new disk" in said(environ, "workers")[0]
+    assert "new disk" in printed_by(environ, "workers")[0]
     job = client.submit("busybox", "true")
-    assert said(environ, "status")[0].splitlines()[0].startswith("jobs       0 in hand, 1 queued")
-    assert said(environ, "resume", HOST)[1] == f"{HOST} takes jobs again\n"
+    assert printed_by(environ, "status")[0].splitlines()[0].startswith("jobs       0 in hand, 1 queued")
+    assert printed_by(environ, "resume", HOST)[1] == f"{HOST} takes jobs again\n"
     assert job.wait(60) == "succeeded"
-    assert said(environ, "resume", HOST)[1] == f"{HOST} was not drained\n"
+    assert printed_by(environ, "resume", HOST)[1] == f"{HOST} was not drained\n"
     eventually(lambda: _worker(environ)["state"] == "ready", 30, "the host to be ready")
-    assert "tow: no worker of this name is known; there are one@lab\n" in said(environ, "drain", "tow")[1]
-    said(environ, "resume", "tow")
+    assert "tow: no worker of this name is known; there are one@lab\n" in printed_by(environ, "drain", "tow")[1]
+    printed_by(environ, "resume", "tow")
 
 
 def _worker(environ: dict[str, str]) -> dict[str, Any]:
-    (found,) = documents(said(environ, "workers", "--json")[0])
-    return dict(found)
+    (row,) = documents(printed_by(environ, "workers", "--json")[0])
+    return dict(row)
 
 
 def test_a_purge_covers_what_waits_elsewhere(environ: dict[str, str], client: Client) -> None:
@@ -336,7 +338,7 @@ def test_a_purge_covers_what_waits_elsewhere(environ: dict[str, str], client: Cl
     redis.zrem(keys.WAITING, first.id)
     redis.delete("night")
     redis.zadd(keys.DELAYED, {first.id: 9e9})
-    out, _ = said(environ, "queue", "purge", "--queue", "night", "--yes", "--json")
+    out, _ = printed_by(environ, "queue", "purge", "--queue", "night", "--yes", "--json")
     jobs = {first.id, after.id, *(job.id for job in held.jobs())}
     assert set(json.loads(out)["cancelled"]) == jobs
     assert all(redis.hexists(keys.job(job_id), "cancelled_at") for job_id in jobs)

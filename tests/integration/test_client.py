@@ -27,9 +27,9 @@ FOLLOWER = """
 import sys
 from celery_docker import Client
 with open(sys.argv[3], "wb", buffering=0) as file:
-    for said in Client(sys.argv[1]).job(sys.argv[2]).logs(follow=True):
-        assert said.gap_bytes == 0, said
-        file.write(said.data)
+    for output in Client(sys.argv[1]).job(sys.argv[2]).logs(follow=True):
+        assert output.gap_bytes == 0, output
+        file.write(output.data)
 """
 
 
@@ -50,9 +50,9 @@ def own_redis(redis_server: servers.RedisServer) -> Iterator[servers.RedisServer
 
 @pytest.fixture
 def client(own_redis: servers.RedisServer) -> Iterator[Client]:
-    one = Client(own_redis.url)
-    yield one
-    one.close()
+    client = Client(own_redis.url)
+    yield client
+    client.close()
 
 
 @pytest.fixture
@@ -88,15 +88,15 @@ def test_what_was_to_run_after_a_failure_is_cancelled(worker: Worker, client: Cl
 def test_of_a_batch_with_a_limit_no_more_run_at_a_time(worker: Worker, client: Client, folder: Path) -> None:
     script = "touch /output/on-$0; ls /output | grep -c on- >> /output/seen; sleep 0.5; rm /output/on-$0"
     document = {"image": "busybox", "outputpath": str(folder)}
-    made = client.map(lambda n: {**document, "command": ["sh", "-c", script, str(n)]}, range(6), limit=2)
-    told: list[int] = []
-    followed = client.batch(made.id, progress=lambda counts, total: told.append(counts.get("succeeded", 0)))
+    batch = client.map(lambda n: {**document, "command": ["sh", "-c", script, str(n)]}, range(6), limit=2)
+    counts_seen: list[int] = []
+    followed = client.batch(batch.id, progress=lambda counts, total: counts_seen.append(counts.get("succeeded", 0)))
     assert followed.wait(END_S) == {"succeeded": 6}
-    seen = [int(line) for line in (folder / "seen").read_text().split()]
-    assert len(seen) == 6
-    assert max(seen) <= 2
-    assert told == sorted(told)
-    assert told[-1] == 6
+    running_at_once = [int(line) for line in (folder / "seen").read_text().split()]
+    assert len(running_at_once) == 6
+    assert max(running_at_once) <= 2
+    assert counts_seen == sorted(counts_seen)
+    assert counts_seen[-1] == 6
 
 
 def test_a_log_is_followed_from_another_process_while_the_worker_dies_and_comes_back(
@@ -129,30 +129,30 @@ def test_what_failed_in_a_batch_is_tried_again(worker: Worker, client: Client, f
     """Under new ids in the old places; what succeeded does not run again."""
     script = "echo $0 >> /output/runs; [ $0 = good ] || [ -e /output/mended ]"
     document = {"image": "busybox", "outputpath": str(folder), "retries": 0, "name": "demo"}
-    made = client.map(lambda word: {**document, "command": ["sh", "-c", script, word]}, ["good", "bad", "good"])
-    assert made.wait(END_S) == {"succeeded": 2, "failed": 1}
-    before = made.jobs()
+    batch = client.map(lambda word: {**document, "command": ["sh", "-c", script, word]}, ["good", "bad", "good"])
+    assert batch.wait(END_S) == {"succeeded": 2, "failed": 1}
+    before = batch.jobs()
     (folder / "mended").touch()
-    (again,) = made.retry_failed()
-    assert made.wait(END_S) == {"succeeded": 3}
-    assert made.jobs() == [before[0], again, before[2]]
+    (again,) = batch.retry_failed()
+    assert batch.wait(END_S) == {"succeeded": 3}
+    assert batch.jobs() == [before[0], again, before[2]]
     (row,) = client.queries.jobs.rows([again.id])
     assert (row.retry_of, row.batch_index, row.name, row.image) == (before[1].id, 2, "demo", "busybox")
     assert (folder / "runs").read_text().split().count("good") == 2
-    assert [one["state"] for one in made.results()] == ["succeeded"] * 3
+    assert [receipt["state"] for receipt in batch.results()] == ["succeeded"] * 3
 
 
 def test_a_batch_that_was_not_queued_whole_can_be_found_and_cancelled(client: Client) -> None:
     document = {"image": "busybox"}
     with pytest.raises(errors.NoSuchJob, match=r"'j9'.*some jobs of batch [0-9a-f-]{36} may be queued") as raised:
         client.map(lambda after: {**document, "after": after}, [[], ["j9"]])
-    made = client.batch(str(raised.value).partition("batch ")[2].split()[0])
-    assert made.counts() == {"queued": 1}
-    assert made.cancel() == ["queued"]
+    batch = client.batch(str(raised.value).partition("batch ")[2].split()[0])
+    assert batch.counts() == {"queued": 1}
+    assert batch.cancel() == ["queued"]
 
 
 def test_what_waits_for_jobs_waits_for_redis_too(dockerd: servers.Dockerd, folder: Path) -> None:
-    asked: list[int] = []
+    totals: list[int] = []
     wait = ["sh", "-c", "until [ -e /output/go ]; do sleep 0.05; done"]
     document = {"image": "busybox", "command": wait, "outputpath": str(folder)}
     with (
@@ -161,9 +161,9 @@ def test_what_waits_for_jobs_waits_for_redis_too(dockerd: servers.Dockerd, folde
         closing(Client(server.url)) as client,
         ThreadPoolExecutor() as elsewhere,
     ):
-        batch = client.map(lambda _: document, range(2), progress=lambda _, total: asked.append(total))
+        batch = client.map(lambda _: document, range(2), progress=lambda _, total: totals.append(total))
         results = elsewhere.submit(batch.results)
-        eventually(lambda: asked, 20, "the batch to be watched")
+        eventually(lambda: totals, 20, "the batch to be watched")
         server.kill()
         server.start()
         (folder / "go").touch()
@@ -187,6 +187,6 @@ def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
     assert later.state is State.QUEUED
     assert client.resume(socket.gethostname())
     assert later.wait(END_S) is State.SUCCEEDED
-    said = worker.log
-    closed, opened = said.index(": a new disk"), said.index("takes jobs again")
-    assert closed < said.index("is running: taken over") < opened < said.rindex("attempt 1 runs")
+    log = worker.log
+    closed, opened = log.index(": a new disk"), log.index("takes jobs again")
+    assert closed < log.index("is running: taken over") < opened < log.rindex("attempt 1 runs")

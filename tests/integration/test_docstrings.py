@@ -21,9 +21,9 @@ CLASSES = (client.Client, handles.Job, handles.Batch)
 @pytest.fixture(scope="module")
 def served(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[client.Client]:
     with Worker(redis_server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0"):
-        one = client.Client(redis_server.url)
-        yield one
-        one.close()
+        connected = client.Client(redis_server.url)
+        yield connected
+        connected.close()
         eventually(lambda: dockerd.containers() == [], 60, "no container left by the examples")
     with redis_server.client() as behind:
         behind.flushall()
@@ -31,9 +31,9 @@ def served(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Itera
 
 def _examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder()
-    found = [one for module in MODULES for one in finder.find(module) if one.examples]
-    assert found
-    return found
+    examples = [example for module in MODULES for example in finder.find(module) if example.examples]
+    assert examples
+    return examples
 
 
 @pytest.mark.parametrize("example", _examples(), ids=lambda example: example.name)
@@ -41,14 +41,14 @@ def test_the_example_does_what_it_says(
     example: doctest.DocTest, served: client.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "CELERY_DOCKER_BROKER_URL", served.url)
-    said: list[str] = []
+    complaints: list[str] = []
     example.globs = {**example.globs, "client": served}
-    failed, _ = doctest.DocTestRunner(verbose=False).run(example, out=said.append)
-    assert failed == 0, "".join(said)
+    failed, _ = doctest.DocTestRunner(verbose=False).run(example, out=complaints.append)
+    assert failed == 0, "".join(complaints)
 
 
 def test_everything_public_has_an_example() -> None:
-    names = {one.name for one in _examples()}
+    names = {example.name for example in _examples()}
     public = {f"{kind.__module__}.{kind.__name__}" for kind in CLASSES}
     for kind in CLASSES:
         members = [name for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"]

@@ -42,13 +42,13 @@ def examined(url: str) -> tuple[int, dict[str, list[str]]]:
     """Return the status of doctor, and its lines by what they are about."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "CELERY_DOCKER_BROKER_URL": url}
     command = [sys.executable, "-m", "celery_docker.cli", "doctor"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    found: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        level, what, says = line.split(maxsplit=2)
-        found.setdefault(what.rstrip(":"), []).append(f"{level} {says}")
-    return done.returncode, found
+    completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert completed.stderr == ""
+    findings: dict[str, list[str]] = {}
+    for line in completed.stdout.splitlines():
+        level, subject, says = line.split(maxsplit=2)
+        findings.setdefault(subject.rstrip(":"), []).append(f"{level} {says}")
+    return completed.returncode, findings
 
 
 def beat(server: servers.RedisServer, host: str, *, ago_s: float = 0, ahead_s: float = 0, version: str = "") -> None:
@@ -62,38 +62,38 @@ def beat(server: servers.RedisServer, host: str, *, ago_s: float = 0, ahead_s: f
 
 
 def test_redis_away() -> None:
-    status, said = examined(f"redis://127.0.0.1:{servers.free_port()}/0")
+    status, findings = examined(f"redis://127.0.0.1:{servers.free_port()}/0")
     assert status == 1
-    assert said["redis"][0].startswith("fail cannot reach Redis at redis://127.0.0.1:")
-    assert set(said) == {"redis"}
+    assert findings["redis"][0].startswith("fail cannot reach Redis at redis://127.0.0.1:")
+    assert set(findings) == {"redis"}
 
 
 def test_the_wrong_password(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, requirepass="right")
-    status, said = examined(server.url.replace("right", "wrong"))
+    status, findings = examined(server.url.replace("right", "wrong"))
     assert status == 1
-    assert said["redis"][0].startswith("fail Redis at redis://:***@127.0.0.1")
-    assert "wrong" not in str(said)
+    assert findings["redis"][0].startswith("fail Redis at redis://:***@127.0.0.1")
+    assert "wrong" not in str(findings)
 
 
 def test_a_good_day(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, requirepass="right", appendonly="yes", maxmemory="1gb")
     beat(server, "a")
-    status, said = examined(server.url)
-    assert status == 0, said
-    assert said["password"] == ["ok Redis asks for one"]
-    assert said["persistence"] == ["ok Redis writes every change to its append-only file"]
-    assert said["eviction"] == ["ok Redis throws nothing away"]
-    assert said["memory"][0].startswith("ok Redis uses 0%")
-    assert said["workers"] == ["ok 1 alive: a"]
-    assert said["clock"] == ["ok all clocks agree to 5 s"]
+    status, findings = examined(server.url)
+    assert status == 0, findings
+    assert findings["password"] == ["ok Redis asks for one"]
+    assert findings["persistence"] == ["ok Redis writes every change to its append-only file"]
+    assert findings["eviction"] == ["ok Redis throws nothing away"]
+    assert findings["memory"][0].startswith("ok Redis uses 0%")
+    assert findings["workers"] == ["ok 1 alive: a"]
+    assert findings["clock"] == ["ok all clocks agree to 5 s"]
 
 
 def test_a_public_address_without_a_password(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, bind="*", protected_mode="no")
-    status, said = examined(server.url)
+    status, findings = examined(server.url)
     assert status == 1
-    assert "asks for no password: whoever can connect is root on the workers" in said["password"][0]
+    assert "asks for no password: whoever can connect is root on the workers" in findings["password"][0]
     with server.client() as client:
         client.config_set("protected-mode", "yes")
     assert examined(server.url)[1]["password"] == ["ok Redis asks for none, and others cannot reach it"]
@@ -101,10 +101,10 @@ def test_a_public_address_without_a_password(redis_as: list[servers.RedisServer]
 
 def test_no_persistence_and_an_eviction_policy(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as, maxmemory="100mb", maxmemory_policy="allkeys-lru")
-    status, said = examined(server.url)
+    status, findings = examined(server.url)
     assert status == 1
-    assert said["persistence"] == ["fail a restart of Redis loses every job → set appendonly yes in redis.conf"]
-    assert said["eviction"][0].startswith("fail with maxmemory-policy allkeys-lru Redis throws jobs away")
+    assert findings["persistence"] == ["fail a restart of Redis loses every job → set appendonly yes in redis.conf"]
+    assert findings["eviction"][0].startswith("fail with maxmemory-policy allkeys-lru Redis throws jobs away")
     with server.client() as client:
         client.config_set("save", "3600 1")
     assert examined(server.url)[1]["persistence"][0].startswith("warn a power cut loses")
@@ -114,58 +114,58 @@ def test_redis_near_its_limit(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     with server.client() as client:
         client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
-    found = examined(server.url)[1]["memory"][0]
-    assert found.startswith("warn Redis uses ")
-    assert found.endswith("→ raise maxmemory in redis.conf, or keep results for less long")
+    memory = examined(server.url)[1]["memory"][0]
+    assert memory.startswith("warn Redis uses ")
+    assert memory.endswith("→ raise maxmemory in redis.conf, or keep results for less long")
 
 
 def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     assert examined(server.url)[1]["workers"][0].startswith("fail none is alive → systemctl start celery-worker")
     beat(server, "a", ago_s=120)
-    found = examined(server.url)[1]["workers"]
-    assert found[0].startswith("fail none is alive")
-    assert found[1].startswith("warn a was last heard 2m ago")
+    workers = examined(server.url)[1]["workers"]
+    assert workers[0].startswith("fail none is alive")
+    assert workers[1].startswith("warn a was last heard 2m ago")
     beat(server, "b", ahead_s=60, version="0.0.1")
-    said = examined(server.url)[1]
-    assert said["workers"][0] == "ok 1 alive: b"
-    assert said["clock"] == [
+    findings = examined(server.url)[1]
+    assert findings["workers"][0] == "ok 1 alive: b"
+    assert findings["clock"] == [
         "warn b is 1m ahead of Redis' host → let both keep the time with systemd-timesyncd or chrony"
     ]
-    assert "others are not: b 0.0.1" in said["version"][0]
+    assert "others are not: b 0.0.1" in findings["version"][0]
 
 
 def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[servers.RedisServer]) -> None:
-    """What this user may not see is left out, and is no failure of doctor's."""
+    """Facts that this user may not see are left out, and are no failure of doctor's."""
     server = started(redis_as, requirepass="right")
     with server.client() as client:
         client.execute_command("ACL SETUSER me on >mine ~* +ping +time +select")
-    status, said = examined(server.url.replace(":right@", "me:mine@"))
+    status, findings = examined(server.url.replace(":right@", "me:mine@"))
     assert status == 0
-    assert set(said) == {"redis", "password", "clock"}
+    assert set(findings) == {"redis", "password", "clock"}
 
 
 def test_for_programs(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "celery_docker.cli", "doctor", "--json", "--broker", server.url]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
-    found = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert {"level", "what", "says", "remedy", "details"} == set(found[0])
-    assert [one["what"] for one in found][:2] == ["redis", "password"]
+    completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    findings = json.loads(completed.stdout)
+    assert completed.returncode == 1
+    assert {"level", "what", "says", "remedy", "details"} == set(findings[0])
+    assert [finding["what"] for finding in findings][:2] == ["redis", "password"]
 
 
 def test_docker(own_dockerd: servers.Dockerd) -> None:
-    found = hostfacts.docker(own_dockerd.url)
+    docker_facts = hostfacts.docker(own_dockerd.url)
     unit = facts.Unit("active", "running", True)
-    (line,) = checks.docker(facts.Host(unit, found))
+    (line,) = checks.docker(facts.Host(unit, docker_facts))
     assert line.level is checks.Level.OK
-    (line,) = checks.live_restore(facts.Host(unit, found))
+    (line,) = checks.live_restore(facts.Host(unit, docker_facts))
     assert line.level is checks.Level.WARN
     own_dockerd.end()
-    found = hostfacts.docker(own_dockerd.url)
-    (line,) = checks.docker(facts.Host(unit, found))
+    docker_facts = hostfacts.docker(own_dockerd.url)
+    (line,) = checks.docker(facts.Host(unit, docker_facts))
     assert line.lines()[0].startswith(f"fail  docker: does not answer at {own_dockerd.url}: ")
 
 
@@ -184,10 +184,10 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
     require("docker", "" if os.geteuid() == 0 else "a mount needs root")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)], check=True, timeout=10)
     try:
-        found = hostfacts.disks((str(tmp_path), "/no/such/folder"))
+        disk_facts = hostfacts.disks((str(tmp_path), "/no/such/folder"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
-    (finding,) = checks.disks(facts.Host(facts.Unit("active", "running", True), facts.DockerFacts("d"), found))
+    (finding,) = checks.disks(facts.Host(facts.Unit("active", "running", True), facts.DockerFacts("d"), disk_facts))
     assert finding.lines() == [
         f"fail  disk: {tmp_path} has 64 MiB left of 64 MiB → make room; docker system prune removes unused images"
     ]

@@ -1,4 +1,4 @@
-"""What only a real Docker can show: lost answers, restarts, registries, the kernel's numbers, and the error texts."""
+"""Facts that only a real Docker can show: lost answers, restarts, registries, the kernel's numbers, error texts."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def planned(
     return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=plan.Resolved(**paths), rules=rules)
 
 
-def run(engine: DockerEngine, wanted: plan.ContainerPlan) -> tuple[container.Container, bytes, bytes]:
+def run(engine: DockerEngine, container_plan: plan.ContainerPlan) -> tuple[container.Container, bytes, bytes]:
     """Run a container to its end; return it with its two streams."""
-    container_id = engine.create(wanted)
+    container_id = engine.create(container_plan)
     with engine.attach(container_id) as stream:
         engine.start(container_id)
         out, err = streams(stream)
     assert engine.ended(container_id, within_s=60)
-    return found(engine, container_id), out, err
+    return inspected(engine, container_id), out, err
 
 
 def streams(frames: Any) -> tuple[bytes, bytes]:
@@ -74,14 +74,14 @@ def streams(frames: Any) -> tuple[bytes, bytes]:
     return b"".join(parts[Stream.STDOUT]), b"".join(parts[Stream.STDERR])
 
 
-def found(engine: DockerEngine, name: str) -> container.Container:
-    seen = engine.inspect(name)
-    assert seen is not None
-    return seen
+def inspected(engine: DockerEngine, name: str) -> container.Container:
+    finished = engine.inspect(name)
+    assert finished is not None
+    return finished
 
 
-def started(engine: DockerEngine, wanted: plan.ContainerPlan) -> str:
-    container_id = engine.create(wanted)
+def started(engine: DockerEngine, container_plan: plan.ContainerPlan) -> str:
+    container_id = engine.create(container_plan)
     engine.start(container_id)
     return container_id
 
@@ -112,14 +112,14 @@ class TestOutput:
     def test_30_short_jobs_lose_nothing(self, engine: DockerEngine) -> None:
         """Containers that are over before anybody could look are where output gets lost."""
 
-        def one(number: int) -> tuple[bytes, bytes]:
+        def echo_numbers(number: int) -> tuple[bytes, bytes]:
             _, out, err = run(
                 engine, planned("sh", "-c", f"echo out {number}; echo err {number} >&2", name=str(number))
             )
             return out, err
 
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            results = list(pool.map(one, range(30)))
+            results = list(pool.map(echo_numbers, range(30)))
         assert results == [(b"out %d\n" % n, b"err %d\n" % n) for n in range(30)]
 
     def test_large_output_in_constant_memory(self, engine: DockerEngine) -> None:
@@ -140,8 +140,8 @@ class TestOutput:
         with servers.Dockerd(*options) as server:
             server.import_busybox()
             engine = DockerEngine(server.url, connections=4)
-            seen, out, _ = run(engine, planned("seq", "20000"))
-            with engine.replay(seen.container_id) as stream:
+            finished, out, _ = run(engine, planned("seq", "20000"))
+            with engine.replay(finished.container_id) as stream:
                 replayed, _ = streams(stream)
             cut = planned("seq", "20000", name="control")
             del cut.body["HostConfig"]["LogConfig"]
@@ -170,16 +170,16 @@ class TestRefusals:
     @pytest.mark.parametrize(("command", "exit_code"), [("nope", 127), ("/etc/passwd", 126), ("/bin", 126)])
     def test_a_command_that_init_cannot_start(self, engine: DockerEngine, command: str, exit_code: int) -> None:
         """With an init the start succeeds; the exit code is the one of a command that cannot be run."""
-        seen, out, err = run(engine, planned(command, "x"))
-        assert (seen.exit_code, out) == (exit_code, b"")
+        finished, out, err = run(engine, planned(command, "x"))
+        assert (finished.exit_code, out) == (exit_code, b"")
         assert command.encode() in err
 
 
 class TestEnds:
     def test_out_of_memory(self, engine: DockerEngine) -> None:
         """The kernel's verdict is on the container."""
-        seen, _, _ = run(engine, planned("tail", "/dev/zero", memory=16 * 2**20))
-        assert (seen.oom_killed, seen.exit_code) == (True, 137)
+        finished, _, _ = run(engine, planned("tail", "/dev/zero", memory=16 * 2**20))
+        assert (finished.oom_killed, finished.exit_code) == (True, 137)
 
     def test_a_stop_is_quick_with_init(self, engine: DockerEngine) -> None:
         """Without one the whole grace would pass and the job would be killed."""
@@ -187,7 +187,7 @@ class TestEnds:
         begun = time.monotonic()
         engine.stop(container_id, grace_s=30)
         assert time.monotonic() - begun < 5
-        assert found(engine, container_id).exit_code == 143
+        assert inspected(engine, container_id).exit_code == 143
 
     @pytest.mark.parametrize("signal", [None, "SIGINT", "NONSENSE"])
     def test_a_stop_does_not_take_no_for_an_answer(self, engine: DockerEngine, signal: str | None) -> None:
@@ -199,18 +199,18 @@ class TestEnds:
             begun = time.monotonic()
             engine.stop(container_id, signal=signal, grace_s=1)
         assert 1 <= time.monotonic() - begun < 10
-        assert found(engine, container_id).exit_code == 137
+        assert inspected(engine, container_id).exit_code == 137
 
     def test_usage_of_a_busy_container(self, engine: DockerEngine) -> None:
         """CPU seconds grow, and the memory peak covers what was used."""
         container_id = started(engine, planned("sh", "-c", "while :; do :; done"))
 
         def busy() -> bool:
-            usage = engine.usage(found(engine, container_id))
+            usage = engine.usage(inspected(engine, container_id))
             return usage.cpu_s is not None and usage.cpu_s > 0.3
 
         eventually(busy, _TIMEOUT_S)
-        peak = engine.usage(found(engine, container_id)).memory_peak_bytes
+        peak = engine.usage(inspected(engine, container_id)).memory_peak_bytes
         assert peak is None or 100_000 < peak < 2**28
 
 
@@ -229,7 +229,7 @@ class TestRestarts:
             engine.inspect(container_id)
         own_dockerd.start()
         assert waiter.answer() or engine.ended(container_id, within_s=60)
-        assert found(engine, container_id).status is Status.EXITED
+        assert inspected(engine, container_id).status is Status.EXITED
         with engine.replay(container_id) as again:
             assert streams(again) == (b"begun\n", b"")
 
@@ -244,7 +244,7 @@ class TestRestarts:
             server.kill()
             server.start()
             assert waiter.answer() is False
-            assert found(engine, container_id).status is Status.RUNNING
+            assert inspected(engine, container_id).status is Status.RUNNING
             waiter = waiting(engine, container_id)
             engine.stop(container_id, grace_s=5)
             assert waiter.answer() is True
@@ -287,13 +287,13 @@ class TestLostAnswers:
         """The container is found by its name: no second one, no error."""
         engine._calls.http = _Forgetful(str(dockerd.socket), "/containers/create")
         container_id = engine.create(planned("true"))
-        assert found(engine, "run-one").container_id == container_id
+        assert inspected(engine, "run-one").container_id == container_id
 
     def test_a_create_that_met_a_strangers_container(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
-        """What is there under that name is not what was planned: nothing is claimed."""
-        other = planned("true")
-        other.body["Labels"] = {}
-        engine.create(other)
+        """The container under that name is not the one that was planned: nothing is claimed."""
+        stranger = planned("true")
+        stranger.body["Labels"] = {}
+        engine.create(stranger)
         engine._calls.http = _Forgetful(str(dockerd.socket), "/containers/create")
         with pytest.raises(errors.EngineAway):
             engine.create(planned("true"))
@@ -303,7 +303,7 @@ class TestLostAnswers:
         container_id = engine.create(planned("sleep", "1000"))
         engine._calls.http = _Forgetful(str(dockerd.socket), "/start")
         engine.start(container_id)
-        assert found(engine, container_id).status is Status.RUNNING
+        assert inspected(engine, container_id).status is Status.RUNNING
 
 
 class TestConnections:
@@ -350,7 +350,7 @@ class TestConnections:
         for container_id in (ended, running):
             engine.start(container_id)
         assert engine.ended(ended, within_s=30)
-        found(engine, ended)
+        inspected(engine, ended)
         assert container.ended_by_itself(engine.remembered(ended))
         own_dockerd.restart()
         assert [engine.remembered(container_id) for container_id in (ended, running)] == [frozenset(), frozenset()]
@@ -379,17 +379,17 @@ class TestUnreachable:
         """The administrator is told the command that helps."""
         program = (
             "import os; from celery_docker import errors\nfrom celery_docker.engine import dockerd as engine\n"
-            f"asked = engine.DockerEngine({dockerd.url!r}, connections=1)\n"
+            f"docker = engine.DockerEngine({dockerd.url!r}, connections=1)\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-            "try: asked.check()\n"
+            "try: docker.check()\n"
             "except errors.EngineDenied as exc: print(exc)\n"
         )
         dockerd.folder.chmod(0o755)
         group = Path(dockerd.socket).group()
         assert not dockerd.socket.stat().st_mode & stat.S_IWOTH
         command = [sys.executable, "-c", program]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout.strip()
-        assert said == (
+        completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        assert completed.stdout.strip() == (
             f"the user nobody may not use the socket {dockerd.url}; add it to the group that owns it ('{group}'): "
             f"usermod -aG {group} nobody, then restart"
         )
@@ -444,9 +444,9 @@ class TestPull:
         image = f"{registry.address}/group/good:1.0"
         engine.pull(image)
         try:
-            seen, out, _ = run(engine, planned("echo", "pulled", image=image))
+            finished, out, _ = run(engine, planned("echo", "pulled", image=image))
             assert out == b"pulled\n"
-            assert engine.digest(seen.image_id).startswith(f"{registry.address}/group/good@sha256:")
+            assert engine.digest(finished.image_id).startswith(f"{registry.address}/group/good@sha256:")
         finally:
             dockerd.remove_containers()
             dockerd.request("DELETE", f"/images/{image}?force=1")
@@ -493,7 +493,7 @@ class TestPull:
     def test_credentials_of_docker_login(
         self, engine: DockerEngine, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What `docker login` left in the worker's home is what a private registry gets."""
+        """A private registry gets those that `docker login` has put into the worker's home."""
         with tempfile.TemporaryDirectory() as home:
             login = base64.b64encode(b"user:pass").decode()
             Path(home, "config.json").write_text(f'{{"auths": {{"{registry.address}": {{"auth": "{login}"}}}}}}')

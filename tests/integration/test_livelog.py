@@ -55,23 +55,23 @@ class Watched:
 
     def close(self) -> None:
         self.client.flushdb()
-        for one in (self.store, self.bytes, self.client):
-            one.close()
+        for opened in (self.store, self.bytes, self.client):
+            opened.close()
 
 
 @pytest.fixture
 def watched(redis_server: servers.RedisServer) -> Iterator[Watched]:
-    one = Watched(redis_server)
-    yield one
-    one.close()
+    watched = Watched(redis_server)
+    yield watched
+    watched.close()
 
 
 def out(offset: int, data: bytes, attempt: int = 1) -> Piece:
     return Piece(OUT, attempt, offset, data)
 
 
-def text(said: list[Output]) -> bytes:
-    return b"".join(one.data for one in said)
+def text(outputs: list[Output]) -> bytes:
+    return b"".join(output.data for output in outputs)
 
 
 def test_what_was_sent_before_is_not_there_twice(watched: Watched) -> None:
@@ -91,37 +91,40 @@ def test_bytes_that_are_no_text_arrive_as_they_are(watched: Watched) -> None:
 def test_a_hole_shows_as_a_gap(watched: Watched) -> None:
     watched.tell(out(0, b"abc"))
     watched.tell(out(10, b"def"))
-    assert [(one.data, one.gap_bytes) for one in watched.so_far()] == [(b"abc", 0), (b"def", 7)]
+    assert [(chunk.data, chunk.gap_bytes) for chunk in watched.so_far()] == [(b"abc", 0), (b"def", 7)]
 
 
 def test_only_the_last_part_is_kept(watched: Watched) -> None:
     """By bytes; and where each entry is small, by their number."""
     for number in range(40):
         watched.tell(out(number * output.PIECE_BYTES, bytes(output.PIECE_BYTES)))
-    said = watched.so_far()
-    assert len(text(said)) == output.LIVE_BYTES
-    assert said[0].gap_bytes == 40 * output.PIECE_BYTES - output.LIVE_BYTES
-    assert sum(one.gap_bytes for one in said[1:]) == 0
+    chunks = watched.so_far()
+    assert len(text(chunks)) == output.LIVE_BYTES
+    assert chunks[0].gap_bytes == 40 * output.PIECE_BYTES - output.LIVE_BYTES
+    assert sum(chunk.gap_bytes for chunk in chunks[1:]) == 0
 
 
 def test_attempts_come_one_after_the_other(watched: Watched) -> None:
     watched.tell(out(0, b"first"))
     watched.tell(out(0, b"second", attempt=2))
     watched.tell(out(5, b"too late"))
-    assert [(one.attempt, one.data, one.gap_bytes) for one in watched.so_far()] == [(1, b"first", 0), (2, b"second", 0)]
+    assert [(part.attempt, part.data, part.gap_bytes) for part in watched.so_far()] == [
+        (1, b"first", 0),
+        (2, b"second", 0),
+    ]
 
 
 def test_a_reader_goes_on_where_it_was(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it had read when Redis went away, but not said, is read again; the last lines are those of the beginning."""
+    """Output that was read, but not given when Redis went away, is read again; the last lines are still the same."""
     monkeypatch.setattr(livelog, "_AT_ONCE", 1)
     watched.tell(out(0, b"one\n"), out(4, b"two\n"))
-    reader, asked = watched.reader(), 0
+    reader, reads = watched.reader(), 0
     read = reader.link.client.xread
 
     def fails_once(*args: Any, **kwargs: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
             raise redis.ConnectionError
         return read(*args, **kwargs)
 
@@ -174,12 +177,12 @@ def test_the_last_lines_and_one_stream(watched: Watched) -> None:
     watched.tell(out(0, b"a\nb\n"), Piece(ERR, 1, 0, b"e\nf\n"), out(4, b"c\n"))
     assert text(watched.so_far(lines=2)) == b"f\nc\n"
     assert text(list(watched.reader(streams=[OUT]).so_far(lines=2))) == b"b\nc\n"
-    assert [one.gap_bytes for one in watched.so_far(lines=2)] == [0, 0]
+    assert [chunk.gap_bytes for chunk in watched.so_far(lines=2)] == [0, 0]
 
 
 def test_following_ends_with_the_job_and_misses_nothing(watched: Watched) -> None:
-    said: list[Output] = []
-    thread = Thread(target=lambda: said.extend(watched.reader().follow()), daemon=True)
+    chunks: list[Output] = []
+    thread = Thread(target=lambda: chunks.extend(watched.reader().follow()), daemon=True)
     thread.start()
     for number in range(3):
         watched.tell(out(number, b"x"))
@@ -189,7 +192,7 @@ def test_following_ends_with_the_job_and_misses_nothing(watched: Watched) -> Non
     watched.finish()
     thread.join(10)
     assert not thread.is_alive()
-    assert text(said) == b"xxxend"
+    assert text(chunks) == b"xxxend"
 
 
 def test_a_job_that_nobody_knows_has_no_log(watched: Watched) -> None:

@@ -24,12 +24,12 @@ from tests.workers.worker import Worker
 __all__ = ["clean_redis", "folder", "plain", "worker"]
 
 
-def taken(server: servers.RedisServer) -> list[bytes]:
+def in_hand(server: servers.RedisServer) -> list[bytes]:
     with server.client() as client:
-        found: list[bytes] = [
+        messages: list[bytes] = [
             text for key in client.scan_iter(f"{keys.PREFIX}host:*:taken:*") for text in client.lrange(key, 0, -1)
         ]
-    return found
+    return messages
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def sent_into_the_gap(worker: Worker, plain: Plain, server: servers.RedisServer)
     """Send a job that Redis hands over to a worker that cannot read it."""
     for _ in range(50):
         sent = plain.send("busybox", "echo here")
-        if taken(server):
+        if in_hand(server):
             return sent
         # The question had timed out just before: let the worker ask again, and serve what was sent.
         assert worker.process is not None
@@ -64,7 +64,7 @@ def test_a_worker_that_is_killed_with_a_message_on_its_way_to_it_loses_nothing(
         worker.kill()
         worker.start()
         assert sent.get(timeout=RESULT_S)["output"] == "here\n"
-        assert taken(clean_redis) == []
+        assert in_hand(clean_redis) == []
         assert worker.process is not None
 
 
@@ -76,7 +76,7 @@ def test_a_connection_that_breaks_with_a_message_on_its_way_loses_nothing(
         with clean_redis.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal")
     assert sent.get(timeout=RESULT_S)["output"] == "here\n"
-    eventually(lambda: taken(clean_redis) == [], 20, "the list of taken messages to be empty")
+    eventually(lambda: in_hand(clean_redis) == [], 20, "the list of taken messages to be empty")
 
 
 def test_every_priority_and_every_queue_is_served(
@@ -88,7 +88,7 @@ def test_every_priority_and_every_queue_is_served(
             for queue in ("celery", "night")
             for priority in (0, 3, 9)
         ]
-        assert [one.get(timeout=RESULT_S)["state"] for one in sent] == ["succeeded"] * 6
+        assert [result.get(timeout=RESULT_S)["state"] for result in sent] == ["succeeded"] * 6
 
 
 def test_jobs_are_served_by_priority_and_then_in_their_order(
@@ -109,7 +109,7 @@ def test_a_job_with_a_countdown_waits_in_redis_and_not_in_a_worker(
     sent = plain.app.send_task("tasks.run_docker", args=["busybox", "echo late"], countdown=3600)
     with clean_redis.client() as client:
         eventually(lambda: client.zscore(keys.DELAYED, sent.id), 20, "the job to wait in Redis")
-        assert taken(clean_redis) == []
+        assert in_hand(clean_redis) == []
         worker.kill()
         worker.start()
         assert client.zscore(keys.DELAYED, sent.id) > time.time() + 3000
@@ -147,7 +147,7 @@ def test_what_is_no_message_is_dropped_and_named(
         client.lpush("celery", text)
     assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
     assert "a message in celery was dropped, it is none of Celery's" in worker.log
-    assert taken(clean_redis) == []
+    assert in_hand(clean_redis) == []
 
 
 def test_a_message_that_was_lost_is_published_again(

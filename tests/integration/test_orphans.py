@@ -34,10 +34,10 @@ class House:
         """Start a container as a worker on that host does; return its name."""
         rules = policy.Policy(networks=("none",))
         spec, resolved = JobSpec("busybox", ("sleep", "1000")), plan.Resolved()
-        wanted = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, rules=rules)
-        wanted = replace(wanted, name=name or wanted.name)
-        self.engine.start(self.engine.create(wanted))
-        return wanted.name
+        container_plan = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, rules=rules)
+        container_plan = replace(container_plan, name=name or container_plan.name)
+        self.engine.start(self.engine.create(container_plan))
+        return container_plan.name
 
     def claim(self, job_id: str, *, host: str = HOST) -> int:
         envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="t", origin="")
@@ -60,7 +60,7 @@ class House:
         watch.sweep(datetime.now(UTC) + timedelta(hours=2))
 
     def running(self) -> set[str]:
-        return {one.name for one in self.engine.containers({}) if one.status is container.Status.RUNNING}
+        return {listed.name for listed in self.engine.containers({}) if listed.status is container.Status.RUNNING}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_only_what_is_known_to_be_superfluous_goes(house: House, caplog: pytest.
         house.end(job_id) if job_id != "elsewhere" else house.claim(job_id, host="node2")
     house.claim("mine")
     gone = {house.run("over"), house.run("elsewhere")}
-    kept = {
+    spared = {
         house.run("mine"),
         house.run("unknown"),
         house.run("others", host="node10"),
@@ -87,10 +87,10 @@ def test_only_what_is_known_to_be_superfluous_goes(house: House, caplog: pytest.
         house.run("over", name="web"),
     }
     house.engine.start(house.engine.create(plan.ContainerPlan("db", {"Image": "busybox", "Cmd": ["sleep", "1000"]})))
-    assert house.running() == gone | kept | {"db"}
+    assert house.running() == gone | spared | {"db"}
     house.sweep()
-    assert {one.name for one in house.engine.containers({})} == kept | {"db"} == house.running()
-    assert [one["headers"]["id"] for one in house.delivered] == ["mine"]
+    assert {listed.name for listed in house.engine.containers({})} == spared | {"db"} == house.running()
+    assert [envelope["headers"]["id"] for envelope in house.delivered] == ["mine"]
     assert "docker stop run-unknown" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What is found in a real Redis about jobs, batches, queues and workers."""
+"""Questions to a real Redis about jobs, batches, queues and workers."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Shelf:
 
 @pytest.fixture
 def shelf(redis_server: servers.RedisServer) -> Iterator[Shelf]:
-    one = Shelf(redis_server)
-    yield one
-    one.client.flushdb()
-    one.client.close()
-    one.store.close()
+    shelf = Shelf(redis_server)
+    yield shelf
+    shelf.client.flushdb()
+    shelf.client.close()
+    shelf.store.close()
 
 
 def new(job_id: str, **options: Any) -> New:
@@ -115,9 +115,9 @@ def test_a_batch_is_counted_by_state(shelf: Shelf) -> None:
     job_ids = shelf.batch(5, limit=2, name="demo", submitted_by="alice@here")
     shelf.end(job_ids[0])
     shelf.end(job_ids[1], State.FAILED)
-    known = shelf.queries.batches.row("b1")
-    assert known.counts == {"succeeded": 1, "failed": 1, "queued": 3}
-    assert (known.name, known.size, known.limit, known.submitted_by) == ("demo", 5, 2, "alice@here")
+    row = shelf.queries.batches.row("b1")
+    assert row.counts == {"succeeded": 1, "failed": 1, "queued": 3}
+    assert (row.name, row.size, row.limit, row.submitted_by) == ("demo", 5, 2, "alice@here")
     assert shelf.queries.batches.job_ids("b1") == job_ids
     assert [row.job_id for row in shelf.queries.jobs.each_of_batch("b1")] == job_ids
     assert [row.held for row in shelf.queries.jobs.rows(job_ids)] == [False, False, False, False, True]
@@ -189,8 +189,8 @@ def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
     shelf.client.hset(keys.host_about(HOST), "about", json.dumps({"slots": 2}))
     shelf.client.zadd(keys.HOSTS, {"node0": 0})
     shelf.store.drain(HOST, "alice@here: a new disk")
-    other, row = shelf.queries.hosts.rows()
-    assert (other.host, other.about, other.drained) == ("node0", {}, None)
+    silent, row = shelf.queries.hosts.rows()
+    assert (silent.host, silent.about, silent.drained) == ("node0", {}, None)
     assert (row.host, row.jobs, row.about, row.drained) == (HOST, 1, {"slots": 2}, "alice@here: a new disk")
     assert -1 < row.heard_s < 60
     assert shelf.store.resume(HOST)
@@ -220,14 +220,14 @@ def test_the_jobs_of_a_queue_that_no_host_has_taken(shelf: Shelf) -> None:
     shelf.client.zadd(keys.DELAYED, {"j2": 9e9})
     shelf.client.zrem(keys.WAITING, "j2")
     plain = [message.task_message(f"p{number:04}", {}, queue="celery", tag="t", origin="") for number in range(1200)]
-    for one in plain:
-        shelf.client.lpush(message.queue_key("celery", 9), json.dumps(one))
+    for envelope in plain:
+        shelf.client.lpush(message.queue_key("celery", 9), json.dumps(envelope))
     shelf.client.lpush("celery", "not a message")
-    found = shelf.queries.jobs.in_queue("celery")
-    assert found[0] == "j1"
-    assert [job_id for job_id in found if job_id.startswith("p")] == [f"p{number:04}" for number in range(1200)]
-    assert {job_id for job_id in found if not job_id.startswith("p")} == {"j1", "j2", "after", "j00001", "j00002"}
-    assert len(found) == 1205
+    queued_ids = shelf.queries.jobs.in_queue("celery")
+    assert queued_ids[0] == "j1"
+    assert [job_id for job_id in queued_ids if job_id.startswith("p")] == [f"p{number:04}" for number in range(1200)]
+    assert {job_id for job_id in queued_ids if not job_id.startswith("p")} == {"j1", "j2", "after", "j00001", "j00002"}
+    assert len(queued_ids) == 1205
     assert shelf.queries.jobs.load() == Load(in_hand=1, queued=3, delayed=1, blocked=2)
 
 

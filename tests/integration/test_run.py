@@ -34,9 +34,9 @@ def worker(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Itera
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that the job may write to."""
-    made = tmp_path / "out"
-    made.mkdir()
-    return made
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
 
 
 def started(worker: Worker, home: Path, *line: str) -> subprocess.Popen[str]:

@@ -93,7 +93,7 @@ def queue_length(server: servers.RedisServer) -> int:
 
 
 def test_a_plain_client_gets_the_receipt(worker: Worker, plain: Plain) -> None:
-    """What a client has sent by name comes back as the receipt, `id` and `output` included."""
+    """The receipt of what a client has sent by name is the result, `id` and `output` included."""
     sent = plain.send("busybox", "echo hello")
     receipt = sent.get(timeout=RESULT_S)
     assert receipt["id"] == sent.id
@@ -422,8 +422,8 @@ def test_a_handover_lets_the_container_run_on(
         sent = plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), logoutfile=str(log))
         eventually(log.exists, 20, "the log")
         for _ in range(3):
-            seen = log.stat().st_size
-            eventually(lambda seen=seen: log.stat().st_size > seen, 20, "more lines")  # type: ignore[misc]
+            size_before = log.stat().st_size
+            eventually(lambda size_before=size_before: log.stat().st_size > size_before, 20, "more lines")  # type: ignore[misc]
             worker.hand_over()
             assert worker.wait() == 0
             worker.start()
@@ -506,11 +506,11 @@ def test_a_restart_of_docker_is_not_the_jobs_fault(
         scripts = [
             f"echo run >> /output/{name}; {trap} {WAIT}" for name, trap in (("a", ""), ("b", "trap 'exit 1' TERM;"))
         ]
-        sent = [plain.send("busybox", ["sh", "-c", one], outputpath=str(folder), retries=0) for one in scripts]
+        sent = [plain.send("busybox", ["sh", "-c", script], outputpath=str(folder), retries=0) for script in scripts]
         eventually(lambda: (folder / "a").exists() and (folder / "b").exists(), 20, "the jobs to run")
         own.restart()
         (folder / "go").touch()
-        receipts = [one.get(timeout=RESULT_S) for one in sent]
+        receipts = [result.get(timeout=RESULT_S) for result in sent]
         assert [receipt["attempts"][0]["exit_code"] for receipt in receipts] == [143, 1]
         assert all("went down under it" in receipt["attempts"][0]["reason"] for receipt in receipts)
         assert [(folder / name).read_text() for name in "ab"] == ["run\n" * 2] * 2
@@ -665,7 +665,7 @@ def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
 ) -> None:
     log = folder / "job.log"
     script = "import sys; from celery_docker.cli.tasks import main; sys.exit(main())"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script, "--out", str(log), "busybox", "--", "echo", "from the shell"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CELERY_DOCKER_BROKER_URL": clean_redis.url},
         capture_output=True,
@@ -673,7 +673,7 @@ def test_tasks_py_prints_the_id_of_a_job_that_then_runs(
         timeout=30,
         check=True,
     )
-    receipt = plain.app.AsyncResult(done.stdout.strip()).get(timeout=RESULT_S)
+    receipt = plain.app.AsyncResult(completed.stdout.strip()).get(timeout=RESULT_S)
     assert log.read_text() == "from the shell\n"
     assert receipt["queue_s"] >= 0
     assert receipt["submitted_at"] is not None
@@ -706,20 +706,20 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> 
             "starting",
             "running",
         )
-        made = submitter.map(lambda word: {"image": "busybox", "command": ["echo", word]}, ["a", "b"], limit=1)
-        assert [receipt["output"] for receipt in made.results(RESULT_S)] == ["a\n", "b\n"]
-        (first, _) = made.jobs()
-        assert [said.data for said in submitter.job(first.id[:13]).logs(follow=True)] == [b"a\n"]
+        batch = submitter.map(lambda word: {"image": "busybox", "command": ["echo", word]}, ["a", "b"], limit=1)
+        assert [receipt["output"] for receipt in batch.results(RESULT_S)] == ["a\n", "b\n"]
+        (first, _) = batch.jobs()
+        assert [output.data for output in submitter.job(first.id[:13]).logs(follow=True)] == [b"a\n"]
         after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
         assert after.wait(RESULT_S) == "succeeded"
-        made.cancel()
-        assert {row.job_id for row in submitter.queries.jobs.each_recent()} > {job.id for job in made.jobs()}
+        batch.cancel()
+        assert {row.job_id for row in submitter.queries.jobs.each_recent()} > {job.id for job in batch.jobs()}
         assert list(submitter.queries.jobs.each_live()) == []
-        assert submitter.queries.batches.row(made.id).size == 2
+        assert submitter.queries.batches.row(batch.id).size == 2
         assert submitter.queries.jobs.queue_lengths(["celery"]) == {"celery": 0}
         assert submitter.queries.jobs.in_queue("celery") == []
         eventually(lambda: submitter.queries.jobs.load() == Load(0, 0, 0, 0), RESULT_S, "everything to be settled")
-        assert submitter.queries.match(made.id[:13]) == Match(made.id, is_batch=True)
+        assert submitter.queries.match(batch.id[:13]) == Match(batch.id, is_batch=True)
         assert len(list(submitter.queries.jobs.receipt_texts([first.id]))) == 1
         submitter.queries.hosts.rows()
         submitter.close()

@@ -20,12 +20,12 @@ _METAS = "celery-task-meta-"
 
 def host(url: str, dockerd: servers.Dockerd, name: str, *, network: str = "", **variables: str) -> Worker:
     """Return the worker of a host with that name, which counts as lost after ten seconds; `network`: its namespace."""
-    chosen = {"CELERY_DOCKER_LOST_AFTER": "10", "CELERY_DOCKER_RETRY_DELAY": "0", **variables}
-    return Worker(url, dockerd, network=network, CELERY_DOCKER_OPTS=f"-n {name}", **chosen)
+    settings = {"CELERY_DOCKER_LOST_AFTER": "10", "CELERY_DOCKER_RETRY_DELAY": "0", **variables}
+    return Worker(url, dockerd, network=network, CELERY_DOCKER_OPTS=f"-n {name}", **settings)
 
 
 @contextmanager
-def told(server: servers.RedisServer) -> Iterator[dict[str, list[dict[str, Any]]]]:
+def announcements(server: servers.RedisServer) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Collect everything that Celery's clients are told, by job and in order."""
     metas: dict[str, list[dict[str, Any]]] = defaultdict(list)
     stopped = Event()
@@ -34,9 +34,9 @@ def told(server: servers.RedisServer) -> Iterator[dict[str, list[dict[str, Any]]
 
         def listen() -> None:
             while not stopped.is_set():
-                said = subscription.get_message(timeout=0.2)
-                if said is not None:
-                    metas[said["channel"].removeprefix(_METAS)].append(json.loads(said["data"]))
+                announced = subscription.get_message(timeout=0.2)
+                if announced is not None:
+                    metas[announced["channel"].removeprefix(_METAS)].append(json.loads(announced["data"]))
 
         listener = Thread(target=listen, daemon=True)
         listener.start()

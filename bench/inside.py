@@ -116,7 +116,7 @@ class Baseline:
 
     def __init__(self, threads: int) -> None:
         self._http = unixhttp.Http(SOCKET, keep=threads)
-        self._rules = policy.parse(POLICY.read_text())
+        self._policy = policy.parse(POLICY.read_text())
         self._pool = ThreadPoolExecutor(threads)
         self.run(threads, TRUE)
 
@@ -150,7 +150,7 @@ class Baseline:
     def _plan(self, command: str) -> plan.ContainerPlan:
         spec = jobspec.parse(("busybox", command), {})
         return plan.plan(
-            spec, job_id=str(uuid.uuid4()), attempt=1, host="bench", resolved=plan.Resolved(), rules=self._rules
+            spec, job_id=str(uuid.uuid4()), attempt=1, host="bench", resolved=plan.Resolved(), policy=self._policy
         )
 
 

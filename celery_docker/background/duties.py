@@ -15,6 +15,7 @@ from celery_docker import errors
 from celery_docker.background.intake import Intake
 from celery_docker.core import container, hoststate, message
 from celery_docker.core.container import Container, Usage
+from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import JobToEnd
 from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
@@ -31,6 +32,12 @@ _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _END_EVERY_S = 1.0
 _EXTENSION_US = 30_000_000
+# In the words of sd_notify(3).
+_READINESS: dict[Phase, dict[str, int]] = {
+    Phase.STARTING: {},
+    Phase.SERVING: {"READY": 1},
+    Phase.STOPPING: {"STOPPING": 1},
+}
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
 
@@ -77,8 +84,8 @@ class Duties:
         self._environ = environ
         self._conclude = conclude
         self._loops: list[Periodic] = []
-        self._phase: dict[str, int] = {}
-        self._told = ""
+        self._phase = Phase.STARTING
+        self._reported = ""
         self._redis_fault = ""
         self._containers: dict[str, Container] = {}
 
@@ -107,22 +114,36 @@ class Duties:
         self._records.forget_expired(self._records.now() - self._retention_s)
 
     def _feed_watchdog(self) -> None:
-        systemd.notify(self._environ, WATCHDOG=1, **self._phase)
+        systemd.notify(self._environ, WATCHDOG=1, **_READINESS[self._phase])
 
     def serving(self) -> None:
         """Say that the worker consumes now."""
-        self._phase = {"READY": 1}
+        self._phase = Phase.SERVING
         self._report()
 
     def stopping(self) -> None:
         """Say that the worker takes no more jobs."""
-        self._phase = {"STOPPING": 1}
+        self._phase = Phase.STOPPING
         self._report()
+
+    @property
+    def phase(self) -> Phase:
+        """The worker's phase: serving from the first message that may be taken to the beginning of its stop."""
+        return self._phase
+
+    @property
+    def is_accepting(self) -> bool:
+        """True if nothing keeps this host from taking jobs."""
+        return not self._reason
+
+    @property
+    def _reason(self) -> str:
+        return "; ".join(filter(None, (self._redis_fault, self._intake.reason)))
 
     @property
     def is_serving(self) -> bool:
         """True from the first message that may be taken to the order to stop."""
-        return self._phase == {"READY": 1}
+        return self._phase is Phase.SERVING
 
     def extend_stop(self) -> None:
         """Ask systemd for more time than the unit's TimeoutStopSec, which it may not have in mind."""
@@ -135,9 +156,9 @@ class Duties:
 
     def _report(self) -> None:
         """Tell systemd what has changed; what it could not be told now is told at the next turn."""
-        status = self.status
-        if self._phase and status != self._told and systemd.notify(self._environ, STATUS=status, **self._phase):
-            self._told = status
+        status, ready = self.status, _READINESS[self._phase]
+        if ready and status != self._reported and systemd.notify(self._environ, STATUS=status, **ready):
+            self._reported = status
 
     def _publish(self) -> None:
         """Put jobs that are due into their queues; every second, so that it also shows whether Redis is there."""
@@ -180,10 +201,9 @@ class Duties:
     def status(self) -> str:
         """What the worker does, in one line for people."""
         jobs = self._runner.jobs()
-        if "STOPPING" in self._phase:
+        if self._phase is Phase.STOPPING:
             return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
-        reason = "; ".join(filter(None, (self._redis_fault, self._intake.reason)))
-        if reason:
+        if reason := self._reason:
             return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_counted(len(jobs))}"
         return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
 

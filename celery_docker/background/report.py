@@ -1,4 +1,4 @@
-"""What a worker tells the other hosts, and the people who look after them, with each sign of life."""
+"""The report of a host: an account of the worker for other hosts and for people, sent with each heartbeat."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from celery_docker.core import receipt
+from celery_docker.core.hoststate import Phase
 from celery_docker.version import version
+
+
+class Activity(Protocol):
+    """The worker's own view of what it does."""
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def is_accepting(self) -> bool: ...
+    @property
+    def status(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class HostReport:
-    """One worker in words fit for JSON; what changes is asked anew by each call."""
+    """The report of one worker, fit for JSON; each call asks anew for what changes."""
 
     machine: str
     slots: int
     docker: str
     running: Callable[[], int]
     queues: Callable[[], Sequence[str]]
-    status: Callable[[], str]
+    activity: Activity
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __call__(self) -> dict[str, Any]:
@@ -37,6 +49,8 @@ class HostReport:
             "python": platform.python_version(),
             "running": self.running(),
             "queues": sorted(self.queues()),
-            "status": self.status(),
+            "phase": self.activity.phase.value,
+            "accepting": self.activity.is_accepting,
+            "status": self.activity.status,
             "clock": receipt.rfc3339(datetime.now(UTC)),
         }

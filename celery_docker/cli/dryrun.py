@@ -16,7 +16,7 @@ from celery_docker.core import jobspec, plan, policy, settings
 from celery_docker.host import resolver
 
 _JOB_ID = "ID"
-_POLICY_FILE = next(setting.default for setting in settings.SETTINGS if setting.field == "policy")
+_POLICY_FILE = next(setting.default for setting in settings.SETTINGS if setting.field == "policy_file")
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,17 @@ class PolicyCheck:
 
 def preview(spec: jobspec.JobSpec, submission: jobspec.Submission, policy_file: str = _POLICY_FILE) -> dict[str, Any]:
     """Return `job`, `policy` and `docker_run` of a job that is not submitted."""
-    rules, check = _rules(policy_file)
+    host_policy, check = _read(policy_file)
     try:
         resolved, request = resolver.resolve(spec, configfiles.DEFAULT_DOCKER_HOST)
-        problems = policy.violations(rules, request)
+        problems = policy.violations(host_policy, request)
     except errors.RequestError as exc:
         resolved, problems = _as_typed(spec), [str(exc)]
     if check.path is not None and not check.problems:
         check = PolicyCheck(check.path, tuple(problems))
-    container = plan.plan(spec, job_id=_JOB_ID, attempt=1, host=os.uname().nodename, resolved=resolved, rules=rules)
+    container = plan.plan(
+        spec, job_id=_JOB_ID, attempt=1, host=os.uname().nodename, resolved=resolved, policy=host_policy
+    )
     return {
         "job": {**spec.to_kwargs(), **_options(submission)},
         "policy": {"file": check.path, "problems": list(check.problems), "text": check.text},
@@ -58,7 +60,7 @@ def _options(submission: jobspec.Submission) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value}
 
 
-def _rules(path: str) -> tuple[policy.Policy, PolicyCheck]:
+def _read(path: str) -> tuple[policy.Policy, PolicyCheck]:
     try:
         return policy.parse(Path(path).read_text(encoding="utf-8")), PolicyCheck(path)
     except FileNotFoundError:

@@ -1,22 +1,28 @@
-"""Whether a host takes jobs, in the words that its worker and the command line share. Pure."""
+"""The state of a host, in the words that its worker and the command line share. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
-# What the status of a worker begins with that takes no new jobs.
+# The beginnings of a status line, which is for people; hosts before version 0.2 report nothing else.
 STOPPING = "Stopping"
-
-
 TAKES_NO_JOBS = "Takes no jobs"
-
-
 # A host gives a sign of life every five seconds.
 SILENT_S = 30
 
 
+class Phase(StrEnum):
+    """How far a worker is between its start and its end."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    STOPPING = "stopping"
+
+
 class WorkerState(StrEnum):
-    """Whether a host takes jobs, and if not, why."""
+    """A host that takes jobs, or the reason why it takes none."""
 
     READY = "ready"
     # Somebody keeps it from that.
@@ -26,3 +32,15 @@ class WorkerState(StrEnum):
     STOPPING = "stopping"
     SILENT = "silent"
     LOST = "lost"
+
+
+def is_stopping(report: Mapping[str, Any]) -> bool:
+    """True if the worker that wrote this report is about to leave."""
+    phase = report.get("phase")
+    return str(report.get("status", "")).startswith(STOPPING) if phase is None else phase == Phase.STOPPING
+
+
+def is_accepting(report: Mapping[str, Any]) -> bool:
+    """True if nothing kept the worker that wrote this report from taking jobs."""
+    accepting = report.get("accepting")
+    return not str(report.get("status", "")).startswith(TAKES_NO_JOBS) if accepting is None else bool(accepting)

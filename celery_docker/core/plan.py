@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker.core import container, jobspec, kinds, policy
+from celery_docker.core import container, jobspec, kinds
+from celery_docker.core.policy import Policy
 
 # The container's own log is the complete copy that adoption reads from, so nothing may rotate it away. Docker takes the
 # daemon's value for every option that is not given, and refuses "unlimited"; an exabyte is as good.
@@ -53,7 +54,7 @@ def plan(
     attempt: int,
     host: str,
     resolved: Resolved,
-    rules: policy.Policy,
+    policy: Policy,
     boot: str = "",
 ) -> ContainerPlan:
     """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown)."""
@@ -63,7 +64,7 @@ def plan(
         "Labels": _labels(spec, job_id, attempt, host, boot),
         "AttachStdout": True,
         "AttachStderr": True,
-        "HostConfig": _host_config(spec, resolved, rules),
+        "HostConfig": _host_config(spec, resolved, policy),
     }
     if spec.command is not None:
         body["Cmd"] = list(spec.command)
@@ -149,17 +150,17 @@ def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: s
     }
 
 
-def _host_config(spec: jobspec.JobSpec, resolved: Resolved, rules: policy.Policy) -> dict[str, Any]:
+def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> dict[str, Any]:
     config: dict[str, Any] = {
         "Init": True,
-        "NetworkMode": spec.network or rules.networks[0],
+        "NetworkMode": spec.network or policy.networks[0],
         "SecurityOpt": ["no-new-privileges"],
-        "PidsLimit": rules.limits.pids,
+        "PidsLimit": policy.limits.pids,
         "LogConfig": _LOG_CONFIG,
         "Mounts": _mounts(resolved),
     }
-    memory = spec.memory or rules.limits.memory_bytes
-    cpus = spec.cpus or rules.limits.cpus
+    memory = spec.memory or policy.limits.memory_bytes
+    cpus = spec.cpus or policy.limits.cpus
     if memory is not None:
         config["Memory"] = config["MemorySwap"] = memory
     if cpus is not None:

@@ -45,22 +45,19 @@ _TAKEN_OPTIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What an administrator can say to one worker.
-
-    `concurrency` 0 means the number of CPUs; delays and timeouts are in seconds, `store_tasks_hours` in hours.
-    """
+    """The settings of one worker. `concurrency` 0 means the number of CPUs."""
 
     broker_url: str
     log_level: str
     concurrency: int
     opts: tuple[str, ...]
     max_retries: int
-    retry_delay: int
+    retry_delay_s: int
     store_tasks_hours: int
-    systemd_timeout: int
-    lost_after: int
+    systemd_timeout_s: int
+    lost_after_s: int
     docker_host: str
-    policy: str
+    policy_file: str
 
     @property
     def retention_s(self) -> int:
@@ -74,15 +71,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of a file of settings: its name without the prefix, its default and its parser."""
+    """One line of a file of settings: the field it fills, its default, its parser, and its name without the prefix.
+
+    The name is the field's, unless it was given when fields had no units; names are what administrators have written.
+    """
 
     field: str
     default: str
     parse: Callable[[str], Any]
+    name: str = ""
 
     @property
     def variable(self) -> str:
-        return PREFIX + self.field.upper()
+        return PREFIX + (self.name or self.field.upper())
 
 
 def parse(environ: Mapping[str, str]) -> Settings:
@@ -234,10 +235,10 @@ SETTINGS = (
     Setting("concurrency", "0", _whole_number(0, MAX_CONCURRENCY)),
     Setting("opts", "", _options),
     Setting("max_retries", "3", _whole_number(0, 1000)),
-    Setting("retry_delay", "10", _whole_number(0, 86400)),
+    Setting("retry_delay_s", "10", _whole_number(0, 86400), "RETRY_DELAY"),
     Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
-    Setting("systemd_timeout", "7200", _whole_number(1, 31_536_000)),
-    Setting("lost_after", "600", _whole_number(10, 86400)),
+    Setting("systemd_timeout_s", "7200", _whole_number(1, 31_536_000), "SYSTEMD_TIMEOUT"),
+    Setting("lost_after_s", "600", _whole_number(10, 86400), "LOST_AFTER"),
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
-    Setting("policy", "/etc/celery-docker/policy.toml", _absolute_path),
+    Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
 )

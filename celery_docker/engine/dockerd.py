@@ -21,12 +21,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
-from celery_docker.core import container
+from celery_docker.core import container, pauses
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.engine import answers, api, cgroup, faults, logstream, unixhttp
 
 _PULL_SILENCE_S = 600
-_MAX_PAUSE_S = 5.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
 
 
@@ -71,7 +71,7 @@ class DockerEngine:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
         return str(self._calls.about("/info")["DockerRootDir"])
 
-    def spares_containers(self) -> bool:
+    def has_live_restore(self) -> bool:
         """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
         return bool(self._calls.about("/info")["LiveRestoreEnabled"])
 
@@ -175,7 +175,7 @@ class DockerEngine:
 
         `signal` None: the one that the image names, SIGTERM by default.
         """
-        for pause_s in _pauses():
+        for pause_s in pauses.delays(_FIRST_PAUSE_S, 2, _MAX_PAUSE_S):
             with contextlib.suppress(errors.HostError):
                 self._stop_once(container_id, signal, grace_s)
             with contextlib.suppress(errors.HostError):
@@ -281,13 +281,6 @@ def _check_progress(image: str, line: bytes) -> None:
         detail = report.get("errorDetail") or {}
         if "error" in report or detail:
             raise faults.pull_refused(image, detail.get("code"), detail.get("message") or report["error"])
-
-
-def _pauses() -> Iterator[float]:
-    pause_s = 0.1
-    while True:
-        yield pause_s
-        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
 
 
 def _log_stream(opened: unixhttp.Opened, read1: Callable[[int], bytes]) -> logstream.LogStream:

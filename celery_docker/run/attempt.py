@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from celery_docker import errors
-from celery_docker.core import container, jobspec, lifecycle, output, plan, policy
+from celery_docker.core import container, jobspec, lifecycle, output, plan
 from celery_docker.core.container import Container, Event, Frame, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
+from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
 from celery_docker.run.job import Job, grace_s
@@ -46,7 +47,7 @@ class Attempts:
     engine: Engine
     records: Records
     logs: Logs
-    rules: policy.Policy
+    policy: Policy
     docker_host: str
     host: str
     boot_id: str
@@ -89,7 +90,7 @@ class Attempts:
 
     @property
     def _endings(self) -> Endings:
-        return Endings(self.engine, self.rules, self.boot_id, self.retrying)
+        return Endings(self.engine, self.policy, self.boot_id, self.retrying)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
@@ -140,7 +141,7 @@ class Attempts:
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = resolver.resolve(spec, self.docker_host)
-        refused = policy.violations(self.rules, request)
+        refused = violations(self.policy, request)
         if refused:
             raise errors.PolicyError("; ".join(refused))
         wanted = plan.plan(
@@ -149,7 +150,7 @@ class Attempts:
             attempt=job.attempt.number,
             host=self.host,
             resolved=resolved,
-            rules=self.rules,
+            policy=self.policy,
             boot=self.boot_id,
         )
         _check_end_request(job)

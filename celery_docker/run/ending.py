@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import container, lifecycle, policy
+from celery_docker.core import container, lifecycle
 from celery_docker.core.container import Container
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, DockerProcess, EndRequest, Outcome
+from celery_docker.core.policy import Policy
 from celery_docker.run.job import Job, timeout_request
 from celery_docker.run.ports import Engine
 from celery_docker.run.retrying import Retrying
@@ -22,7 +23,7 @@ class Endings:
     """Judges the ends of containers on one host, from any thread."""
 
     engine: Engine
-    rules: policy.Policy
+    policy: Policy
     boot_id: str
     retrying: Retrying
 
@@ -37,9 +38,9 @@ class Endings:
         job.attempt.image_digest = self.retrying.until_answered(lambda: self.engine.digest(ended.image_id))
         job.attempt.started_at, job.attempt.finished_at = ended.started_at, ended.finished_at
         docker = DockerProcess.STAYED if ended.exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
-        spared = docker is not DockerProcess.STAYED and self._is_spared(ended)
+        outlives_docker = docker is not DockerProcess.STAYED and self._outlives_docker(ended)
         outcome = lifecycle.outcome_of_exit(
-            ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, spared=spared
+            ended.exit_code, ended.oom_killed, self._limit(job), docker=docker, outlives_docker=outlives_docker
         )
         request = job.end_request if job.stopped else _unfinished(job, outcome)
         return outcome if request is None else lifecycle.outcome_of_end_request(outcome, request)
@@ -55,14 +56,14 @@ class Endings:
             return DockerProcess.STAYED
         return DockerProcess.UNKNOWN
 
-    def _is_spared(self, found: Container) -> bool:
-        """Say whether nothing but a container's own end can have ended it while nobody watched."""
-        started_in_this_boot = found.labels.get(container.LABEL_BOOT) == self.boot_id
-        return started_in_this_boot and self.retrying.until_answered(self.engine.spares_containers)
+    def _outlives_docker(self, ended: Container) -> bool:
+        """True if no end of Docker can have ended a container, nor an end of this host."""
+        started_in_this_boot = ended.labels.get(container.LABEL_BOOT) == self.boot_id
+        return started_in_this_boot and self.retrying.until_answered(self.engine.has_live_restore)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
         asked = job.spec.memory if job.spec else None
-        size = asked or self.rules.limits.memory_bytes
+        size = asked or self.policy.limits.memory_bytes
         return lifecycle.MemoryLimit(size, asked is not None) if size else None
 
 

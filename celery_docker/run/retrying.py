@@ -1,19 +1,20 @@
-"""Repeating what has to be said until it has been said, however long Redis or Docker are away."""
+"""Repeated calls to Redis and Docker: until the call is answered, however long that takes."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from celery_docker import errors
+from celery_docker.core import pauses
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_FIRST_S, _FACTOR, _LONGEST_S = 0.1, 2, 5.0
 
 
 def _nobody(_: errors.HostError) -> None: ...
@@ -32,9 +33,9 @@ class Retrying:
 
     def until_answered(self, action: Callable[[], T]) -> T:
         """Return what the action returns, as soon as Docker answers it."""
-        return self._until(lambda: self._told(action), (errors.HostError,))
+        return self._until(lambda: self._reporting(action), (errors.HostError,))
 
-    def _told(self, action: Callable[[], T]) -> T:
+    def _reporting(self, action: Callable[[], T]) -> T:
         try:
             return action()
         except errors.HostError as exc:
@@ -42,17 +43,11 @@ class Retrying:
             raise
 
     def _until(self, action: Callable[[], T], passing: tuple[type[errors.CeleryDockerError], ...]) -> T:
-        for delay_s in _delays():
+        for delay_s in pauses.delays(_FIRST_S, _FACTOR, _LONGEST_S):
             try:
                 return action()
             except passing as exc:
-                if delay_s == _DELAYS_S[-1]:
+                if delay_s == _LONGEST_S:
                     log.warning("%s; trying again", exc)
                 self.sleep(delay_s)
         raise AssertionError("the delays have no end")
-
-
-def _delays() -> Iterator[float]:
-    yield from _DELAYS_S
-    while True:
-        yield _DELAYS_S[-1]

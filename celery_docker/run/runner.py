@@ -214,7 +214,7 @@ class Runner:
         own = spec.retries if spec else None
         return lifecycle.Budget(
             max_retries=self.settings.max_retries if own is None else own,
-            retry_delay_s=self.settings.retry_delay,
+            retry_delay_s=self.settings.retry_delay_s,
             retry_on=spec.retry_on if spec else None,
         )
 

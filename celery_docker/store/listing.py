@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from celery_docker.core import lifecycle, message
-from celery_docker.core.hoststate import SILENT_S, STOPPING, TAKES_NO_JOBS, WorkerState
+from celery_docker.core import hoststate, lifecycle, message
+from celery_docker.core.hoststate import SILENT_S, WorkerState
 
 ROW_FIELDS = (
     "state",
@@ -186,13 +186,12 @@ def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
 
 def state_of(row: WorkerRow) -> WorkerState:
     """Return what keeps a host from taking jobs, the gravest first."""
-    status = str(row.about.get("status", ""))
     if row.lost:
         return WorkerState.LOST
     if row.heard_s > SILENT_S:
         return WorkerState.SILENT
-    if status.startswith(STOPPING):
+    if hoststate.is_stopping(row.about):
         return WorkerState.STOPPING
     if row.drained is not None:
         return WorkerState.DRAINED
-    return WorkerState.SICK if status.startswith(TAKES_NO_JOBS) else WorkerState.READY
+    return WorkerState.READY if hoststate.is_accepting(row.about) else WorkerState.SICK

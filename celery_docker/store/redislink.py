@@ -89,12 +89,13 @@ class Link:
 
 
 def connect(url: str, *, connections: int | None = None, text: bool = True) -> Link:
-    """Return a link for a Redis URL; nothing is sent yet. `connections` bounds the pool, None: no bound.
+    """Return a link for a Redis URL, with every script read; nothing is sent yet.
 
-    Without `text` it answers in bytes.
+    `connections` bounds the pool, None: no bound. Without `text` it answers in bytes.
 
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
+    _sources()
     try:
         client = redis.Redis.from_url(
             url,
@@ -112,10 +113,16 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     return Link(client, url)
 
 
-@cache
 def source(name: str) -> str:
-    """Return the text of a script in `lua/`."""
-    return (resources.files("celery_docker.store") / "lua" / f"{name}.lua").read_text()
+    """Return the text of the script `lua/<name>.lua`."""
+    return _sources()[name]
+
+
+@cache
+def _sources() -> dict[str, str]:
+    """Read every script, once: an upgrade may take the files away under a process that lives on until its reload."""
+    files = (resources.files("celery_docker.store") / "lua").iterdir()
+    return {file.name.removesuffix(".lua"): file.read_text() for file in files if file.name.endswith(".lua")}
 
 
 def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:

@@ -27,14 +27,14 @@ _TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATION = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
-def make(chosen: settings.Settings, runner: Runner, intake: Intake) -> Celery:
+def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> Celery:
     """Return the application that takes jobs while the intake is open and runs them. Nothing is connected yet."""
-    url, tls = _split_tls(chosen.broker_url)
+    url, tls = _split_tls(worker_settings.broker_url)
     app = Celery("celery_docker", set_as_current=False)
     options = {**_TRANSPORT, "host": runner.host, "intake": intake}
     app.conf.update(_BASE, broker_url=url, broker_transport_options=options)
     app.conf.update(result_backend=f"celery_docker.worker.results:Results+{url}")
-    app.conf.update(result_expires=chosen.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
+    app.conf.update(result_expires=worker_settings.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.Worker = app.subclass_with_self(Controller, name="Worker")
     app.register_task(RunDocker(runner))
     app.steps["consumer"].add(Recovery)

@@ -1,4 +1,4 @@
-"""How a worker leaves: it takes no more jobs, then either waits for the running ones or hands them over.
+"""The shutdown of a worker: it takes no more jobs, then either waits for the running ones or hands them over.
 
 Runs in a thread of its own: Celery's own warm shutdown would wait without limit, with its event loop standing still.
 """
@@ -34,45 +34,45 @@ _LAST_WORDS_S = 30.0
 
 
 class Departure(StrEnum):
-    """What the worker was told."""
+    """The two ways to leave: wait for the running jobs, or leave them to the next process."""
 
     STOP = "stop"
     HAND_OVER = "hand over"
 
 
 class Shutdown:
-    """Carries out one order, the first; `give` may be called from a signal handler.
+    """Carries out one departure, the first; `begin` may be called from a signal handler.
 
     `deadline_s` says how long a stop may wait for running jobs, asked when it begins.
     """
 
     def __init__(
-        self, runner: Runner, background: Duties, consumer: Any, intake: Intake, deadline_s: Callable[[], float]
+        self, runner: Runner, duties: Duties, consumer: Any, intake: Intake, deadline_s: Callable[[], float]
     ) -> None:
         self._runner = runner
-        self._background = background
+        self._duties = duties
         self._consumer = consumer
         self._intake = intake
         self._deadline_s = deadline_s
         self._departures: SimpleQueue[Departure] = SimpleQueue()
         Thread(target=self._run, daemon=True, name="shutdown").start()
 
-    def give(self, order: Departure) -> None:
-        """Departure the worker to leave."""
-        self._departures.put(order)
+    def begin(self, departure: Departure) -> None:
+        """Begin to leave; a later departure changes nothing."""
+        self._departures.put(departure)
 
     def _run(self) -> None:
-        order = self._departures.get()
-        self._background.stopping()
+        departure = self._departures.get()
+        self._duties.stopping()
         self._take_no_more()
-        if order is Departure.HAND_OVER:
+        if departure is Departure.HAND_OVER:
             log.info("handing over %d running jobs to the next process", len(self._runner.jobs()))
             os._exit(0)
         self._finish_jobs()
         self._leave()
 
     def _take_no_more(self) -> None:
-        self._intake.close("drain", "it is leaving")
+        self._intake.close("shutdown", "it is leaving")
         time.sleep(_POP_S)
         self._wait(_CLAIM_TIMEOUT_S, lambda: not self._runner.slot_table.is_claiming)
 
@@ -81,14 +81,14 @@ class Shutdown:
         log.info("stopping: waiting up to %d s for %d running jobs", timeout_s, len(self._runner.jobs()))
         if self._wait(timeout_s, lambda: not self._runner.jobs()):
             return
-        left = self._runner.jobs()
-        for job in left:
+        jobs = self._runner.jobs()
+        for job in jobs:
             log.warning("still running at the end of the stop: its container is stopped", extra={"job": job.job_id})
             reason = f"the worker on host {self._runner.host} was stopped"
             request = lifecycle.EndRequest(lifecycle.Cause.INTERRUPTED, reason)
             Thread(target=self._runner.end, args=(job, request), daemon=True).start()
-        longest_s = max((grace_s(job) for job in left), default=0)
-        self._wait(_LAST_WORDS_S + longest_s, lambda: not self._runner.jobs())
+        longest_grace_s = max((grace_s(job) for job in jobs), default=0)
+        self._wait(_LAST_WORDS_S + longest_grace_s, lambda: not self._runner.jobs())
 
     def _leave(self) -> None:
         """End through Celery if its loop still turns; whatever is unfinished is found by the next process."""
@@ -105,6 +105,6 @@ class Shutdown:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            self._background.extend_stop()
+            self._duties.extend_stop()
             time.sleep(_TURN_S)
         return True

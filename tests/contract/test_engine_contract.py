@@ -61,8 +61,8 @@ class RealWorld:
 
 
 def planned(spec: JobSpec, job_id: str) -> plan.ContainerPlan:
-    rules = policy.Policy(networks=("none",))
-    return plan.plan(spec, job_id=job_id, attempt=1, host="here", resolved=plan.Resolved(), rules=rules)
+    host_policy = policy.Policy(networks=("none",))
+    return plan.plan(spec, job_id=job_id, attempt=1, host="here", resolved=plan.Resolved(), policy=host_policy)
 
 
 def shell(script: fakes.Script) -> str:
@@ -135,7 +135,7 @@ def test_docker_remembers_what_became_of_a_container(world: World) -> None:
 
 
 def test_containers_do_not_outlive_docker_unless_it_is_told_so(world: World) -> None:
-    assert not world.engine.spares_containers()
+    assert not world.engine.has_live_restore()
 
 
 def test_containers_are_listed_by_their_labels(world: World) -> None:

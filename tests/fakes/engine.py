@@ -113,8 +113,8 @@ class FakeEngine:
         self._called("life")
         return self.lives
 
-    def spares_containers(self) -> bool:
-        self._called("spares_containers")
+    def has_live_restore(self) -> bool:
+        self._called("has_live_restore")
         return self.live_restore
 
     def remembered(self, container_id: str) -> set[Event]:

@@ -52,9 +52,9 @@ def planned(
     **paths: str,
 ) -> plan.ContainerPlan:
     """Return the plan of a job, as the worker makes it."""
-    rules = policy.Policy(networks=(network,), limits=policy.Limits(memory_bytes=memory))
+    host_policy = policy.Policy(networks=(network,), limits=policy.Limits(memory_bytes=memory))
     spec = JobSpec(image, command or None)
-    return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=plan.Resolved(**paths), rules=rules)
+    return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=plan.Resolved(**paths), policy=host_policy)
 
 
 def run(engine: DockerEngine, container_plan: plan.ContainerPlan) -> tuple[container.Container, bytes, bytes]:

@@ -32,9 +32,9 @@ class House:
 
     def run(self, job_id: str, *, host: str = HOST, name: str | None = None) -> str:
         """Start a container as a worker on that host does; return its name."""
-        rules = policy.Policy(networks=("none",))
+        host_policy = policy.Policy(networks=("none",))
         spec, resolved = JobSpec("busybox", ("sleep", "1000")), plan.Resolved()
-        container_plan = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, rules=rules)
+        container_plan = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, policy=host_policy)
         container_plan = replace(container_plan, name=name or container_plan.name)
         self.engine.start(self.engine.create(container_plan))
         return container_plan.name

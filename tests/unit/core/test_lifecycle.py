@@ -159,7 +159,8 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
     assert (
-        lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=DockerProcess.STAYED, spared=False) == expected
+        lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=DockerProcess.STAYED, outlives_docker=False)
+        == expected
     )
 
 
@@ -184,7 +185,7 @@ def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryL
 def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
     exit_code: int, oom_killed: bool, docker: DockerProcess, cause: Cause
 ) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, docker=docker, spared=False).cause is cause
+    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, docker=docker, outlives_docker=False).cause is cause
 
 
 @pytest.mark.parametrize("docker", [DockerProcess.WENT, DockerProcess.UNKNOWN])
@@ -200,7 +201,7 @@ def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
 def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
     exit_code: int, docker: DockerProcess, cause: Cause
 ) -> None:
-    outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, spared=True)
+    outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, outlives_docker=True)
     assert outcome.cause is cause
     assert outcome.exit_code == (None if cause is Cause.ERROR else exit_code), "unknown is None"
 

@@ -15,8 +15,8 @@ from celery_docker.core.policy import Limits, Policy
 LOG = {"Type": "json-file", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 
 
-def planned(spec: JobSpec, resolved: Resolved, rules: Policy, attempt: int = 1) -> ContainerPlan:
-    return plan.plan(spec, job_id="0f3a", attempt=attempt, host="node1", resolved=resolved, rules=rules)
+def planned(spec: JobSpec, resolved: Resolved, policy: Policy, attempt: int = 1) -> ContainerPlan:
+    return plan.plan(spec, job_id="0f3a", attempt=attempt, host="node1", resolved=resolved, policy=policy)
 
 
 def test_the_least_that_can_be_asked_for() -> None:
@@ -69,8 +69,8 @@ def test_everything_that_can_be_asked_for() -> None:
     resolved = Resolved(
         user="1001:100", inputpath="/data/in", outputpath="/data/out", logoutfile="/log/o", logerrfile="/log/e"
     )
-    rules = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
-    made = planned(spec, resolved, rules, attempt=3)
+    policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
+    made = planned(spec, resolved, policy, attempt=3)
     assert made.pull == "always"
     assert made.body == {
         "Image": "r.example.org:5000/lab/tool:1",
@@ -108,8 +108,8 @@ def test_everything_that_can_be_asked_for() -> None:
 
 
 def test_a_job_that_asks_for_nothing_gets_what_the_policy_sets() -> None:
-    rules = Policy(networks=("none", "bridge"), limits=Limits(memory_bytes=2**30, cpus=1.5))
-    config = planned(JobSpec("busybox"), Resolved(), rules).body["HostConfig"]
+    policy = Policy(networks=("none", "bridge"), limits=Limits(memory_bytes=2**30, cpus=1.5))
+    config = planned(JobSpec("busybox"), Resolved(), policy).body["HostConfig"]
     assert (config["NetworkMode"], config["Memory"], config["MemorySwap"], config["NanoCpus"]) == (
         "none",
         2**30,

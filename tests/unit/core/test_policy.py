@@ -225,10 +225,10 @@ def test_beside_the_docker_socket_the_rules_decide(path: str) -> None:
 
 
 def test_logs_may_lie_in_the_mounts_too() -> None:
-    rules = Policy(mounts=("/data",), logs=("/var/log/celery",))
+    host_policy = Policy(mounts=("/data",), logs=("/var/log/celery",))
     logs = (mount("/data/x.log", field="logoutfile"), mount("/var/log/celery/y", field="logerrfile"))
-    assert policy.violations(rules, Request("b", logs=logs)) == []
-    assert policy.violations(rules, Request("b", logs=(mount("/etc/cron.d/x", field="logoutfile"),))) == [
+    assert policy.violations(host_policy, Request("b", logs=logs)) == []
+    assert policy.violations(host_policy, Request("b", logs=(mount("/etc/cron.d/x", field="logoutfile"),))) == [
         "logoutfile: '/etc/cron.d/x' is outside what this host allows; "
         "rule mounts or logs = ['/data', '/var/log/celery']"
     ]
@@ -245,16 +245,16 @@ def test_all_violations_are_told_at_once() -> None:
         memory_bytes=2**31,
         cpus=2.0,
     )
-    rules = Policy(images=("good",), users=("alice",), limits=Limits(memory_bytes=2**30, cpus=1.0))
-    assert len(policy.violations(rules, request)) == 8
+    host_policy = Policy(images=("good",), users=("alice",), limits=Limits(memory_bytes=2**30, cpus=1.0))
+    assert len(policy.violations(host_policy, request)) == 8
 
 
 def test_without_rules_no_folder_is_open() -> None:
     """An empty file is the strict one where folders are concerned."""
-    rules = policy.parse("")
-    assert rules == Policy()
-    assert policy.violations(rules, Request("busybox")) == []
-    assert len(policy.violations(rules, Request("busybox", mounts=(mount("/tmp/x"),)))) == 1
+    host_policy = policy.parse("")
+    assert host_policy == Policy()
+    assert policy.violations(host_policy, Request("busybox")) == []
+    assert len(policy.violations(host_policy, Request("busybox", mounts=(mount("/tmp/x"),)))) == 1
 
 
 # What the file may say

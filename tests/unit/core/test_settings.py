@@ -18,12 +18,12 @@ DEFAULTS = Settings(
     concurrency=0,
     opts=(),
     max_retries=3,
-    retry_delay=10,
+    retry_delay_s=10,
     store_tasks_hours=384,
-    systemd_timeout=7200,
-    lost_after=600,
+    systemd_timeout_s=7200,
+    lost_after_s=600,
     docker_host="unix:///var/run/docker.sock",
-    policy="/etc/celery-docker/policy.toml",
+    policy_file="/etc/celery-docker/policy.toml",
 )
 
 
@@ -48,7 +48,7 @@ def test_other_variables_are_none_of_our_business() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "expected"),
+    ("name", "text", "expected"),
     [
         ("broker_url", "redis://redis.example.org", "redis://redis.example.org"),
         ("broker_url", "redis://:pass@10.0.0.1:6380/3", "redis://:pass@10.0.0.1:6380/3"),
@@ -76,8 +76,9 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("policy", "/etc/p.toml", "/etc/p.toml"),
     ],
 )
-def test_a_good_value(field: str, text: str, expected: object) -> None:
-    assert getattr(settings.parse({settings.PREFIX + field.upper(): text}), field) == expected
+def test_a_good_value(name: str, text: str, expected: object) -> None:
+    (field,) = (setting.field for setting in settings.SETTINGS if setting.variable == settings.PREFIX + name.upper())
+    assert getattr(settings.parse({settings.PREFIX + name.upper(): text}), field) == expected
 
 
 URL = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"

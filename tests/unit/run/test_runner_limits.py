@@ -36,7 +36,7 @@ def test_while_redis_is_away_a_job_waits_and_nothing_is_lost(
     """However long; a password that was changed by mistake is corrected some time, too."""
     bench.records.failures[call] = [failure() for _ in range(8)]
     assert bench.ended().state is State.SUCCEEDED
-    assert bench.sleeps == [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0]
+    assert bench.sleeps == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     assert bench.records.record(JOB)["state"] == "succeeded"
     assert bench.engine.calls.count("create") == 1
     assert bench.nothing_is_left()

@@ -203,7 +203,7 @@ def test_an_engine_that_is_away_after_the_end_is_asked_until_it_answers(bench: B
     bench.engine.failures["inspect"] = [errors.EngineAway() for _ in range(8)]
     bench.engine.failures["digest"] = [errors.EngineAway()]
     assert bench.ended().state is State.SUCCEEDED
-    assert bench.sleeps == [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 0.1]
+    assert bench.sleeps == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.1]
     assert len(bench.faults) == 9, "the host is looked at, and takes no more jobs for now"
 
 
@@ -223,7 +223,7 @@ def test_a_container_that_ended_well_while_docker_goes_down_is_done(tmp_path: Pa
     assert bench.ended().state is State.SUCCEEDED
 
 
-def test_a_container_that_failed_while_a_docker_that_spares_containers_goes_down_is_retried(tmp_path: Path) -> None:
+def test_a_container_that_failed_while_a_docker_with_live_restore_goes_down_is_retried(tmp_path: Path) -> None:
     bench = make_bench(tmp_path, Script(exit_code=3))
     bench.engine.going_down = bench.engine.live_restore = True
     assert bench.run() == LetGo("attempt 1: exit code 3; again in 10 s")
@@ -246,7 +246,7 @@ def test_a_container_that_docker_took_along_before_it_was_started_again_is_no_fa
 @pytest.mark.parametrize(
     ("live_restore", "boot", "state"),
     [(True, "boot1", State.ERROR), (True, "boot2", None), (False, "boot1", None)],
-    ids=["spared", "booted since", "Docker ends its containers"],
+    ids=["live-restore", "booted since", "Docker ends its containers"],
 )
 def test_a_container_that_ended_by_itself_while_docker_was_away_does_not_run_again(
     tmp_path: Path, live_restore: bool, boot: str, state: State | None
@@ -320,7 +320,7 @@ def test_a_request_that_cannot_be_met_is_rejected_at_once(bench: Bench, kwargs: 
 
 
 def test_policy_is_asked_before_the_pull(bench: Bench) -> None:
-    bench.runner.attempts.rules = Policy(images=("busybox",))
+    bench.runner.attempts.policy = Policy(images=("busybox",))
     bench.engine.registry = {"evil:latest": OK}
     assert bench.ended(image="evil", logoutfile=None).state is State.REJECTED
     assert bench.engine.calls == []

@@ -121,7 +121,7 @@ def test_out_of_memory_is_told_with_the_limit(
     tmp_path: Path, asked: int | None, ceiling: int | None, expected: str
 ) -> None:
     bench = make_bench(tmp_path, Script(exit_code=137, oom_killed=True))
-    bench.runner.attempts.rules = Policy(limits=Limits(memory_bytes=ceiling))
+    bench.runner.attempts.policy = Policy(limits=Limits(memory_bytes=ceiling))
     told = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
     assert (told["oom_killed"], told["signal"], told["state"]) == (True, 9, "failed")
     assert told["reason"] == expected

@@ -134,7 +134,7 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         engine=engine,
         records=records,
         logs=keeper,
-        rules=Policy(mounts=(str(folder),)),
+        policy=Policy(mounts=(str(folder),)),
         docker_host=chosen.docker_host,
         host=HOST,
         boot_id="boot1",

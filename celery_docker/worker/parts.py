@@ -1,0 +1,195 @@
+"""The parts of a worker: what it needs of this machine, and the objects that it is made of, put together.
+
+Owns the wiring and the order of start and stop. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from celery import Celery
+
+from celery_docker import errors
+from celery_docker.background.drained import DrainWatch
+from celery_docker.background.duties import Duties
+from celery_docker.background.health import Health
+from celery_docker.background.heartbeat import Heartbeat
+from celery_docker.background.intake import Intake
+from celery_docker.background.orphans import Orphans
+from celery_docker.background.report import HostReport
+from celery_docker.core import jobspec, settings
+from celery_docker.core.policy import Policy
+from celery_docker.engine.dockerd import DockerEngine
+from celery_docker.host import identity, resolver, systemd
+from celery_docker.host.logfiles import LogKeeper
+from celery_docker.run.attempt import Attempts
+from celery_docker.run.broadcast import Broadcast
+from celery_docker.run.retrying import Retrying
+from celery_docker.run.runner import Runner
+from celery_docker.store import jobstore
+from celery_docker.store.hosts import HostStore
+from celery_docker.store.housekeeping import Housekeeping
+from celery_docker.store.livelog import LiveLog
+from celery_docker.worker import celeryapp
+from celery_docker.worker.inbox import Inbox
+
+T = TypeVar("T")
+
+EX_UNAVAILABLE = 69
+STATE_DIR = "/var/lib/celery-docker"
+LOGS_DIR = "/var/log/celery"
+# Calls to Docker besides those of the slots.
+_MORE_CONNECTIONS = 8
+# Redis and Docker may be starting at the same time as we are.
+_START_TIMEOUT_S = 20.0
+_START_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker needs before it may begin: Redis and Docker that answer, its name, and its folders.
+
+    `lock` keeps other workers of this machine from the name; it is held by being open until the process ends.
+    """
+
+    records: jobstore.Store
+    engine: DockerEngine
+    docker_version: str
+    host: str
+    state_dir: Path
+    folders: tuple[str, ...]
+    lock: object
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects of one worker; `start` once, `stop` once."""
+
+    application: Celery
+    runner: Runner
+    intake: Intake
+    inbox: Inbox
+    duties: Duties
+    heartbeat: Heartbeat
+    health: Health
+    broadcast: Broadcast
+    drained: DrainWatch
+    orphans: Orphans
+
+    def start(self) -> None:
+        """Take the worker's name among the hosts, then start every loop but that of the orphans.
+
+        Raises `IdentityTaken`, `StoreAway` and `StoreRefused`.
+        """
+        self.heartbeat.arrive()
+        self.heartbeat.start()
+        self.duties.start()
+        self.health.start()
+        self.broadcast.start(self.runner.jobs)
+        self.drained.start()
+
+    def stop(self) -> None:
+        """Stop every loop, the heartbeat last."""
+        self.orphans.stop()
+        self.drained.stop()
+        self.broadcast.stop()
+        self.health.stop()
+        self.duties.stop()
+        self.heartbeat.leave()
+
+
+def surroundings(worker_settings: settings.Settings, slots: int, environ: Mapping[str, str]) -> Surroundings:
+    """Return what the worker needs, as soon as it is there.
+
+    Raises `StoreAway`, `StoreRefused`, `HostError` and `IdentityTaken` for what is not there in time.
+    """
+    records = jobstore.connect(worker_settings.broker_url)
+    engine = DockerEngine(worker_settings.docker_host, connections=slots + _MORE_CONNECTIONS)
+    _await(records.check, environ)
+    docker_version = _await(engine.check, environ)
+    state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
+    host = settings.identity(worker_settings.opts, socket.gethostname())
+    lock = _await(lambda: identity.hold(state_dir, host), environ)
+    folders = (environ.get("LOGS_DIRECTORY", LOGS_DIR), str(state_dir), _await(engine.folder, environ))
+    return Surroundings(records, engine, docker_version, host, state_dir, folders, lock)
+
+
+def build_parts(
+    worker_settings: settings.Settings, policy: Policy, slots: int, around: Surroundings, environ: Mapping[str, str]
+) -> Parts:
+    """Return the parts of a worker, put together; nothing has been started."""
+    intake, inbox, link, host = Intake(), Inbox(), around.records.link, around.host
+    health = Health(intake, around.engine, around.folders, lambda: len(runner.jobs()))
+    broadcast = Broadcast(LiveLog(link), host)
+    retrying = Retrying(on_host_fault=health.suspect)
+    attempts = Attempts(
+        engine=around.engine,
+        records=around.records,
+        logs=LogKeeper(around.state_dir),
+        policy=policy,
+        docker_host=worker_settings.docker_host,
+        host=host,
+        boot_id=resolver.boot_id(),
+        retrying=retrying,
+        broadcast=broadcast,
+    )
+    runner = Runner(attempts, around.records, worker_settings, host, retrying)
+    application = celeryapp.make(worker_settings, runner, intake)
+    duties = Duties(
+        runner,
+        Housekeeping(link),
+        around.engine,
+        intake,
+        slots=slots,
+        retention_s=worker_settings.retention_s,
+        environ=environ,
+        conclude=application.tasks[jobspec.TASK_NAME].conclude,
+    )
+    machine = identity.machine(around.state_dir)
+    report = HostReport(
+        machine,
+        slots,
+        around.docker_version,
+        running=lambda: len(runner.jobs()),
+        queues=lambda: list(application.amqp.queues.consume_from),
+        activity=duties,
+    )
+    heartbeat = Heartbeat(
+        HostStore(link),
+        runner,
+        host=host,
+        machine=machine,
+        lost_after_s=worker_settings.lost_after_s,
+        about=report,
+        deliver=inbox.deliver,
+        quit_=lambda: os._exit(EX_UNAVAILABLE),
+    )
+    orphans = Orphans(
+        around.engine,
+        around.records,
+        host,
+        find=runner.find,
+        deliver=inbox.deliver,
+        is_serving=lambda: duties.is_serving,
+    )
+    drained = DrainWatch(around.records, host, intake)
+    return Parts(application, runner, intake, inbox, duties, heartbeat, health, broadcast, drained, orphans)
+
+
+def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:
+    """Repeat an action until it succeeds or the time for a start is over; tell systemd what is waited for."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            return action()
+        except (errors.StoreAway, errors.EngineAway, errors.IdentityTaken) as exc:
+            if time.monotonic() > deadline:
+                raise
+            systemd.notify(environ, STATUS=f"Waiting: {exc}")
+            time.sleep(_START_PAUSE_S)

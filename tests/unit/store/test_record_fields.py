@@ -14,6 +14,7 @@ import celery_docker
 from celery_docker.background.report import HostReport
 from celery_docker.cli import rendering
 from celery_docker.client import donemarks, submission
+from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobspec import Submission
 from celery_docker.store import jobstore, listing, ownership
 
@@ -190,7 +191,15 @@ def test_no_field_of_the_list_is_unused() -> None:
     assert [field for field, places in [*_listed(2).items(), *_listed(3).items()] if not places] == []
 
 
+class Idle:
+    """A worker that does nothing."""
+
+    phase = Phase.SERVING
+    is_accepting = True
+    status = ""
+
+
 def test_the_list_of_a_report_s_fields() -> None:
-    report = HostReport("m", 2, "Docker", lambda: 0, lambda: [], lambda: "", datetime.now(UTC))
+    report = HostReport("m", 2, "Docker", lambda: 0, lambda: [], Idle(), datetime.now(UTC))
     section = PAGE.read_text().split("\n## ")[4]
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(report())

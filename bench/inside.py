@@ -56,7 +56,7 @@ class Worker:
 
     @property
     def cpu_s(self) -> float:
-        """What all its threads have used so far, of user and system time."""
+        """The user and system time that all its threads have used so far."""
         fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -126,8 +126,8 @@ class Baseline:
         return max(self._pool.map(self._one, [command] * containers)) - begin
 
     def _one(self, command: str) -> float:
-        wanted = self._plan(command)
-        container_id = json.loads(self._call("POST", f"create?name={wanted.name}", wanted.body))["Id"]
+        container_plan = self._plan(command)
+        container_id = json.loads(self._call("POST", f"create?name={container_plan.name}", container_plan.body))["Id"]
         output = self._http.open(
             "POST", f"{API}/{container_id}/attach?stdout=1&stderr=1&stream=1", headers=UPGRADE, timeout_s=PATIENCE_S
         )
@@ -194,7 +194,7 @@ def measure_batch(jobs: int, sent: int, rounds: int) -> dict[str, Any]:
     """
     product = Product()
     rows: list[dict[str, float]] = []
-    asked: list[dict[str, Any]] = []
+    questions: list[dict[str, Any]] = []
     for _ in range(rounds):
         begin = time.perf_counter()
         batch_id = _celery_docker("batch", "-q", "--array", f"1-{jobs}", "busybox", "true")
@@ -203,12 +203,12 @@ def measure_batch(jobs: int, sent: int, rounds: int) -> dict[str, Any]:
         running = [_asked_s(batch_id) for _ in range(TURNS)]
         _celery_docker("queue", "purge", "--yes")
         ending = [_asked_s(batch_id) for _ in range(TURNS)]
-        left = product.redis.scard(keys.CANCELLING)
+        not_ended = product.redis.scard(keys.CANCELLING)
         product.wait_until_ended()
         push_s, celery_s = _push_s(product, text, jobs), product.send_s(sent)
         rows.append({"product_s": product_s, "push_s": push_s, "celery_s": celery_s})
-        asked += [{"running": running, "ending": ending, "left": left}]
-    return {"jobs": jobs, "sent": sent, "rounds": rows, "asked": asked}
+        questions += [{"running": running, "ending": ending, "left": not_ended}]
+    return {"jobs": jobs, "sent": sent, "rounds": rows, "asked": questions}
 
 
 def _celery_docker(*line: str) -> str:
@@ -280,13 +280,13 @@ def _single(product: Product, baseline: Baseline) -> dict[str, float]:
 def _sent(product: Product, jobs: int) -> dict[str, Any]:
     """Count by command what each side sends, and what scripts do by themselves."""
     begin = time.perf_counter()
-    with _monitor() as seen:
+    with _monitor() as events_seen:
         product.run(jobs, TRUE)
         product.settle()
     busy_s = time.perf_counter() - begin
     mine = _own_ports()
     sides: dict[str, Counter[str]] = {"client": Counter(), "worker": Counter(), "script": Counter()}
-    for event in seen:
+    for event in events_seen:
         side = "client" if event["client_port"] in mine else "worker"
         side = "script" if event["client_type"] == "lua" else side
         sides[side][event["command"].split(" ", 1)[0].lower()] += 1
@@ -296,16 +296,16 @@ def _sent(product: Product, jobs: int) -> dict[str, Any]:
 @contextmanager
 def _monitor() -> Iterator[list[dict[str, str]]]:
     """Collect every command that Redis runs, up to an ECHO of our own."""
-    seen: list[dict[str, str]] = []
+    events_seen: list[dict[str, str]] = []
     end = str(uuid.uuid4())
     # A connection for each: MONITOR keeps its own.
     listening: Any = redis.Redis.from_url(URL)
     asking: Any = redis.Redis.from_url(URL)
     with listening.monitor() as monitor:
         events = itertools.takewhile(lambda event: end not in event["command"], monitor.listen())
-        listener = Thread(target=lambda: seen.extend(events))
+        listener = Thread(target=lambda: events_seen.extend(events))
         listener.start()
-        yield seen
+        yield events_seen
         asking.echo(end)
         listener.join()
 

@@ -64,11 +64,11 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print all that was measured, in seconds and MiB")
     parser.add_argument("--verbose", action="store_true", help="print the Redis commands one by one")
     options = parser.parse_args(argv)
-    named = os.environ.get("CELERY_DOCKER_TEST_DEB")
+    named_package = os.environ.get("CELERY_DOCKER_TEST_DEB")
     built = sorted(Path("build").glob("*.deb"), key=lambda deb: deb.stat().st_mtime)
-    if not named and not built:
+    if not named_package and not built:
         parser.error("there is no package in build/: run `make deb`, or name one in CELERY_DOCKER_TEST_DEB")
-    options.package = Path(named) if named else built[-1]
+    options.package = Path(named_package) if named_package else built[-1]
     return options
 
 
@@ -78,16 +78,16 @@ def _measure(debian: machine.Machine, package: Path) -> tuple[dict[str, Any], ..
     installed.install(package)
     debian.push(Path(__file__).with_name("inside.py"), "/root/inside.py")
     # The batches leave thousands of cancelled jobs behind.
-    found = _inside(installed, "jobs", SLOTS), _inside(installed, "slots", 2), _inside(installed, "batch", 2)
-    return *found, _lines(installed, package)
+    figures = _inside(installed, "jobs", SLOTS), _inside(installed, "slots", 2), _inside(installed, "batch", 2)
+    return *figures, _lines(installed, package)
 
 
 def _inside(installed: Installed, measurement: str, slots: int) -> dict[str, Any]:
     installed.configure(CONCURRENCY=slots, LOG_LEVEL="INFO")
     installed.wait_until_ready()
     argv = ("/opt/celery/venv/bin/python", "/root/inside.py", measurement, installed.show("MainPID"))
-    found: dict[str, Any] = json.loads(installed.debian.run(*argv, timeout_s=1800).stdout)
-    return found
+    figures: dict[str, Any] = json.loads(installed.debian.run(*argv, timeout_s=1800).stdout)
+    return figures
 
 
 def _lines(installed: Installed, package: Path) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def _lines(installed: Installed, package: Path) -> dict[str, Any]:
     debian, folder = installed.debian, "/srv/lines"
     debian.run("install", "-d", "-m", "777", folder)
     with desk.desk(installed, package, CONCURRENCY=2, LOG_LEVEL="INFO") as away, ThreadPoolExecutor() as pool:
-        for one in (debian, away):
-            one.push(Path(__file__).with_name("lines.py"), "/srv/lines.py")
+        for on in (debian, away):
+            on.push(Path(__file__).with_name("lines.py"), "/srv/lines.py")
         submit = ("celery-docker", "submit", "-o", folder, "busybox", "sh", "-c", PRINT)
         job_id = away.run(*submit, user=desk.USER).stdout.strip()
         eventually(lambda: installed.containers(), 60, "the job to run")
@@ -107,13 +107,13 @@ def _lines(installed: Installed, package: Path) -> dict[str, Any]:
 
         product = followed(away, "celery-docker", "logs", "-f", job_id)
         baseline = followed(debian, "docker", "logs", "-f", f"run-{job_id}")
-        eventually(lambda: all(one.path(str(lines.ATTACHED)).exists() for one in (debian, away)), 60, "the first line")
+        eventually(lambda: all(on.path(str(lines.ATTACHED)).exists() for on in (debian, away)), 60, "the first line")
         debian.run("touch", f"{folder}/go")
         return {"product_s": json.loads(product.result().stdout), "baseline_s": json.loads(baseline.result().stdout)}
 
 
 class _Report:
-    """What was measured, in words: medians of the rounds, with the extremes where they say something."""
+    """The measurements, in words: medians of the rounds, with the extremes where they say something."""
 
     def __init__(self, jobs: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
         self._jobs = jobs
@@ -224,24 +224,24 @@ class _Report:
 
 def _batch_rows(batch: Mapping[str, Any]) -> list[Row]:
     """Return how long a batch takes to be queued and to be asked about, with what Redis and Celery alone take."""
-    jobs, sent, asked = batch["jobs"], batch["sent"], batch["asked"]
+    jobs, sent, questions = batch["jobs"], batch["sent"], batch["asked"]
     product_s, push_s, celery_s = (_median(batch["rounds"], which) for which in ("product_s", "push_s", "celery_s"))
     return [
         (f"celery-docker batch of {jobs:,} jobs", f"{product_s:.2f} s", "limit 5 s, beside a running worker"),
         ("  plain LPUSH of its messages", f"{push_s:.2f} s", f"{AT_ONCE} at a time, no record"),
         ("  by Celery", f"{celery_s * jobs / sent:.1f} s", f"{sent:,} by send_task, extrapolated"),
-        *_asked_rows("beside a running worker", [turn for one in asked for turn in one["running"]]),
-        *_asked_rows("while it ends them", [turn for one in asked for turn in one["ending"]]),
-        ("  not ended yet after those", f"{min(one['left'] for one in asked):,} jobs", "the least of the rounds"),
+        *_asked_rows("beside a running worker", [turn for question in questions for turn in question["running"]]),
+        *_asked_rows("while it ends them", [turn for question in questions for turn in question["ending"]]),
+        ("  not ended yet after those", f"{min(asks['left'] for asks in questions):,} jobs", "the least of the rounds"),
     ]
 
 
 def _asked_rows(when: str, turns: Sequence[Mapping[str, float]]) -> list[Row]:
     """Return how long it takes to ask about a batch, with what a process takes that only asks Redis for a PING."""
-    asked = [(name, [turn[name] for turn in turns]) for name in ("ps", "status", "results", "ping")]
+    questions = [(name, [turn[name] for turn in turns]) for name in ("ps", "status", "results", "ping")]
     words = {
         name: (f"{statistics.median(took_s):.2f} s", f"{min(took_s):.2f} to {max(took_s):.2f} s")
-        for name, took_s in asked
+        for name, took_s in questions
     }
     return [
         *(

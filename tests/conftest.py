@@ -39,8 +39,8 @@ def dockerd() -> Iterator[servers.Dockerd]:
     with servers.Dockerd() as server:
         server.import_busybox()
         yield server
-        left = server.containers()
-    assert left == [], f"the tests left containers: {left}"
+        leftovers = server.containers()
+    assert leftovers == [], f"the tests left containers: {leftovers}"
     assert server.leftovers() == []
 
 
@@ -51,8 +51,8 @@ def redis_server() -> Iterator[servers.RedisServer]:
     with servers.RedisServer() as server:
         yield server
         with server.client() as client:
-            left = client.keys()
-    assert left == [], f"the tests left keys: {left!r}"
+            leftovers = client.keys()
+    assert leftovers == [], f"the tests left keys: {leftovers!r}"
 
 
 @pytest.fixture(scope="session")

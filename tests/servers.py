@@ -169,7 +169,7 @@ class DockerSocket:
 
     def _names(self, path: str) -> list[str]:
         listed: list[dict[str, Any]] = json.loads(self.request("GET", path)[1])
-        return sorted(one["Names"][0].removeprefix("/") for one in listed)
+        return sorted(container["Names"][0].removeprefix("/") for container in listed)
 
 
 class Dockerd(_Service, DockerSocket):
@@ -247,10 +247,10 @@ class Dockerd(_Service, DockerSocket):
 
     def leftovers(self) -> list[str]:
         """Return what a stopped server left on the machine: processes, mounts, bridge, cgroups, files."""
-        found = [f"process {pid}" for pid in self._leftovers()] + self._mounts()
-        found += [str(folder) for folder in self._cgroups()]
+        leftovers = [f"process {pid}" for pid in self._leftovers()] + self._mounts()
+        leftovers += [str(folder) for folder in self._cgroups()]
         places = (Path("/sys/class/net", self._bridge), self.folder)
-        return found + [str(place) for place in places if place.exists()]
+        return leftovers + [str(place) for place in places if place.exists()]
 
     def _arguments(self) -> list[str]:
         return [
@@ -327,8 +327,8 @@ def with_old_api(program: bytes, newest: str) -> bytes:
     Raises `RuntimeError` where the program has no such string.
     """
     # Go's linker puts the shorter strings first: what comes later is within a longer one.
-    before, found, after = program.partition(newest.encode())
-    if not found or len(newest) != len(OLD_API):
+    before, match, after = program.partition(newest.encode())
+    if not match or len(newest) != len(OLD_API):
         raise RuntimeError(f"no API {newest} in dockerd that could be made {OLD_API}")
     return before + OLD_API.encode() + after
 

@@ -160,13 +160,13 @@ class Booted:
     @contextmanager
     def ledger(self, **settings: str | int) -> Iterator[Ledger]:
         """Keep the books of a worker with these settings besides four slots and quick retries."""
-        chosen = {"CONCURRENCY": 4, "RETRY_DELAY": 0, "LOG_LEVEL": "INFO", **settings}
-        if chosen != self._settings or not self.installed.is_active:
-            self.installed.configure(**chosen)
+        all_settings = {"CONCURRENCY": 4, "RETRY_DELAY": 0, "LOG_LEVEL": "INFO", **settings}
+        if all_settings != self._settings or not self.installed.is_active:
+            self.installed.configure(**all_settings)
             self.installed.wait_until_ready()
-        self._settings = chosen
+        self._settings = all_settings
         url = f"redis://127.0.0.1:{self.port}/0"
-        with Ledger(url, [self.docker], [self], output=OUTPUT, seen=self.doors / "output", seed=SEED) as ledger:
+        with Ledger(url, [self.docker], [self], output=OUTPUT, folder=self.doors / "output", seed=SEED) as ledger:
             try:
                 yield ledger
             except BaseException:

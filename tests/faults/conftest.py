@@ -51,8 +51,8 @@ def conclude(request: pytest.FixtureRequest) -> Callable[[Row], None]:
 
     def conclude(row: Row) -> None:
         request.config.stash.setdefault(_ROWS, []).append(row)
-        found = "\n".join(row.findings)
-        assert (row.lost, row.doubled, row.orphans, row.late) == (0, 0, 0, 0), f"{row.cells()}\n{found}"
+        findings = "\n".join(row.findings)
+        assert (row.lost, row.doubled, row.orphans, row.late) == (0, 0, 0, 0), f"{row.cells()}\n{findings}"
         assert row.keys == ()
 
     return conclude

@@ -1,6 +1,6 @@
-"""What a fault came to, counted in runs and not in results.
+"""Counts the outcome of a fault, in runs and not in results.
 
-Pure: what was seen of the jobs goes in, the ids of those that broke the promise come out, so that a table can show that
+Pure: the jobs as they were seen go in, the ids of those that broke the promise come out, so that a table can show that
 each counter fires.
 """
 

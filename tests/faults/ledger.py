@@ -47,14 +47,14 @@ _PASSING = (
 
 
 class Docker(Protocol):
-    """What is asked of each Docker: the names of its containers."""
+    """The questions to each Docker: the names of its containers."""
 
     def containers(self) -> list[str]: ...
     def running(self) -> list[str]: ...
 
 
 class Log(Protocol):
-    """What is asked of each worker."""
+    """The question to each worker."""
 
     @property
     def log(self) -> str: ...
@@ -62,7 +62,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What a fault came to; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
+    """The outcome of a fault; `lost`, `doubled`, `orphans` and `late` have to be 0, and no keys left.
 
     `repeated` counts the jobs whose first end nobody could have seen, and which therefore ran again.
     `recover_s` is the slowest recovery after a fault, `adoption_s` the slowest adoption, if measured.
@@ -107,29 +107,29 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Left:
+class Unattended:
     """The containers that ran while no worker did, and how much each worker had logged by then."""
 
     job_ids: tuple[str, ...]
-    said: tuple[int, ...]
+    log_starts: tuple[int, ...]
 
 
 class Ledger:
     """Submits jobs, half by our client and half by a plain Celery client, and counts what became of them.
 
-    `output` is the folder of the jobs' files as the workers' hosts name it; `seen` is where it is found from here.
+    `output` is the folder of the jobs' files as the workers' hosts name it; `folder` is the same as seen from here.
     """
 
     def __init__(
-        self, redis_url: str, dockers: Sequence[Docker], workers: Sequence[Log], *, output: str, seen: Path, seed: int
+        self, redis_url: str, dockers: Sequence[Docker], workers: Sequence[Log], *, output: str, folder: Path, seed: int
     ) -> None:
         self.dockers = dockers
         self.workers = workers
         self.output = output
-        self.seen = seen
+        self.folder = folder
         self.random = random.Random(seed)  # noqa: S311  # a test that can be repeated, not a secret
         self.entries: list[Entry] = []
-        self._go = seen / "go"
+        self._go = folder / "go"
         self._recovered_s: list[float] = []
         self._adopted_s: list[float] = []
         self._late: list[str] = []
@@ -168,7 +168,7 @@ class Ledger:
             job_id = self.plain.send_task(
                 "tasks.run_docker", args=[image], kwargs=kwargs, queue=queue, countdown=countdown_s
             ).id
-        entry = Entry(job_id, self.seen / name, ends)
+        entry = Entry(job_id, self.folder / name, ends)
         self.entries.append(entry)
         return entry
 
@@ -253,28 +253,30 @@ class Ledger:
             eventually(is_well, SETTLE_S, "recovery")
         self._recovered_s.append(time.monotonic() - began)
 
-    def left(self) -> Left:
-        """Say what runs now that no worker does."""
+    def unattended(self) -> Unattended:
+        """Return what runs now that no worker does."""
         job_ids = tuple(name.removeprefix("run-") for docker in self.dockers for name in docker.running())
-        return Left(job_ids, tuple(len(worker.log) for worker in self.workers))
+        return Unattended(job_ids, tuple(len(worker.log) for worker in self.workers))
 
-    def adopted(self, left: Left, since_s: float | None = None) -> None:
+    def adopted(self, unattended: Unattended, since_s: float | None = None) -> None:
         """Wait until what was left is in a slot again; count from `since_s` of the monotonic clock, or from now."""
         began = time.monotonic() if since_s is None else since_s
-        late = set(left.job_ids)
+        late = set(unattended.job_ids)
 
-        def none_left() -> bool:
-            late.difference_update([job_id for job_id in late if self._is_adopted(job_id, left.said)])
+        def all_adopted() -> bool:
+            late.difference_update([job_id for job_id in late if self._is_adopted(job_id, unattended.log_starts)])
             return not late
 
         with suppress(AssertionError):
-            eventually(none_left, max(0.0, began + ADOPTION_S - time.monotonic()), "adoption")
+            eventually(all_adopted, max(0.0, began + ADOPTION_S - time.monotonic()), "adoption")
         self._adopted_s.append(time.monotonic() - began)
         self._late += late
 
-    def _is_adopted(self, job_id: str, said: Sequence[int]) -> bool:
+    def _is_adopted(self, job_id: str, log_starts: Sequence[int]) -> bool:
         lines = [
-            line for worker, start in zip(self.workers, said, strict=True) for line in worker.log[start:].split("\n")
+            line
+            for worker, start in zip(self.workers, log_starts, strict=True)
+            for line in worker.log[start:].split("\n")
         ]
         if any(job_id in line and "taken over" in line for line in lines):
             return True
@@ -286,14 +288,14 @@ class Ledger:
         """Wait for the end of everything and return the row; `due` and `unseen` are those of `count`."""
         with suppress(AssertionError):
             eventually(self._is_over, within_s, "the end of all jobs")
-        found = count([self._seen(entry) for entry in self.entries], self._containers(), due, unseen)
-        findings = [self._finding("lost", job_id) for job_id in found.lost]
-        findings += [self._finding("doubled", job_id) for job_id in found.doubled]
-        findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in found.orphans]
+        outcome = count([self._seen(entry) for entry in self.entries], self._containers(), due, unseen)
+        findings = [self._finding("lost", job_id) for job_id in outcome.lost]
+        findings += [self._finding("doubled", job_id) for job_id in outcome.doubled]
+        findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in outcome.orphans]
         findings += [self._finding(f"not taken over within {ADOPTION_S:g} s", job_id) for job_id in self._late]
         return Row(
             fault,
-            *(len(self.entries), len(found.lost), len(found.doubled), len(found.repeated), len(found.orphans)),
+            *(len(self.entries), len(outcome.lost), len(outcome.doubled), len(outcome.repeated), len(outcome.orphans)),
             keys=self._keys(),
             late=len(self._late),
             recover_s=max(self._recovered_s, default=None),
@@ -313,11 +315,11 @@ class Ledger:
     def _keys(self) -> tuple[str, ...]:
         return tuple(sorted(key for pattern in _PASSING for key in self._records.scan_iter(pattern, count=1000)))
 
-    def _finding(self, what: str, job_id: str) -> str:
-        entry = next((entry for entry in self.entries if entry.job_id == job_id), Entry(job_id, self.seen / "none"))
+    def _finding(self, verdict: str, job_id: str) -> str:
+        entry = next((entry for entry in self.entries if entry.job_id == job_id), Entry(job_id, self.folder / "none"))
         record = {name: value for name, value in self.record(entry).items() if name not in ("message", "spec")}
         meta = {name: value for name, value in self.meta(entry).items() if name not in ("result", "receipt")}
-        return f"{what}: {job_id}\n file: {entry.lines()}\n record: {record}\n result: {meta}\n{self._about(job_id)}"
+        return f"{verdict}: {job_id}\n file: {entry.lines()}\n record: {record}\n result: {meta}\n{self._about(job_id)}"
 
     def _about(self, job_id: str) -> str:
         lines = (line for worker in self.workers for line in worker.log.splitlines())

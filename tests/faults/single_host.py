@@ -21,11 +21,11 @@ def ledger_and_worker(
     redis: servers.RedisServer, dockerd: servers.Dockerd, **variables: str
 ) -> Iterator[tuple[Ledger, Worker]]:
     """Start the worker with four slots and quick retries; at the end it is killed, since nothing may be left to do."""
-    chosen = {"CELERY_DOCKER_RETRY_DELAY": "0", "CELERY_DOCKER_CONCURRENCY": "4", **variables}
+    all_variables = {"CELERY_DOCKER_RETRY_DELAY": "0", "CELERY_DOCKER_CONCURRENCY": "4", **variables}
     with (
         tempfile.TemporaryDirectory(prefix="cdt-faults-", dir="/tmp") as output,
-        Worker(redis.url, dockerd, **chosen) as worker,
-        Ledger(redis.url, [dockerd], [worker], output=output, seen=Path(output), seed=SEED) as ledger,
+        Worker(redis.url, dockerd, **all_variables) as worker,
+        Ledger(redis.url, [dockerd], [worker], output=output, folder=Path(output), seed=SEED) as ledger,
     ):
         Path(output).chmod(0o777)
         try:

@@ -41,9 +41,9 @@ def test_reload_under_a_running_job(host: Booted, conclude: Conclude) -> None:
         container = eventually(host.docker.running, 10, "Docker to list the container")
         for _ in range(times):
             ledger.pause(apart_s, apart_s)
-            left = ledger.left()
+            unattended = ledger.unattended()
             host.new_worker("systemctl", "reload", "celery-worker")
-            ledger.adopted(left)
+            ledger.adopted(unattended)
             assert host.docker.running() == container
         _let_it_end(ledger, entry)
         row = ledger.settle(f"systemctl reload, {in_words(times)}, under a job with steady output")
@@ -57,9 +57,9 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
         entry = _steady_job(ledger)
         ledger.submit(20 if FULL else 3, 2, 6 if FULL else 4)
         ledger.under_load()
-        left = ledger.left()
+        unattended = ledger.unattended()
         took_s = host.new_worker("sh", "-c", _UPGRADE)
-        ledger.adopted(left)
+        ledger.adopted(unattended)
         assert "CONCURRENCY=4" in host.debian.read(SETTINGS)
         _let_it_end(ledger, entry)
         row = ledger.settle(f"package upgrade, apt returned after {took_s:.0f} s")
@@ -77,9 +77,9 @@ def test_kill_of_the_worker_under_systemd(host: Booted, conclude: Conclude) -> N
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
-            left = ledger.left()
+            unattended = ledger.unattended()
             host.new_worker("systemctl", "kill", "-s", "KILL", "celery-worker")
-            ledger.adopted(left)
+            ledger.adopted(unattended)
             ledger.recover()
         conclude(ledger.settle(f"systemctl kill -s KILL celery-worker, {in_words(times)}"))
 
@@ -192,7 +192,7 @@ def test_kill_of_docker_and_worker_at_once(host: Booted, conclude: Conclude) -> 
 
 
 def test_restart_of_docker_with_live_restore(host: Booted, conclude: Conclude) -> None:
-    """What runs goes on, what ends meanwhile has ended: nothing runs again."""
+    """Jobs that run go on, those that end meanwhile have ended: nothing runs again."""
     times = 3 if FULL else 1
     with host.live_restore(), host.ledger() as ledger:
         ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
@@ -287,7 +287,7 @@ def test_cancel_while_the_worker_restarts(host: Booted, conclude: Conclude) -> N
 
 @pytest.mark.only_in_full
 def test_systemctl_stop_at_its_deadline(host: Booted, conclude: Conclude) -> None:
-    """What outlasts it is queued again, retries untouched."""
+    """A job that outlasts it is queued again, retries untouched."""
     with host.ledger(SYSTEMD_TIMEOUT=1) as ledger:
         _held_jobs(ledger, 1)
         ledger.submit(20, 3, 4, retries=0)
@@ -369,9 +369,9 @@ def _log_is_complete(entry: Entry) -> None:
 
 def _log_is_a_beginning(text: str) -> None:
     """The log has no hole: it is the beginning of what the job said."""
-    said = "".join(f"{number:08192}\n" for number in range(1, len(text) // 8192 + 2))
+    output = "".join(f"{number:08192}\n" for number in range(1, len(text) // 8192 + 2))
     assert text
-    assert said.startswith(text)
+    assert output.startswith(text)
 
 
 def _retries_are_untouched(ledger: Ledger) -> None:

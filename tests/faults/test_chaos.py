@@ -21,7 +21,7 @@ _WAITING = 12
 
 @dataclass(frozen=True)
 class Victims:
-    """What a fault may break: the Redis of all, and one host's worker and Docker."""
+    """The things that a fault may break: the Redis of all, and one host's worker and Docker."""
 
     redis: servers.RedisServer
     worker: Worker

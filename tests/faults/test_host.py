@@ -86,9 +86,9 @@ def test_the_clock_is_set_by_an_hour(
 def _hand_over(ledger: Ledger, worker: Worker) -> None:
     worker.hand_over()
     assert worker.wait() == 0
-    left = ledger.left()
+    unattended = ledger.unattended()
     worker.start()
-    ledger.adopted(left, worker.started_s)
+    ledger.adopted(unattended, worker.started_s)
 
 
 def _waited_s(ledger: Ledger, entry: Entry) -> float:

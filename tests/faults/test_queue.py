@@ -67,8 +67,8 @@ def test_a_job_that_waits_for_its_retry_holds_no_slot(
         waiting = ledger.add("exit 1")
         eventually(lambda: ledger.status(waiting) == "RETRY", 30, "the first attempt to fail")
         ledger.submit(20 if FULL else 3)
-        others = ledger.entries[1:]
-        eventually(lambda: {ledger.status(entry) for entry in others} == {"SUCCESS"}, 120, "the other jobs to end")
+        other_jobs = ledger.entries[1:]
+        eventually(lambda: {ledger.status(entry) for entry in other_jobs} == {"SUCCESS"}, 120, "the other jobs to end")
         assert (ledger.status(waiting), waiting.lines()) == ("RETRY", ["start"])
         assert client.cancel(waiting.job_id) == "queued"
         ledger.recover()

@@ -37,15 +37,15 @@ def two_hosts(
     redis: servers.RedisServer, dockerds: Sequence[servers.Dockerd], cable: Cable | None = None, /, **variables: str
 ) -> Iterator[TwoHosts]:
     """Keep the books of two workers that are yet to be started; `cable` is the first one's way to Redis."""
-    chosen = {"CELERY_DOCKER_CONCURRENCY": str(_SLOTS), **variables}
+    all_variables = {"CELERY_DOCKER_CONCURRENCY": str(_SLOTS), **variables}
     url, network = (cable.url, cable.namespace) if cable else (redis.url, "")
     workers = [
-        host(url, dockerds[0], _NAMES[0], network=network, **chosen),
-        host(redis.url, dockerds[1], _NAMES[1], **chosen),
+        host(url, dockerds[0], _NAMES[0], network=network, **all_variables),
+        host(redis.url, dockerds[1], _NAMES[1], **all_variables),
     ]
     with (
         tempfile.TemporaryDirectory(prefix="cdt-faults-", dir="/tmp") as output,
-        Ledger(redis.url, dockerds, workers, output=output, seen=Path(output), seed=SEED) as ledger,
+        Ledger(redis.url, dockerds, workers, output=output, folder=Path(output), seed=SEED) as ledger,
     ):
         Path(output).chmod(0o777)
         try:
@@ -65,22 +65,22 @@ def test_a_host_loses_power(
 ) -> None:
     """Its jobs run on the other; in full it comes back, twice, and what was left on it is cleaned away."""
     times = 2 if FULL else 1
-    with two_hosts(own_redis, [own_dockerd, dockerd]) as (ledger, one, two):
-        one.start()
-        two.start()
+    with two_hosts(own_redis, [own_dockerd, dockerd]) as (ledger, first_host, second_host):
+        first_host.start()
+        second_host.start()
         ledger.submit(80 if FULL else 10, 1, 4, retries=0)
         for _ in range(times):
             eventually(lambda: len(own_dockerd.running()) > 1, 60, "jobs on the host")
             ledger.pause(0, 2)
             lost = _jobs_in(own_dockerd, ledger)
-            one.kill()
+            first_host.kill()
             own_dockerd.lose_power()
             # What it has left can be counted when it is back.
             ledger.dockers = [dockerd]
             ledger.recover_to(lambda lost=lost: all(_goes_on(ledger, entry) for entry in lost))  # type: ignore[misc]
             if FULL:
                 own_dockerd.start()
-                one.start()
+                first_host.start()
                 ledger.dockers = [own_dockerd, dockerd]
         conclude(ledger.settle(f"one of two hosts loses power, {in_words(times)}", due=SILENT, unseen=SILENT))
         reasons = [attempt["reason"] for entry in ledger.entries for attempt in ledger.receipt(entry)["attempts"]]
@@ -94,13 +94,13 @@ def test_a_host_is_cut_off_and_comes_back(
     with (
         closing(Cable(own_redis)) as cable,
         announcements(own_redis) as metas,
-        two_hosts(own_redis, [own_dockerd, dockerd], cable) as (ledger, one, two),
+        two_hosts(own_redis, [own_dockerd, dockerd], cable) as (ledger, first_host, second_host),
     ):
-        one.start()
+        first_host.start()
         held = [ledger.add(HELD) for _ in range(3 if FULL else 2)]
         names = {f"run-{entry.job_id}" for entry in held}
         eventually(lambda: names <= set(own_dockerd.running()), 30, "the jobs on the first host")
-        two.start()
+        second_host.start()
         ledger.submit(60 if FULL else 6, 0, 3)
         ledger.under_load(3)
         cable.cut()
@@ -109,7 +109,9 @@ def test_a_host_is_cut_off_and_comes_back(
         # Docker calls a container running a little after its process has begun.
         eventually(lambda: names <= set(dockerd.running()), 30, "the jobs on the second host")
         cable.mend()
-        eventually(lambda: not names & set(own_dockerd.containers()), 60, f"the end of its containers; log: {one.log}")
+        eventually(
+            lambda: not names & set(own_dockerd.containers()), 60, f"the end of its containers; log: {first_host.log}"
+        )
         assert names <= set(dockerd.running())
         ledger.let_go()
         row = ledger.settle("one of two hosts is cut off from Redis and comes back", due=SILENT, unseen=SILENT)
@@ -131,7 +133,7 @@ def test_a_message_delivered_three_times_to_two_hosts(
     kind: str,
 ) -> None:
     """More jobs are held than one host has slots, so that both have some."""
-    with two_hosts(own_redis, [own_dockerd, dockerd], **NEVER_LOST) as (ledger, one, two):
+    with two_hosts(own_redis, [own_dockerd, dockerd], **NEVER_LOST) as (ledger, first_host, second_host):
         ledger.hold()
         for _ in range(_SLOTS + 1):
             ledger.add(HELD)
@@ -139,8 +141,8 @@ def test_a_message_delivered_three_times_to_two_hosts(
         make_three_of_each(own_redis, ledger.random, kind)
         with own_redis.client() as queue:
             queue.rename("celery", "held back")
-            one.start()
-            two.start()
+            first_host.start()
+            second_host.start()
             queue.rename("held back", "celery")
         ledger.under_load(_SLOTS + 1)
         ledger.let_go()
@@ -160,11 +162,11 @@ def test_cancel_in_each_state(
     with (
         Registry() as registry,
         closing(Client(own_redis.url)) as client,
-        two_hosts(own_redis, [own_dockerd, dockerd], **variables) as (ledger, one, two),
+        two_hosts(own_redis, [own_dockerd, dockerd], **variables) as (ledger, first_host, second_host),
     ):
         registry.speaks.clear()
-        one.start()
-        two.start()
+        first_host.start()
+        second_host.start()
         states = _in_each_state(ledger, registry.address)
         with own_redis.client() as queue:
             assert queue.llen("celery") == len(states["queued"]) == 2
@@ -175,7 +177,7 @@ def test_cancel_in_each_state(
                 cancel(entry.job_id)
         called_off = [entry for state in states_with_an_owner for entry in states[state]]
         ledger.recover_to(lambda: all(ledger.status(entry) == "REVOKED" for entry in called_off))
-        owners = dict(zip(_NAMES, (one, two), strict=True))
+        owners = dict(zip(_NAMES, (first_host, second_host), strict=True))
         leaving: tuple[Callable[[Worker], None], ...] = (Worker.kill, Worker.hand_over)
         for leave, cancel, entry in zip(leaving, cancels, states["its owner is down"], strict=True):
             owner = owners[ledger.record(entry)["owner"]]
@@ -201,14 +203,14 @@ def test_cancel_in_each_state(
 def _in_each_state(ledger: Ledger, registry: str) -> dict[str, list[Entry]]:
     """Bring two jobs into each state; those that hold slots hold all six, so that the last two wait in the queue."""
 
-    def two(body: str, image: str = "busybox", countdown_s: float | None = None) -> list[Entry]:
+    def second_host(body: str, image: str = "busybox", countdown_s: float | None = None) -> list[Entry]:
         return [ledger.add(body, image=image, ends=False, countdown_s=countdown_s) for _ in range(2)]
 
-    delayed, backing_off = two("true", countdown_s=600), two("exit 1")
+    delayed, backing_off = second_host("true", countdown_s=600), second_host("exit 1")
     eventually(lambda: all(ledger.record(entry) for entry in delayed), 30, "the delayed jobs to be noted")
     eventually(lambda: {ledger.status(entry) for entry in backing_off} == {"RETRY"}, 30, "the first attempts to fail")
-    running, owned = two("sleep 600"), two("sleep 600")
-    pulling = two("true", image=f"{registry}/slow:1.0")
+    running, owned = second_host("sleep 600"), second_host("sleep 600")
+    pulling = second_host("true", image=f"{registry}/slow:1.0")
     eventually(lambda: all(entry.lines() for entry in running + owned), 30, "the jobs to run")
     eventually(lambda: all(_is_pulling(ledger, entry) for entry in pulling), 30, "the pulls to begin")
     return {
@@ -216,7 +218,7 @@ def _in_each_state(ledger: Ledger, registry: str) -> dict[str, list[Entry]]:
         "backing off": backing_off,
         "running": running,
         "pulling": pulling,
-        "queued": two("true"),
+        "queued": second_host("true"),
         "its owner is down": owned,
     }
 

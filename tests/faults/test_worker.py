@@ -23,9 +23,9 @@ def test_kill_of_the_worker_at_random_moments(
             for _ in range(kills):
                 ledger.pause(0.2, 3.0)
                 worker.kill()
-                left = ledger.left()
+                unattended = ledger.unattended()
                 worker.start()
-                ledger.adopted(left, worker.started_s)
+                ledger.adopted(unattended, worker.started_s)
                 ledger.recover()
         conclude(ledger.settle(f"worker kill -9, {kills} times"))
 
@@ -40,9 +40,9 @@ def test_handover_under_load(dockerd: servers.Dockerd, own_redis: servers.RedisS
                 ledger.pause(0.2, 2.0)
                 worker.hand_over()
                 assert worker.wait() == 0
-                left = ledger.left()
+                unattended = ledger.unattended()
                 worker.start()
-                ledger.adopted(left, worker.started_s)
+                ledger.adopted(unattended, worker.started_s)
                 ledger.recover()
         conclude(ledger.settle(f"handover (SIGHUP), {times} times"))
 
@@ -83,6 +83,6 @@ def test_stop_with_jobs_that_outlast_the_deadline(
             ledger.recover()
         row = ledger.settle("stop with a deadline of 1 s", due=STOPPED)
         for entry in ledger.entries:
-            reasons = [one["reason"] for one in ledger.receipt(entry)["attempts"][:-1]]
+            reasons = [attempt["reason"] for attempt in ledger.receipt(entry)["attempts"][:-1]]
             assert len(entry.lines()) == len(reasons) + 2, (entry.lines(), reasons)
     conclude(row)

@@ -59,7 +59,7 @@ class Installed:
 
     @property
     def status(self) -> str:
-        """What `systemctl status` says of the worker's slots."""
+        """The line of `systemctl status` about the worker's slots."""
         return self.show("StatusText")
 
     def show(self, name: str) -> str:

@@ -253,7 +253,7 @@ class Machine:
         full += [*(["runuser", "-u", user, "--"] if user else []), *argv]
         begin = time.monotonic()
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 full,
                 env=_ENV | dict(env or {}),
                 input=input or "",
@@ -265,12 +265,12 @@ class Machine:
         except subprocess.TimeoutExpired as exc:  # it ended, but left its output open to another
             held = f"{self.name}: {shlex.join(argv)}: output still open: {exc.output!r}"
             raise AssertionError(held) from None
-        timed_out = done.returncode in (124, 137) and time.monotonic() - begin >= timeout_s
-        if timed_out or (check and done.returncode != 0):
-            why = f"no end after {timeout_s} s" if timed_out else f"exit {done.returncode}"
-            streams = f"--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+        timed_out = completed.returncode in (124, 137) and time.monotonic() - begin >= timeout_s
+        if timed_out or (check and completed.returncode != 0):
+            why = f"no end after {timeout_s} s" if timed_out else f"exit {completed.returncode}"
+            streams = f"--- stdout\n{completed.stdout}\n--- stderr\n{completed.stderr}"
             raise AssertionError(f"{self.name}: {shlex.join(argv)}: {why}\n{streams}")
-        return done
+        return completed
 
     def shell(self, script: str, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a script with `sh -eu`, `args` being its $1, $2…; the options are those of `run`."""
@@ -406,11 +406,11 @@ def import_busybox(machine: Machine, tag: str = "busybox:latest") -> None:
     machine.shell(_BUSYBOX, tag)
 
 
-def connect(one: Machine, other: Machine) -> tuple[str, str]:
+def connect(first: Machine, second: Machine) -> tuple[str, str]:
     """Lay a cable between two machines that are on, and return their addresses; it goes when either is switched off."""
-    argv = ("ip", "link", "add", _CABLE, "type", "veth", "peer", "name", _CABLE, "netns", str(other.init_pid))
-    _host("nsenter", f"--target={one.init_pid}", "--net", *argv)
-    for machine, address in ((one, _ADDRESSES[0]), (other, _ADDRESSES[1])):
+    argv = ("ip", "link", "add", _CABLE, "type", "veth", "peer", "name", _CABLE, "netns", str(second.init_pid))
+    _host("nsenter", f"--target={first.init_pid}", "--net", *argv)
+    for machine, address in ((first, _ADDRESSES[0]), (second, _ADDRESSES[1])):
         machine.run("ip", "address", "add", f"{address}/24", "dev", _CABLE)
         machine.run("ip", "link", "set", _CABLE, "up")
     return _ADDRESSES
@@ -558,9 +558,9 @@ def _remove_tree(tree: Path) -> None:
 
 
 def _host(*argv: str, timeout_s: float = 30) -> None:
-    done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=timeout_s)
-    if done.returncode != 0:
-        raise RuntimeError(f"{shlex.join(argv)}: exit {done.returncode}\n{done.stderr[-4000:]}")
+    completed = subprocess.run(argv, input="", capture_output=True, text=True, timeout=timeout_s)
+    if completed.returncode != 0:
+        raise RuntimeError(f"{shlex.join(argv)}: exit {completed.returncode}\n{completed.stderr[-4000:]}")
 
 
 def _interrupt_on_sigterm() -> None:

@@ -50,17 +50,19 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         # By the monotonic clock.
         self.started_s = 0.0
-        self._said: list[str] = []
-        self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._notifications.bind(self.environ["NOTIFY_SOCKET"])
+        self._received: list[str] = []
+        self._notify_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._notify_socket.bind(self.environ["NOTIFY_SOCKET"])
 
     def start(self, variables: Mapping[str, str] | None = None) -> None:
         self.launch(variables)
-        eventually(lambda: any("READY=1" in text for text in self.said()), _START_S, f"READY=1; log: {self.log}")
+        eventually(
+            lambda: any("READY=1" in text for text in self.notifications()), _START_S, f"READY=1; log: {self.log}"
+        )
 
     def launch(self, variables: Mapping[str, str] | None = None) -> None:
-        self.said()  # what an earlier process has said
-        self._said.clear()
+        self.notifications()  # those of an earlier process
+        self._received.clear()
         self.started_s = time.monotonic()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -72,17 +74,17 @@ class Worker:
                 cwd="/",
             )
 
-    def said(self) -> list[str]:
+    def notifications(self) -> list[str]:
         """Return every notification since the start."""
         while True:
             try:
-                self._said.append(self._notifications.recv(4096).decode())
+                self._received.append(self._notify_socket.recv(4096).decode())
             except BlockingIOError:
-                return self._said
+                return self._received
 
     @property
     def status(self) -> str:
-        lines = [line for text in self.said() for line in text.splitlines() if line.startswith("STATUS=")]
+        lines = [line for text in self.notifications() for line in text.splitlines() if line.startswith("STATUS=")]
         return lines[-1].removeprefix("STATUS=") if lines else ""
 
     @property
@@ -120,7 +122,7 @@ class Worker:
                 self.wait()
             except subprocess.TimeoutExpired:
                 self.kill()
-        self._notifications.close()
+        self._notify_socket.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

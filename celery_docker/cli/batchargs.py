@@ -27,6 +27,7 @@ class BatchRequest:
     jobs: list[batch.Expanded]
     limit: int | None
     template_id: str
+    unused_columns: tuple[str, ...] = ()
 
 
 def batch_request(arguments: parser.Arguments, local_user: jobargs.LocalUser, queue: str) -> BatchRequest:
@@ -43,19 +44,24 @@ def batch_request(arguments: parser.Arguments, local_user: jobargs.LocalUser, qu
     template = jobargs.template(arguments, local_user, queue)
     if rows[0].source is batchinputs.Source.PATHS:
         template = batch.with_default_input(template)
-    jobs = batch.expand(template, rows)
+    jobs = batch.expand(template, rows, local_user.absolute)
     _check_options(jobs)
-    return BatchRequest(jobs, arguments.flags.get("--limit", limit), batch.template_id(template, rows[0].source))
+    return BatchRequest(
+        jobs,
+        arguments.flags.get("--limit", limit),
+        batch.template_id(template, rows[0].source),
+        tuple(batch.unused_field_columns(template, rows)),
+    )
 
 
 def _rows(key: str, value: Any, local_user: jobargs.LocalUser) -> tuple[Sequence[batchinputs.Row], int | None]:
     if key == "--each":
         return batchinputs.from_paths(
-            local_user.absolute(path) for pattern in value for path in _matching(pattern)
+            local_user.absolute(path) for pattern in value for path in _matching(local_user.with_home(pattern))
         ), None
     if key == "--array":
         return batchinputs.from_array(value)
-    text = jobargs.read(value)
+    text = jobargs.read(local_user.with_home(value))
     if key == "--each-from":
         return batchinputs.from_path_list(_absolute_lines(text, local_user)), None
     is_json = value.endswith(_LINES_OF_JSON) or (value == jobargs.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))

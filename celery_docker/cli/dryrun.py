@@ -29,10 +29,10 @@ class PolicyCheck:
     @property
     def text(self) -> str:
         if self.path is None:
-            return "this host has no policy for jobs; the host that runs the job decides"
+            return "this host has no policy file; the host that runs the job decides"
         if self.problems:
-            return f"this host would refuse it: {'; '.join(self.problems)}"
-        return f"this host would allow it ({self.path})"
+            return f"this host would refuse the job: {'; '.join(self.problems)}"
+        return f"this host would allow the job ({self.path})"
 
 
 def preview(spec: jobspec.JobSpec, submission: jobspec.Submission, policy_file: str = _POLICY_FILE) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.syntax import commandtable, parser
-from celery_docker.core import jobspec
+from celery_docker.core import batch, jobspec
+from celery_docker.core.batch import Literal
 
 STDIN = "-"
-# Fields that name something on the worker's host. Who types a path means the one that they see.
-HOST_PATHS = ("inputpath", "outputpath", "logoutfile", "logerrfile")
 _JOB_KEYS = tuple(flag.key for flag in commandtable.JOB_FLAGS)
 
 
@@ -35,13 +34,42 @@ class LocalUser:
 
     def absolute(self, path: str) -> str:
         """Return a path as seen from the user's current folder. An empty one stays, to be refused."""
-        if not path or path.startswith(("/", "{")):  # what a batch puts into braces is absolute already
+        if not path or path.startswith("/"):
             return path
         if self.folder is None:
             raise errors.SpecError(f"{path!r}: the current folder is gone; give an absolute path")
         joined = os.path.join(self.folder, path)
-        # What ".." leads to is known only where symlinks are followed, and {//} only for each job of a batch.
-        return joined if ".." in path.split("/") or "{" in path else os.path.normpath(joined)
+        # What ".." leads to is known only where symlinks are followed.
+        return joined if ".." in path.split("/") else os.path.normpath(joined)
+
+    def typed(self, path: str) -> str:
+        """Return a path that was typed, absolute; a `~` at its beginning is a home."""
+        return self.absolute(self.with_home(path))
+
+    def typed_template(self, path: str) -> str:
+        """Return a path of a batch's template: absolute, or still relative where it depends on what is filled in."""
+        if "{" not in path:
+            return Literal(self.typed(path))
+        path = self.with_home(path)
+        is_plain = self.folder is not None and "{" not in self.folder and not path.startswith(("/", "{"))
+        return f"{self.folder}/{path}" if is_plain else path
+
+    def with_home(self, path: str) -> str:
+        """Return a path with the home that its `~` or `~name` stands for, as a shell does for a word of its own."""
+        head, slash, rest = path.partition("/")
+        if not head.startswith("~"):
+            return path
+        home = self.environ.get("HOME") if head == "~" else _home_of(head[1:])
+        if home and "{" in home and "{" in rest:
+            raise errors.SpecError(f"{path!r}: the home folder {home!r} has braces in its name; give a relative path")
+        return f"{home}{slash}{rest}" if home else path
+
+
+def _home_of(name: str) -> str | None:
+    try:
+        return pwd.getpwnam(name).pw_dir
+    except KeyError:
+        return None
 
 
 def of_process(environ: Mapping[str, str]) -> LocalUser:
@@ -67,12 +95,16 @@ def document(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
 
     Raises `SpecError` for a flag or a file that cannot be read as what it should be.
     """
-    return _over_file(arguments, jobspec.from_flags(_typed(arguments, local_user)), local_user, queue)
+    base = _base(arguments, local_user)
+    return _over(base, jobspec.from_flags(_typed(arguments, local_user, local_user.typed)), local_user.user, queue)
 
 
 def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> dict[str, Any]:
-    """Return the job document of a batch: a flag with braces is checked for each job, when they are filled in."""
-    flags = _typed(arguments, local_user)
+    """Return the job document of a batch: a flag with braces is checked for each job, when they are filled in.
+
+    Placeholders are what was typed: text from a file, the environment or the name of a folder is `Literal`.
+    """
+    flags = _typed(arguments, local_user, local_user.typed_template)
     open_ones = {key: value for key, value in flags.items() if key.startswith("-") and "{" in str(value)}
     closed = {key: value for key, value in flags.items() if key not in open_ones and key not in ("image", "command")}
     names = {line.flag: line.name for line in jobspec.DOCUMENT}
@@ -82,16 +114,21 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
         **image_and_command,
         **{names[key]: value for key, value in open_ones.items()},
     }
-    return _over_file(arguments, typed, local_user, queue)
+    base = batch.literal(_base(arguments, local_user))
+    return _over(base, typed, Literal(local_user.user), Literal(queue))
 
 
-def _over_file(
-    arguments: parser.Arguments, typed: Mapping[str, Any], local_user: LocalUser, queue: str
-) -> dict[str, Any]:
-    base = _from_file(arguments.flags["--file"]) if "--file" in arguments.flags else {}
+def _base(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
+    """Return the document that was named on the command line, an empty one where none was."""
+    path = arguments.flags.get("--file")
+    return {} if path is None else _from_file(local_user.with_home(path))
+
+
+def _over(base: Mapping[str, Any], typed: Mapping[str, Any], user: str, queue: str) -> dict[str, Any]:
+    """Return the typed fields over those of the document, those over the defaults."""
     both = {**base, **typed, **_merged_tables(base, typed)}
     return {
-        "user": local_user.user,
+        "user": user,
         "queue": queue,
         **{name: value for name, value in both.items() if value is not None},
     }
@@ -123,25 +160,29 @@ def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
                 f"{path}, line {number}: the name of a variable must have no blanks and not be empty"
             )
         lines.append(entry)
-    return _with_callers(lines, environ)
+    return _with_environment(lines, environ)
 
 
-def _typed(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
+def _typed(arguments: parser.Arguments, local_user: LocalUser, complete: Callable[[str], str]) -> dict[str, Any]:
+    """Return what was typed, by flag or by name; `complete` makes a path absolute."""
     fields: dict[str, Any] = {
         key: arguments.flags[key] for key in _JOB_KEYS if key in arguments.flags and key != "--env"
     }
-    for name in HOST_PATHS:
+    for name in jobspec.HOST_PATHS:
         key = next(line.flag for line in jobspec.FIELDS if line.name == name)
         if key in fields:
-            fields[key] = local_user.absolute(fields[key])
+            fields[key] = complete(fields[key])
     files = [
-        assignment
+        Literal(assignment)
         for path in arguments.flags.get("--env-file", ())
-        for assignment in env_file(path, read(path), local_user.environ)
+        for assignment in env_file(path, read(local_user.with_home(path)), local_user.environ)
     ]
     if "--after" in fields:
-        fields["--after"] = [lastid.expand(local_user.environ, name) for name in fields["--after"]]
-    assignments = files + _with_callers(arguments.flags.get("--env", ()), local_user.environ)
+        fields["--after"] = [
+            Literal(lastid.expand(local_user.environ, name)) if name == commandtable.LAST else name
+            for name in fields["--after"]
+        ]
+    assignments = files + _with_environment(arguments.flags.get("--env", ()), local_user.environ)
     if assignments:
         fields["--env"] = assignments
     if arguments.operands:
@@ -150,10 +191,12 @@ def _typed(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]
     return fields
 
 
-def _with_callers(assignments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def _with_environment(assignments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """Give bare names the user's own value, and leave out those that have none, as docker does."""
     return [
-        text if "=" in text else f"{text}={environ[text]}" for text in assignments if "=" in text or text in environ
+        text if "=" in text else Literal(f"{text}={environ[text]}")
+        for text in assignments
+        if "=" in text or text in environ
     ]
 
 
@@ -169,7 +212,8 @@ def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[st
 def _table(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    return {str(item).partition("=")[0]: str(item).partition("=")[2] for item in value}
+    pairs = ((item, *str(item).partition("=")[::2]) for item in value)
+    return {name: Literal(text) if isinstance(item, Literal) else text for item, name, text in pairs}
 
 
 def _from_file(path: str) -> dict[str, Any]:

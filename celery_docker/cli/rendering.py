@@ -117,15 +117,21 @@ def job_json(row: JobRow) -> dict[str, Any]:
 
 
 def record_json(row: JobRow, record: Mapping[str, str]) -> dict[str, Any]:
-    """Return all that is known of a job: a listing's fields, the rest of its record, its job document, its receipt."""
+    """Return all that is known of a job, each thing once: its record, its job document, and the rest of its receipt."""
     facts = {name: _value(name, text) for name, text in record.items() if name not in _UNLISTED}
     if "spec" not in facts:
         # Of a plain client's job there is only the message.
         args, kwargs = message.arguments(json.loads(record.get("message") or "{}"))
         facts["spec"] = {**({"args": list(args)} if args else {}), **kwargs}
-    receipt_of_job = facts.setdefault("receipt", None)
-    facts["attempts"] = (receipt_of_job or facts).get("attempts") or []
-    return {**job_json(row), **{name: value for name, value in facts.items() if name not in job_json(row)}}
+    ended = facts.pop("receipt", None) or {}
+    facts["attempts"] = (ended or facts).get("attempts") or []
+    known = {**facts, **job_json(row)}
+    rest = {name: value for name, value in ended.items() if name not in known or known[name] != value}
+    return {
+        **job_json(row),
+        **{name: value for name, value in known.items() if name not in job_json(row)},
+        "receipt": rest if ended else None,
+    }
 
 
 def _value(name: str, text: str) -> Any:

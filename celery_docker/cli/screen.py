@@ -55,6 +55,10 @@ class Screen:
         """Write a value as JSON: in one line for programs, indented for people."""
         self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT if self.is_terminal else None))
 
+    def indented_json(self, value: Any) -> None:
+        """Write a value as JSON that people read, in a pipe too."""
+        self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT))
+
     def line_of_json(self, value: Any) -> None:
         """Write one of many values as a line of JSON."""
         self.data(json.dumps(value, ensure_ascii=False))

@@ -32,16 +32,18 @@ else from the files of celery-docker, the command with more to it: see celery-do
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Submit the job that the arguments describe; return the exit status."""
-    words = _parse(sys.argv[1:] if argv is None else argv)
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
     around = os.environ if environ is None else environ
     try:
         config = configfiles.read(around, {})
-        if words.verbose:
+        if arguments.verbose:
             _show(configfiles.worker_settings(around))
-        if words.cancel is not None:
-            print(f"{words.cancel}: {exitcodes.cancel_outcome(_cancel(config, words.cancel))}", file=sys.stderr)
+        if arguments.image is None and arguments.cancel is None:
+            return 0
+        if arguments.cancel is not None:
+            print(f"{arguments.cancel}: {exitcodes.cancel_outcome(_cancel(config, arguments.cancel))}", file=sys.stderr)
         else:
-            print(_submit(config, _spec(words)))
+            print(_submit(config, _spec(arguments)))
     except errors.SpecError as exc:
         return _complain(exc, 2)
     except errors.CeleryDockerError as exc:
@@ -53,11 +55,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Everything behind the first -- is the command, word for word; argparse would drop a second one."""
     at = argv.index("--") if "--" in argv else len(argv)
     parser = _parser()
-    words = parser.parse_args(argv[:at])
-    words.args += argv[at + 1 :]
-    if (words.image is None) == (words.cancel is None):
+    arguments = parser.parse_args(argv[:at])
+    arguments.args += argv[at + 1 :]
+    shows_only = arguments.verbose and arguments.image is None and arguments.cancel is None
+    if (arguments.image is None) == (arguments.cancel is None) and not shows_only:
         parser.error("give the IMAGE to run, or --cancel ID")
-    return words
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the settings in use, secrets masked")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show the settings in use, secrets masked; alone, queue nothing"
+    )
     parser.add_argument("--inputpath", metavar="PATH", help="file or folder to mount read-only at /input")
     parser.add_argument("--outputpath", metavar="PATH", help="folder to mount read-write at /output")
     parser.add_argument("--out", metavar="LOG", help="file for the output; without --err for both streams")
@@ -79,17 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _spec(words: argparse.Namespace) -> jobspec.JobSpec:
-    given = {
-        "image": words.image,
-        "command": words.args or None,
-        "user": words.user,
-        "logoutfile": words.out,
-        "logerrfile": words.err,
-        "inputpath": words.inputpath,
-        "outputpath": words.outputpath,
+def _spec(arguments: argparse.Namespace) -> jobspec.JobSpec:
+    fields = {
+        "image": arguments.image,
+        "command": arguments.args or None,
+        "user": arguments.user,
+        "logoutfile": arguments.out,
+        "logerrfile": arguments.err,
+        "inputpath": arguments.inputpath,
+        "outputpath": arguments.outputpath,
     }
-    return jobspec.parse((), {name: value for name, value in given.items() if value is not None})
+    return jobspec.parse((), {name: value for name, value in fields.items() if value is not None})
 
 
 def _submit(config: configfiles.Config, spec: jobspec.JobSpec) -> str:
@@ -113,8 +118,8 @@ def _with_client(config: configfiles.Config, action: Callable[[Client], str]) ->
         submitter.close()
 
 
-def _show(chosen: settings.Settings) -> None:
-    for variable, value in settings.describe(chosen):
+def _show(in_use: settings.Settings) -> None:
+    for variable, value in settings.describe(in_use):
         print(f"{variable}={value}", file=sys.stderr)
 
 

@@ -1,7 +1,8 @@
 """One template and many rows become many jobs.
 
 Owns the placeholders (GNU parallel's, and the columns of a manifest), what a batch adds to each job's environment, and
-the name under which a job is remembered as done. Pure. A value that was put in is never read as a placeholder again.
+the name under which a job is remembered as done. Pure. A value that was put in is never read as a placeholder again,
+and `Literal` text is none of the template: nothing is filled in there.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import jobspec
-from celery_docker.core.batchinputs import INPUT_FIELD, Row, Source
+from celery_docker.core.batchinputs import INPUT_FIELD, JOB_PREFIX, Row, Source
 
 BATCH_ID = "CELERY_DOCKER_BATCH_ID"
 BATCH_INDEX = "CELERY_DOCKER_BATCH_INDEX"
@@ -29,6 +30,12 @@ OPTION_KEYS = tuple(field.name for field in jobspec.OPTIONS)
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _HASH_CHARS = 16
 _FIELDS = {line.name: line for line in jobspec.DOCUMENT}
+
+
+class Literal(str):
+    """Text in a template that nobody typed as one: braces in it stay as they are."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,14 @@ class Expanded:
         return marker_of(self.kwargs, self.row.index if self.row.source is Source.ARRAY else None)
 
 
-def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
+def expand(
+    template: Mapping[str, Any], rows: Sequence[Row], absolute: Callable[[str], str] | None = None
+) -> list[Expanded]:
     """Return a job for each row, its placeholders replaced, checked by `jobspec.parse`.
 
     `template` is a job document: the task's keyword arguments and the submission's `OPTION_KEYS`. A column of a
-    manifest that is named like an argument takes its place. Raises `BatchError` with the problems of all rows.
+    manifest named `job.memory` sets the field `memory`; any other column is data. `absolute` completes relative paths
+    of the worker's host once they are filled in. Raises `BatchError` with the problems of all rows.
     """
     prepared = _with_words(template)
     columns = _columns_used(prepared, rows)
@@ -61,12 +71,30 @@ def expand(template: Mapping[str, Any], rows: Sequence[Row]) -> list[Expanded]:
             problems += [f"{row.place}, column {name}: is missing, and the job uses {{{name}}}" for name in missing]
             continue
         try:
-            expanded.append(_expand_one(prepared, row))
+            expanded.append(_expand_one(prepared, row, absolute))
         except errors.SpecError as exc:
             problems.append(_located(row, str(exc), prepared))
     if problems:
         raise errors.BatchError(problems)
     return expanded
+
+
+def literal(value: Any) -> Any:
+    """Return a value of a job document in which nothing is to be filled in."""
+    if isinstance(value, str):
+        return Literal(value)
+    if isinstance(value, Mapping):
+        return {name: literal(part) for name, part in value.items()}
+    return [literal(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def unused_field_columns(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Return the columns that are called like a field of the job, set none, and are not used as data either."""
+    if not rows or rows[0].source is not Source.MANIFEST:
+        return []
+    columns = {name for row in rows for name in row.fields}
+    used = {*_names(template), *(name.removeprefix(JOB_PREFIX) for name in columns if name.startswith(JOB_PREFIX))}
+    return [name for name in _FIELDS if name in columns and name not in used]
 
 
 def with_default_input(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,8 +134,8 @@ def template_id(template: Mapping[str, Any], source: Source) -> str:
 
 def marker_of(kwargs: Mapping[str, Any], number: int | None = None) -> str:
     """Return the name of the file that says that a job with these arguments has succeeded; `number` of an array."""
-    told = kwargs if number is None else {**kwargs, BATCH_INDEX: number}
-    return f".celery-docker-done-{spec_hash(told)}"
+    facts = kwargs if number is None else {**kwargs, BATCH_INDEX: number}
+    return f".celery-docker-done-{spec_hash(facts)}"
 
 
 def _with_words(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +144,8 @@ def _with_words(template: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(command, str):
         return dict(template)
     try:
-        return {**template, "command": shlex.split(command)}
+        words = shlex.split(command)
+        return {**template, "command": literal(words) if isinstance(command, Literal) else words}
     except ValueError as exc:
         problem = f"command: {command!r} cannot be split into words ({exc}); close the quote or pass a list"
         raise errors.BatchError([problem]) from exc
@@ -136,15 +165,19 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
     return words
 
 
-def _expand_one(template: Mapping[str, Any], row: Row) -> Expanded:
-    filled = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
-    kwargs = {name: value for name, value in filled.items() if name not in OPTION_KEYS} | dict(row.overrides or {})
-    options = {name: value for name, value in filled.items() if name in OPTION_KEYS}
+def _expand_one(template: Mapping[str, Any], row: Row, absolute: Callable[[str], str] | None) -> Expanded:
+    document = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
+    for name in jobspec.HOST_PATHS:
+        if absolute is not None and isinstance(document.get(name), str):
+            document[name] = absolute(document[name])
+    document |= row.overrides or {}
+    kwargs = {name: value for name, value in document.items() if name not in OPTION_KEYS}
+    options = {name: value for name, value in document.items() if name in OPTION_KEYS}
     return Expanded(row, jobspec.parse((), kwargs).to_kwargs(), options)
 
 
 def _typed(name: str, template: Any, filled: Any) -> Any:
-    """Return what a text stands for that was put in where a number or a list belongs, read as a flag's is."""
+    """Return a filled text as its field takes it: where a number or a list belongs, it is read as a flag's value."""
     field = _FIELDS.get(name)
     if field is None or not isinstance(template, str) or filled == template:
         return filled
@@ -156,29 +189,33 @@ def _typed(name: str, template: Any, filled: Any) -> Any:
 
 
 def _filled(value: Any, fields: Mapping[str, str]) -> Any:
+    if isinstance(value, Literal):
+        return str(value)
     if isinstance(value, str):
-        return _BRACES.sub(lambda found: fields.get(found[1], found[0]), value) if "{" in value else value
+        return _BRACES.sub(lambda match: fields.get(match[1], match[0]), value) if "{" in value else value
     if isinstance(value, Mapping):
-        return {name: _filled(one, fields) for name, one in value.items()}
+        return {name: _filled(part, fields) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_filled(one, fields) for one in value]
+        return [_filled(part, fields) for part in value]
     return value
 
 
 def _names(value: Any) -> Iterator[str]:
     """Yield what stands between braces anywhere in a template."""
+    if isinstance(value, Literal):
+        return
     if isinstance(value, str):
-        yield from (found[1] for found in _BRACES.finditer(value))
+        yield from (match[1] for match in _BRACES.finditer(value))
     elif isinstance(value, Mapping):
-        yield from (name for one in value.values() for name in _names(one))
+        yield from (name for part in value.values() for name in _names(part))
     elif isinstance(value, list | tuple):
-        yield from (name for one in value for name in _names(one))
+        yield from (name for part in value for name in _names(part))
 
 
 def _located(row: Row, problem: str, template: Mapping[str, Any]) -> str:
     """Return a problem with its place: the line, and the column if its value came from one."""
     name = problem.partition(":")[0]
     if name in (row.overrides or {}):
-        return f"{row.place}, column {problem}"
-    columns = [one for one in _names(template.get(name)) if row.source is Source.MANIFEST and one in row.fields]
+        return f"{row.place}, column {JOB_PREFIX}{problem}"
+    columns = [c for c in _names(template.get(name)) if row.source is Source.MANIFEST and c in row.fields]
     return f"{row.place}, column {columns[0]}: {problem}" if len(columns) == 1 else f"{row.place}: {problem}"

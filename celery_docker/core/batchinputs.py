@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,8 @@ from celery_docker.core import jobspec
 
 MAX_ROWS = 1_000_000
 INPUT_FIELD = "inputpath"
+# A column sets a field of the job only under this prefix; any other column is data.
+JOB_PREFIX = "job."
 
 _BOM = "\ufeff"
 _ARRAY = re.compile(r"([^%]*)(?:%([0-9]{1,9}))?")
@@ -41,7 +43,7 @@ class Source(StrEnum):
 class Row:
     """One input. `index` counts from 1, or is the array number; `line` is None where the source has no lines.
 
-    `fields` has the text for each name that may stand in braces; `overrides` what a manifest says about the job itself.
+    `fields` has the text for each name that may stand in braces; `overrides` the job's fields that a manifest sets.
     """
 
     index: int
@@ -150,7 +152,19 @@ def _header_problems(line: int, columns: Sequence[str]) -> list[str]:
             problems.append(f"line {line}, column {position}: has no name; name it or remove it")
         elif first < position:
             problems.append(f"line {line}, column {position}: {name!r} is the name of column {first} too; rename one")
+        elif problem := _prefix_problem(name):
+            problems.append(f"line {line}, column {position}: {problem}")
     return problems
+
+
+def _prefix_problem(column: str) -> str:
+    """Return the problem of a column that asks for a field of the job; empty if there is none."""
+    prefix, field = column[: len(JOB_PREFIX)], column[len(JOB_PREFIX) :]
+    if prefix.lower() != JOB_PREFIX or (prefix == JOB_PREFIX and field in _JOB_FIELDS):
+        return ""
+    if field.lower() in _JOB_FIELDS:
+        return f"{column!r} must be written {JOB_PREFIX}{field.lower()}"
+    return f"{column!r} is not a field of a job; known are {', '.join(JOB_PREFIX + name for name in _JOB_FIELDS)}"
 
 
 def _wrong_count(line: int, cells: Sequence[str], columns: Sequence[str]) -> str:
@@ -164,31 +178,28 @@ def _wrong_count(line: int, cells: Sequence[str], columns: Sequence[str]) -> str
 
 
 def _of_record(index: int, line: int, cells: dict[str, str]) -> Row:
-    overrides = {name: _cell(name, text) for name, text in cells.items() if name in _JOB_FIELDS and text.strip()}
+    overrides = {name: _cell(name, text) for name, text in _job_columns(cells).items() if text.strip()}
     return Row(index, Source.MANIFEST, _of_columns(cells, overrides, index), line, overrides)
 
 
-def _cell(name: str, text: str) -> Any:
-    """Return a cell as its job field takes it: the text, or what the text says as JSON (a number, a list).
+def _job_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the columns with the prefix, by the names of the job's fields."""
+    return {name.removeprefix(JOB_PREFIX): value for name, value in values.items() if name.startswith(JOB_PREFIX)}
 
-    Text that is neither is left for `jobspec` to refuse, with its own words.
+
+def _cell(name: str, text: str) -> Any:
+    """Return a cell as its job field takes it: the text itself, as JSON (a number, a list), or as a flag's value.
+
+    Text that is none of these is left for `jobspec` to refuse, with its own words.
     """
     field = _JOB_FIELDS[name]
-    if _takes(field.parse, text):
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if _takes(field.parse, value) else text
-
-
-def _takes(parse: Callable[[Any], Any], value: Any) -> bool:
-    try:
-        parse(value)
-    except ValueError:
-        return False
-    return True
+    for read in (str, json.loads, field.from_text, lambda value: [field.from_text(value)]):
+        try:
+            field.parse(value := read(text))
+        except (ValueError, RecursionError):
+            continue
+        return value
+    return text
 
 
 def from_jsonl(text: str) -> list[Row]:
@@ -219,7 +230,10 @@ def _object(record: str) -> dict[str, Any]:
         raise ValueError(f'must be a JSON object like {{"sample": "a"}}, not {record.strip()[:40]!r}')
     if "" in value:
         raise ValueError("has a key without a name; name it or remove it")
-    return {name: one for name, one in value.items() if one is not None}
+    problems = [problem for name in value if (problem := _prefix_problem(name))]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return {name: cell for name, cell in value.items() if cell is not None}
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -235,7 +249,7 @@ def _no_number(word: str) -> float:
 
 
 def _of_object(index: int, line: int, values: dict[str, Any]) -> Row:
-    overrides = {name: value for name, value in values.items() if name in _JOB_FIELDS}
+    overrides = _job_columns(values)
     texts = {name: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for name, v in values.items()}
     return Row(index, Source.MANIFEST, _of_columns(texts, overrides, index), line, overrides)
 
@@ -259,4 +273,4 @@ def _of_path(path: str, index: int) -> dict[str, str]:
     }
 
 
-_JOB_FIELDS = {field.name: field for field in jobspec.FIELDS}
+_JOB_FIELDS = {field.name: field for field in jobspec.DOCUMENT}

@@ -331,4 +331,6 @@ OPTIONS = (
     Field("after", kinds.JOB_IDS, ("--after",), "start only after this job", repeated=True),
 )
 DOCUMENT = FIELDS + OPTIONS
+# The fields that name a file or folder of the worker's host.
+HOST_PATHS = tuple(line.name for line in FIELDS if line.kind is _ON_THE_HOST)
 _BY_FLAG = {key: line for line in DOCUMENT for key in (line.name, *line.flags)}

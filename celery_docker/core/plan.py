@@ -6,6 +6,7 @@ is the body of Docker's `POST /containers/create`.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "1000p", "max-file": 
 _NANO = 10**9
 # What `docker run --entrypoint ""` sends; an empty list would mean the image's own.
 _NO_ENTRYPOINT = [""]
+# The id of an image, or its beginning as `docker images` prints it, has no tag.
+_IMAGE_ID = re.compile(r"[0-9a-f]{12,64}")
 _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 
 
@@ -80,9 +83,9 @@ def plan(
 
 
 def tagged(image: str) -> str:
-    """Return the image name with the tag that Docker would assume; the API's pull would otherwise fetch every tag."""
+    """Return the name with the tag that Docker assumes (else a pull fetches every tag); an image id has none."""
     last = image.rpartition("/")[2]
-    return image if ":" in last or "@" in last else f"{image}:latest"
+    return image if ":" in last or "@" in last or _IMAGE_ID.fullmatch(image) else f"{image}:latest"
 
 
 def docker_run_line(plan: ContainerPlan) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?([bkmgt]?)", re.ASCII | re.IGNORECASE)
+# As docker run reads them: 2g, 2GB, 2Gi and 2GiB are the same.
+_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(?:([kmgt])i?)?b?", re.ASCII | re.IGNORECASE)
 _RULE = "must be a number of bytes, or one with k, m, g or t, like '512m'"
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 # Docker's own minimum; the maximum keeps the number one that every JSON reader knows.
 _LEAST_MEMORY, _MOST_MEMORY = 6 * 2**20, 2**50
 
@@ -15,7 +16,7 @@ MEMORY_SCHEMA = {
     "type": ["integer", "string"],
     "minimum": _LEAST_MEMORY,
     "maximum": _MOST_MEMORY,
-    "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18})?[bkmgtBKMGT]?$",
+    "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18})?([kmgtKMGT][iI]?)?[bB]?$",
 }
 
 
@@ -36,7 +37,7 @@ def parse(text: str) -> int:
     if not match:
         raise ValueError(_RULE)
     whole, fraction = match[1], match[2] or ""
-    return int(whole + fraction) * _UNITS[match[3].lower()] // int("1" + "0" * len(fraction))
+    return int(whole + fraction) * _UNITS[(match[3] or "").lower()] // int("1" + "0" * len(fraction))
 
 
 def parse_memory(value: Any) -> int:

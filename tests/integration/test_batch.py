@@ -192,7 +192,7 @@ def test_a_bar_on_a_terminal(worker: Worker, celery_docker: Commands) -> None:
 
 
 def test_what_a_manifest_says(worker: Worker, celery_docker: Commands) -> None:
-    text = '\ufeffword,timeout,user\r\n"two words",60,\r\nwörld,90,\r\n'
+    text = '\ufeffword,job.timeout,job.user\r\n"two words",60,\r\nwörld,90,\r\n'
     (celery_docker.folder / "jobs.csv").write_bytes(text.encode())
     line = ("--manifest", "jobs.csv", "busybox", "echo", "{word}")
     dry_run = celery_docker("batch", "--dry-run", *line).stdout
@@ -207,14 +207,14 @@ def test_what_a_manifest_says(worker: Worker, celery_docker: Commands) -> None:
 
 
 def test_one_bad_line_of_ten_thousand(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
-    lines = ["n,memory", *(f"{number},64m" for number in range(10_000))]
+    lines = ["n,job.memory", *(f"{number},64m" for number in range(10_000))]
     lines[7000] = "6999,64x"
     (celery_docker.folder / "jobs.csv").write_text("\n".join(lines))
     with redis_server.client() as client:
         before = client.zcard(keys.BATCHES), client.zcard(keys.INDEX)
         completed = celery_docker("batch", "--manifest", "jobs.csv", "busybox", "echo", "{n}", status=2)
         assert completed.stdout == ""
-        assert completed.stderr.startswith("celery-docker: line 7001, column memory: '64x' must be a number of bytes")
+        assert completed.stderr.startswith("celery-docker: line 7001, column job.memory: '64x' must be a number of bytes")
         assert completed.stderr.count("\n") == 1
         assert (client.zcard(keys.BATCHES), client.zcard(keys.INDEX)) == before
 

@@ -144,7 +144,8 @@ def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Bat
     assert printed("results", batch.id, ended.id) == [*batch.results(), ended.receipt]
     assert "".join(row["text"] for row in printed("logs", "--stdout", ended.id)) == "one\ntwo\n"
     (row,) = json.loads(printed_by(environ, "inspect", ended.id)[0])
-    assert (row["id"], row["receipt"]) == (ended.id, ended.receipt)
+    assert {name: (row | row["receipt"])[name] for name in ended.receipt} == ended.receipt
+    assert printed_by(environ, "inspect", ended.id)[0].count('"attempts": ') == 1
     assert (len(row["attempts"]), row["spec"]["image"]) == (1, "busybox")
     (row,) = printed("workers")
     assert (row["host"], row["state"], row["slots"], row["running"]) == (HOST, "ready", 2, 0)
@@ -319,7 +320,7 @@ def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, 
     assert job.wait(60) == "succeeded"
     assert printed_by(environ, "resume", HOST)[1] == f"{HOST} was not drained\n"
     eventually(lambda: _worker(environ)["state"] == "ready", 30, "the host to be ready")
-    assert "tow: no worker of this name is known; there are one@lab\n" in printed_by(environ, "drain", "tow")[1]
+    assert "tow: no worker has this name; known are one@lab\n" in printed_by(environ, "drain", "tow")[1]
     printed_by(environ, "resume", "tow")
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from celery_docker import errors
-from celery_docker.cli import batchargs, jobargs, lastid, operands, progress
+from celery_docker.cli import batchargs, jobargs, lastid, localfiles, operands, progress
 from celery_docker.cli.context import WAITS, Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
+from celery_docker.core import batchinputs
 from celery_docker.core.batch import Expanded
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 def batch(context: Context) -> int:
     """Queue the jobs of a batch, and print its id; or show them, a line of JSON each."""
     local_user = jobargs.of_process(context.environ)
+    localfiles.check_image(context.arguments)
     request = batchargs.batch_request(context.arguments, local_user, context.config.queue)
+    localfiles.check_outputs(job.kwargs for job in request.jobs)
+    _note_doubts(context, request)
     if context.has("--dry-run"):
         return _preview(context, request)
     with context.client() as client:
-        batch_id, count = _queued(context, client, request)
+        batch_id, count = _queued(context, client, request, local_user.user)
         _tell(context, batch_id, count, len(request.jobs) - count)
         if batch_id is None or not context.has("--wait"):
             return 0
@@ -78,6 +82,16 @@ def _retry_failed(context: Context, client: Client, batch_id: str) -> int:
     return 0
 
 
+def _note_doubts(context: Context, request: batchargs.BatchRequest) -> None:
+    """Write what is allowed and may be a mistake."""
+    for column in request.unused_columns:
+        remedy = f"name the column {batchinputs.JOB_PREFIX}{column} to set the job's {column}"
+        context.screen.note(f"{PROGRAM}: column {column} is data and sets nothing; {remedy}")
+    hint = localfiles.missing_input(context.arguments, request.jobs[0].kwargs.get("inputpath"))
+    if hint:
+        context.screen.note(f"{PROGRAM}: {hint}")
+
+
 def _preview(context: Context, request: batchargs.BatchRequest) -> int:
     for job in request.jobs:
         context.screen.line_of_json({"index": job.row.index, **job.kwargs, **job.options})
@@ -86,7 +100,7 @@ def _preview(context: Context, request: batchargs.BatchRequest) -> int:
     return 0
 
 
-def _queued(context: Context, client: Client, request: batchargs.BatchRequest) -> tuple[str | None, int]:
+def _queued(context: Context, client: Client, request: batchargs.BatchRequest, user: str) -> tuple[str | None, int]:
     """Queue the jobs that are to be done; return the batch's id (None: all were done already) and their number."""
     # With Redis it costs more than the rest of this module: not for a mistake in the command line.
     from celery_docker.client import donemarks
@@ -97,6 +111,8 @@ def _queued(context: Context, client: Client, request: batchargs.BatchRequest) -
         jobs = donemarks.undone(client.queries, jobs, request.template_id)
     if not jobs:
         return None, 0
+    # Only now: without its folder a job counts as not done.
+    localfiles.make_outputs((job.kwargs for job in jobs), user)
     handle = client.submit_batch(_with_whole_ids(client.queries, jobs), limit=request.limit, about=about)
     lastid.remember(context.environ, handle.id)
     return handle.id, len(jobs)

@@ -26,7 +26,7 @@ def config(context: Context) -> int:
             [(setting.name, settings.masked(setting.value), setting.source) for setting in settings_in_use.values],
         )
     for path in settings_in_use.closed:
-        context.screen.note(f"you may not read {path}; it might say something else")
+        context.screen.note(f"you may not read {path}; a setting in it is not shown here")
     return 0
 
 

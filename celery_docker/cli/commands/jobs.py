@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500
 _EXPLAINED = 10
-_GONE = "its record is gone, and with it how it ended; records are kept for the time set on the workers"
+_GONE = "its record is gone, so its end is not known; the workers' settings say how long records are kept"
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

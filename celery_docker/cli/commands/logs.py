@@ -30,7 +30,9 @@ def logs(context: Context) -> int:
         else:
             show(context.screen, reader.so_far(lines=lines))
         if reader.is_of_receipt:
-            context.screen.note(f"{PROGRAM}: this is what its receipt kept: the end of both streams, in one")
+            context.screen.note(
+                f"{PROGRAM}: these are the last lines of both streams, in one; the rest is no longer kept"
+            )
     return 0
 
 

@@ -186,5 +186,5 @@ def inspect(context: Context) -> int:
                 documents.append(
                     rendering.record_json(client.queries.jobs.row(job_id), client.queries.jobs.record(job_id))
                 )
-    context.screen.json(documents)
+    context.screen.indented_json(documents)
     return operands.report_problems(context, resolved)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
-from celery_docker.cli import dryrun, exitcodes, jobargs, lastid, operands
+from celery_docker.cli import dryrun, exitcodes, jobargs, lastid, localfiles, operands
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
@@ -86,7 +86,7 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self._before)
         if kind is KeyboardInterrupt and self.job_id:
             remedy = "status" if self._is_marked else "cancel"
-            purpose = "see what becomes of it" if self._is_marked else "it is not cancelled; do that"
+            purpose = "see its state" if self._is_marked else "the job is not cancelled; cancel it"
             self._screen.note(f"\n{purpose} with: {PROGRAM} {remedy} {self.job_id}")
 
     def _come(self, *_: object) -> None:
@@ -141,11 +141,18 @@ class _Output:
 
 def _parsed_job(context: Context) -> tuple[jobspec.JobSpec, jobspec.Submission]:
     local_user = jobargs.of_process(context.environ)
-    return jobspec.parse_document(jobargs.document(context.arguments, local_user, context.config.queue))
+    localfiles.check_image(context.arguments)
+    spec, submission = jobspec.parse_document(jobargs.document(context.arguments, local_user, context.config.queue))
+    localfiles.check_outputs([spec.to_kwargs()])
+    hint = localfiles.missing_input(context.arguments, spec.inputpath)
+    if hint:
+        context.screen.note(f"{PROGRAM}: {hint}")
+    return spec, submission
 
 
 def _queue(context: Context, spec: jobspec.JobSpec, submission: jobspec.Submission) -> str:
     with context.client() as client:
+        localfiles.make_outputs([spec.to_kwargs()], jobargs.of_process(context.environ).user)
         options = {name: value for name, value in asdict(submission).items() if value}
         if submission.after:
             options["after"] = operands.job_ids(client.queries, submission.after)

@@ -21,11 +21,11 @@ def find(name: str) -> Command | None:
     return next((command for command in COMMANDS if command.name == name), None)
 
 
-# Where the command line means something else than the same field in a job document.
+# Help for flags that differ from the same field in a job document.
 _JOB_HELP = {
     "--user": "run as this user of the worker's host; default: your own uid and gid",
     "--queue": "the queue; default: the one in client.conf, else celery",
-    "--env": "set a variable of the environment; NAME alone takes your own value of it",
+    "--env": "set an environment variable; NAME alone takes your own value",
 }
 
 
@@ -53,13 +53,13 @@ _ALWAYS = (BROKER, JSON, HELP)
 JOB_FLAGS = tuple(_job_flags())
 DOCUMENT_FLAGS = (
     Flag(("--env-file",), "set the variables in this file, one NAME=value a line", "FILE", repeated=True),
-    Flag(("-f", "--file"), "read the job from this JSON document; flags go over it", "FILE|-"),
-    Flag(("--dry-run",), "queue nothing; print the job, and the docker run line that does the same"),
+    Flag(("-f", "--file"), "read the job from this JSON document; flags override it", "FILE|-"),
+    Flag(("--dry-run",), "queue nothing; print the job and the equivalent docker run command"),
 )
-_REASON = Flag(("--reason",), "say why, for those who ask later", "TEXT", kind=kinds.TEXT)
+_REASON = Flag(("--reason",), "the reason, for those who ask later", "TEXT", kind=kinds.TEXT)
 _WAIT_TIMEOUT = Flag(
     ("--timeout",),
-    f"give up waiting after this time, with status 124{FOR_EVER}",
+    f"stop waiting after this time, with status 124{FOR_EVER}",
     "N[s|m|h|d]",
     kind=kinds.duration(0, 31_536_000),
 )
@@ -68,7 +68,7 @@ _JOBS = Operands("JOB...", 1, None, words=(LAST,))
 _JOB_OR_BATCH = Operands("JOB|BATCH...", 1, None, words=(LAST,))
 _BATCH = Operands("[BATCH]", 0, 1, words=(LAST,))
 _HOSTS = Operands("[HOST...]", 0, None)
-_EXIT = "Exits with the container's own code; see EXIT STATUS in celery-docker(1)."
+_EXIT = "The exit status is the container's; see EXIT STATUS in celery-docker(1)."
 
 COMMANDS = (
     Command(
@@ -82,7 +82,7 @@ COMMANDS = (
             ("with limits", "celery-docker run -m 2g --cpus 1 -o out python:3 python -c 'print(1)'"),
             ("what would be done", "celery-docker run --dry-run busybox true"),
         ),
-        f"Flags after IMAGE belong to the command. Ctrl-C cancels the job; a second one leaves at once. {_EXIT}",
+        f"Flags after IMAGE belong to the command. Ctrl-C cancels the job; a second Ctrl-C leaves at once. {_EXIT}",
     ),
     Command(
         "submit",
@@ -95,7 +95,7 @@ COMMANDS = (
             ("one after the other", "celery-docker submit --after $id busybox true"),
             ("from a document", """echo '{"image": "busybox", "command": ["true"]}' | celery-docker submit -f -"""),
         ),
-        "Flags after IMAGE belong to the command. Nothing but the id goes to the standard output.",
+        "Flags after IMAGE belong to the command. The standard output is the id only.",
     ),
     Command(
         "batch",
@@ -106,10 +106,10 @@ COMMANDS = (
             Flag(("--each",), "a job for each file that matches; {} is its path", "GLOB", repeated=True),
             Flag(("--each-from",), "a job for each line of this file", "FILE|-"),
             Flag(("--array",), "a job for each number, like 1-100, 0-99:2, or 1-100%8 for eight at once", "SPEC"),
-            Flag(("--manifest",), "a job for each line of this CSV or JSON Lines file; {name} is a column", "FILE|-"),
-            Flag(("--limit",), "run at most so many of the batch at once", "N", kind=kinds.number(1, 1_000_000)),
-            Flag(("--skip-done",), "leave out what has succeeded before with the same job and output folder"),
-            Flag(("--wait",), "show the progress, wait for the end and exit with the highest code"),
+            Flag(("--manifest",), "a job for each line of this CSV or JSON Lines file; {name} is its column", "FILE|-"),
+            Flag(("--limit",), "run at most so many jobs of the batch at once", "N", kind=kinds.number(1, 1_000_000)),
+            Flag(("--skip-done",), "leave out jobs that succeeded before with the same arguments and output folder"),
+            Flag(("--wait",), "show the progress, wait for the end, and exit with the highest exit code"),
             *JOB_FLAGS,
             *DOCUMENT_FLAGS,
             QUIET,
@@ -123,70 +123,78 @@ COMMANDS = (
             ("a hundred numbers, eight at once", "celery-docker batch --array 1-100%8 busybox echo {}"),
             ("a line of a table each", "celery-docker batch --manifest runs.csv tool:2 fit --rate {rate}"),
         ),
-        "Every job is checked before the first is queued. In the command and in flags {} is the path, {/} its name, "
-        "{.} without extension, {/.} name without extension, {//} its folder, {#} the job's number. Without {} and -i "
-        "the path becomes the job's input. Prints the id of the batch. --skip-done knows what succeeded before by a "
-        "marker in the output folder, and by Redis as long as that keeps the job and the folder is there; it leaves "
-        "such markers.",
+        "Every job is checked before the first is queued. In the command and the flags that you type, {} is the path, "
+        "{/} its name, {.} the path without extension, {/.} the name without extension, {//} its folder, {#} the job's "
+        "number. Braces stay as they are in documents, env files, your environment and the names of folders. Without "
+        "{} and -i the path is the job's input. A column of a manifest is data: {name} is its text. A column sets a "
+        "field of the job only if it is named job. and the field, like job.memory, job.timeout or job.image. The "
+        "command prints the id of the batch. --skip-done finds earlier successes by a marker in the output folder, or "
+        "by the job's record in Redis while the folder is there. It leaves such markers.",
     ),
     Command(
         "ps",
         "show",
-        "list jobs: those that have not ended, or the latest",
+        "list jobs",
         Operands(),
         (
-            Flag(("-a", "--all"), "the jobs that have ended too, the latest first"),
-            Flag(("-n", "--last"), "at most so many; default: 100, with -q all", "N", kind=kinds.number(1, 1_000_000)),
+            Flag(("-a", "--all"), "list ended jobs too, the newest first"),
+            Flag(
+                ("-n", "--last"),
+                "at most so many jobs; default: 100, with -q all",
+                "N",
+                kind=kinds.number(1, 1_000_000),
+            ),
             Flag(("--state",), "only jobs in this state", "STATE", repeated=True, words=_state_names()),
-            Flag(("--queue",), "only jobs of this queue", "NAME", kind=kinds.QUEUE),
+            Flag(("--queue",), "only jobs in this queue", "NAME", kind=kinds.QUEUE),
             Flag(("--batch",), "only jobs of this batch", "BATCH", kind=kinds.TEXT, words=(LAST,)),
-            Flag(("--no-trunc",), "cut nothing, and show whole ids"),
+            Flag(("--no-trunc",), "show whole ids and cut no column"),
             QUIET,
             *_ALWAYS,
         ),
         (
-            ("what runs and waits", "celery-docker ps"),
-            ("what failed lately", "celery-docker ps --all --state failed"),
-            ("cancel all that wait", "celery-docker ps -q --state queued | xargs -r celery-docker cancel"),
+            ("running and waiting jobs", "celery-docker ps"),
+            ("jobs that failed", "celery-docker ps --all --state failed"),
+            ("cancel all waiting jobs", "celery-docker ps -q --state queued | xargs -r celery-docker cancel"),
         ),
     ),
     Command(
         "status",
         "show",
-        "say where jobs, batches or the whole queue are",
+        "show the state of jobs, batches or the whole queue",
         Operands("[JOB|BATCH...]", 0, None, words=(LAST,)),
         _ALWAYS,
         (
-            ("the last one", "celery-docker status @last"),
+            ("the last job or batch", "celery-docker status @last"),
             ("in a script", "celery-docker status --json $id | jq -r .state"),
-            ("is there much to do", "celery-docker status"),
+            ("the load of the queue", "celery-docker status"),
         ),
-        "Without a name: how many jobs wait and run, and how many workers there are.",
+        "Without an id it shows how many jobs wait and run, and the workers.",
     ),
     Command(
         "results",
         "show",
-        "list how jobs, or those of a batch, ended",
+        "list the results of jobs, or of the jobs of a batch",
         Operands("[JOB|BATCH...]", 0, None, words=(LAST,)),
         (
-            Flag(("--failed",), "only those that did not succeed"),
-            Flag(("--no-trunc",), "cut nothing, and show whole ids"),
+            Flag(("--failed",), "only jobs that did not succeed"),
+            Flag(("--no-trunc",), "show whole ids and cut no column"),
             QUIET,
             *_ALWAYS,
         ),
         (("the failures", "celery-docker results --failed"), ("all of it", "celery-docker results --json BATCH")),
-        "Without a name: what was submitted last. With --json the receipts, one a line.",
+        "Without an id it lists the job or batch that you submitted last. --json prints the receipts, one on each "
+        "line.",
     ),
     Command(
         "logs",
         "logs",
-        "show what a job has printed",
+        "show the output of a job",
         Operands("JOB", 1, 1, words=(LAST,)),
         (
-            Flag(("-f", "--follow"), "go on until the job ends"),
+            Flag(("-f", "--follow"), "follow the output until the job ends"),
             Flag(
                 ("-n", "--lines"),
-                "the last so many lines; default: all that is kept",
+                "the last N lines; default: all lines that are kept",
                 "N",
                 kind=kinds.number(0, 10**9),
             ),
@@ -196,10 +204,11 @@ COMMANDS = (
         ),
         (
             ("follow it from any machine", "celery-docker logs -f @last"),
-            ("its last words", "celery-docker logs -n 5 JOB"),
+            ("the last lines", "celery-docker logs -n 5 JOB"),
         ),
-        "Redis keeps the last 256 KiB while a job runs and for an hour afterwards, then 64 KiB. All of it is in the "
-        "job's --log-file. Ctrl-C ends the display and not the job.",
+        "Redis keeps the last 256 KiB while a job runs and for an hour afterwards, then 64 KiB. The job's --log-file "
+        "has "
+        "all of the output. Ctrl-C ends the display and not the job.",
     ),
     Command(
         "wait",
@@ -208,7 +217,8 @@ COMMANDS = (
         _JOB_OR_BATCH,
         (_WAIT_TIMEOUT, QUIET, *_ALWAYS),
         (("in a script", "celery-docker wait $id && echo well done"),),
-        "Exits with the job's own code, of several with the highest. Ctrl-C ends the waiting and not the jobs.",
+        "The exit status is the job's own exit code, for several jobs the highest. Ctrl-C ends the waiting and not "
+        "the jobs.",
     ),
     Command(
         "watch",
@@ -217,41 +227,44 @@ COMMANDS = (
         _BATCH,
         _ALWAYS,
         (("the last batch", "celery-docker watch"),),
-        "A bar on a terminal, plain lines elsewhere, then the first failures and how to run them again.",
+        "It shows a bar on a terminal and plain lines elsewhere. At the end come the first failures, and the command "
+        "that "
+        "runs them again. Ctrl-C ends the display and not the batch.",
     ),
     Command(
         "cancel",
         "jobs",
-        "end jobs, wherever they are",
+        "cancel jobs: queued, waiting or running",
         _JOB_OR_BATCH,
         (_REASON, QUIET, *_ALWAYS),
         (
-            ("the last one", "celery-docker cancel @last"),
+            ("the last job or batch", "celery-docker cancel @last"),
             ("with a reason", "celery-docker cancel --reason 'wrong data' JOB"),
         ),
-        "The mark is kept in Redis: it holds for a job that is queued, waits for a retry, or whose worker is down.",
+        "The cancel is stored in Redis: it holds for a job that is queued, waits for a retry, or whose worker is down.",
     ),
     Command(
         "retry",
         "batch",
-        "queue jobs that have ended once more",
+        "queue ended jobs again",
         Operands("[JOB...]", 0, None, words=(LAST,)),
         (
-            Flag(("--failed",), "those of this batch that did not succeed", "BATCH", kind=kinds.TEXT, words=(LAST,)),
+            Flag(("--failed",), "the jobs of this batch that did not succeed", "BATCH", kind=kinds.TEXT, words=(LAST,)),
             QUIET,
             *_ALWAYS,
         ),
-        (("one job", "celery-docker retry JOB"), ("what failed of a batch", "celery-docker retry --failed BATCH")),
-        "Each gets a new id, which is printed; what it was before is kept. With --failed the id of the batch is "
-        "printed, in which the new jobs take the places of the old.",
+        (("one job", "celery-docker retry JOB"), ("the failed jobs of a batch", "celery-docker retry --failed BATCH")),
+        "Each job gets a new id, which is printed; its old record is kept. With --failed the new jobs take the "
+        "places of "
+        "the old ones in the batch, and the id of the batch is printed.",
     ),
     Command(
         "inspect",
         "show",
-        "print all that is known of jobs, as JSON",
+        "print all facts about jobs as JSON",
         _JOBS,
         (BROKER, HELP),
-        (("how often it was tried", "celery-docker inspect @last | jq '.[0].attempts | length'"),),
+        (("the number of attempts", "celery-docker inspect @last | jq '.[0].attempts | length'"),),
     ),
     Command(
         "workers",
@@ -264,11 +277,11 @@ COMMANDS = (
     Command(
         "drain",
         "hosts",
-        "let hosts take no more jobs",
+        "keep hosts from taking new jobs",
         _HOSTS,
         (_REASON, *_ALWAYS),
         (("before a repair", "celery-docker drain --reason 'new disk' node3"),),
-        "Without a name: this host. What runs there goes on. It holds until `celery-docker resume`.",
+        "Without a name it drains this host. Running jobs go on. The drain holds until celery-docker resume.",
     ),
     Command(
         "resume",
@@ -281,7 +294,7 @@ COMMANDS = (
     Command(
         "queue",
         "queue",
-        "say how many jobs wait, or cancel them",
+        "show how many jobs wait in a queue, or cancel them",
         Operands("[length|purge]", 0, 1, words=("length", "purge")),
         (
             Flag(("--queue",), "the queue; default: the one in client.conf, else celery", "NAME", kind=kinds.QUEUE),
@@ -289,29 +302,31 @@ COMMANDS = (
             *_ALWAYS,
         ),
         (
-            ("how many wait", "celery-docker queue"),
-            ("cancel all of them", "celery-docker queue purge --queue night"),
+            ("the number of waiting jobs", "celery-docker queue"),
+            ("cancel all jobs of a queue", "celery-docker queue purge --queue night"),
         ),
-        "purge cancels every job of the queue that no host has taken, whoever submitted it: those that wait for their "
-        "time, for other jobs or for their batch too. Those that run go on. On a terminal it asks first, elsewhere it "
-        "wants --yes.",
+        "purge cancels every job of the queue that no host has taken, no matter who submitted it, also jobs that "
+        "wait for "
+        "a retry, for other jobs or for their batch. Running jobs go on. On a terminal purge asks first; elsewhere it "
+        "needs --yes.",
     ),
     Command(
         "doctor",
         "doctor",
-        "find what is wrong, and say what to do",
+        "find problems, and show what to do about them",
         Operands(),
         _ALWAYS,
-        (("at three in the morning", "celery-docker doctor"),),
-        "Looks at Redis, at the workers and, where one is installed, at this host. Exits with 1 if something failed.",
+        (("check everything", "celery-docker doctor"),),
+        "It checks Redis, the workers and, where a worker is installed, this host. The exit status is 1 if a check "
+        "failed.",
     ),
     Command(
         "config",
         "config",
-        "show the settings in use, and where each came from",
+        "show the settings in use and their sources",
         Operands(),
         _ALWAYS,
-        (("which Redis is it", "celery-docker config"),),
+        (("the Redis in use", "celery-docker config"),),
     ),
     Command(
         "completion",

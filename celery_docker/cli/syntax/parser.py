@@ -6,6 +6,7 @@ Owns the answer to an unknown or a missing word. Raises `UsageError`; prints not
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -14,6 +15,23 @@ from celery_docker import errors
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
 from celery_docker.core import kinds
+
+_MOUNTS = "; -i mounts an input, -o an output folder"
+# Flags of docker run that people type, with the remedy where there is one.
+_OF_DOCKER_RUN = {
+    "--rm": "; the container is always removed",
+    "-d": "; submit does not wait for the job",
+    "--detach": "; submit does not wait for the job",
+    "-v": _MOUNTS,
+    "--volume": _MOUNTS,
+    "--mount": _MOUNTS,
+    **dict.fromkeys(
+        ("--gpus", "--tmpfs", "--shm-size", "-p", "--publish", "--privileged", "--cap-add", "--device"), ""
+    ),
+    **dict.fromkeys(("--init", "--restart", "--hostname", "--add-host", "--ulimit", "--platform", "--ipc"), ""),
+}
+# -i alone is the job's input.
+_TERMINAL = re.compile(r"-[id]*t[itd]*|--tty|--interactive")
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ def _of_command(command: Command, argv: Sequence[str]) -> Arguments:
 
 
 def _split(command: Command, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    if command.operands.literal:
+        _refuse_terminal(command, argv)
     parser = _parser(command)
     try:
         if command.operands.literal:
@@ -77,6 +97,21 @@ def _split(command: Command, argv: Sequence[str]) -> tuple[argparse.Namespace, l
     if command.operands.literal and "--" in operands[:2]:
         operands.remove("--")
     return namespace, operands
+
+
+def _refuse_terminal(command: Command, argv: Sequence[str]) -> None:
+    """Raise `UsageError` for the flags of docker run that ask for a terminal; `-it` would be `-i t` otherwise."""
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-") or word in ("-", "--"):
+            return
+        if _TERMINAL.fullmatch(word):
+            raise errors.UsageError(
+                f"{command.name}: {word}: a job has no terminal and no standard input; leave it out"
+            )
+        flag = command.flag(word)
+        if flag is not None and flag.metavar:
+            next(words, None)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -125,6 +160,8 @@ def _unknown_command(word: str) -> str:
 
 def _unknown_flag(command: Command, word: str) -> str:
     name = word.partition("=")[0]
+    if command.operands.literal and name in _OF_DOCKER_RUN:
+        return f"{command.name}: {name} is a flag of docker run that a job does not have{_OF_DOCKER_RUN[name]}"
     hint = _closest(name, [candidate for flag in command.flags for candidate in flag.names])
     return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from celery_docker.cli import batchargs, jobargs
 from celery_docker.cli.syntax import parser
 
 
-def batch(line: str, folder: Path) -> tuple[list[dict[str, Any]], int | None]:
+def batch(line: str, folder: Path, environ: Mapping[str, str] | None = None) -> tuple[list[dict[str, Any]], int | None]:
     words = parser.parse(["batch", *shlex.split(line)])
     assert isinstance(words, parser.Arguments)
-    found = batchargs.batch_request(words, jobargs.LocalUser({}, "5:6", str(folder)), "celery")
+    found = batchargs.batch_request(words, jobargs.LocalUser(environ or {}, "5:6", str(folder)), "celery")
     return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
 
 
@@ -52,7 +54,7 @@ def test_numbers_with_a_limit(tmp_path: Path) -> None:
 
 
 def test_a_manifest_and_its_columns(tmp_path: Path) -> None:
-    (tmp_path / "runs.csv").write_bytes(b"\xef\xbb\xbfrate,memory\r\n0.1,1g\r\n0.2,\r\n")
+    (tmp_path / "runs.csv").write_bytes(b"\xef\xbb\xbfrate,job.memory\r\n0.1,1g\r\n0.2,\r\n")
     jobs, _ = batch(f"--manifest {tmp_path}/runs.csv busybox fit {{rate}}", tmp_path)
     assert [(job["command"], job.get("memory")) for job in jobs] == [(["fit", "0.1"], 2**30), (["fit", "0.2"], None)]
     (tmp_path / "runs.jsonl").write_text('{"rate": 3}\n')
@@ -99,9 +101,75 @@ def test_what_is_said_about_the_submission_is_refused_with_its_line(tmp_path: Pa
         batch(f"--manifest {tmp_path}/m.csv --priority {{rank}} busybox", tmp_path)
 
 
+def test_columns_that_look_like_fields_are_named(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image,mask,user\nscan1.nii.gz,m1.nii.gz,root\n")
+    arguments = parser.parse(["batch", "--manifest", f"{tmp_path}/m.csv", "tool:2", "fit", "{image}", "{mask}"])
+    assert isinstance(arguments, parser.Arguments)
+    request = batchargs.batch_request(arguments, jobargs.LocalUser({}, "5:6", str(tmp_path)), "celery")
+    (job,) = request.jobs
+    assert (job.kwargs["image"], job.kwargs["user"]) == ("tool:2", "5:6")
+    assert job.kwargs["command"] == ["fit", "scan1.nii.gz", "m1.nii.gz"]
+    assert request.unused_columns == ("user",)
+
+
+@pytest.mark.parametrize("column", ["job.memmory", "Job.memory", "JOB.MEMORY", "job.", "job.Memory"])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_field_that_there_is_not_is_refused(tmp_path: Path, form: str, column: str) -> None:
+    text = f"{column}\n1g\n" if form == "csv" else json.dumps({column: "1g"})
+    (tmp_path / f"m.{form}").write_text(text)
+    with pytest.raises(
+        errors.BatchError, match=r"line 1.*'(?i:job\.)\w*' (is not a field of a job; known are job\.|must be)"
+    ):
+        batch(f"--manifest {tmp_path}/m.{form} busybox", tmp_path)
+
+
+# Text that nobody typed as a template
+
+
+def test_braces_from_files_and_the_environment_are_not_filled(inputs: Path) -> None:
+    (inputs / "e.env").write_text("OPTS={}\nTOKEN\n")
+    (inputs / "job.json").write_text('{"image": "busybox", "command": ["x", "{}"], "env": {"DOC": "{#}"}}')
+    environ = {"OPT2": "{/}", "TOKEN": "{.}"}
+    jobs, _ = batch("--each 'a.txt' --env-file e.env -e OPT2 -e 'MINE={/}' -f job.json", inputs, environ)
+    assert jobs[0]["env"] == {"DOC": "{#}", "OPTS": "{}", "TOKEN": "{.}", "OPT2": "{/}", "MINE": "a.txt"}
+    assert jobs[0]["command"] == ["x", "{}"]
+    # No placeholder was typed that takes the path, so it is the input.
+    assert jobs[0]["inputpath"] == f"{inputs}/a.txt"
+
+
+def test_braces_in_names_of_folders_and_files_are_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "{}{#}"
+    folder.mkdir()
+    (folder / "{.}.csv").touch()
+    (folder / "list").write_text("{/}.csv\n")
+    monkeypatch.chdir(folder)
+    jobs, _ = batch("--each '*.csv' -o out --log-file 'logs/{/.}.log' busybox echo {}", folder)
+    assert jobs[0]["command"] == ["echo", f"{folder}/{{.}}.csv"]
+    assert (jobs[0]["outputpath"], jobs[0]["logoutfile"]) == (f"{folder}/out", f"{folder}/logs/{{.}}.log")
+    jobs, _ = batch("--each-from list -o 'out/{/.}' busybox", folder)
+    assert (jobs[0]["inputpath"], jobs[0]["outputpath"]) == (f"{folder}/{{/}}.csv", f"{folder}/out/}}")
+
+
+def test_a_relative_path_from_a_number_or_a_column_is_completed(tmp_path: Path) -> None:
+    assert batch("--array 7 -o {} busybox", tmp_path)[0][0]["outputpath"] == f"{tmp_path}/7"
+    (tmp_path / "m.csv").write_text("sample\n~/a\n")
+    # A tilde in a table is data.
+    jobs, _ = batch(f"--manifest {tmp_path}/m.csv -o {{sample}} busybox", tmp_path, {"HOME": "/home/a"})
+    assert jobs[0]["outputpath"] == f"{tmp_path}/~/a"
+
+
+def test_a_typed_tilde_is_the_home(inputs: Path) -> None:
+    environ = {"HOME": str(inputs)}
+    (inputs / "list").write_text("a.txt\n")
+    jobs, _ = batch("--each '~/a.txt' --output=~/out/{/.} --log-file=~root/{#} busybox", inputs, environ)
+    assert jobs[0]["inputpath"] == f"{inputs}/a.txt"
+    assert (jobs[0]["outputpath"], jobs[0]["logoutfile"]) == (f"{inputs}/out/a", "/root/1")
+    assert batch("--each-from=~/list busybox", inputs, environ)[0][0]["inputpath"] == f"{inputs}/a.txt"
+
+
 def test_one_bad_line_in_a_long_manifest_is_named(tmp_path: Path) -> None:
-    lines = ["memory", *["1g"] * 5000, "1x", *["1g"] * 4999]
+    lines = ["job.memory", *["1g"] * 5000, "1x", *["1g"] * 4999]
     (tmp_path / "m.csv").write_text("\n".join(lines))
-    with pytest.raises(errors.BatchError, match=r"line 5002, column memory") as caught:
+    with pytest.raises(errors.BatchError, match=r"line 5002, column job\.memory") as caught:
         batch(f"--manifest {tmp_path}/m.csv busybox", tmp_path)
     assert len(caught.value.problems) == 1

@@ -40,6 +40,12 @@ ALWAYS = {"user": "1000:100", "queue": "celery"}
             {"image": "busybox", "logoutfile": "/data/run/a/b.log", "logerrfile": "/data/run/../e"},
         ),
         ("-i /in -w /w busybox", {"image": "busybox", "inputpath": "/in", "workdir": "/w"}),
+        # Braces are a batch's; a tilde is the home, as in a word of its own for the shell.
+        ("-i '{x}/{}' busybox", {"image": "busybox", "inputpath": "/data/run/{x}/{}"}),
+        ("--input=~/in -o ~ busybox", {"image": "busybox", "inputpath": "/home/a/in", "outputpath": "/home/a"}),
+        ("--input=~root/in busybox", {"image": "busybox", "inputpath": "/root/in"}),
+        ("--input=~nobody-at-all/in busybox", {"image": "busybox", "inputpath": "/data/run/~nobody-at-all/in"}),
+        ("-m 2GB busybox", {"image": "busybox", "memory": 2**31}),
         # A bare name is the caller's own value; one that the caller does not have is left out, as docker does.
         (
             "-e TOKEN -e EMPTY -e NOPE -e A=b=c busybox",
@@ -59,7 +65,7 @@ def test_flags(line: str, expected: dict[str, Any]) -> None:
 def test_the_fields_made_absolute_are_those_on_the_workers_host() -> None:
     """Should a field of that kind come, this says that the command line does not know it yet."""
     found = [line.name for line in jobspec.FIELDS if "worker's host" in _complaint(line)]
-    assert sorted(found) == sorted(jobargs.HOST_PATHS)
+    assert sorted(found) == sorted(jobspec.HOST_PATHS)
 
 
 def _complaint(line: jobspec.Field) -> str:

@@ -161,6 +161,15 @@ def test_verbose_shows_the_settings_without_the_password(queue: Submitted, capsy
     assert said.out == "0f3a\n"
 
 
+def test_verbose_alone_shows_the_settings_and_queues_nothing(
+    queue: Submitted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tasks.main(["-v"], {"CELERY_DOCKER_BROKER_URL": BROKER}) == 0
+    output = capsys.readouterr()
+    assert "CELERY_DOCKER_BROKER_URL=redis://:***@broker.example.org:6379/0\n" in output.err
+    assert (output.out, queue.urls) == ("", [])
+
+
 @pytest.mark.parametrize("failure", [errors.StoreAway("cannot reach Redis"), errors.StoreRefused("Redis refuses")])
 def test_a_broker_that_does_not_take_the_job(
     queue: Submitted, capsys: pytest.CaptureFixture[str], failure: Exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker import errors
-from celery_docker.core import batch, batchinputs
+from celery_docker.core import batch, batchinputs, jobspec
 from celery_docker.core.batchinputs import Row
 
 PATH = "/data/two words/a.tar.gz"
@@ -102,7 +103,7 @@ def test_placeholders_of_a_manifest(text: str, expected: str) -> None:
 
 
 def test_a_value_with_braces_is_not_read_again() -> None:
-    (row,) = batchinputs.from_csv("a,b,inputpath\n{b},{a},/x{#}{a}\n")
+    (row,) = batchinputs.from_csv("a,b,job.inputpath\n{b},{a},/x{#}{a}\n")
     assert filled("{a} {b} {} {/}", row) == "{b} {a} /x{#}{a} x{#}{a}"
 
 
@@ -175,22 +176,66 @@ def test_default_input(template: dict[str, Any], expected: str | None) -> None:
 # Manifests
 
 
-def test_a_column_named_like_an_argument_takes_its_place() -> None:
-    text = "sample,timeout,command,image\nS1,90,\"sh -c 'echo {sample}'\",lab/a\nS2,,,\n"
+def test_a_column_with_the_prefix_sets_the_field_of_its_job() -> None:
+    text = "sample,job.timeout,job.command,job.image\nS1,90,\"sh -c 'echo {sample}'\",lab/a\nS2,,,\n"
     template = {"image": "busybox", "command": "run {sample}", "timeout": 5}
     first, second = batch.expand(template, batchinputs.from_csv(text))
     assert first.kwargs == {"image": "lab/a", "command": ["sh", "-c", "echo {sample}"], "timeout": 90}
     assert second.kwargs == {"image": "busybox", "command": ["run", "S2"], "timeout": 5}
 
 
-def test_an_object_named_like_an_argument_keeps_its_type() -> None:
-    (one,) = batch.expand({"image": "busybox"}, batchinputs.from_jsonl('{"command": ["a b", "{x}"], "retry_on": [3]}'))
+def test_a_key_with_the_prefix_keeps_its_type() -> None:
+    (one,) = batch.expand(
+        {"image": "busybox"}, batchinputs.from_jsonl('{"job.command": ["a b", "{x}"], "job.retry_on": [3]}')
+    )
     assert one.kwargs == {"image": "busybox", "command": ["a b", "{x}"], "retry_on": [3]}
 
 
-def test_a_column_named_like_an_option_is_a_placeholder_only() -> None:
-    (one,) = batch.expand({"image": "busybox", "queue": "q"}, batchinputs.from_csv("queue\nother\n"))
-    assert one.options == {"queue": "q"}
+@pytest.mark.parametrize("name", sorted(line.name for line in jobspec.DOCUMENT))
+def test_a_column_named_like_any_field_is_data_only(name: str) -> None:
+    """The user root of a table of samples, say."""
+    template = {"image": "busybox", "command": [f"{{{name}}}"], "user": "5:6", "queue": "q"}
+    for rows in (batchinputs.from_csv(f"{name}\nroot\n"), batchinputs.from_jsonl(json.dumps({name: "root"}))):
+        (job,) = batch.expand(template, rows)
+        assert job.kwargs == {"image": "busybox", "command": ["root"], "user": "5:6"}
+        assert job.options == {"queue": "q"}
+        assert batch.unused_field_columns(template, rows) == []
+
+
+def test_a_column_that_looks_like_a_field_and_is_not_used_is_named() -> None:
+    rows = batchinputs.from_csv("memory,sample,user,job.cpus,cpus\n1g,a,root,2,3\n")
+    assert batch.unused_field_columns({"image": "busybox", "command": ["{sample}"]}, rows) == ["user", "memory"]
+    assert batch.unused_field_columns({"image": "busybox"}, batchinputs.from_array("1-3")[0]) == []
+
+
+def test_a_column_with_the_prefix_sets_an_option_of_its_job() -> None:
+    rows = batchinputs.from_csv("job.queue,job.priority,job.after\nnight,3,0f3a\n,,\n")
+    first, second = batch.expand({"image": "busybox", "queue": "q"}, rows)
+    assert first.options == {"queue": "night", "priority": 3, "after": ["0f3a"]}
+    assert second.options == {"queue": "q"}
+
+
+# Text that is no template
+
+
+@pytest.mark.parametrize("text", ["{}", "{sample}", "{#}", "a{/}b", "{{sample}}"])
+def test_literal_text_stays_as_it_is(text: str) -> None:
+    template = {
+        "image": "busybox",
+        "command": [batch.Literal(text), "{sample}"],
+        "env": {"X": batch.Literal(text), "Y": "{sample}"},
+    }
+    (job,) = batch.expand(template, batchinputs.from_csv("sample\nS1\n"))
+    assert job.kwargs["command"] == [text, "S1"]
+    assert job.kwargs["env"] == {"X": text, "Y": "S1"}
+
+
+def test_a_literal_document_is_split_into_words_and_filled_nowhere() -> None:
+    template = batch.literal({"image": "busybox", "command": "echo {} '{#} x'", "env": ["X={}"], "labels": {"l": "{}"}})
+    (job,) = batch.expand(template, batchinputs.from_paths(["/data/a"]))
+    assert job.kwargs["command"] == ["echo", "{}", "{#} x"]
+    assert (job.kwargs["env"], job.kwargs["labels"]) == ({"X": "{}"}, {"l": "{}"})
+    assert batch.with_default_input(template)["inputpath"] == "{}"
 
 
 def test_a_word_that_is_no_column_is_a_typo() -> None:
@@ -210,11 +255,11 @@ def test_an_object_without_a_key_that_is_used() -> None:
 
 
 def test_all_problems_are_told_with_line_and_column() -> None:
-    text = "inputpath,timeout,out\n/a,5,/o\nb,5,/o\n/c,never,/o\n/d,6,o\n"
+    text = "job.inputpath,job.timeout,out\n/a,5,/o\nb,5,/o\n/c,never,/o\n/d,6,o\n"
     lines = refusal({"outputpath": "{out}"}, batchinputs.from_csv(text))
     assert [line.partition(" must be ")[0] for line in lines] == [
-        "line 3, column inputpath: 'b'",
-        "line 4, column timeout: 'never'",
+        "line 3, column job.inputpath: 'b'",
+        "line 4, column job.timeout: 'never'",
         "line 5, column out: outputpath: 'o'",
     ]
 

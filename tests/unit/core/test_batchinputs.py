@@ -199,6 +199,9 @@ def test_what_csv_writes_is_read_back(cells: list[list[str]]) -> None:
     ("column", "cell", "expected"),
     [
         ("timeout", "90", 90),
+        ("timeout", "2h", 7200),
+        ("after", "0f3a", ["0f3a"]),
+        ("queue", "night", "night"),
         ("timeout", "soon", "soon"),
         ("retry_on", '"[3, 5]"', [3, 5]),
         ("user", "1000", "1000"),
@@ -208,18 +211,18 @@ def test_what_csv_writes_is_read_back(cells: list[list[str]]) -> None:
     ],
 )
 def test_a_csv_cell_for_an_argument_has_the_type_of_the_argument(column: str, cell: str, expected: object) -> None:
-    (row,) = batchinputs.from_csv(f"sample,{column}\nS1,{cell}\n")
+    (row,) = batchinputs.from_csv(f"sample,job.{column}\nS1,{cell}\n")
     assert row.overrides == {column: expected}
 
 
 def test_an_empty_cell_says_nothing_about_an_argument() -> None:
-    (row,) = batchinputs.from_csv("sample,timeout,user\nS1,, \n")
+    (row,) = batchinputs.from_csv("sample,job.timeout,job.user\nS1,, \n")
     assert row.overrides == {}
-    assert row.fields["timeout"] == ""
+    assert row.fields["job.timeout"] == ""
 
 
 def test_an_inputpath_column_is_the_input() -> None:
-    (row,) = batchinputs.from_csv("inputpath,x\n/data/a.csv,1\n")
+    (row,) = batchinputs.from_csv("job.inputpath,x\n/data/a.csv,1\n")
     assert (row.fields[""], row.fields["/."], row.fields["x"], row.fields["#"]) == ("/data/a.csv", "a", "1", "1")
 
 
@@ -228,16 +231,16 @@ def test_an_inputpath_column_is_the_input() -> None:
 
 def test_jsonl_objects_become_rows() -> None:
     first, second = batchinputs.from_jsonl(
-        '\ufeff{"s": "a", "n": 1, "timeout": 9}\r\n\n{"s": "\\u2028", "f": [1.5, true]}'
+        '\ufeff{"s": "a", "n": 1, "job.timeout": 9}\r\n\n{"s": "\\u2028", "f": [1.5, true]}'
     )
-    assert first.fields == {"s": "a", "n": "1", "timeout": "9", "#": "1"}
+    assert first.fields == {"s": "a", "n": "1", "job.timeout": "9", "#": "1"}
     assert first.overrides == {"timeout": 9}
     assert (first.line, second.line, second.index) == (1, 3, 2)
     assert second.fields == {"s": "\u2028", "f": "[1.5, true]", "#": "2"}
 
 
 def test_null_means_not_there() -> None:
-    (row,) = batchinputs.from_jsonl('{"s": null, "timeout": null, "x": 1}')
+    (row,) = batchinputs.from_jsonl('{"s": null, "job.timeout": null, "x": 1}')
     assert (row.fields, row.overrides) == ({"x": "1", "#": "1"}, {})
 
 

@@ -36,6 +36,13 @@ def refusal(kind: kinds.Kind, value: Any) -> str:
         ("0.5k", 512),
         ("1.0000", 1),
         ("1.9b", 1),  # Docker cuts it off too
+        ("2GB", 2**31),
+        ("2Gi", 2**31),
+        ("2GiB", 2**31),
+        ("512MB", 2**29),
+        ("512mib", 2**29),
+        ("1.5kB", 1536),
+        ("1Tb", 2**40),
     ],
 )
 def test_parse_size(text: str, expected: int) -> None:
@@ -43,7 +50,28 @@ def test_parse_size(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "m", "1 m", "1kb", "-1", "1e3", "0x10", "٣m", ".5g", "1.g", "1.5.5g", "9" * 5000, "1." + "9" * 5000]
+    "text",
+    [
+        "",
+        "m",
+        "1 m",
+        "1i",
+        "1bb",
+        "1kbi",
+        "1e",
+        "1mm",
+        "ib",
+        "GB",
+        "-1",
+        "1e3",
+        "0x10",
+        "٣m",
+        ".5g",
+        "1.g",
+        "1.5.5g",
+        "9" * 5000,
+        "1." + "9" * 5000,
+    ],
 )
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="must be a number of bytes"):

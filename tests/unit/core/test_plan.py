@@ -151,6 +151,10 @@ def test_a_container_never_removes_itself() -> None:
         ("localhost:5000/tool:1", "localhost:5000/tool:1"),
         ("tool@sha256:" + "0" * 64, "tool@sha256:" + "0" * 64),
         ("localhost:5000/tool@sha256:" + "0" * 64, "localhost:5000/tool@sha256:" + "0" * 64),
+        ("3f5ef9003cef", "3f5ef9003cef"),
+        (64 * "a", 64 * "a"),
+        ("deadbeef", "deadbeef:latest"),
+        ("lab/3f5ef9003cef", "lab/3f5ef9003cef:latest"),
     ],
 )
 def test_tagged(image: str, expected: str) -> None:

@@ -62,6 +62,15 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
         ("logs a -n x", "--lines: 'x' must be a whole number from 0 to 1000000000"),
         ("wait a --timeout soon", "--timeout: 'soon' must be seconds"),
         ("cancel a -z", "cancel: -z is not a flag"),
+        ("run -it busybox sh", "run: -it: a job has no terminal and no standard input; leave it out"),
+        ("run -ti busybox sh", "run: -ti: a job has no terminal"),
+        ("run -m 1g -t busybox sh", "run: -t: a job has no terminal"),
+        ("submit --name a --tty busybox", "submit: --tty: a job has no terminal"),
+        ("run --interactive busybox", "run: --interactive: a job has no terminal"),
+        ("batch --array 1-2 -dit busybox", "batch: -dit: a job has no terminal"),
+        ("run --rm busybox", "run: --rm is a flag of docker run that a job does not have; the container is always"),
+        ("run --gpus all busybox", "run: --gpus is a flag of docker run that a job does not have"),
+        ("run -v /a:/b busybox", "run: -v is a flag of docker run that a job does not have; -i mounts an input"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_do(line: str, expected: str) -> None:
@@ -110,6 +119,11 @@ def test_help_is_shown_whatever_else_is_typed(line: str) -> None:
 )
 def test_the_program_itself(line: str, expected: object) -> None:
     assert parser.parse([line]) is expected
+
+
+@pytest.mark.parametrize("line", ["run -i t busybox", "run -- -it", "run busybox -it", "run --name a -- busybox -t"])
+def test_a_terminal_is_refused_only_where_it_is_asked_for(line: str) -> None:
+    assert "-it" not in parsed(line)[0].get("--input", "")
 
 
 @given(st.lists(st.text(alphabet="-=aeim x", max_size=5), max_size=6))

@@ -31,9 +31,9 @@ def check_image(arguments: parser.Arguments) -> None:
 
 
 def missing_input(arguments: parser.Arguments, path: str | None) -> str:
-    """Return a note where the path that was typed as input is not here; empty if it is, or if none was typed."""
+    """Return a note where a relative path was typed as input and is not here, like an image after docker's -i."""
     typed = arguments.flags.get("--input")
-    if typed is None or path is None or "{" in typed or os.path.lexists(path):
+    if typed is None or path is None or typed.startswith(("/", "~")) or "{" in typed or os.path.lexists(path):
         return ""
     return f"-i {typed}: there is no such file or folder here; the host that runs the job must have {path}"
 

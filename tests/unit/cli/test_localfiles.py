@@ -67,6 +67,7 @@ def test_an_image_that_is_one(folder: Path, line: str) -> None:
     [
         ("run -i busybox sh", "/no/busybox", True),
         ("run -i d1 busybox", "d1", False),
+        ("run -i /no/busybox busybox", "/no/busybox", False),
         ("batch --each 'd*' -i '{}/x' busybox", "/no/x", False),
         ("run busybox", None, False),
     ],

@@ -31,7 +31,7 @@ def logs(context: Context) -> int:
             show(context.screen, reader.so_far(lines=lines))
         if reader.is_of_receipt:
             context.screen.note(
-                f"{PROGRAM}: these are the last lines of both streams, in one; the rest is no longer kept"
+                f"{PROGRAM}: this is the end of both streams, in one, as the receipt keeps it"
             )
     return 0
 

@@ -214,7 +214,9 @@ def test_one_bad_line_of_ten_thousand(celery_docker: Commands, redis_server: ser
         before = client.zcard(keys.BATCHES), client.zcard(keys.INDEX)
         completed = celery_docker("batch", "--manifest", "jobs.csv", "busybox", "echo", "{n}", status=2)
         assert completed.stdout == ""
-        assert completed.stderr.startswith("celery-docker: line 7001, column job.memory: '64x' must be a number of bytes")
+        assert completed.stderr.startswith(
+            "celery-docker: line 7001, column job.memory: '64x' must be a number of bytes"
+        )
         assert completed.stderr.count("\n") == 1
         assert (client.zcard(keys.BATCHES), client.zcard(keys.INDEX)) == before
 

@@ -30,9 +30,7 @@ def logs(context: Context) -> int:
         else:
             show(context.screen, reader.so_far(lines=lines))
         if reader.is_of_receipt:
-            context.screen.note(
-                f"{PROGRAM}: this is the end of both streams, in one, as the receipt keeps it"
-            )
+            context.screen.note(f"{PROGRAM}: this is the end of both streams, in one, as the receipt keeps it")
     return 0
 
 

@@ -144,6 +144,7 @@ def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Bat
     assert printed("results", batch.id, ended.id) == [*batch.results(), ended.receipt]
     assert "".join(row["text"] for row in printed("logs", "--stdout", ended.id)) == "one\ntwo\n"
     (row,) = json.loads(printed_by(environ, "inspect", ended.id)[0])
+    assert ended.receipt is not None
     assert {name: (row | row["receipt"])[name] for name in ended.receipt} == ended.receipt
     assert printed_by(environ, "inspect", ended.id)[0].count('"attempts": ') == 1
     assert (len(row["attempts"]), row["spec"]["image"]) == (1, "busybox")

@@ -48,18 +48,18 @@ def label(flag: Flag) -> str:
 
 
 def _flag(flag: Flag) -> Sequence[str]:
-    # Those with a long name only stand below the long names of the others.
-    shown = label(flag) if len(flag.names) > 1 else f"    {label(flag)}"
+    # A flag without a short name stands below the long names of the others.
+    words = label(flag) if len(flag.names) > 1 else f"    {label(flag)}"
     about = f"{flag.help} (repeatable)" if flag.repeated else flag.help
     lines = _wrapped(about, " " * _HELP_AT)
-    head = f"{_INDENT}{shown}"
+    head = f"{_INDENT}{words}"
     if len(head) + 2 > _HELP_AT:
         return [head, *lines]
     return [head.ljust(_HELP_AT) + lines[0].lstrip(), *lines[1:]]
 
 
-def _example(what: str, line: str) -> Sequence[str]:
-    return [f"{_INDENT}# {what}", f"{_INDENT}{line}"]
+def _example(title: str, line: str) -> Sequence[str]:
+    return [f"{_INDENT}# {title}", f"{_INDENT}{line}"]
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -64,7 +64,7 @@ def _command(command: Command) -> str:
     elsewhere = (*_OF_JOBS, *_OF_ALL) if command.operands.literal else _OF_ALL
     usage = _escaped(command.usage)
     sentences = f"{_sentence(command.summary)} {command.about}".strip()
-    examples = [f"    {line}" for what, typed in command.examples for line in (f"# {what}", typed)]
+    examples = [f"    {line}" for title, typed in command.examples for line in (f"# {title}", typed)]
     return "\n".join(
         [
             *(usage, "-" * len(usage), "", _escaped(sentences), ""),

@@ -12,7 +12,7 @@ from celery_docker.cli.syntax import commandtable, completion, helptext, manual,
 from celery_docker.cli.syntax.grammar import Command
 from celery_docker.core import jobspec
 
-each_command = pytest.mark.parametrize("command", commandtable.COMMANDS, ids=lambda one: one.name)
+each_command = pytest.mark.parametrize("command", commandtable.COMMANDS, ids=lambda command: command.name)
 
 
 @each_command
@@ -36,7 +36,7 @@ def test_the_examples_are_right(command: Command) -> None:
         words = shlex.split(typed.rstrip(")"), comments=True)
         calls = _calls(["celery-docker", *words] if words[0] != "celery-docker" and typed != line else words)
         parsed = [parser.parse(call) for call in calls]
-        assert any(isinstance(one, parser.Arguments) and one.command is command for one in parsed), line
+        assert any(isinstance(words, parser.Arguments) and words.command is command for words in parsed), line
 
 
 def _calls(words: list[str]) -> list[list[str]]:
@@ -70,7 +70,7 @@ def test_the_overview_names_every_command() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("field", [line for line in jobspec.DOCUMENT if line.flags], ids=lambda one: one.name)
+@pytest.mark.parametrize("field", [line for line in jobspec.DOCUMENT if line.flags], ids=lambda field: field.name)
 def test_every_field_of_a_job_is_a_flag_everywhere(field: jobspec.Field) -> None:
     """A new line in jobspec's table appears in parser, help, man page and all completions by itself."""
     run = commandtable.find("run")

@@ -20,7 +20,7 @@ def offered(*words: str) -> list[str]:
         f"source /dev/stdin; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _celery_docker; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "--norc", "-uc", script],
         input=completion.bash(),
         capture_output=True,
@@ -28,8 +28,8 @@ def offered(*words: str) -> list[str]:
         check=True,
         timeout=10,
     )
-    assert done.stderr == ""
-    return done.stdout.split()
+    assert process.stderr == ""
+    return process.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_bash(words: list[str], expected: list[str]) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shells_can_read_their_scripts(shell: str) -> None:
     require("shells", "" if shutil.which(shell) else f"{shell} is not installed")
-    done = subprocess.run(
+    process = subprocess.run(
         [shell, "-n"], input=completion.SHELLS[shell](), capture_output=True, text=True, check=False, timeout=20
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -75,16 +75,18 @@ def test_no_place_in_a_template_stays_empty(shell: str) -> None:
 
 def test_shellcheck_finds_nothing_in_the_filled_script() -> None:
     require("shells", "" if shutil.which("shellcheck") else "shellcheck is not installed")
-    done = subprocess.run(
+    process = subprocess.run(
         ["shellcheck", "-"], input=completion.bash(), capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.stdout == ""
+    assert process.stdout == ""
 
 
 def test_fish_offers_values(tmp_path: Path) -> None:
     require("shells", "" if shutil.which("fish") else "fish is not installed")
     script = tmp_path / "celery-docker.fish"
     script.write_text(completion.fish())
-    asked = f"source {script}; complete -C 'celery-docker run --network '"
-    done = subprocess.run(["fish", "--no-config", "-c", asked], capture_output=True, text=True, check=True, timeout=20)
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["bridge", "none"]
+    question = f"source {script}; complete -C 'celery-docker run --network '"
+    process = subprocess.run(
+        ["fish", "--no-config", "-c", question], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["bridge", "none"]

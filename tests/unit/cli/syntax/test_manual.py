@@ -40,8 +40,8 @@ def shown(built: Path, page: str) -> str:
     """Return a page as a reader sees it, each run of blanks as one."""
     require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
     command = ["mandoc", "-Tutf8", "-Owidth=200", str(built / "man" / page)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    return flat(re.sub(".\b", "", done.stdout))
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return flat(re.sub(".\b", "", process.stdout))
 
 
 def flat(text: str) -> str:
@@ -52,8 +52,8 @@ def flat(text: str) -> str:
 def test_mandoc_finds_nothing_to_complain_of(built: Path, page: str) -> None:
     require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
     command = ["mandoc", "-Tlint", "-Wwarning", str(built / "man" / page)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert done.stdout + done.stderr == ""
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert process.stdout + process.stderr == ""
 
 
 def test_every_command_is_there_with_its_own_flags_and_examples(built: Path) -> None:
@@ -112,8 +112,8 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
     blocks = manual.settings(f"# -x {odd}\n#{odd}\n")
     page = subprocess.run(["rst2man", "-"], input=blocks, capture_output=True, text=True, check=True, timeout=20)
     reader = ["mandoc", "-Tutf8", "-Owidth=200"]
-    done = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=20)
-    assert f"{odd} -x {odd}" in flat(re.sub(".\b", "", done.stdout))
+    process = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=20)
+    assert f"{odd} -x {odd}" in flat(re.sub(".\b", "", process.stdout))
     assert page.stderr == ""
 
 

@@ -1,4 +1,4 @@
-"""What a worker does besides running jobs: small things, over and over, each in a thread of its own.
+"""Duties of a worker besides running jobs: small things, over and over, each in a thread of its own.
 
 Nothing here may live in Celery's event loop, which stands still while it reconnects and while the pool drains.
 """
@@ -43,7 +43,7 @@ _NAME_LENGTH = 8
 
 
 class Housekeeping(Protocol):
-    """What is asked of the job records."""
+    """The questions to the job records."""
 
     def now(self) -> float: ...
     def publish_due(self, now: float) -> int: ...
@@ -54,7 +54,7 @@ class Housekeeping(Protocol):
 
 
 class Observer(Protocol):
-    """What is asked of Docker."""
+    """The questions to Docker."""
 
     def inspect(self, name: str) -> Container | None: ...
     def usage(self, c: Container) -> Usage: ...
@@ -199,7 +199,7 @@ class Duties:
 
     @property
     def status(self) -> str:
-        """What the worker does, in one line for people."""
+        """The state of the worker in one line for people."""
         jobs = self._runner.jobs()
         if self._phase is Phase.STOPPING:
             return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
@@ -210,21 +210,21 @@ class Duties:
     def _sample(self) -> None:
         jobs = self._runner.jobs()
         for job in jobs:
-            found = self._container(job)
-            if found is not None:
-                job.attempt.usage = _latest(job.attempt.usage, self._observer.usage(found))
-        known = {job.attempt.container_id for job in jobs}
-        self._containers = {key: value for key, value in self._containers.items() if key in known}
+            running = self._container(job)
+            if running is not None:
+                job.attempt.usage = _latest(job.attempt.usage, self._observer.usage(running))
+        container_ids = {job.attempt.container_id for job in jobs}
+        self._containers = {key: value for key, value in self._containers.items() if key in container_ids}
 
     def _container(self, job: Job) -> Container | None:
         container_id = job.attempt.container_id
         if container_id is None:
             return None
         if container_id not in self._containers:
-            found = self._observer.inspect(container_id)
-            if found is None or found.status is not container.Status.RUNNING:
+            inspected = self._observer.inspect(container_id)
+            if inspected is None or inspected.status is not container.Status.RUNNING:
                 return None
-            self._containers[container_id] = found
+            self._containers[container_id] = inspected
         return self._containers[container_id]
 
 

@@ -1,4 +1,4 @@
-"""Whether this host is well enough for new jobs: Docker answers, the disks that it writes to answer and have room.
+"""Health of this host, a condition for new jobs: Docker answers, the disks that it writes to answer and have room.
 
 Owns the two reasons "docker" and "disk" of the intake. Invariant: a sick host keeps its jobs and takes no new ones; it
 takes them again by itself, as soon as one check finds it well.
@@ -24,8 +24,8 @@ _LEAST_FILES_SHARE = 0.01
 _WELL = {"docker": "Docker answers again", "disk": "the disks are well again"}
 
 
-class Docker(Protocol):
-    """What is asked of Docker."""
+class Pinged(Protocol):
+    """The question to Docker."""
 
     def ping(self, *, within_s: float) -> None: ...
 
@@ -39,7 +39,7 @@ class Health:
     def __init__(
         self,
         intake: Intake,
-        docker: Docker,
+        docker: Pinged,
         folders: Iterable[str],
         running: Callable[[], int],
         *,
@@ -81,30 +81,30 @@ class Health:
 
     def check(self) -> None:
         """Ask Docker and look at the disks once, and open or close the intake."""
-        for who, complaint in (("docker", self._of_docker()), ("disk", self._of_disks())):
+        for part, complaint in (("docker", self._of_docker()), ("disk", self._of_disks())):
             if complaint:
-                self._is_sick(who, complaint)
+                self._is_sick(part, complaint)
             else:
-                self._is_well(who)
+                self._is_well(part)
 
     def _pause_s(self) -> float:
         return self._sick_interval_s if self._sick else self._interval_s
 
-    def _is_sick(self, who: str, reason: str) -> None:
+    def _is_sick(self, part: str, reason: str) -> None:
         with self._lock:
-            self._intake.close(who, reason)
-            if who not in self._sick:
-                self._sick.add(who)
+            self._intake.close(part, reason)
+            if part not in self._sick:
+                self._sick.add(part)
                 count = self._running()
                 log.warning("takes no new jobs: %s; %d %s on", reason, count, "job runs" if count == 1 else "jobs run")
 
-    def _is_well(self, who: str) -> None:
+    def _is_well(self, part: str) -> None:
         with self._lock:
-            self._intake.open(who)
-            if who in self._sick:
-                self._sick.remove(who)
+            self._intake.open(part)
+            if part in self._sick:
+                self._sick.remove(part)
                 still = self._intake.reason
-                log.info("%s; takes %s", _WELL[who], f"no new jobs yet: {still}" if still else "new jobs again")
+                log.info("%s; takes %s", _WELL[part], f"no new jobs yet: {still}" if still else "new jobs again")
 
     def _of_docker(self) -> str:
         try:
@@ -125,7 +125,7 @@ class _Disk:
         self._look: Future[str] | None = None
 
     def complaint(self, timeout_s: float) -> str:
-        """Say what it lacks, empty if nothing; a look that takes longer than this goes on, and no other begins."""
+        """Return the complaint about it, or an empty text; a look that takes longer goes on, and no other begins."""
         if self._look is None:
             self._look = Future()
             Thread(target=_look, args=(self._folder, self._look), daemon=True).start()
@@ -137,12 +137,12 @@ class _Disk:
         return complaint
 
 
-def _look(folder: str, told: Future[str]) -> None:
-    told.set_result(_complaint(folder))
+def _look(folder: str, answer: Future[str]) -> None:
+    answer.set_result(_complaint(folder))
 
 
 def _complaint(folder: str) -> str:
-    """Say what a disk lacks; empty if nothing, or if the folder is not there."""
+    """Return the complaint about a disk; empty if there is none, or no such folder."""
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -34,7 +34,7 @@ _ARRIVE_TRIES = 40
 
 
 class Hosts(Protocol):
-    """What is asked of the list of hosts."""
+    """The questions to the list of hosts."""
 
     def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat: ...
     def leave(self, host: str) -> bool: ...
@@ -48,7 +48,7 @@ class Hosts(Protocol):
 
 
 class Jobs(Protocol):
-    """What is asked of the runner."""
+    """The questions to the runner."""
 
     def jobs(self) -> list[Job]: ...
     def fence(self, job: Job, reason: str) -> None: ...
@@ -88,7 +88,7 @@ class Heartbeat:
         self._loop = Periodic("heartbeat", interval_s, self._take_turn, first_s=interval_s)
         self._streak: Streak | None = None
         self._beats = 0
-        self._has_to_tell = False
+        self._has_to_deliver = False
 
     def arrive(self) -> None:
         """Give the first sign of life; where another machine has the name, wait until it has been silent for a while.
@@ -138,8 +138,8 @@ class Heartbeat:
 
     def judge_once(self) -> None:
         """Take the jobs of the hosts that are silent, if it is for this host to do that."""
-        if self._has_to_tell or self._beats % _LOOK_EVERY == 0:
-            self._tell()
+        if self._has_to_deliver or self._beats % _LOOK_EVERY == 0:
+            self._deliver_left_behind()
         streak = self._streak
         if streak is None or not hostloss.may_judge(streak, self._lost_after_s):
             return
@@ -188,14 +188,14 @@ class Heartbeat:
         if is_lost or fates.total() > fates[Takeover.KEPT]:
             log.warning("%s", hostloss.sentence(silence, fates))
         if fates[Takeover.ENDED]:
-            self._tell()
+            self._deliver_left_behind()
 
-    def _tell(self) -> None:
-        """Bring the jobs that this host owns without having them in a slot into one; again, until none is left."""
-        left = self._runner.left_behind()
-        for envelope in left:
+    def _deliver_left_behind(self) -> None:
+        """Bring the jobs that this host owns without having them in a slot into one; again, until there is none."""
+        envelopes = self._runner.left_behind()
+        for envelope in envelopes:
             self._deliver(envelope)
-        self._has_to_tell = bool(left)
+        self._has_to_deliver = bool(envelopes)
 
     def _complaint(self, rival: Mapping[str, Any]) -> str:
         return (

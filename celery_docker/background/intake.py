@@ -1,4 +1,4 @@
-"""Whether this host takes new jobs: open until somebody has a reason against it, and again when the last has none.
+"""Intake of new jobs on this host: open until somebody has a reason against it, and again when the last has none.
 
 Invariant: what runs is not touched by a closed intake; only new messages are left in their queues.
 """
@@ -9,21 +9,21 @@ from threading import Lock
 
 
 class Intake:
-    """Reasons not to take new jobs, each with the name of who gave it; for any thread."""
+    """Reasons not to take new jobs, each under the name of its source; for any thread."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._lock = Lock()
 
-    def close(self, who: str, reason: str) -> None:
+    def close(self, source: str, reason: str) -> None:
         """Take no new jobs; `reason` is one line for people and replaces an earlier one of the same name."""
         with self._lock:
-            self._reasons[who] = reason
+            self._reasons[source] = reason
 
-    def open(self, who: str) -> None:
+    def open(self, source: str) -> None:
         """Take back the reason of that name."""
         with self._lock:
-            self._reasons.pop(who, None)
+            self._reasons.pop(source, None)
 
     @property
     def is_open(self) -> bool:

@@ -63,12 +63,12 @@ class Orphans:
     def sweep(self, now: datetime) -> None:
         """Look at every container of this host's jobs once. Raises `HostError` or `StoreAway` with the rest undone."""
         listed = self.engine.containers({container.LABEL_HOST: self.host})
-        left = [one for one in listed if orphan.is_ours(one, self.host, now) and self.find(_job_id(one)) is None]
-        ownerships = self.records.ownerships([_job_id(one) for one in left], host=self.host)
-        for one in left:
+        orphans = [row for row in listed if orphan.is_ours(row, self.host, now) and self.find(_job_id(row)) is None]
+        ownerships = self.records.ownerships([_job_id(row) for row in orphans], host=self.host)
+        for row in orphans:
             # A slot may have taken the job while its record was read.
-            if self.find(_job_id(one)) is None:
-                self._settle(one, ownerships[_job_id(one)], now)
+            if self.find(_job_id(row)) is None:
+                self._settle(row, ownerships[_job_id(row)], now)
 
     def _take_turn(self) -> None:
         if self.is_serving():
@@ -76,59 +76,59 @@ class Orphans:
         else:
             self.stop()
 
-    def _settle(self, one: Listed, ownership: Ownership | None, now: datetime) -> None:
-        found = self.engine.inspect(one.container_id)
-        if found is None:
+    def _settle(self, row: Listed, ownership: Ownership | None, now: datetime) -> None:
+        inspected = self.engine.inspect(row.container_id)
+        if inspected is None:
             return
-        idle_s = (now - (found.finished_at or one.created_at)).total_seconds()
-        step = orphan.orphan_step(found.status, ownership, host=self.host, idle_s=idle_s)
+        idle_s = (now - (inspected.finished_at or row.created_at)).total_seconds()
+        step = orphan.orphan_step(inspected.status, ownership, host=self.host, idle_s=idle_s)
         if step is OrphanStep.DELIVER and ownership is not None:
-            log.warning("container %s is in no slot: its job is taken over again", one.name, extra=_job(one))
-            self.deliver(_redelivered(_job_id(one), ownership))
-        elif step is OrphanStep.REMOVE and one.container_id not in self._ending:
-            log.info("container %s is removed: %s", one.name, _why(found, ownership, self.host), extra=_job(one))
-            self._end(one, _grace_s(ownership))
-        elif step is OrphanStep.WARN and one.container_id not in self._warned:
-            self._warned.add(one.container_id)
+            log.warning("container %s is in no slot: its job is taken over again", row.name, extra=_job(row))
+            self.deliver(_redelivered(_job_id(row), ownership))
+        elif step is OrphanStep.REMOVE and row.container_id not in self._ending:
+            log.info("container %s is removed: %s", row.name, _why(inspected, ownership, self.host), extra=_job(row))
+            self._end(row, _grace_s(ownership))
+        elif step is OrphanStep.WARN and row.container_id not in self._warned:
+            self._warned.add(row.container_id)
             log.warning(
                 "container %s belongs to no known job; it is left running; stop it with: docker stop %s",
-                *(one.name, one.name),
-                extra=_job(one),
+                *(row.name, row.name),
+                extra=_job(row),
             )
 
-    def _end(self, one: Listed, grace_s: int) -> None:
+    def _end(self, row: Listed, grace_s: int) -> None:
         """Stop and remove a container; one that cannot be killed does not hold up the others for long."""
-        self._ending.add(one.container_id)
-        thread = Thread(target=self._end_at_last, args=(one, grace_s), daemon=True)
+        self._ending.add(row.container_id)
+        thread = Thread(target=self._end_at_last, args=(row, grace_s), daemon=True)
         thread.start()
         thread.join(grace_s + self.timeout_s)
 
-    def _end_at_last(self, one: Listed, grace_s: int) -> None:
+    def _end_at_last(self, row: Listed, grace_s: int) -> None:
         try:
-            self.engine.stop(one.container_id, grace_s=grace_s)
-            self.engine.remove(one.container_id)
+            self.engine.stop(row.container_id, grace_s=grace_s)
+            self.engine.remove(row.container_id)
         except errors.HostError as exc:
             log.debug("%s", exc)
         finally:
-            self._ending.discard(one.container_id)
+            self._ending.discard(row.container_id)
 
 
-def _job_id(one: Listed) -> str:
-    return one.labels[container.LABEL_JOB]
+def _job_id(row: Listed) -> str:
+    return row.labels[container.LABEL_JOB]
 
 
-def _job(one: Listed) -> dict[str, str]:
-    return {"job": _job_id(one)}
+def _job(row: Listed) -> dict[str, str]:
+    return {"job": _job_id(row)}
 
 
-def _why(found: Container, ownership: Ownership | None, host: str) -> str:
+def _why(inspected: Container, ownership: Ownership | None, host: str) -> str:
     if ownership is not None and ownership.has_ended:
         return f"its job has ended ({ownership.state})"
     if ownership is not None and ownership.state == State.QUEUED:
         return "its job waits in the queue again"
     if ownership is not None and ownership.owner != host:
         return f"its job belongs to host {ownership.owner} now"
-    end = "never ran" if found.exit_code is None else f"ended long ago with exit code {found.exit_code}"
+    end = "never ran" if inspected.exit_code is None else f"ended long ago with exit code {inspected.exit_code}"
     return f"it belongs to no known job and {end}"
 
 

@@ -1,4 +1,4 @@
-"""What Docker's answers about containers say, as plain values.
+"""Docker's answers about containers as plain values.
 
 A part of the engine: owns the words of the API (1.41). Does no I/O.
 """

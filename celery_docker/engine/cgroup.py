@@ -1,4 +1,4 @@
-"""What a running container has used and how old it is, from the kernel's own files: no call to Docker, no privilege.
+"""Usage and age of a running container, from the kernel's own files: no call to Docker, no privilege.
 
 Owns the layout of cgroups version 1 and 2. What cannot be read is None.
 """

@@ -1,4 +1,4 @@
-"""What it means when Docker refuses, or does not answer at all: which of our errors, in which words.
+"""Meaning of a refusal of Docker, or of no answer at all: which of our errors, in which words.
 
 Owns the judgement whose fault it is. Decides from typed facts (HTTP status, errno) where there are any. Must not import
 docker: the engine hands over status, text and exceptions.
@@ -77,11 +77,11 @@ def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDock
     return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
 
 
-def refused(what: str, status: int | None, text: str) -> errors.HostError:
+def refused(failure: str, status: int | None, text: str) -> errors.HostError:
     """Return the error for a refusal that says nothing about the job."""
     if _FULL_PHRASE in text.lower():
-        return errors.NoSpace(f"{what}: {one_line(text)} (HTTP {status}); make room for Docker")
-    return errors.HostError(f"{what}: {one_line(text)} (HTTP {status}); see journalctl -u docker")
+        return errors.NoSpace(f"{failure}: {one_line(text)} (HTTP {status}); make room for Docker")
+    return errors.HostError(f"{failure}: {one_line(text)} (HTTP {status}); see journalctl -u docker")
 
 
 def unreachable(exc: BaseException, base_url: str, timeout_s: float) -> errors.EngineAway | errors.EngineDenied:
@@ -93,7 +93,7 @@ def unreachable(exc: BaseException, base_url: str, timeout_s: float) -> errors.E
         why = "cannot reach Docker at {}: no such file; install docker.io or start docker.service"
     elif number == errno.ECONNREFUSED:
         why = "cannot reach Docker at {}: connection refused; start docker.service"
-    elif any(isinstance(one, TimeoutError) for one in _causes(exc)):
+    elif any(isinstance(cause, TimeoutError) for cause in _causes(exc)):
         why = f"Docker at {{}} did not answer in {timeout_s:g} s; see systemctl status docker"
     else:
         why = f"Docker at {{}} broke the connection ({type(exc).__name__}); see systemctl status docker"
@@ -119,17 +119,17 @@ def _denied(base_url: str) -> str:
 
 
 def _errno_of(exc: BaseException) -> int | None:
-    numbers = (one.errno for one in _causes(exc) if isinstance(one, OSError))
+    numbers = (cause.errno for cause in _causes(exc) if isinstance(cause, OSError))
     return next((number for number in numbers if number is not None), None)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
     """Yield an exception and what it was made of; HTTP libraries hide the reason in causes and arguments."""
-    waiting, seen = [exc], set[int]()
+    waiting, yielded = [exc], set[int]()
     while waiting:
-        one = waiting.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            inside = (one.__cause__, one.__context__, *one.args)
-            waiting += [other for other in inside if isinstance(other, BaseException)]
+        cause = waiting.pop()
+        if id(cause) not in yielded:
+            yielded.add(id(cause))
+            yield cause
+            inside = (cause.__cause__, cause.__context__, *cause.args)
+            waiting += [part for part in inside if isinstance(part, BaseException)]

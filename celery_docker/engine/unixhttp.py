@@ -21,7 +21,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said to one call."""
+    """The server's answer to one call."""
 
     status: int
     body: bytes
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What the server says about an error, in its own words."""
+        """The server's own words about an error."""
         try:
             return str(json.loads(self.body)["message"])
         except (ValueError, KeyError, TypeError):
@@ -94,7 +94,7 @@ class Http:
     @property
     def is_connected(self) -> bool:
         """True if an idle connection is still open at the other end too."""
-        return any(one.sock is not None and not _is_readable(one.sock) for one in tuple(self._idle))
+        return any(idle.sock is not None and not _is_readable(idle.sock) for idle in tuple(self._idle))
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -1,4 +1,4 @@
-"""Who this worker is on this machine: nobody else may work under its name here, and other machines can tell it apart.
+"""Identity of this worker: nobody else may work under its name on this machine, and other machines can tell it apart.
 
 Owns the lock file and the machine's id. The kernel lets go of the lock when the process ends, however it ends.
 """

@@ -31,7 +31,7 @@ _HOST_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.E
 
 @dataclass
 class _Note:
-    """What the state folder remembers: the attempt, each file's size before it, and each stream's bytes so far."""
+    """A note in the state folder: the attempt, each file's size before it, and each stream's bytes so far."""
 
     attempt: int
     out_base: int = 0

@@ -1,4 +1,4 @@
-"""What names mean on this host: users, paths and sockets, looked up and never changed.
+"""Meaning of names on this host: users, paths and sockets, looked up and never changed.
 
 The only importer of `pwd`. Raises `RequestError` for what this host does not have.
 """

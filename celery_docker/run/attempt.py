@@ -66,8 +66,8 @@ class Attempts:
                 _check_end_request(job)
             spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             if job.claim.verdict is Verdict.ADOPT:
-                found = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
-                return spec, self._continue(job, spec, found, announcer)
+                existing = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
+                return spec, self._continue(job, spec, existing, announcer)
             return spec, self._begin(job, spec, announcer)
         except errors.CannotStart as exc:
             return spec, Outcome(Cause.REQUEST, str(exc), exit_code=exc.exit_code)
@@ -97,8 +97,8 @@ class Attempts:
         container_id = job.attempt.container_id
         if container_id is None:
             return
-        found = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
-        if found is not None and found.status in container.ALIVE:
+        existing = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
+        if existing is not None and existing.status in container.ALIVE:
             job.stopped = True
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
@@ -110,41 +110,42 @@ class Attempts:
         with contextlib.suppress(errors.SpecError):
             self.logs.forget(jobspec.check_job_id(job.job_id))
 
-    def _continue(self, job: Job, spec: jobspec.JobSpec, found: Container | None, announcer: Announcer) -> Outcome:
-        if found is not None and found.labels.get(container.LABEL_JOB) != job.job_id:
-            raise errors.RequestError(f"a container named {found.name} exists that is not this job's; remove it")
-        step = container.next_step(found, job.attempt.number)
-        if found is None or step is Step.CREATE:
+    def _continue(self, job: Job, spec: jobspec.JobSpec, existing: Container | None, announcer: Announcer) -> Outcome:
+        if existing is not None and existing.labels.get(container.LABEL_JOB) != job.job_id:
+            raise errors.RequestError(f"a container named {existing.name} exists that is not this job's; remove it")
+        step = container.next_step(existing, job.attempt.number)
+        if existing is None or step is Step.CREATE:
             return self._begin(job, spec, announcer)
         if step is Step.REPLACE:
-            self.engine.remove(found.container_id)
+            self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
-        log.info("container %s is %s: taken over", found.container_id[:12], found.status, extra={"job": job.job_id})
-        job.docker_life = self.retrying.until_answered(self.engine.life)
-        job.attempt.container_id = found.container_id
-        job.was_signalled = Event.KILL in self.retrying.until_answered(
-            lambda: self.engine.remembered(found.container_id)
+        log.info(
+            "container %s is %s: taken over", existing.container_id[:12], existing.status, extra={"job": job.job_id}
         )
+        job.docker_life = self.retrying.until_answered(self.engine.life)
+        job.attempt.container_id = existing.container_id
+        events = self.retrying.until_answered(lambda: self.engine.remembered(existing.container_id))
+        job.was_signalled = Event.KILL in events
         if job.end_request is not None:
             self.stop(job)
         if step is Step.ADOPT:
-            _bound(job, ran_s=self.engine.age_s(found) or 0)
+            _bound(job, ran_s=self.engine.age_s(existing) or 0)
         with (
             self.retrying.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *resolver.log_paths(spec))
             ) as files,
-            self.retrying.until_answered(lambda: self.engine.replay(found.container_id)) as stream,
+            self.retrying.until_answered(lambda: self.engine.replay(existing.container_id)) as stream,
         ):
-            self._announce(job, found.container_id, announcer)
+            self._announce(job, existing.container_id, announcer)
             is_over = step is not Step.ADOPT
-            return self._follow(job, found.container_id, stream, files, watched=not is_over, complete=is_over)
+            return self._follow(job, existing.container_id, stream, files, watched=not is_over, complete=is_over)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = resolver.resolve(spec, self.docker_host)
-        refused = violations(self.policy, request)
-        if refused:
-            raise errors.PolicyError("; ".join(refused))
-        wanted = plan.plan(
+        problems = violations(self.policy, request)
+        if problems:
+            raise errors.PolicyError("; ".join(problems))
+        container_plan = plan.plan(
             spec,
             job_id=job.job_id,
             attempt=job.attempt.number,
@@ -155,26 +156,26 @@ class Attempts:
         )
         _check_end_request(job)
         try:
-            container_id = self._create(job, wanted)
+            container_id = self._create(job, container_plan)
         except errors.NameTaken:
-            found = self.retrying.until_answered(lambda: self.engine.inspect(wanted.name))
-            return self._continue(job, spec, found, announcer)
+            existing = self.retrying.until_answered(lambda: self.engine.inspect(container_plan.name))
+            return self._continue(job, spec, existing, announcer)
         return self._start(job, container_id, resolved, announcer)
 
-    def _create(self, job: Job, wanted: plan.ContainerPlan) -> str:
+    def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
         # A container that is there already is looked at, whatever its registry says today.
-        if wanted.pull == "always" and self.engine.inspect(wanted.name) is None:
-            self._pull(job, wanted.image)
+        if container_plan.pull == "always" and self.engine.inspect(container_plan.name) is None:
+            self._pull(job, container_plan.image)
         try:
-            return self.engine.create(wanted)
+            return self.engine.create(container_plan)
         except errors.ImageMissing as exc:
-            if wanted.pull == "never":
+            if container_plan.pull == "never":
                 raise errors.RequestError(
-                    f"image {wanted.image!r} is not on host {self.host} and pull is 'never'; "
+                    f"image {container_plan.image!r} is not on host {self.host} and pull is 'never'; "
                     "pull it there, or say pull='missing'"
                 ) from exc
-            self._pull(job, wanted.image)
-            return self.engine.create(wanted)
+            self._pull(job, container_plan.image)
+            return self.engine.create(container_plan)
 
     def _pull(self, job: Job, image: str) -> None:
         log.info("pulling %s", image, extra={"job": job.job_id})
@@ -232,8 +233,8 @@ class Attempts:
                 raise
 
     def _has_run(self, container_id: str) -> bool:
-        found = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
-        return found is not None and found.status is not container.Status.CREATED
+        existing = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
+        return existing is not None and existing.status is not container.Status.CREATED
 
     def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
         job.attempt.container_id = container_id
@@ -252,6 +253,11 @@ class Attempts:
         self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
     ) -> Outcome:
         """Read a container's output to its end. `complete` says that the stream has all of it once it has ended."""
+        # The race that the loop is for:
+        #   container  prints line 1; it is read, and goes to the files and the tail
+        #   Docker     is restarted, and with live-restore the container goes on: only the stream ends
+        #   container  prints line 2, which reaches Docker's own log only
+        #   worker     asks whether it has ended: no; replays that log after the bytes of line 1, and reads line 2
         try:
             self._read(job, stream, files)
             while not self.engine.ended(container_id, within_s=_LINGER_S):

@@ -1,4 +1,4 @@
-"""What the end of a job's container means: the facts are asked of Docker here, and `lifecycle` decides.
+"""The meaning of the end of a job's container: the facts are asked of Docker here, and `lifecycle` decides.
 
 Invariant: an end is judged by what Docker says once it answers, never by its silence.
 """
@@ -46,7 +46,12 @@ class Endings:
         return outcome if request is None else lifecycle.outcome_of_end_request(outcome, request)
 
     def _docker_meanwhile(self, job: Job, container_id: str, watched: bool) -> DockerProcess:
-        # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller.
+        # A Docker that goes down stops its containers first, and answers about them to the last, but no new caller:
+        #   Docker     gets SIGTERM, and sends one to the container
+        #   container  ends with exit code 143, which looks like an end of its own
+        #   worker     inspects it over a connection that is open: "exited, 143"; nothing says why
+        #   worker     pings over a new connection: no answer, until the next Docker is there
+        #   worker     asks which Docker that is: another one, so the end is the host's doing: a retry
         self.retrying.until_answered(self.engine.ping)
         if self.retrying.until_answered(self.engine.life) != job.docker_life:
             return DockerProcess.WENT
@@ -62,9 +67,9 @@ class Endings:
         return started_in_this_boot and self.retrying.until_answered(self.engine.has_live_restore)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
-        asked = job.spec.memory if job.spec else None
-        size = asked or self.policy.limits.memory_bytes
-        return lifecycle.MemoryLimit(size, asked is not None) if size else None
+        own_bytes = job.spec.memory if job.spec else None
+        size = own_bytes or self.policy.limits.memory_bytes
+        return lifecycle.MemoryLimit(size, own_bytes is not None) if size else None
 
 
 def _unfinished(job: Job, outcome: Outcome) -> EndRequest | None:

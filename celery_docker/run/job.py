@@ -76,6 +76,6 @@ def grace_s(job: Job) -> int:
 
 
 def grace_of(spec: jobspec.JobSpec | None) -> int:
-    """Return the same for what the job asks for, None where that is not known."""
-    asked = spec.stop_grace if spec else None
-    return _STOP_GRACE_S if asked is None else asked
+    """Return the seconds between stop signal and KILL for a job's spec; None: the spec is not known."""
+    own_s = spec.stop_grace if spec else None
+    return _STOP_GRACE_S if own_s is None else own_s

@@ -1,4 +1,4 @@
-"""What a job has printed and its readers have not been told yet: a bounded buffer between the job's slot and Redis.
+"""Output of a job that has not been sent to its readers yet: a bounded buffer between the job's slot and Redis.
 
 Invariant: adding never waits for anything but a lock that nobody keeps; where too much has gathered, the oldest goes,
 and shows to readers as a gap in the offsets.

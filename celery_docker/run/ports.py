@@ -1,4 +1,4 @@
-"""What the runner asks of the world, declared where it is asked. No adapter is imported here but for its values."""
+"""The questions of the runner to the world, declared where they are asked. No adapter is imported here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LogStream(Protocol):
 
 
 class Engine(Protocol):
-    """What is asked of Docker. Every call but `stop` ends in bounded time, with a `HostError` if it must."""
+    """The questions to Docker. Every call but `stop` ends in bounded time, with a `HostError` if it must."""
 
     def life(self) -> int: ...
     def ping(self) -> None: ...
@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 class Records(Protocol):
-    """What is asked of the job records."""
+    """The questions to the job records."""
 
     def claim(
         self,

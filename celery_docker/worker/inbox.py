@@ -33,10 +33,10 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         self._done = True
         channel = consumer.task_consumer.channel
         deliver = consumer.create_task_handler()
-        left = consumer.app.tasks[jobspec.TASK_NAME].runner.left_behind()
-        if left:
-            log.info("taking over %d jobs", len(left))
-        for envelope in left:
+        envelopes = consumer.app.tasks[jobspec.TASK_NAME].runner.left_behind()
+        if envelopes:
+            log.info("taking over %d jobs", len(envelopes))
+        for envelope in envelopes:
             deliver(channel.Message(envelope, channel=channel))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a worker: what it needs of this machine, and the objects that it is made of, put together.
+"""The parts of a worker: its needs on this machine, and the objects that it is made of, put together.
 
 Owns the wiring and the order of start and stop. Nothing is decided here.
 """
@@ -53,7 +53,7 @@ _START_PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a worker needs before it may begin: Redis and Docker that answer, its name, and its folders.
+    """The needs of a worker before it may begin: Redis and Docker that answer, its name, and its folders.
 
     `lock` keeps other workers of this machine from the name; it is held by being open until the process ends.
     """

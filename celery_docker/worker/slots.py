@@ -29,7 +29,7 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
         """Run a request in a slot."""
         result = super().on_apply(*args, accept_callback=accept_callback, **kwargs)
         request = getattr(accept_callback, "__self__", None)
-        result.f.add_done_callback(lambda done: self._free(done.exception(), request))
+        result.f.add_done_callback(lambda future: self._free(future.exception(), request))
         return result
 
     def _free(self, mistake: BaseException | None, request: Any) -> None:

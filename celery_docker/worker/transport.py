@@ -1,4 +1,4 @@
-"""How a worker takes messages from Redis: kombu's transport, without its moments in which a message is nowhere.
+"""Transport of messages from Redis to a worker: kombu's, without its moments in which a message is nowhere.
 
 kombu pops a message and writes it to `unacked` afterwards, and brings back what a dead worker had there two minutes
 later. Here a message moves in one step from its queue's list to one of this host's own (`keys.taken`), and from there
@@ -94,6 +94,11 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         lists = self._lists()
         if not lists or not self.intake.is_open:
             return
+        # The race of a lost connection, and why the script puts back first on a new one:
+        #   worker  sends `take`                                  Redis moves m1 from `celery` to this host's list
+        #   network breaks before the answer arrives              m1 lies in the list, nobody here knows of it
+        #   worker  connects again, sends `take` with is_new = 1  Redis puts m1 back, then moves it again
+        #   worker  reads m1                                      with 0, m1 would lie there until the next connection
         is_new = self.client.connection._sock is not self._known
         words = (keys.host_sources(self.host), *lists, keys.taken(self.host), int(is_new))
         self._ask("", "EVAL", redislink.source("take"), 1 + len(lists), *words)

@@ -157,11 +157,13 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
         return []
     words = list(dict.fromkeys(name for name in _names(template) if name.isidentifier()))
     columns = {name: None for row in rows for name in row.fields}
-    known = ", ".join(f"{{{name}}}" for name in columns)
+    known_columns = ", ".join(f"{{{name}}}" for name in columns)
     unknown = [name for name in words if name not in columns]
     if unknown:
         remedy = "with blanks inside the braces it is left as it is"
-        raise errors.BatchError([f"{{{name}}} is not a column; there are {known}; {remedy}" for name in unknown])
+        raise errors.BatchError(
+            [f"{{{name}}} is not a column; there are {known_columns}; {remedy}" for name in unknown]
+        )
     return words
 
 

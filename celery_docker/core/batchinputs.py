@@ -32,7 +32,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 
 
 class Source(StrEnum):
-    """What kind of list a row was taken from."""
+    """The kind of list that a row comes from."""
 
     PATHS = "paths"
     ARRAY = "array"
@@ -79,11 +79,11 @@ def from_array(text: str) -> tuple[list[Row], int | None]:
 
     The form is Slurm's: each number counts once, in ascending order. Raises `BatchError`.
     """
-    found = _ARRAY.fullmatch(text)
-    spans = [_SPAN.fullmatch(part) for part in found[1].split(",")] if found else [None]
-    if found is None or None in spans:
+    match = _ARRAY.fullmatch(text)
+    spans = [_SPAN.fullmatch(part) for part in match[1].split(",")] if match else [None]
+    if match is None or None in spans:
         raise errors.BatchError([f"array: {text!r} {_ARRAY_FORM}"])
-    limit = int(found[2]) if found[2] is not None else None
+    limit = int(match[2]) if match[2] is not None else None
     if limit == 0:
         raise errors.BatchError([f"array: {text!r} allows none at once; the number after '%' must be at least 1"])
     numbers = _numbers([_range(span, text) for span in spans if span], text)
@@ -102,9 +102,9 @@ def _range(span: re.Match[str], text: str) -> range:
 
 
 def _numbers(ranges: Sequence[range], text: str) -> list[int]:
-    if sum(len(one) for one in ranges) > MAX_ROWS:
+    if sum(len(span) for span in ranges) > MAX_ROWS:
         raise errors.BatchError([f"array: {text!r} is too long; a batch has at most {MAX_ROWS:,} jobs"])
-    return sorted({number for one in ranges for number in one})
+    return sorted({number for span in ranges for number in span})
 
 
 def from_csv(text: str) -> list[Row]:
@@ -131,7 +131,7 @@ def from_csv(text: str) -> list[Row]:
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each record with the number of the line on which it begins."""
-    reader = csv.reader((found[0] for found in _LINE.finditer(text.removeprefix(_BOM))), strict=True)
+    reader = csv.reader((match[0] for match in _LINE.finditer(text.removeprefix(_BOM))), strict=True)
     line = 1
     try:
         for cells in reader:

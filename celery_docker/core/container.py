@@ -1,6 +1,6 @@
-"""What Docker says about one container, as plain values, and what that means for the job it belongs to.
+"""A container as Docker describes it, as plain values, and the next step for the job that it belongs to.
 
-Owns the view of a container that the rings share. Pure: the engine fills it in, the runner acts on it.
+Owns the view of a container that all folders share. Pure: the engine fills it in, the runner acts on it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Listed:
 
 
 class Event(StrEnum):
-    """What Docker remembers of a container, in its words: it started, somebody had it sent a signal, it ended."""
+    """Docker's own events of a container: its start, a signal that somebody had sent to it, its end."""
 
     START = "start"
     KILL = "kill"
@@ -78,7 +78,7 @@ class Event(StrEnum):
 
 
 def ended_by_itself(remembered: Collection[Event]) -> bool:
-    """Return whether what one Docker process remembers proves that a container ended by itself.
+    """Return True if the events that one Docker process has seen prove that a container ended by itself.
 
     It saw start and end, so that no other came between, and nobody told it to end the container. The end alone would
     not do: a Docker that was killed and is started again ends what still runs, and remembers that.
@@ -87,7 +87,7 @@ def ended_by_itself(remembered: Collection[Event]) -> bool:
 
 
 class Stream(IntEnum):
-    """Which of the container's streams a frame belongs to, numbered as in Docker's attach protocol."""
+    """The container's stream that a frame belongs to, numbered as in Docker's attach protocol."""
 
     STDOUT = 1
     STDERR = 2
@@ -103,14 +103,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a container has used so far: CPU seconds and the highest memory in bytes; None where unknown."""
+    """The resources that a container has used so far: CPU seconds, highest memory in bytes; None where unknown."""
 
     cpu_s: float | None = None
     memory_peak_bytes: int | None = None
 
 
 class Step(StrEnum):
-    """What to do about the container found under a job's name."""
+    """The next step for a job, from the container that has its name."""
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -118,18 +118,18 @@ class Step(StrEnum):
     REPLACE = "replace"
 
 
-def next_step(found: Container | None, attempt: int) -> Step:
-    """Decide what the container found under a job's name means for the given attempt (counted from 1).
+def next_step(container: Container | None, attempt: int) -> Step:
+    """Decide on the next step of an attempt (counted from 1), from the container that has the job's name.
 
     A container of an earlier attempt has been reported already: its place is needed. One that ended is never run
     again: it is the evidence of this attempt.
     """
-    if found is None:
+    if container is None:
         return Step.CREATE
-    if found.labels.get(LABEL_ATTEMPT) != str(attempt):
+    if container.labels.get(LABEL_ATTEMPT) != str(attempt):
         return Step.REPLACE
-    if found.status in ALIVE:
+    if container.status in ALIVE:
         return Step.ADOPT
-    if found.status is Status.EXITED:
+    if container.status is Status.EXITED:
         return Step.HARVEST
     return Step.REPLACE

@@ -14,7 +14,7 @@ SILENT_S = 30
 
 
 class Phase(StrEnum):
-    """How far a worker is between its start and its end."""
+    """The part of its life that a worker is in."""
 
     STARTING = "starting"
     SERVING = "serving"

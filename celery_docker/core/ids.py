@@ -1,4 +1,4 @@
-"""Ids of jobs and batches: which one is meant by its beginning. Pure."""
+"""Ids of jobs and batches, found by their beginning. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from celery_docker import errors
 
 
 def resolve_prefix(prefix: str, ids: Iterable[str]) -> str:
-    """Return the id that is meant; raises `NoSuchJob` or `AmbiguousId`. A whole id is never ambiguous."""
-    found = sorted({job_id for job_id in ids if job_id.startswith(prefix)}) if prefix else []
-    if prefix in found:
+    """Return the one id with this prefix; raises `NoSuchJob` or `AmbiguousId`. A whole id is never ambiguous."""
+    matches = sorted({job_id for job_id in ids if job_id.startswith(prefix)}) if prefix else []
+    if prefix in matches:
         return prefix
-    if not found:
+    if not matches:
         raise errors.NoSuchJob(
             f"no job has an id that begins with {prefix!r}; list the jobs with: celery-docker ps --all"
         )
-    if len(found) > 1:
-        some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        raise errors.AmbiguousId(f"{prefix!r} is the beginning of {len(found)} ids ({some}); type more of it")
-    return found[0]
+    if len(matches) > 1:
+        some = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
+        raise errors.AmbiguousId(f"{prefix!r} is the beginning of {len(matches)} ids ({some}); type more of it")
+    return matches[0]

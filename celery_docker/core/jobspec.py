@@ -23,7 +23,7 @@ _YEAR_S = 31_536_000
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What to run, as submitted. `None` means: not asked for.
+    """The container to run, as submitted. `None` means: not asked for.
 
     `command` is the argument vector, `entrypoint` the words before it; an empty one takes the image's own away.
     `retries` overrides the worker's setting for container failures; `retry_on` limits those retries to the given exit
@@ -63,7 +63,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is said about a job and not about its container.
+    """The options of a job's submission, beside its container.
 
     `priority` 0 is first, 9 last. `expires` is how many seconds the job may wait for its start, None: for ever. `after`
     are the jobs that have to end first.
@@ -114,7 +114,7 @@ class Field:
 
     @property
     def flag(self) -> str:
-        """Return what the field is called on the command line: its long flag, else its name."""
+        """Return the name of the field on the command line: its long flag, else its own name."""
         return self.flags[-1] if self.flags else self.name
 
 
@@ -125,8 +125,8 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
     """
     if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise errors.SpecError("a job's arguments must be a list and a table of keywords")
-    given, problems = _bind(args, kwargs, FIELDS)
-    spec = _spec_values(given, problems)
+    values, problems = _bind(args, kwargs, FIELDS)
+    spec = _spec_values(values, problems)
     _refuse(problems)
     return JobSpec(**spec)
 
@@ -138,14 +138,14 @@ def parse_document(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
     """
     if not isinstance(document, Mapping):
         raise errors.SpecError("a job document must be a table of fields, like {'image': 'busybox'}")
-    given, problems = _bind((), document, DOCUMENT)
-    spec = _spec_values(given, problems)
-    options = _values(OPTIONS, given, problems)
+    values, problems = _bind((), document, DOCUMENT)
+    spec = _spec_values(values, problems)
+    options = _values(OPTIONS, values, problems)
     _refuse(problems)
     return JobSpec(**spec), Submission(**options)
 
 
-def from_flags(given: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str, Any]:
+def from_flags(flags: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str, Any]:
     """Return the job document, JSON-ready, that flags describe; what is None or an absent switch is left out.
 
     Keys are flags (`--memory`) or names of fields (`memory`, which is what stands for a place on the command line too).
@@ -154,14 +154,14 @@ def from_flags(given: Mapping[str, str | Sequence[str] | bool | None]) -> dict[s
     """
     document: dict[str, Any] = {}
     problems = []
-    for key, said in given.items():
+    for key, value in flags.items():
         line = _BY_FLAG.get(key)
         if line is None:
             problems.append(f"{kinds.shown(key)} is not an option")
         elif line.name in document:
             problems.append(f"{line.flag}: was given twice, under two names")
         else:
-            document |= _of_flag(line, key, said, problems)
+            document |= _of_flag(line, key, value, problems)
     _refuse(problems)
     return document
 
@@ -186,68 +186,68 @@ def check_job_id(job_id: str) -> str:
         raise errors.SpecError(f"id: {kinds.shown(job_id)} {exc}") from exc
 
 
-def _bind(args: Sequence[Any], kwargs: Mapping[str, Any], known: Sequence[Field]) -> tuple[dict[str, Any], list[str]]:
-    names = [line.name for line in known]
-    positional = [line.name for line in known if line.positional]
+def _bind(args: Sequence[Any], kwargs: Mapping[str, Any], fields: Sequence[Field]) -> tuple[dict[str, Any], list[str]]:
+    names = [line.name for line in fields]
+    positional = [line.name for line in fields if line.positional]
     problems = []
     if len(args) > len(positional):
         problems.append(f"{len(args)} positional arguments are too many; they are {', '.join(positional)}")
-    given = dict(zip(positional, args, strict=False))
+    values = dict(zip(positional, args, strict=False))
     for name, value in kwargs.items():
         if name not in names:
             problems.append(f"{kinds.shown(name)} is not an argument; known are {', '.join(names)}")
-        elif name in given:
+        elif name in values:
             problems.append(f"{name}: was given twice, by position and by keyword")
         else:
-            given[name] = value
-    return given, problems
+            values[name] = value
+    return values, problems
 
 
-def _spec_values(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    found = _values(FIELDS, given, problems)
-    if given.get("image") is None:
+def _spec_values(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    parsed = _values(FIELDS, values, problems)
+    if values.get("image") is None:
         problems.append("image: is missing; name the image to run, like 'busybox'")
-    path = found.get("inputpath")
-    if path is not None and path == found.get("outputpath"):
+    path = parsed.get("inputpath")
+    if path is not None and path == parsed.get("outputpath"):
         problems.append(
             f"outputpath: {kinds.shown(path)} is the inputpath too; they must differ: {CONTAINER_INPUT} is read-only"
         )
-    return found
+    return parsed
 
 
-def _values(lines: Sequence[Field], given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Return the parsed values of what is given; what is wrong is added to the problems."""
-    found = {}
+def _values(lines: Sequence[Field], values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the parsed values; a problem is added to `problems`."""
+    parsed = {}
     for line in lines:
-        value = given.get(line.name)
+        value = values.get(line.name)
         if value is None:
             continue
         try:
-            found[line.name] = line.parse(value)
+            parsed[line.name] = line.parse(value)
         except ValueError as exc:
             problems.append(_problem(line, line.name, value, exc))
-    return found
+    return parsed
 
 
-def _of_flag(line: Field, key: str, said: Any, problems: list[str]) -> dict[str, Any]:
-    """Return the field that a flag sets, none if it is not given; what is wrong is added to the problems."""
-    if said is None or (said is False and key.startswith("-")):
+def _of_flag(line: Field, key: str, text: Any, problems: list[str]) -> dict[str, Any]:
+    """Return the field that a flag sets, empty if it is not given; a problem is added to `problems`."""
+    if text is None or (text is False and key.startswith("-")):
         return {}
     try:
-        value = line.parse(_json_value(line, key, said))
+        value = line.parse(_json_value(line, key, text))
     except ValueError as exc:
-        problems.append(_problem(line, line.flag, said, exc))
+        problems.append(_problem(line, line.flag, text, exc))
         return {}
     return {} if value is None else {line.name: _plain(value)}
 
 
-def _json_value(line: Field, key: str, said: Any) -> Any:
-    """Return what JSON would say instead of a flag."""
-    if said is True and key.startswith("-"):
-        return said if line.const is None else line.const
+def _json_value(line: Field, key: str, value: Any) -> Any:
+    """Return the JSON value that a flag stands for."""
+    if value is True and key.startswith("-"):
+        return value if line.const is None else line.const
     if line.repeated:
-        return [line.from_text(text) for text in ([said] if isinstance(said, str) else said)]
-    return line.from_text(said) if isinstance(said, str) else said
+        return [line.from_text(text) for text in ([value] if isinstance(value, str) else value)]
+    return line.from_text(value) if isinstance(value, str) else value
 
 
 def _problem(line: Field, name: str, value: Any, exc: ValueError) -> str:

@@ -43,7 +43,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be: `parse` checks what JSON says, `from_text` makes that of a flag's text.
+    """A kind of value: `parse` checks a JSON value, `from_text` makes one of a flag's text.
 
     `metavar` stands for that text in a help, `schema` is the rule as JSON Schema. Where it is not `shown`, a complaint
     must not print the value.
@@ -212,21 +212,21 @@ def _job_ids(value: Any) -> tuple[str, ...]:
 
 
 def _environment(value: Any) -> dict[str, str] | None:
-    found = {}
+    variables = {}
     for name, text in _pairs(value):
         if text is None:
             raise ValueError(f"{shown(name)} has no value; write NAME=value, for the worker's host is not asked for it")
-        found[name] = _named(name, text)
-    return found or None
+        variables[name] = _named(name, text)
+    return variables or None
 
 
 def _labels(value: Any) -> dict[str, str] | None:
-    found = {}
+    labels = {}
     for name, text in _pairs(value):
         if name.startswith(container.LABEL_PREFIX):
             raise ValueError(f"{shown(name)} is the queue's own; a label must not begin with {container.LABEL_PREFIX}")
-        found[name] = _named(name, "" if text is None else text)  # a bare label is an empty one, as in docker run
-    return found or None
+        labels[name] = _named(name, "" if text is None else text)  # a bare label is an empty one, as in docker run
+    return labels or None
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:

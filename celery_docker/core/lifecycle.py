@@ -1,4 +1,4 @@
-"""The states of a job, what an attempt came to, and whether there will be another.
+"""The states of a job, the outcome of an attempt, and the decision about a retry.
 
 Owns every decision about success, failure and retry. Pure: no clock, no randomness (the draw is an argument), no I/O.
 """
@@ -13,7 +13,7 @@ from celery_docker.core import sizes
 
 
 class State(StrEnum):
-    """Where a job is; the value is what Redis stores."""
+    """The state of a job; Redis stores the value."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -44,11 +44,11 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     HOST = "host"
     REQUEST = "request"
-    # Ended by us, on somebody's order.
+    # Ended by the worker, on an end request.
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
-    # It has another owner: nothing is decided about it here, and nothing said.
+    # It has another owner: nothing is decided or reported about it here.
     FENCED = "fenced"
     # Ended before a host had it, or when its host was lost.
     EXPIRED = "expired"
@@ -59,7 +59,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt came to. `reason` is one line for people, empty after success."""
+    """The outcome of one attempt. `reason` is one line for people, empty after success."""
 
     cause: Cause
     reason: str = ""
@@ -81,7 +81,7 @@ class EndRequest:
 
 @dataclass(frozen=True)
 class Budget:
-    """How often an attempt may be repeated. `retry_on` None means: after any exit that another try could change."""
+    """The retries that a job is allowed. `retry_on` None means: after any exit that another try could change."""
 
     max_retries: int
     retry_delay_s: int
@@ -178,7 +178,7 @@ def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """How much memory a container had, in bytes, and whether its job asked for just that; the policy's value else."""
+    """The memory limit of a container, in bytes; `asked`: its job asked for it, otherwise it is the policy's."""
 
     size: int
     asked: bool
@@ -189,11 +189,11 @@ class MemoryLimit:
 
 
 class DockerProcess(StrEnum):
-    """What became, while a container ran, of the Docker process that it ran under."""
+    """The fate of the Docker process while a container of it ran."""
 
     STAYED = "stayed"
     WENT = "went"
-    # Nobody was there to see, and it does not remember.
+    # No worker watched, and Docker has no record of it.
     UNKNOWN = "unknown"
 
 

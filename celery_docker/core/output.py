@@ -1,4 +1,4 @@
-"""The end of a job's output, kept in constant memory for the result; and its pieces for those who watch. Pure."""
+"""The end of a job's output, kept in constant memory for the result; and its pieces for the live log. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of what an attempt has printed; `offset` is that of its first byte in the attempt's stream."""
+    """A piece of an attempt's output; `offset` is that of its first byte in the attempt's stream."""
 
     stream: Stream
     attempt: int
@@ -41,17 +41,17 @@ class Tail:
     """The last `TAIL_BYTES` of both streams in the order they came, and how many bytes each stream had."""
 
     def __init__(self) -> None:
-        self._kept = bytearray()
+        self._end = bytearray()
         self._stderr_end = bytearray()
         self.byte_counts = {Stream.STDOUT: 0, Stream.STDERR: 0}
 
     def add(self, frame: Frame) -> None:
         """Take note of a piece of output."""
         self.byte_counts[frame.stream] += len(frame.payload)
-        self._kept += frame.payload
+        self._end += frame.payload
         # Cutting at twice the size copies each byte at most once.
-        if len(self._kept) > 2 * TAIL_BYTES:
-            del self._kept[:-TAIL_BYTES]
+        if len(self._end) > 2 * TAIL_BYTES:
+            del self._end[:-TAIL_BYTES]
         if frame.stream is Stream.STDERR:
             self._stderr_end += frame.payload[-_STDERR_BYTES:]
             del self._stderr_end[:-_STDERR_BYTES]
@@ -70,7 +70,7 @@ class Tail:
         return self._has_lost or len(self.text()) < len(self._decoded())
 
     def text(self) -> str:
-        """Return what was kept as text; bytes that are not UTF-8 become U+FFFD, a cut character is left out."""
+        """Return the kept output as text; bytes that are not UTF-8 become U+FFFD, a cut character is left out."""
         text = self._decoded()
         while len(json.dumps(text)) > JSON_BYTES:
             text = text[len(text) // 8 + 1 :]
@@ -81,34 +81,34 @@ class Tail:
         return sum(self.byte_counts.values()) > TAIL_BYTES
 
     def _decoded(self) -> str:
-        kept = bytes(self._kept[-TAIL_BYTES:])
-        return (_without_cut_character(kept) if self._has_lost else kept).decode("utf-8", errors="replace")
+        data = bytes(self._end[-TAIL_BYTES:])
+        return (_without_cut_character(data) if self._has_lost else data).decode("utf-8", errors="replace")
 
 
 def after(frames: Iterable[Frame], byte_counts: Mapping[Stream, int]) -> Iterator[Frame]:
-    """Yield what a replay from the beginning has beyond the first bytes of each stream."""
-    left = dict(byte_counts)
+    """Yield the frames of a replay from the beginning without the first bytes of each stream."""
+    remaining = dict(byte_counts)
     for frame in frames:
-        passed = min(left[frame.stream], len(frame.payload))
-        left[frame.stream] -= passed
+        passed = min(remaining[frame.stream], len(frame.payload))
+        remaining[frame.stream] -= passed
         if passed < len(frame.payload):
             yield Frame(frame.stream, frame.payload[passed:])
 
 
 def last_lines(pieces: Sequence[Piece], count: int) -> list[Piece]:
-    """Return the end of what the pieces say, in `count` lines; the last may be without its end."""
-    kept: list[Piece] = []
-    left = count
+    """Return the last `count` lines of the pieces; the last line may be without its end."""
+    last: list[Piece] = []
+    remaining = count
     for piece in reversed(pieces):
         # The line break at the very end begins no line.
-        end = len(piece.data) - (not kept and piece.data.endswith(b"\n"))
-        while left > 0 and (end := piece.data.rfind(b"\n", 0, end)) >= 0:
-            left -= 1
-        if left <= 0:
-            kept += [piece.after(end + 1)] if count else []
+        end = len(piece.data) - (not last and piece.data.endswith(b"\n"))
+        while remaining > 0 and (end := piece.data.rfind(b"\n", 0, end)) >= 0:
+            remaining -= 1
+        if remaining <= 0:
+            last += [piece.after(end + 1)] if count else []
             break
-        kept.append(piece)
-    return [piece for piece in reversed(kept) if piece.data]
+        last.append(piece)
+    return [piece for piece in reversed(last) if piece.data]
 
 
 def last_line(text: str) -> str:
@@ -117,16 +117,16 @@ def last_line(text: str) -> str:
     return lines[-1].strip()[-_LAST_LINE_CHARS:] if lines else ""
 
 
-def _without_cut_character(kept: bytes) -> bytes:
-    for start in range(min(4, len(kept))):
-        if kept[start] & 0xC0 != 0x80:
-            return kept[start:]
-    return kept
+def _without_cut_character(data: bytes) -> bytes:
+    for start in range(min(4, len(data))):
+        if data[start] & 0xC0 != 0x80:
+            return data[start:]
+    return data
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a job has printed since it was last told, by the host that owns it."""
+    """The output of a job since the last chunk, sent by the host that owns it."""
 
     job_id: str
     host: str

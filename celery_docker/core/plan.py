@@ -28,7 +28,7 @@ _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a job's names mean on this host: `user` as `uid[:gid]`, paths without symlinks; None when not asked for."""
+    """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for."""
 
     user: str | None = None
     inputpath: str | None = None
@@ -142,10 +142,10 @@ def _environment(spec: jobspec.JobSpec, job_id: str) -> list[str]:
 
 
 def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: str) -> dict[str, str]:
-    named = {} if spec.name is None else {container.LABEL_NAME: spec.name}
+    name_label = {} if spec.name is None else {container.LABEL_NAME: spec.name}
     return {
         **(spec.labels or {}),
-        **named,
+        **name_label,
         container.LABEL_JOB: job_id,
         container.LABEL_HOST: host,
         container.LABEL_ATTEMPT: str(attempt),
@@ -172,12 +172,12 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
 
 
 def _mounts(resolved: Resolved) -> list[dict[str, Any]]:
-    wanted = (
+    mounts = (
         (resolved.inputpath, jobspec.CONTAINER_INPUT, True),
         (resolved.outputpath, jobspec.CONTAINER_OUTPUT, False),
     )
     return [
         {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
-        for source, target, read_only in wanted
+        for source, target, read_only in mounts
         if source is not None
     ]

@@ -1,4 +1,4 @@
-"""What jobs may ask of this host: the rules of `/etc/celery-docker/policy.toml`, and the verdict on one job.
+"""The policy of this host: the rules of `/etc/celery-docker/policy.toml`, and the verdict on one job.
 
 Pure: the file's text and the resolved paths come in as arguments. A verdict lists every violation, each naming the rule
 that an administrator would have to change. Allow-lists only; what no rule can allow is in `_never`.
@@ -50,7 +50,7 @@ class HostPath:
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks of the host, resolved; None when not asked for. `user` as submitted, `uid` as a string."""
+    """The demands of a job on the host, resolved; None when not asked for. `user` as submitted, `uid` as a string."""
 
     image: str
     user: str | None = None
@@ -94,13 +94,13 @@ def parse(text: str) -> Policy:
 
 def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks, one line each; an empty list is a yes."""
-    found = _image(policy, request) + _user(policy, request) + _network(policy, request)
-    found += _ceilings(policy.limits, request)
+    problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
+    problems += _ceilings(policy.limits, request)
     for path in request.mounts:
-        found += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
+        problems += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
     for path in request.logs:
-        found += _under(path, policy.mounts + policy.logs, "mounts or logs")
-    return found
+        problems += _under(path, policy.mounts + policy.logs, "mounts or logs")
+    return problems
 
 
 def _image(policy: Policy, request: Request) -> list[str]:
@@ -128,14 +128,14 @@ def _network(policy: Policy, request: Request) -> list[str]:
 
 
 def _ceilings(limits: Limits, request: Request) -> list[str]:
-    found = []
-    asked, ceiling = request.memory_bytes, limits.memory_bytes
-    if asked is not None and ceiling is not None and asked > ceiling:
+    problems = []
+    memory, ceiling = request.memory_bytes, limits.memory_bytes
+    if memory is not None and ceiling is not None and memory > ceiling:
         rule = f"rule limits.memory = {sizes.shown(ceiling)}"
-        found.append(f"memory: {sizes.shown(asked)} is more than this host allows; {rule}")
+        problems.append(f"memory: {sizes.shown(memory)} is more than this host allows; {rule}")
     if request.cpus is not None and limits.cpus is not None and request.cpus > limits.cpus:
-        found.append(f"cpus: {request.cpus} is more than this host allows; rule limits.cpus = {limits.cpus}")
-    return found
+        problems.append(f"cpus: {request.cpus} is more than this host allows; rule limits.cpus = {limits.cpus}")
+    return problems
 
 
 def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:

@@ -87,11 +87,11 @@ class Receipt:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Receipt:
         """Return a stored receipt, of this version or another: a missing field is unknown, one too many is ignored."""
-        known = {name: value for name, value in values.items() if name in _NAMES and value is not None}
-        known["attempts"] = tuple(known.get("attempts", ()))
+        present = {name: value for name, value in values.items() if name in _NAMES and value is not None}
+        present["attempts"] = tuple(present.get("attempts", ()))
         # Receipts of earlier versions have this line under another name.
-        known.setdefault("last_stderr_line", values.get("last_complaint"))
-        return cls(**{"id": "", **known})
+        present.setdefault("last_stderr_line", values.get("last_complaint"))
+        return cls(**{"id": "", **present})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form, with these fields in this order."""

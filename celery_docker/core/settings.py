@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def retention_s(self) -> int:
-        """How long a result and a finished job's record are kept, in seconds."""
+        """The time for which a result and a finished job's record are kept, in seconds."""
         return self.store_tasks_hours * 3600
 
     def slots(self, cpus: int) -> int:
@@ -110,8 +110,8 @@ def identity(opts: Sequence[str], hostname: str) -> str:
     Celery's own rules hold for the name: %h is the machine's, %n and %d its parts, and `w2` means `celery@w2`.
     Raises `SettingsError` for a name that is not fit for keys and labels.
     """
-    asked = _node_name(opts)
-    name = hostname if asked is None else _expanded(asked if "@" in asked else f"celery@{asked}", hostname)
+    option = _node_name(opts)
+    name = hostname if option is None else _expanded(option if "@" in option else f"celery@{option}", hostname)
     if not _IDENTITY.fullmatch(name):
         raise errors.SettingsError(
             f"{PREFIX}OPTS: the worker's name {name!r} must be up to 128 letters, digits and the characters @ . _ + -; "
@@ -122,21 +122,21 @@ def identity(opts: Sequence[str], hostname: str) -> str:
 
 def _node_name(opts: Sequence[str]) -> str | None:
     """Return the value of the last -n or --hostname, as Celery's command line reads them."""
-    found, words = None, iter(opts)
+    name, words = None, iter(opts)
     for word in words:
         if word in ("-n", "--hostname"):
-            found = next(words, None)
+            name = next(words, None)
         elif word.startswith("--hostname="):
-            found = word.removeprefix("--hostname=")
+            name = word.removeprefix("--hostname=")
         elif word.startswith("-n"):
-            found = word[2:]
-    return found
+            name = word[2:]
+    return name
 
 
 def _expanded(name: str, hostname: str) -> str:
     short, _, domain = hostname.partition(".")
     parts = {"h": hostname, "n": short, "d": domain, "i": "0", "I": "", "%": "%"}
-    return re.sub(r"%([%\w])", lambda found: parts.get(found[1], found[0]), name)
+    return re.sub(r"%([%\w])", lambda match: parts.get(match[1], match[0]), name)
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ def _unquoted(value: str) -> str:
 
 def masked(text: str) -> str:
     """Return the text with the password of a URL replaced by `***`; any other text comes back as it is."""
-    text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda found: f"//{found[1] or ''}:***@", text)
+    text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda match: f"//{match[1] or ''}:***@", text)
     return re.sub(r"([?&]password=)[^\s&]*", r"\1***", text)
 
 

@@ -1,4 +1,4 @@
-"""How values are written for people: durations, sizes, ids, and text that may hold anything. Pure."""
+"""Values written for people: durations, sizes, ids, and text that may hold anything. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is wrong, and what to do about it: each check turns facts into findings.
+"""The checks of `doctor`: each turns facts into findings, with the remedy.
 
-Pure: `redisfacts` and `hostfacts` gather the `facts`. One that could not be learnt is None, and gives no finding.
+Pure: `redisfacts` and `hostfacts` gather the `facts`. A fact that could not be learnt is None, and gives no finding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEAST_API = (1, 41)
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The gravity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -31,7 +31,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what it says, and the remedy; `details` are lines of somebody else's."""
+    """One line: the thing that was checked, the result, and the remedy; `details` are lines of its own log."""
 
     level: Level
     what: str
@@ -41,8 +41,8 @@ class Finding:
 
     def lines(self) -> list[str]:
         """Return the finding as people read it."""
-        said = f"{self.level:<4}  {self.what}: {self.says}" + (f" → {self.remedy}" if self.remedy else "")
-        return [wording.harmless(line) for line in (said, *(f"      | {line}" for line in self.details))]
+        first = f"{self.level:<4}  {self.what}: {self.says}" + (f" → {self.remedy}" if self.remedy else "")
+        return [wording.harmless(line) for line in (first, *(f"      | {line}" for line in self.details))]
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding for programs."""
@@ -55,15 +55,15 @@ class Finding:
         }
 
 
-def findings(known: facts.Facts) -> list[Finding]:
-    """Return what every check says."""
-    found = [reach(known.redis)]
-    if not known.redis.problem:
-        found += [finding for check in _REDIS_CHECKS for finding in check(known.redis)]
-        found += versions(known.redis.workers or (), known.version)
-    if known.host is not None:
-        found += [finding for check in _HOST_CHECKS for finding in check(known.host)]
-    return found
+def findings(gathered: facts.Facts) -> list[Finding]:
+    """Return the findings of all checks."""
+    results = [reach(gathered.redis)]
+    if not gathered.redis.problem:
+        results += [finding for check in _REDIS_CHECKS for finding in check(gathered.redis)]
+        results += versions(gathered.redis.workers or (), gathered.version)
+    if gathered.host is not None:
+        results += [finding for check in _HOST_CHECKS for finding in check(gathered.host)]
+    return results
 
 
 def reach(redis: facts.Redis) -> Finding:
@@ -96,7 +96,9 @@ def _listens_publicly(redis: facts.Redis) -> bool:
     if redis.bind is None or redis.is_protected:
         return False
     addresses = [address.removeprefix("-") for address in redis.bind.split()]
-    return not addresses or any(not (one.startswith("127.") or one in ("::1", "localhost")) for one in addresses)
+    return not addresses or any(
+        not (address.startswith("127.") or address in ("::1", "localhost")) for address in addresses
+    )
 
 
 def persistence(redis: facts.Redis) -> list[Finding]:
@@ -141,25 +143,25 @@ def workers(redis: facts.Redis) -> list[Finding]:
     """Tell whether anybody takes jobs."""
     if redis.workers is None:
         return []
-    alive = [one.host for one in redis.workers if one.heard_s < SILENT_S]
-    found = [
+    alive = [worker.host for worker in redis.workers if worker.heard_s < SILENT_S]
+    silent = [
         Finding(
             Level.WARN,
             "workers",
-            f"{one.host} was last heard {wording.ago(one.heard_s)}",
-            f"on {one.host}: systemctl status celery-worker",
+            f"{worker.host} was last heard {wording.ago(worker.heard_s)}",
+            f"on {worker.host}: systemctl status celery-worker",
         )
-        for one in redis.workers
-        if one.heard_s >= SILENT_S
+        for worker in redis.workers
+        if worker.heard_s >= SILENT_S
     ]
     if alive:
-        return [Finding(Level.OK, "workers", f"{len(alive)} alive: {', '.join(sorted(alive))}"), *found]
-    return [Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host"), *found]
+        return [Finding(Level.OK, "workers", f"{len(alive)} alive: {', '.join(sorted(alive))}"), *silent]
+    return [Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host"), *silent]
 
 
 def clocks(redis: facts.Redis) -> list[Finding]:
     """Tell which clocks differ from that of Redis, by which everything is timed."""
-    apart = [(one.host, one.ahead_s) for one in redis.workers or () if one.ahead_s is not None]
+    apart = [(worker.host, worker.ahead_s) for worker in redis.workers or () if worker.ahead_s is not None]
     apart += [("this host", redis.ahead_s)] if redis.ahead_s is not None else []
     wrong = [(host, ahead_s) for host, ahead_s in apart if abs(ahead_s) > _APART_S]
     if not apart or wrong:
@@ -176,13 +178,13 @@ def clocks(redis: facts.Redis) -> list[Finding]:
 
 
 def versions(workers: Sequence[facts.Worker], ours: str) -> list[Finding]:
-    """Tell which hosts run another version than this one."""
-    known = [one for one in workers if one.version and one.heard_s < SILENT_S]
-    other = [f"{one.host} {one.version}" for one in known if one.version != ours]
-    if not known or not ours:
+    """Tell which hosts run another version than this worker."""
+    alive = [worker for worker in workers if worker.version and worker.heard_s < SILENT_S]
+    different = [f"{worker.host} {worker.version}" for worker in alive if worker.version != ours]
+    if not alive or not ours:
         return []
-    if other:
-        says = f"this is {ours}, others are not: {', '.join(other)}"
+    if different:
+        says = f"this is {ours}, others are not: {', '.join(different)}"
         return [Finding(Level.WARN, "version", says, "install the same package on all hosts")]
     return [Finding(Level.OK, "version", f"all run {ours}")]
 
@@ -201,17 +203,17 @@ def service(host: facts.Host) -> list[Finding]:
 
 def docker(host: facts.Host) -> list[Finding]:
     """Tell whether Docker can run jobs here."""
-    found = host.docker
-    if found.is_denied:
-        says = f"you may not ask Docker at {found.where}, so it was not looked at"
+    answer = host.docker
+    if answer.is_denied:
+        says = f"you may not ask Docker at {answer.where}, so it was not looked at"
         return [Finding(Level.WARN, "docker", says, "run this with sudo; who is in group docker may ask, and is root")]
-    if found.problem:
-        says = f"does not answer at {found.where}: {found.problem}"
+    if answer.problem:
+        says = f"does not answer at {answer.where}: {answer.problem}"
         return [Finding(Level.FAIL, "docker", says, "systemctl start docker; if that fails: journalctl -u docker")]
-    if _api(found.api) < _LEAST_API:
-        says = f"{found.version} (API {found.api}) is too old"
+    if _api(answer.api) < _LEAST_API:
+        says = f"{answer.version} (API {answer.api}) is too old"
         return [Finding(Level.FAIL, "docker", says, "install Docker 20.10 or later")]
-    return [Finding(Level.OK, "docker", f"{found.version} (API {found.api})")]
+    return [Finding(Level.OK, "docker", f"{answer.version} (API {answer.api})")]
 
 
 def _api(text: str) -> tuple[int, ...]:

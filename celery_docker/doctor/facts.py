@@ -1,4 +1,4 @@
-"""What `doctor` knows of Redis, of the hosts and of this one. Pure values; what could not be learnt is None."""
+"""The facts about Redis, the hosts and this host that `doctor` judges. Pure values; an unknown one is None."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Redis:
-    """What is known of Redis. `problem`: why it could not be asked. `is_open`: it answers without a password.
+    """The facts about Redis. `problem`: why it could not be asked. `is_open`: it answers without a password.
 
     `bind` are the addresses that it listens on, `save` its rule for snapshots; `ahead_s`: this host's clock.
     """
@@ -49,7 +49,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class DockerFacts:
-    """What Docker says of itself. `problem`: why it could not be asked; `is_denied`: this user may not ask."""
+    """The facts about Docker. `problem`: why it could not be asked; `is_denied`: this user may not ask."""
 
     where: str
     problem: str = ""
@@ -71,7 +71,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Host:
-    """What is known of a host that runs jobs."""
+    """The facts about a host that runs jobs."""
 
     unit: Unit
     docker: DockerFacts

@@ -1,4 +1,4 @@
-"""What `doctor` looks at on this host: the worker's service, Docker, groups and disks. Changes nothing."""
+"""Gathers the facts about this host: the worker's service, Docker, groups and disks. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ _UNIT = "celery-worker.service"
 _USER, _GROUP = "celery", "docker"
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState")
 _LOG_LINES = 5
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 def gather(docker_host: str) -> facts.Host | None:
-    """Return what is known of this host; None if it runs no jobs: there is no worker, or it is switched off."""
-    found = unit()
-    if found is None or not (found.is_enabled or found.active != "inactive"):
+    """Return the facts about this host; None if it runs no jobs: there is no worker, or it is switched off."""
+    service = unit()
+    if service is None or not (service.is_enabled or service.active != "inactive"):
         return None
-    return facts.Host(found, docker(docker_host), disks(), is_in_group())
+    return facts.Host(service, docker(docker_host), disks(), is_in_group())
 
 
 def unit() -> facts.Unit | None:
     """Return the worker's service; None where there is none, or no systemd."""
-    said = _asked("systemctl", "show", _UNIT, f"--property={','.join(_PROPERTIES)}")
-    known = dict(line.partition("=")[::2] for line in said.splitlines())
-    if known.get("LoadState") != "loaded":
+    output = _asked("systemctl", "show", _UNIT, f"--property={','.join(_PROPERTIES)}")
+    properties = dict(line.partition("=")[::2] for line in output.splitlines())
+    if properties.get("LoadState") != "loaded":
         return None
     log = _asked("journalctl", "--unit", _UNIT, "--lines", str(_LOG_LINES), "--output=cat", "--no-pager", "--quiet")
     return facts.Unit(
-        active=known["ActiveState"],
-        sub=known["SubState"],
-        is_enabled=known["UnitFileState"].startswith("enabled"),
+        active=properties["ActiveState"],
+        sub=properties["SubState"],
+        is_enabled=properties["UnitFileState"].startswith("enabled"),
         log=tuple(log.splitlines()),
     )
 
 
 def docker(docker_host: str) -> facts.DockerFacts:
-    """Return what the Docker at `docker_host` (unix:///PATH) says of itself."""
+    """Return what the Docker at `docker_host` (unix:///PATH) reports about itself."""
     calls = unixhttp.Http(docker_host.removeprefix("unix://"), keep=0)
     try:
-        version = calls.call("GET", "/version", timeout_s=_PATIENCE_S).json()
-        info = calls.call("GET", "/info", timeout_s=_PATIENCE_S).json()
+        version = calls.call("GET", "/version", timeout_s=_TIMEOUT_S).json()
+        info = calls.call("GET", "/info", timeout_s=_TIMEOUT_S).json()
     except PermissionError as exc:
         return facts.DockerFacts(docker_host, problem=str(exc.strerror), is_denied=True)
     except (OSError, http.client.HTTPException) as exc:
@@ -63,14 +63,14 @@ def docker(docker_host: str) -> facts.DockerFacts:
 
 def disks(folders: tuple[str, ...] = FOLDERS) -> tuple[facts.Disk, ...]:
     """Return the file systems of those folders that are there."""
-    found = []
+    file_systems = []
     for path in folders:
         try:
             state = os.statvfs(path)
         except OSError:
             continue
-        found.append(facts.Disk(path, state.f_blocks * state.f_frsize, state.f_bavail * state.f_frsize))
-    return tuple(found)
+        file_systems.append(facts.Disk(path, state.f_blocks * state.f_frsize, state.f_bavail * state.f_frsize))
+    return tuple(file_systems)
 
 
 def is_in_group(user: str = _USER, group: str = _GROUP) -> bool | None:
@@ -87,10 +87,10 @@ def is_in_group(user: str = _USER, group: str = _GROUP) -> bool | None:
 
 
 def _asked(*command: str) -> str:
-    """Return what a program says, nothing where it is not there or fails."""
-    options: Any = {"capture_output": True, "text": True, "errors": "replace", "timeout": _PATIENCE_S, "check": False}
+    """Return the output of a program, empty where it is not there or fails."""
+    options: Any = {"capture_output": True, "text": True, "errors": "replace", "timeout": _TIMEOUT_S, "check": False}
     try:
-        done = subprocess.run(command, **options)  # noqa: S603  # both commands are written above
+        process = subprocess.run(command, **options)  # noqa: S603  # both commands are written above
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return str(done.stdout) if done.returncode == 0 else ""
+    return str(process.stdout) if process.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""What `doctor` asks Redis. What this user may not ask is None; a Redis that does not answer is a fact too."""
+"""Gathers the facts about Redis. One that this user may not ask for is None; a Redis that is away is a fact too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOGIN = ("username", "password")
 
 
 def gather(url: str) -> facts.Redis:
-    """Return what is known of the Redis at `url`."""
+    """Return the facts about the Redis at `url`."""
     parts = urlsplit(url)
     where = parts.netloc.rpartition("@")[2]
     try:
@@ -71,10 +71,10 @@ def _clocks(link: redislink.Link) -> tuple[float | None, float]:
 
 def _rules(link: redislink.Link) -> dict[str, str]:
     """Return the settings that matter, as far as this user may see them."""
-    found: dict[str, str] = {}
+    rules: dict[str, str] = {}
     for name in ("bind", "protected-mode", "save"):
-        found |= _asked(link, "config_get", name) or {}
-    return found
+        rules |= _asked(link, "config_get", name) or {}
+    return rules
 
 
 def _flag(info: dict[str, Any], name: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""The hosts that share a Redis: their signs of life, and what becomes of one that gives none.
+"""The hosts that share a Redis: their heartbeats, and the takeover of a silent one.
 
 Every time here is by Redis' own clock, in seconds since the epoch: those of hosts differ. Invariant: a job is taken
 from a silent host in one script, which looks once more whether the host is silent and the job still its own. Nothing
@@ -16,7 +16,7 @@ from celery_docker.core.hostloss import Beat, Loss, Silence, Takeover
 from celery_docker.core.jobrecord import Ownership
 from celery_docker.store import keys, ownership, redislink
 
-# How long a sign of life keeps another machine from working under the same name.
+# A heartbeat keeps another machine from working under the same name for so long.
 NAME_KEPT_S = 30
 # How long a lost host is remembered: 16 days.
 REMEMBERED_S = 1_382_400
@@ -29,7 +29,7 @@ class HostStore:
     link: redislink.Link
 
     def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat:
-        """Give a sign of life, unless another machine has given one under this name a moment ago."""
+        """Send a heartbeat, unless another machine has sent one under this name a moment ago."""
         touched = [keys.HOSTS, keys.host_about(host), keys.LOST_HOSTS]
         now, before, rival = self.link.call("beat", touched, [host, machine, _dump(about), NAME_KEPT_S])
         return Beat(float(now), float(before) if before else None, json.loads(rival) if rival else None)
@@ -40,7 +40,7 @@ class HostStore:
         return bool(self.link.call("leave", touched, [host, keys.taken(host)]))
 
     def hold(self, host: str, *, for_s: int) -> bool:
-        """Be the one who judges for so many seconds; False if another is."""
+        """Become the host that takes over from others, for so many seconds; False if another is."""
         return bool(self.link.call("hold", [keys.JUDGE], [host, for_s]))
 
     def silent(self, *, now: float, for_s: float) -> list[Silence]:
@@ -52,7 +52,7 @@ class HostStore:
     def recall(self, *, now: float) -> None:
         """Put the lost hosts that have something in hand back into the list, as if they were heard at the time `now`.
 
-        One that comes back takes jobs before its next sign of life, and could be gone again by then.
+        A host that comes back takes jobs before its next heartbeat, and could be gone again by then.
         """
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             lost = self.link.client.zrange(keys.LOST_HOSTS, 0, -1)
@@ -73,7 +73,7 @@ class HostStore:
         return dict(zip(job_ids, records, strict=True))
 
     def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover:
-        """Take a job from a silent host; `record` is what the judge has read of it, `loss` what it made of that."""
+        """Take a job from a silent host; `record` is its record as read before, `loss` the decision."""
         host = silence.host
         touched = [keys.job(job_id), keys.host_jobs(host), keys.host_jobs(judge), keys.HOSTS, keys.WAITING]
         touched += [keys.CANCELLING, record.get("queue", "")]

@@ -1,4 +1,4 @@
-"""What is done to the job records from time to time, by whichever worker comes first.
+"""Housekeeping of the job records: due jobs, expiry, lost messages, old index entries. Any worker does it.
 
 Invariant: every step may be done by several workers at once, and twice; the second finds nothing to do.
 """
@@ -20,12 +20,12 @@ WAITING_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """The records' housekeeper. Times are seconds since the epoch by Redis' clock."""
+    """Housekeeping in one Redis. Times are seconds since the epoch by Redis' clock."""
 
     link: redislink.Link
 
     def now(self) -> float:
-        """Return the time by the clock that counts, which is Redis' own."""
+        """Return the time by Redis' clock."""
         with self.link.translated():
             seconds, microseconds = self.link.client.time()
         return float(seconds + microseconds / 1e6)
@@ -56,7 +56,7 @@ class Housekeeping:
         return sum(self._do("expire", job_id, shared) for job_id in self._up_to(keys.EXPIRING, now))
 
     def republish(self, before: float) -> int:
-        """Publish again what has waited since `before` and is in no list; return how many.
+        """Publish again the jobs that have waited since `before` and are in no list; return how many.
 
         The lists are only read where they hold fewer messages than jobs wait; what plain clients sent may hide a gap
         until it has been served.
@@ -68,7 +68,7 @@ class Housekeeping:
         lists = self._with_taken(sources)
         if self._is_complete(lists):
             return 0
-        listed = {job_id for one in lists for job_id in self._listed(one)}
+        listed = {job_id for source in lists for job_id in self._listed(source)}
         return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
 
     def forget_expired(self, before: float) -> int:
@@ -77,7 +77,7 @@ class Housekeeping:
 
     def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
         with self.link.translated():
-            gone = [one for one in self._up_to(index, before) if not self.link.client.exists(key_of(one))]
+            gone = [name for name in self._up_to(index, before) if not self.link.client.exists(key_of(name))]
             if gone:
                 self.link.client.zrem(index, *gone)
         return len(gone)
@@ -89,16 +89,16 @@ class Housekeeping:
 
     def _is_complete(self, lists: list[str]) -> bool:
         with self.link.translated(), self.link.client.pipeline() as pipeline:
-            for one in lists:
-                pipeline.llen(one)
+            for source in lists:
+                pipeline.llen(source)
             pipeline.zcard(keys.WAITING)
             *listed, waiting = pipeline.execute()
         return bool(sum(listed) >= waiting)
 
     def _up_to(self, index: str, moment: float) -> list[str]:
         with self.link.translated():
-            found: list[str] = self.link.client.zrange(index, "-inf", moment, byscore=True, offset=0, num=_AT_ONCE)
-        return found
+            names: list[str] = self.link.client.zrange(index, "-inf", moment, byscore=True, offset=0, num=_AT_ONCE)
+        return names
 
     def _do(self, script: str, job_id: str, shared: list[str]) -> int:
         return int(self.link.call(script, [keys.job(job_id), *shared], [job_id]))

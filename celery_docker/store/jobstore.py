@@ -3,7 +3,7 @@
 One function per transition, each a Lua script, so that a transition happens whole or not at all and only by the owner.
 Invariant: a job is in the set of exactly the host that owns it, from its claim until its result is stored and its
 container is gone. Nothing here waits for a Redis that is away: a call raises `StoreAway` and can be repeated, because
-every script may be said twice.
+every script may be sent twice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Store:
     link: redislink.Link
 
     def check(self) -> None:
-        """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
+        """Check that Redis answers. Raises `StoreAway` or `StoreRefused`."""
         self.link.check()
 
     def submit(self, jobs: Sequence[New]) -> list[bool]:
@@ -105,11 +105,11 @@ class Store:
         _check_owned(self.link.call("requeue", touched, args), holding)
 
     def cancel(self, job_id: str, *, reason: str) -> str:
-        """Say that a job is not wanted any more; return the state it was in, `unknown` if there is no record of it."""
+        """Write the end request of a job; return the state it was in, `unknown` if there is no record of it."""
         return self.cancel_many([job_id], reason=reason)[0]
 
     def cancel_many(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
-        """Do the same for many jobs, in this order."""
+        """Write the end requests of many jobs, in this order; return the state that each was in."""
         shared = [keys.INDEX, keys.DELAYED, keys.CANCELLING]
         calls = [([keys.job(job_id), *shared], [job_id, reason]) for job_id in job_ids]
         parts = [calls[first : first + _AT_ONCE] for first in range(0, len(calls), _AT_ONCE)]
@@ -120,10 +120,10 @@ class Store:
         touched = [keys.job(job_id), keys.host_jobs(host), keys.log(job_id)]
         self.link.call("settle", touched, [job_id, retention_s, LOG_KEPT_S, keys.BATCH])
 
-    def drain(self, host: str, said: str) -> None:
-        """Keep a host from taking jobs; `said` is who says so, and why."""
+    def drain(self, host: str, reason: str) -> None:
+        """Keep a host from taking jobs; `reason` names who drains it, and why."""
         with self.link.translated():
-            self.link.client.hset(keys.DRAINED, host, said)
+            self.link.client.hset(keys.DRAINED, host, reason)
 
     def resume(self, host: str) -> bool:
         """Let a host take jobs again; False if nobody kept it from that."""
@@ -133,8 +133,8 @@ class Store:
     def drained(self, host: str) -> str | None:
         """Return who keeps a host from taking jobs, and why; None: nobody does."""
         with self.link.translated():
-            said: str | None = self.link.client.hget(keys.DRAINED, host)
-        return said
+            reason: str | None = self.link.client.hget(keys.DRAINED, host)
+        return reason
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
@@ -175,7 +175,7 @@ def _submission(new: New) -> tuple[list[str], list[Any]]:
     after = list(dict.fromkeys(new.after))
     touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
     touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
-    touched += [keys.job(other) for other in after]
+    touched += [keys.job(after_id) for after_id in after]
     args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
     args += [batch_id, new.batch_index, *after]
     args += [part for pair in new.about.items() for part in pair]

@@ -1,4 +1,4 @@
-"""What is listed of jobs, batches and workers, and how the fields of the records say it. Pure.
+"""Rows of listings of jobs, batches and workers, made from the fields of their records. Pure.
 
 Times are seconds since the epoch by Redis' clock; None is unknown, or not yet.
 """
@@ -100,7 +100,7 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class Load:
-    """How many jobs hosts have in hand, lie in queues, wait for their time, and for other jobs or their batch."""
+    """The number of jobs in the hands of hosts, in queues, waiting for their time, for other jobs or their batch."""
 
     in_hand: int
     queued: int
@@ -174,7 +174,7 @@ def _number(text: str | None) -> float | None:
 
 
 def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
-    """Say why no host takes the jobs of a queue now; empty if one does."""
+    """Return the reason for which no host takes the jobs of a queue now; empty if one does."""
     alive = [row for row in workers if not row.lost and row.heard_s < SILENT_S]
     if not alive:
         return "no worker is alive"
@@ -185,7 +185,7 @@ def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
 
 
 def state_of(row: WorkerRow) -> WorkerState:
-    """Return what keeps a host from taking jobs, the gravest first."""
+    """Return the state of a host; of several reasons that keep it from jobs, the gravest."""
     if row.lost:
         return WorkerState.LOST
     if row.heard_s > SILENT_S:

@@ -1,4 +1,4 @@
-"""The end of each job's output in Redis, a stream of its own, for those who watch it from elsewhere.
+"""The live log: the end of each job's output in Redis, a stream of its own, for readers elsewhere.
 
 Invariant: a byte of an attempt's stream is there once at most, however often it is sent; what was dropped shows as a
 gap. The receipt has the end of the output for longer than this.
@@ -30,7 +30,7 @@ _START = "0-0"
 
 @dataclass(frozen=True)
 class Output:
-    """A piece of output as it is read; `gap_bytes` of its stream before it are not to be had."""
+    """A piece of output as it is read; `gap_bytes` of its stream before it are missing."""
 
     stream: Stream
     attempt: int
@@ -44,9 +44,11 @@ class LiveLog:
 
     link: redislink.Link
 
-    def append(self, told: Sequence[Chunk]) -> None:
-        """Add to the logs of some jobs; it may be said twice. Raises `StoreAway` or `StoreRefused`."""
-        self.link.call_many("log", [([keys.job(one.job_id), keys.log(one.job_id)], _arguments(one)) for one in told])
+    def append(self, chunks: Sequence[Chunk]) -> None:
+        """Add to the logs of some jobs; it may be sent twice. Raises `StoreAway` or `StoreRefused`."""
+        self.link.call_many(
+            "log", [([keys.job(chunk.job_id), keys.log(chunk.job_id)], _arguments(chunk)) for chunk in chunks]
+        )
 
 
 @dataclass
@@ -56,10 +58,10 @@ class Reader:
     link: redislink.Link
     job_id: str
     streams: Collection[Stream] = BOTH
-    # What was read came from the receipt, which does not tell the streams apart.
+    # The output came from the receipt, which does not tell the streams apart.
     is_of_receipt: bool = False
     _has_begun: bool = False
-    _seen: str = _START
+    _last_id: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
 
     def follow(self, *, lines: int | None = None) -> Iterator[Output]:
@@ -71,7 +73,7 @@ class Reader:
         has_ended = self._receipt() is not None
         while True:
             pieces = self._read(wait=not has_ended)
-            yield from self._said(pieces)
+            yield from self._outputs(pieces)
             if pieces:
                 continue
             if has_ended:
@@ -85,28 +87,28 @@ class Reader:
         """
         receipt = self._receipt()
         pieces = self._all()
-        # What has been read before is not said again by the receipt.
-        if receipt is not None and not pieces and self._seen == _START:
+        # Output that was read before is not repeated from the receipt.
+        if receipt is not None and not pieces and self._last_id == _START:
             pieces = _of_receipt(receipt, self.streams)
             self.is_of_receipt = bool(pieces)
         if lines is not None and not self._has_begun:
             pieces = output.last_lines(pieces, lines)
             self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}
         self._has_begun = True
-        yield from self._said(pieces)
+        yield from self._outputs(pieces)
 
     def _all(self) -> list[Piece]:
         pieces: list[Piece] = []
-        seen = self._seen
+        last_id = self._last_id
         try:
             while more := self._read(wait=False):
                 pieces += more
         except errors.CeleryDockerError:
-            self._seen = seen  # what was read has not been said
+            self._last_id = last_id  # what was read has not been yielded
             raise
         return pieces
 
-    def _said(self, pieces: Sequence[Piece]) -> Iterator[Output]:
+    def _outputs(self, pieces: Sequence[Piece]) -> Iterator[Output]:
         for piece in pieces:
             end = self._ends.get((piece.attempt, piece.stream), 0)
             self._ends[piece.attempt, piece.stream] = piece.end
@@ -117,12 +119,12 @@ class Reader:
         while True:
             with self.link.translated():
                 answer = self.link.client.xread(
-                    {keys.log(self.job_id): self._seen}, count=_AT_ONCE, block=_WAIT_MS if wait else None
+                    {keys.log(self.job_id): self._last_id}, count=_AT_ONCE, block=_WAIT_MS if wait else None
                 )
             if not answer:
                 return []
             ((_, entries),) = answer
-            self._seen = entries[-1][0].decode()
+            self._last_id = entries[-1][0].decode()
             pieces = [piece for _, values in entries if (piece := _piece(values)).stream in self.streams]
             if pieces:
                 return pieces
@@ -136,10 +138,10 @@ class Reader:
         return None if text is None else Receipt.from_dict(json.loads(text))
 
 
-def _arguments(told: Chunk) -> list[Any]:
-    attempt = told.pieces[0].attempt
-    args: list[Any] = [told.host, told.fence, attempt, output.LIVE_BYTES, _MOST_ENTRIES, _KEPT_S]
-    for piece in told.pieces:
+def _arguments(chunk: Chunk) -> list[Any]:
+    attempt = chunk.pieces[0].attempt
+    args: list[Any] = [chunk.host, chunk.fence, attempt, output.LIVE_BYTES, _MOST_ENTRIES, _KEPT_S]
+    for piece in chunk.pieces:
         args += [int(piece.stream), piece.offset, piece.data]
     return args
 

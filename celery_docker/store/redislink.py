@@ -37,7 +37,7 @@ class Link:
     _scripts: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Ask Redis for a sign of life. Raises `StoreAway` or `StoreRefused`."""
+        """Check that Redis answers. Raises `StoreAway` or `StoreRefused`."""
         with self.translated():
             self.client.ping()
 

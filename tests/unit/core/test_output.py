@@ -51,7 +51,7 @@ def test_memory_is_bounded(size: int) -> None:
     tail, most = Tail(), 0
     for _ in range(4 * 2**20 // size):
         tail.add(Frame(Stream.STDOUT, b"x" * size))
-        most = max(most, sys.getsizeof(tail._kept))
+        most = max(most, sys.getsizeof(tail._end))
     assert most < 4 * TAIL_BYTES
 
 

@@ -1,4 +1,4 @@
--- A batch begins. It is kept for a day, and once it has a job for as long as its jobs.
+-- Begins a batch. Without a job it is kept for a day, otherwise as long as its jobs.
 -- KEYS: batch, batches.  ARGV: batch id, then field, value, field, value...
 local now = redis.call('TIME')[1]
 redis.call('HSET', KEYS[1], 'created_at', now, unpack(ARGV, 2))

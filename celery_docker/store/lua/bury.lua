@@ -1,7 +1,8 @@
--- A silent host that owns no job any more is lost: the messages that it took and did not claim go back to the end of
--- their queue lists that is read next, the oldest last, so that it is first.
--- KEYS: hosts, lost hosts, what the host says of itself, its jobs, the queue lists it took from.
--- ARGV: host, heard after this it is not silent, what the keys of its taken messages begin with,
+-- Declares a silent host lost, once it owns no job: the messages that it took and did not claim go back to their queue
+-- lists, to the end that is read next. The oldest goes last, so it is read first.
+-- KEYS: hosts, lost hosts, report of the host, its jobs, the queue lists it took from.
+-- ARGV: host, time of its last heartbeat as read (after a later one it is not silent), prefix of the keys of its
+-- taken messages,
 -- seconds for which it is remembered.
 -- Returns 1 if it is lost now.
 local heard = redis.call('ZSCORE', KEYS[1], ARGV[1])

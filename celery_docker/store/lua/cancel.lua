@@ -1,6 +1,8 @@
--- A job is not wanted any more: a mark in its record, which every worker looks for. One that has ended stays as it is.
+-- Writes the end request of a cancel into a job's record; workers look for it each second. A job that has ended stays
+-- as
+-- it is.
 -- KEYS: job, index, delayed, cancelling.  ARGV: job id, reason.
--- Returns the state it was in; 'unknown' for a job whose message alone may exist, which will then run nothing.
+-- Returns the state it was in; 'unknown' for a job without a record. If its message exists, it will run nothing.
 local now = redis.call('TIME')[1]
 if redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
   return redis.call('HGET', KEYS[1], 'state')

@@ -1,5 +1,5 @@
--- How many jobs of a batch are in which state.
--- KEYS: the batch's jobs.  ARGV: what the keys of records begin with.
+-- Counts the jobs of a batch in each state.
+-- KEYS: the batch's jobs.  ARGV: prefix of the keys of records.
 -- Returns {state, count, state, count...}.
 local counts, flat = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do

@@ -1,7 +1,7 @@
--- How the jobs of a batch have ended so far.
--- KEYS: the batch's jobs.  ARGV: what the keys of records begin with, then the states that are failures.
+-- Lists the failed jobs of a batch, with the time of its latest end.
+-- KEYS: the batch's jobs.  ARGV: prefix of the keys of records, then the states that are failures.
 -- Returns {when the last of them ended ('' for none), id, id...}: those that failed, in the batch's order.
-local is_failure, found, last = {}, {''}, 0
+local is_failure, answer, last = {}, {''}, 0
 for i = 2, #ARGV do
   is_failure[ARGV[i]] = true
 end
@@ -9,10 +9,10 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local job = redis.call('HMGET', ARGV[1] .. id, 'state', 'finished_at')
   local ended_at = tonumber(job[2] or 0)
   if ended_at > last then
-    found[1], last = job[2], ended_at
+    answer[1], last = job[2], ended_at
   end
   if is_failure[job[1]] then
-    found[#found + 1] = id
+    answer[#answer + 1] = id
   end
 end
-return found
+return answer

@@ -1,4 +1,4 @@
--- A job had to start by now. If it has not, it is to end, in the way in which a cancelled one ends.
+-- Writes the end request of an expiry for a job that had to start by now and has not.
 -- KEYS: job, expiring, cancelling, delayed.  ARGV: job id.
 redis.call('ZREM', KEYS[2], ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelled_at', 'pending', 'held')

@@ -1,10 +1,10 @@
--- The owner writes how the job ended. Nothing changes it afterwards; saying it twice is the same as once.
--- In the same step whatever waited for this end goes on: the jobs that were to run after it, and the next of its batch.
--- A record that Redis has lost is begun again.
+-- Ends a job: the owner writes its receipt. Nothing changes it afterwards; a second call does nothing.
+-- In the same step the jobs that waited for this end are published: those to run after it, and the next of its batch.
+-- A record that Redis has lost is begun anew.
 -- KEYS: job, index, the host's jobs, cancelling, waiting, blocked.
--- ARGV: host, fence, job id, state, receipt, what the keys of records begin with, the same for batches,
+-- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches,
 -- then field, value, field, value... for listings.
--- Returns 1, or 0 for somebody who is not the owner.
+-- Returns 1, or 0 for a host that is not the owner.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
@@ -70,7 +70,7 @@ end
 redis.call('DEL', KEYS[1] .. ':dependents')
 if job[4] and redis.call('EXISTS', ARGV[7] .. job[4]) == 1 then
   redis.call('HINCRBY', ARGV[7] .. job[4], 'open', -1)
-  -- One that was held back until its end took no place.
+  -- A job that was held back until its end took no place among the published ones.
   if not job[5] then
     release_next(ARGV[7] .. job[4])
   end

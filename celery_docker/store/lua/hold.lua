@@ -1,6 +1,6 @@
--- One host at a time judges the others.
--- KEYS: the judge.  ARGV: host, seconds.
--- Returns 1 if it is this one.
+-- Elects the one host that takes over the jobs of lost hosts, for some seconds.
+-- KEYS: the elected host.  ARGV: host, seconds.
+-- Returns 1 if it is this host.
 local judge = redis.call('GET', KEYS[1])
 if judge and judge ~= ARGV[1] then
   return 0

@@ -1,6 +1,7 @@
--- A host stops for good. As long as it has a job or a message in hand it stays, so that it can be missed.
--- KEYS: hosts, what the host says of itself, its jobs, the queue lists it took from.
--- ARGV: host, what the keys of its taken messages begin with.
+-- Takes a host that has stopped out of the list. With a job or a message in hand it stays listed, so that another host
+-- takes over when its heartbeats end.
+-- KEYS: hosts, report of the host, its jobs, the queue lists it took from.
+-- ARGV: host, prefix of the keys of its taken messages.
 -- Returns 1 if it has left.
 if redis.call('SCARD', KEYS[3]) > 0 then
   return 0

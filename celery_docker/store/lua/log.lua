@@ -1,9 +1,10 @@
--- The owner tells what a job has printed lately. What was told before is passed over, so that telling it again, as a
--- new process does that reads a container's output from the beginning, doubles nothing. The oldest is dropped.
+-- Appends output to a job's live log, sent by the owner. Bytes that are in the log already are passed over: a new
+-- worker
+-- process reads a container's output from the beginning and sends it again. Of too much output the oldest is dropped.
 -- KEYS: job, log.
 -- ARGV: host, fence, attempt, the most bytes, the most entries, seconds to keep it,
 -- then stream, offset, data, stream, offset, data... (the offset is that of the first byte in the attempt's stream).
--- Returns 1, or 0 where nobody is to hear it: for somebody who is not the owner, and after the job's end.
+-- Returns 1, or 0 for a host that is not the owner, and after the job's end.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'log_attempt', 'log_bytes', 'log_1', 'log_2')
 local attempt, known = tonumber(ARGV[3]), tonumber(job[4] or 0)
 if job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3] or attempt < known then

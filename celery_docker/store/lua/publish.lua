@@ -1,4 +1,4 @@
--- A job's waiting time is over: its message goes back to its queue. Whoever comes second finds nothing to do.
+-- Publishes a delayed job whose time has come: its message goes back to its queue. A second call does nothing.
 -- KEYS: job, delayed, waiting.  ARGV: job id.
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0

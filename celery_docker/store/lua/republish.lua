@@ -1,4 +1,4 @@
--- A job waits in the records and its message is in no list: here it is again, the next to be served.
+-- Publishes a job again that waits by its record and whose message is in no list: it is the next to be served.
 -- KEYS: job, waiting.  ARGV: job id.
 local job = redis.call('HMGET', KEYS[1], 'state', 'queue', 'message')
 if job[1] ~= 'queued' or not job[3] or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then

@@ -1,8 +1,8 @@
--- The owner gives the job back, to be tried again later, by Redis' clock. Saying it twice is the same as once.
--- A record that Redis has lost is begun again.
+-- Queues a job for a retry: the owner gives it back, with a delay by Redis' clock. A second call does nothing.
+-- A record that Redis has lost is begun anew.
 -- KEYS: job, the host's jobs, delayed.
 -- ARGV: host, fence, job id, delay in seconds, envelope, exits, host faults, attempts, queue list, number of attempts.
--- Returns 1, or 0 for a stranger.
+-- Returns 1, or 0 for a host that is not the owner.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'released')
 if job[4] == ARGV[2] then
   return 1

@@ -1,7 +1,7 @@
--- The result is stored and the container is gone: the host is done with the job, and its record starts to age, as does
--- its batch once it was the last.
+-- Settles a job whose result is stored and whose container is gone: the host gives it out of its hand, and its record
+-- gets its expiry; its batch does too after the last job.
 -- KEYS: job, the host's jobs, the job's log.
--- ARGV: job id, retention in seconds, the same for the log, what the keys of batches begin with.
+-- ARGV: job id, retention in seconds, the same for the log, prefix of the keys of batches.
 redis.call('SREM', KEYS[2], ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'receipt', 'batch')
 if not job[1] then

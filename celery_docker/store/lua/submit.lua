@@ -1,7 +1,8 @@
--- A new job: its record, and its message unless it has to wait for other jobs. A known job is left alone.
+-- Submits a job: writes its record, and publishes its message unless it has to wait. A known job is left alone.
 -- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs,
 -- then the records of the jobs after which it is to run.
--- ARGV: job id, queue list, envelope, spec, the seconds in which it has to start ('' for any), batch id ('' for none),
+-- ARGV: job id, queue list, envelope, spec, seconds within which it has to start ('' without limit), batch id ('' for
+-- none),
 -- index in the batch, the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
 local FIXED, AFTER = 9, 7
@@ -27,12 +28,12 @@ end
 
 local pending, failed = 0, nil
 for i = 1, count do
-  local other = redis.call('HMGET', KEYS[FIXED + i], 'state', 'receipt')
-  if not other[2] then
+  local before = redis.call('HMGET', KEYS[FIXED + i], 'state', 'receipt')
+  if not before[2] then
     redis.call('SADD', KEYS[FIXED + i] .. ':dependents', ARGV[1])
     pending = pending + 1
-  elseif other[1] ~= 'succeeded' then
-    failed = failed or ('job ' .. ARGV[AFTER + i] .. ', after which it was to run, ended as ' .. other[1])
+  elseif before[1] ~= 'succeeded' then
+    failed = failed or ('job ' .. ARGV[AFTER + i] .. ', after which it was to run, ended as ' .. before[1])
   end
 end
 if pending > 0 then

@@ -1,7 +1,7 @@
--- A host takes one message: it leaves its queue and is the host's in one step, so that no moment exists in which it is
--- nowhere. After a reconnect, first whatever the host took and never claimed goes back to where it came from.
+-- Takes one message for a host: it moves from its queue to the host's list in one step, so that it is never in neither.
+-- After a reconnect, the messages that the host took and never claimed go back to their queues first.
 -- KEYS: the host's sources, then the queue lists in the order in which they are to be served.
--- ARGV: what the host's lists of taken messages begin with, 1 after a reconnect.
+-- ARGV: prefix of the host's lists of taken messages, 1 after a reconnect.
 -- Returns {list, message}, or false if all of them are empty.
 if ARGV[2] == '1' then
   for i = 2, #KEYS do

@@ -1,8 +1,8 @@
--- The owner adds to what is known of a job that has not ended.
--- A record that Redis has lost is begun again: the job runs on all the same.
+-- Adds fields to the record of a job that has not ended; only its owner may.
+-- A record that Redis has lost is begun anew: the job runs on all the same.
 -- KEYS: job, index, the host's jobs.
 -- ARGV: host, fence, job id, queue list, envelope, then field, value, field, value...
--- Returns 1, or 0 for somebody who is not the owner.
+-- Returns 1, or 0 for a host that is not the owner.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2], 'queue', ARGV[4], 'message', ARGV[5])

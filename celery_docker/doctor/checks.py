@@ -178,7 +178,7 @@ def clocks(redis: facts.Redis) -> list[Finding]:
 
 
 def versions(workers: Sequence[facts.Worker], ours: str) -> list[Finding]:
-    """Tell which hosts run another version than this worker."""
+    """Find the hosts that run another version than this one."""
     alive = [worker for worker in workers if worker.version and worker.heard_s < SILENT_S]
     different = [f"{worker.host} {worker.version}" for worker in alive if worker.version != ours]
     if not alive or not ours:

@@ -1,8 +1,7 @@
 -- Declares a silent host lost, once it owns no job: the messages that it took and did not claim go back to their queue
 -- lists, to the end that is read next. The oldest goes last, so it is read first.
 -- KEYS: hosts, lost hosts, report of the host, its jobs, the queue lists it took from.
--- ARGV: host, time of its last heartbeat as read (after a later one it is not silent), prefix of the keys of its
--- taken messages,
+-- ARGV: host, its last heartbeat as read, prefix of the keys of its taken messages,
 -- seconds for which it is remembered.
 -- Returns 1 if it is lost now.
 local heard = redis.call('ZSCORE', KEYS[1], ARGV[1])

@@ -1,6 +1,5 @@
--- Writes the end request of a cancel into a job's record; workers look for it each second. A job that has ended stays
--- as
--- it is.
+-- Writes the end request of a cancel into a job's record; workers look for it each second. A job that has ended is
+-- left as it is.
 -- KEYS: job, index, delayed, cancelling.  ARGV: job id, reason.
 -- Returns the state it was in; 'unknown' for a job without a record. If its message exists, it will run nothing.
 local now = redis.call('TIME')[1]

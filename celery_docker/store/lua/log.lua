@@ -1,6 +1,6 @@
 -- Appends output to a job's live log, sent by the owner. Bytes that are in the log already are passed over: a new
--- worker
--- process reads a container's output from the beginning and sends it again. Of too much output the oldest is dropped.
+-- worker process reads a container's output from the beginning and sends it again. Of too much output the oldest is
+-- dropped.
 -- KEYS: job, log.
 -- ARGV: host, fence, attempt, the most bytes, the most entries, seconds to keep it,
 -- then stream, offset, data, stream, offset, data... (the offset is that of the first byte in the attempt's stream).

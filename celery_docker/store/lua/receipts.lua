@@ -1,5 +1,5 @@
--- Reads the receipts of some jobs. They are JSON already; returns them as one JSON list, null for a job that has not
--- ended.
+-- Reads the receipts of some jobs. They are JSON already.
+-- Returns them as one JSON list, null for a job that has not ended.
 -- ARGV: prefix of the keys of records, then job ids.
 local receipts = {}
 for i = 2, #ARGV do

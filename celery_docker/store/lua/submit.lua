@@ -1,8 +1,7 @@
 -- Submits a job: writes its record, and publishes its message unless it has to wait. A known job is left alone.
 -- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs,
 -- then the records of the jobs after which it is to run.
--- ARGV: job id, queue list, envelope, spec, seconds within which it has to start ('' without limit), batch id ('' for
--- none),
+-- ARGV: job id, queue list, envelope, spec, seconds in which it has to start ('': no limit), batch id ('' for none),
 -- index in the batch, the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
 local FIXED, AFTER = 9, 7

@@ -1,5 +1,5 @@
--- Takes one message for a host: it moves from its queue to the host's list in one step, so that it is never in neither.
--- After a reconnect, the messages that the host took and never claimed go back to their queues first.
+-- Takes one message for a host: it moves from its queue to the host's list in one step, so that it is always in one of
+-- them. After a reconnect, the messages that the host took and never claimed go back to their queues first.
 -- KEYS: the host's sources, then the queue lists in the order in which they are to be served.
 -- ARGV: prefix of the host's lists of taken messages, 1 after a reconnect.
 -- Returns {list, message}, or false if all of them are empty.

@@ -16,9 +16,10 @@ LANES = 2
 OUTPUT = Path("build/phases")
 # The longest first, so that no long one is left for the end.
 _FOLDERS: dict[str, tuple[str, ...]] = {
-    "system": ("tests/system",),
-    "booted-faults": ("tests/faults/test_booted.py",),
+    "demo": ("tests/system/test_demo.py",),
     "integration": ("tests/integration",),
+    "system": ("tests/system", "--ignore=tests/system/test_demo.py"),
+    "booted-faults": ("tests/faults/test_booted.py",),
     "faults": ("tests/faults", "--ignore=tests/faults/test_booted.py"),
 }
 # With whatever has no phase of its own: no test is forgotten.

@@ -44,17 +44,17 @@ def mended(installed: Installed) -> Iterator[Installed]:
 
 def examined(installed: Installed) -> dict[str, str]:
     """Return what doctor says, by what it is about."""
-    said = installed.debian.run("celery-docker", "doctor", check=False).stdout
-    found: dict[str, str] = {}
-    what = ""
-    for line in said.splitlines():
+    text = installed.debian.run("celery-docker", "doctor", check=False).stdout
+    findings: dict[str, str] = {}
+    subject = ""
+    for line in text.splitlines():
         if line.startswith("      | "):
-            found[what] += "\n" + line.removeprefix("      | ")
+            findings[subject] += "\n" + line.removeprefix("      | ")
         else:
-            level, what, says = line.split(maxsplit=2)
-            what = what.rstrip(":")
-            found[what] = f"{level} {says}"
-    return found
+            level, subject, says = line.split(maxsplit=2)
+            subject = subject.rstrip(":")
+            findings[subject] = f"{level} {says}"
+    return findings
 
 
 def test_everything_is_in_its_place(installed: Installed) -> None:
@@ -75,17 +75,17 @@ def test_a_member_of_no_group_submits_and_owns_the_output(installed: Installed, 
     assert installed.result(job_id)[0] == "SUCCESS"
     assert debian.read("/srv/alice/out/copy") == "hello\n"
     assert debian.run("stat", "-c", "%U", "/srv/alice/out/copy").stdout == "alice\n"
-    said = debian.run("celery-docker", "config", user=alice)
-    assert "redis://127.0.0.1:6379/0" in said.stdout
-    assert said.stderr == f"you may not read {SETTINGS}; it might say something else\n"
+    printed = debian.run("celery-docker", "config", user=alice)
+    assert "redis://127.0.0.1:6379/0" in printed.stdout
+    assert printed.stderr == f"you may not read {SETTINGS}; it might say something else\n"
 
 
 def test_a_user_without_a_home_works_without_a_memory(installed: Installed, alice: str) -> None:
     """Only @last needs one, and says so."""
     debian = installed.debian
     debian.run("useradd", "--no-create-home", "--home-dir", "/nonexistent", "carol")
-    done = debian.run("sh", "-c", "HOME=/nonexistent celery-docker run busybox echo hello", user="carol")
-    assert (done.stdout, done.stderr) == ("hello\n", "")
+    completed = debian.run("sh", "-c", "HOME=/nonexistent celery-docker run busybox echo hello", user="carol")
+    assert (completed.stdout, completed.stderr) == ("hello\n", "")
     last = debian.run("sh", "-c", "HOME=/nonexistent celery-docker status @last", user="carol", check=False)
     assert (last.returncode, last.stdout) == (4, "")
     assert last.stderr.startswith("celery-docker: @last: it is not known")
@@ -100,15 +100,17 @@ def test_a_user_with_a_read_only_configuration(installed: Installed, alice: str)
         " echo CELERY_DOCKER_QUEUE=night >/home/dave/.config/celery-docker/client.conf &&"
         " chown -R root:root /home/dave && chmod -R a-w,a+rX /home/dave"
     )
-    said = debian.run("sh", "-c", "HOME=/home/dave celery-docker config --json", user="dave").stdout
-    assert '"night"' in said
-    assert "/home/dave/.config/celery-docker/client.conf" in said
-    done = debian.run("sh", "-c", "HOME=/home/dave celery-docker run --queue celery busybox echo hello", user="dave")
-    assert (done.stdout, done.stderr) == ("hello\n", "")
+    printed = debian.run("sh", "-c", "HOME=/home/dave celery-docker config --json", user="dave").stdout
+    assert '"night"' in printed
+    assert "/home/dave/.config/celery-docker/client.conf" in printed
+    completed = debian.run(
+        "sh", "-c", "HOME=/home/dave celery-docker run --queue celery busybox echo hello", user="dave"
+    )
+    assert (completed.stdout, completed.stderr) == ("hello\n", "")
 
 
 @pytest.mark.parametrize(
-    ("line", "status", "told"),
+    ("line", "status", "message"),
     [
         ("run busybox sh -c 'exit 3'", 3, "exit code 3"),
         ("run --timeout 1 busybox sleep 60", 124, "timed out"),
@@ -131,16 +133,16 @@ def test_a_user_with_a_read_only_configuration(installed: Installed, alice: str)
         *("out of memory", "cancelled", "usage", "no such job"),
     ],
 )
-def test_exit_statuses(installed: Installed, alice: str, line: str, status: int, told: str) -> None:
+def test_exit_statuses(installed: Installed, alice: str, line: str, status: int, message: str) -> None:
     """Those of docker run; one line of ours says what it was."""
     prefix = "--retries 0 " if line.startswith("run ") and "--memory" not in line else ""
     command = line.replace("run ", f"run {prefix}", 1)
-    done = installed.debian.run(
+    completed = installed.debian.run(
         "sh", "-c", f"cd /tmp && celery-docker {command}", user=alice, check=False, timeout_s=90
     )
-    assert done.returncode == status, done.stderr
-    assert told in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == status, completed.stderr
+    assert message in completed.stdout + completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_the_environment_of_the_caller_does_not_reach_the_interpreter(installed: Installed, alice: str) -> None:
@@ -152,22 +154,22 @@ def test_the_environment_of_the_caller_does_not_reach_the_interpreter(installed:
 
 def test_doctor_on_a_good_day(installed: Installed) -> None:
     installed.wait_until_ready()
-    said = examined(installed)
-    assert said["redis"].startswith("ok answers at 127.0.0.1:6379")
-    assert said["password"].startswith("ok ")
-    assert said["celery-worker"] == "ok is active"
-    assert said["docker"].startswith("ok ")
-    assert said["live-restore"].startswith("warn a restart of Docker ends the running jobs")
-    assert "group" not in said
+    findings = examined(installed)
+    assert findings["redis"].startswith("ok answers at 127.0.0.1:6379")
+    assert findings["password"].startswith("ok ")
+    assert findings["celery-worker"] == "ok is active"
+    assert findings["docker"].startswith("ok ")
+    assert findings["live-restore"].startswith("warn a restart of Docker ends the running jobs")
+    assert "group" not in findings
 
 
 def test_doctor_shows_the_last_lines_of_a_worker_that_failed(mended: Installed) -> None:
     mended.debian.shell(f"echo CELERY_DOCKER_CONCURRENCY=many >{SETTINGS}")
     mended.debian.run("systemctl", "restart", "celery-worker", check=False)
     eventually(lambda: mended.show("ActiveState") == "failed", 30, "the worker to fail")
-    said = examined(mended)["celery-worker"]
-    assert said.startswith("fail has failed → mend what its last lines say, then systemctl restart celery-worker\n")
-    assert "CELERY_DOCKER_CONCURRENCY='many': must be a whole number" in said
+    finding = examined(mended)["celery-worker"]
+    assert finding.startswith("fail has failed → mend what its last lines say, then systemctl restart celery-worker\n")
+    assert "CELERY_DOCKER_CONCURRENCY='many': must be a whole number" in finding
 
 
 def test_doctor_on_a_worker_that_was_stopped(mended: Installed) -> None:
@@ -178,10 +180,12 @@ def test_doctor_on_a_worker_that_was_stopped(mended: Installed) -> None:
 def test_doctor_without_docker_and_without_the_group(mended: Installed) -> None:
     mended.debian.run("gpasswd", "--delete", "celery", "docker")
     mended.debian.run("systemctl", "stop", "docker.socket", "docker.service")
-    said = examined(mended)
-    assert said["docker"].startswith("fail does not answer at unix:///var/run/docker.sock: ")
-    assert said["docker"].endswith("→ systemctl start docker; if that fails: journalctl -u docker")
-    assert said["group"].startswith("fail user celery, the worker's, is not in group docker → adduser celery docker")
+    findings = examined(mended)
+    assert findings["docker"].startswith("fail does not answer at unix:///var/run/docker.sock: ")
+    assert findings["docker"].endswith("→ systemctl start docker; if that fails: journalctl -u docker")
+    assert findings["group"].startswith(
+        "fail user celery, the worker's, is not in group docker → adduser celery docker"
+    )
 
 
 def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
@@ -199,16 +203,16 @@ def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
         eventually(lambda: mended.show("ExecMainStatus") == "69", 30, "the worker to end")
         sent = mended.send(image="busybox", command="true")
         eventually(lambda: mended.log.count("install Docker 20.10 or later") >= 2, 30, "another start")
-        said = examined(mended)
+        findings = examined(mended)
         assert mended.queue_length() == 1
     finally:
         debian.run("mv", "/root/dockerd", "/usr/sbin/dockerd")
         # systemd would not start it for the fourth time within a minute.
         debian.run("systemctl", "reset-failed", "docker")
         debian.run("systemctl", "restart", "docker")
-    assert said["docker"].endswith(" (API 1.40) is too old → install Docker 20.10 or later")
-    assert said["docker"].startswith("fail 20.10.")
-    worker, *lines = said["celery-worker"].splitlines()
+    assert findings["docker"].endswith(" (API 1.40) is too old → install Docker 20.10 or later")
+    assert findings["docker"].startswith("fail 20.10.")
+    worker, *lines = findings["celery-worker"].splitlines()
     assert worker.startswith("fail ends again and again; systemd keeps starting it → mend what its last lines say")
     assert (
         "celery-worker: Docker at unix:///var/run/docker.sock is too old: it speaks API 1.40, and 1.41 is the least; "
@@ -219,8 +223,8 @@ def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
 
 def test_doctor_for_somebody_who_only_submits(mended: Installed, alice: str) -> None:
     """Nothing of this host where no worker runs; Docker is not theirs to ask."""
-    said = mended.debian.run("celery-docker", "doctor", user=alice, check=False).stdout
-    assert "warn  docker: you may not ask Docker" in said
+    printed = mended.debian.run("celery-docker", "doctor", user=alice, check=False).stdout
+    assert "warn  docker: you may not ask Docker" in printed
     mended.debian.run("systemctl", "disable", "--now", "celery-worker")
     try:
         assert set(examined(mended)) <= {"redis", "password", "persistence", "eviction", "workers", "clock", "version"}

@@ -62,21 +62,21 @@ def test_docker_limits_memory(debian: machine.Machine) -> None:
     Docker's own OOMKilled is not looked at: it misses it where it hears of the end first.
     """
     limits = ("--memory", "16m", "--memory-swap", "16m", "--network", "none")
-    done = debian.run(
+    completed = debian.run(
         *("docker", "run", "--rm", *limits, "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M"),
         check=False,
     )
-    assert done.returncode == 137
+    assert completed.returncode == 137
 
 
 def test_run_has_input_user_and_a_clean_environment(debian: machine.Machine) -> None:
     os.environ["LEAKED"] = "1"
     try:
-        seen = debian.shell('cat; id -un; echo "$1 $X ${LEAKED-none}"', "arg", user="redis",
+        output = debian.shell('cat; id -un; echo "$1 $X ${LEAKED-none}"', "arg", user="redis",
                             input="in\n", env={"X": "set"}).stdout  # fmt: skip
     finally:
         del os.environ["LEAKED"]
-    assert seen == "in\nredis\narg set none\n"
+    assert output == "in\nredis\narg set none\n"
 
 
 def test_a_failing_command_shows_everything(debian: machine.Machine) -> None:
@@ -106,7 +106,7 @@ def test_power_off_ends_every_process_and_keeps_the_disk(debian: machine.Machine
     debian.poweroff()
     assert debian.pids() == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
-    assert not [what for what in machine.leftovers() if what.startswith(("cgroup", "folder"))]
+    assert not [trace for trace in machine.leftovers() if trace.startswith(("cgroup", "folder"))]
     debian.start()
     debian.run("docker", "rm", "-f", "left")
 
@@ -134,7 +134,7 @@ def test_a_boot_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     with pytest.raises(AssertionError, match="does not boot"):
         machine.Machine.boot("broken", tmp_path)
-    assert not [what for what in machine.leftovers() if "-broken-" in what]
+    assert not [trace for trace in machine.leftovers() if "-broken-" in trace]
 
 
 def test_nat_is_a_way_out_of_a_private_network() -> None:
@@ -144,7 +144,7 @@ def test_nat_is_a_way_out_of_a_private_network() -> None:
         assert natted.run("redis-cli", "ping").stdout == "PONG\n"
         natted.reboot()
         assert "default via" in natted.run("ip", "route").stdout
-    assert not [what for what in machine.leftovers() if "-nat-" in what]
+    assert not [trace for trace in machine.leftovers() if "-nat-" in trace]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -108,8 +108,8 @@ def test_tasks_py_submits_and_prints_the_id(worker: Installed, shared: str) -> N
     tasks = ("/opt/celery/venv/bin/python", "/opt/celery/worker/tasks.py")
     paths = ("--inputpath", "/home/alice/input.txt", "--outputpath", shared, "--out", f"{shared}/job.log")
     script = "md5sum /input > /output/output.txt && echo Done"
-    done = debian.run(*tasks, *paths, "busybox", "--", "sh", "-c", script, user="alice")
-    assert worker.result(done.stdout.strip())[0] == "SUCCESS"
+    completed = debian.run(*tasks, *paths, "busybox", "--", "sh", "-c", script, user="alice")
+    assert worker.result(completed.stdout.strip())[0] == "SUCCESS"
     assert debian.read(f"{shared}/job.log") == "Done\n"
     expected = debian.run("md5sum", "/home/alice/input.txt").stdout.split()[0]
     assert debian.read(f"{shared}/output.txt").split() == [expected, "/input"]
@@ -122,8 +122,8 @@ def test_the_readmes_example_works_as_it_is_printed(worker: Installed) -> None:
     commands = [line.removeprefix("$ ") for line in block.splitlines() if "apt install" not in line]
     assert len(commands) == 2
     worker.debian.run("useradd", "--groups", "celery", "bob")
-    shown = [worker.debian.run("sh", "-c", command, user="bob").stdout for command in commands]
-    assert worker.result(shown[-1].strip())[0] == "SUCCESS"
+    outputs = [worker.debian.run("sh", "-c", command, user="bob").stdout for command in commands]
+    assert worker.result(outputs[-1].strip())[0] == "SUCCESS"
     assert worker.debian.read("/var/log/celery/job.log").splitlines()[-1] == "Done"
     assert worker.debian.read("/tmp/job/out/output.txt") == "b1946ac92492d2347c6235b4d2611184  /input\n"
 
@@ -138,8 +138,8 @@ def test_each_event_is_one_line_of_the_journal_with_the_job_as_a_field(worker: I
 
 
 def test_systemd_finds_nothing_to_mend_in_the_unit(installed: Installed) -> None:
-    done = installed.debian.run("systemd-analyze", "verify", "celery-worker.service")
-    assert done.stdout + done.stderr == ""
+    completed = installed.debian.run("systemd-analyze", "verify", "celery-worker.service")
+    assert completed.stdout + completed.stderr == ""
 
 
 def test_after_a_kill_the_worker_is_back(worker: Installed) -> None:
@@ -225,7 +225,7 @@ for source in Path(sys.argv[1]).rglob("*.py"):
 
 
 def test_an_upgrade_uses_old_bytecode_where_it_fits(worker: Installed) -> None:
-    """What is torn or of another source is made anew, what has no source goes, and nothing stays put aside."""
+    """Code that is torn or of another source is made anew, code without a source goes, and nothing stays put aside."""
     lib = "/opt/celery/venv/lib"
     inode = worker.debian.shell(_SPOIL_BYTECODE).stdout
     worker.debian.shell("apt-get install --yes --reinstall /root/celery-docker_*.deb")
@@ -239,11 +239,11 @@ def test_a_purge_leaves_only_the_user_and_the_groups(worker: Installed, shared: 
     worker.result(worker.send(image="busybox", command="true"))
     debian = worker.debian
     debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=120)
-    found = debian.shell(
+    leftovers = debian.shell(
         "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /run/user -prune"
         " -o '(' -name '*celery*' -not -path '/opt/plain/*' -not -path '/root/*' -not -path '/var/cache/*' ')' -print"
     ).stdout
-    assert found.splitlines() == []
+    assert leftovers.splitlines() == []
     assert debian.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "*celery*").stdout == ""
     assert debian.run("pgrep", "-u", "celery", check=False).stdout == ""
     assert worker.containers("--all") == []

@@ -44,13 +44,13 @@ def steps() -> list[Step]:
     """Return the steps of the README's section."""
     section = README.read_text().partition("## Five minutes\n")[2].partition("\n## ")[0]
     lines = re.findall(r"```console\n(.*?)```", section, re.DOTALL)[0].splitlines()
-    found: list[Step] = []
+    steps: list[Step] = []
     for line in lines:
         if line[:2] in ("# ", "$ "):
-            found.append(Step(line[0], line[2:], ()))
+            steps.append(Step(line[0], line[2:], ()))
         else:
-            found[-1] = Step(found[-1].prompt, found[-1].typed, (*found[-1].printed, line))
-    return found
+            steps[-1] = Step(steps[-1].prompt, steps[-1].typed, (*steps[-1].printed, line))
+    return steps
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def terminals(debian: machine.Machine) -> Iterator[dict[str, Terminal]]:
 def test_what_the_readme_shows_is_what_comes(debian: machine.Machine, terminals: dict[str, Terminal]) -> None:
     ids: dict[str, str] = {}
     for step in steps():
-        typed = _ID.sub(lambda found: ids[found[0]], step.typed)
+        typed = _ID.sub(lambda match: ids[match[0]], step.typed)
         printed = terminals[step.prompt].run(typed, _SLOW_S)
         if step.printed == (_ELLIPSIS,):
             # Who types is slower than a worker that starts.
@@ -89,12 +89,12 @@ def test_what_the_readme_shows_is_what_comes(debian: machine.Machine, terminals:
 
 def pattern(line: str) -> str:
     """Return a pattern for a line of the README in which what may differ is left open."""
-    known = line.startswith(("ok ", "warn "))
-    varying = _VARYING if known else _VARYING[:-1]
-    parts = [(found.start(), found.end(), to) for what, to in varying for found in re.finditer(what, line)]
-    made, at = "", 0
+    is_from_doctor = line.startswith(("ok ", "warn "))
+    varying = _VARYING if is_from_doctor else _VARYING[:-1]
+    parts = [(match.start(), match.end(), to) for varied, to in varying for match in re.finditer(varied, line)]
+    expression, at = "", 0
     for start, end, to in sorted(parts):
         if start >= at:
-            made += re.escape(line[at:start]) + to
+            expression += re.escape(line[at:start]) + to
             at = end
-    return made + re.escape(line[at:])
+    return expression + re.escape(line[at:])

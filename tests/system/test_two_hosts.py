@@ -1,4 +1,4 @@
-"""What somebody sees on one host of a job that runs on another: two booted Debian machines and a cable between them."""
+"""A job on one host, followed from another: two booted Debian machines and a cable between them."""
 
 from __future__ import annotations
 
@@ -52,16 +52,15 @@ def test_each_line_of_a_job_on_another_host_is_shown_once(installed: Installed, 
         debian.run("touch", f"{FOLDER}/go")
         eventually(debian.path(f"{FOLDER}/half").exists, 60, "half of the lines")
         halfway = followed()
-        told = [before.result(), halfway.result()]
-        told.append(followed().result())
-    for done in told:
-        assert done.returncode == 0
-        assert done.stdout.splitlines() == [f"out {number}" for number in range(1, LINES + 1)]
-        assert done.stderr.splitlines() == [f"err {number}" for number in range(1, LINES + 1)]
-    done = away.run("celery-docker", "wait", job_id, user=desk.USER)
-    assert done.returncode == 0
+        readers = [before.result(), halfway.result()]
+        readers.append(followed().result())
+    for reader in readers:
+        assert reader.returncode == 0
+        assert reader.stdout.splitlines() == [f"out {number}" for number in range(1, LINES + 1)]
+        assert reader.stderr.splitlines() == [f"err {number}" for number in range(1, LINES + 1)]
+    away.run("celery-docker", "wait", job_id, user=desk.USER)
 
 
 def _clients(debian: Machine) -> str:
-    """What Redis says of those who are connected to it, and of what they do."""
+    """Return Redis' list of those who are connected to it, and of their last commands."""
     return debian.run("redis-cli", "client", "list", env={"REDISCLI_AUTH": desk.PASSWORD}).stdout

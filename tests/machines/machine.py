@@ -47,6 +47,8 @@ _ENV = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
+    # A standard Debian would fetch the changelog of each new package.
+    "APT_LISTCHANGES_FRONTEND": "none",
 }
 
 # Kernel modules are the host's; a timer that takes apt's lock would fail a test once a day.

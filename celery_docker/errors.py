@@ -48,6 +48,10 @@ class NoSuchJob(CeleryDockerError):
     """no job has this id, or one that begins with it; list the jobs with: celery-docker ps --all"""
 
 
+class NotPutBack(CeleryDockerError):
+    """a refused message cannot be put back into its queue; names the reason and the remedy"""
+
+
 class NotEnded(CeleryDockerError):
     """the job has not ended within the time that was given; wait longer, or cancel it"""
 

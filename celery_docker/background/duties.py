@@ -13,13 +13,13 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
-from celery_docker.core import container, hoststate, message
+from celery_docker.core import container, hoststate, incoming
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import JobToEnd
 from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
-from celery_docker.run.job import Delivery, Job, timeout_request
+from celery_docker.run.job import Delivery, Job, delivery, timeout_request
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.runner import Runner
 
@@ -240,9 +240,7 @@ def _named(jobs: Sequence[Job]) -> str:
 
 
 def _delivery(job: JobToEnd) -> Delivery:
-    envelope = job.envelope or message.task_message(job.job_id, {}, queue="", tag="", origin="")
-    args, kwargs = message.arguments(envelope)
-    return Delivery(job.job_id, args, kwargs, job.queue, envelope)
+    return delivery(incoming.of_envelope(job.job_id, job.envelope), job.queue)
 
 
 def _latest(before: Usage, now: Usage) -> Usage:

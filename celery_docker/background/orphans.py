@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import container, jobspec, message, orphan
+from celery_docker.core import container, incoming, jobspec, message, orphan
 from celery_docker.core.container import Container, Listed
 from celery_docker.core.jobrecord import Ownership
 from celery_docker.core.lifecycle import State
@@ -140,5 +140,4 @@ def _grace_s(ownership: Ownership | None) -> int:
 
 
 def _redelivered(job_id: str, ownership: Ownership) -> dict[str, Any]:
-    envelope = ownership.envelope or message.task_message(job_id, {}, queue="", tag="", origin="")
-    return message.redelivery(envelope, str(uuid.uuid4()))
+    return message.redelivery(incoming.of_envelope(job_id, ownership.envelope).envelope, str(uuid.uuid4()))

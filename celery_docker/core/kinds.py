@@ -12,6 +12,7 @@ import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker.core import container, sizes
@@ -32,6 +33,9 @@ _JOB_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 # A queue is a key in Redis of that name; ours have a colon, and so has no queue.
 _QUEUE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{0,127}", re.ASCII)
 _MAX_NAME = 128
+# The kernel starts nothing that has a longer word among its arguments or variables (MAX_ARG_STRLEN, with its NUL).
+MOST_WORD_BYTES = 128 * 1024 - 1
+_MOST_PATH_BYTES = 4095
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,18})?", re.ASCII)
@@ -58,8 +62,13 @@ class Kind:
 
 def shown(value: object) -> str:
     """Return a value as a complaint prints it: in one line, shortened."""
-    text = repr(value)
+    text = repr(_beginning(value))
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _beginning(value: object) -> object:
+    """Return enough of a value to complain about: a text of megabytes is not written out first."""
+    return value[:200] if isinstance(value, str | bytes | list | tuple) else value
 
 
 def parse_job_id(value: Any) -> str:
@@ -67,6 +76,17 @@ def parse_job_id(value: Any) -> str:
     if not isinstance(value, str) or not _JOB_ID.fullmatch(value):
         raise ValueError("must be letters, digits, '_', '.' or '-', at most 128 of them")
     return value
+
+
+def moment(value: Any) -> float | None:
+    """Return a time that Celery has written, in seconds since the epoch; raises `ValueError`. None is none."""
+    if value is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ValueError("must be a time like '2030-01-31T12:00:00+00:00'") from exc
 
 
 def number(low: int, high: int) -> Kind:
@@ -104,6 +124,8 @@ def path(where: str) -> Kind:
         text = _text(value)
         if not text.startswith("/"):
             raise ValueError(f"must be an absolute path {where}")
+        if len(text.encode()) > _MOST_PATH_BYTES:
+            raise ValueError(f"is longer than a path can be, {_MOST_PATH_BYTES:,} bytes")
         return text.rstrip("/") or "/"
 
     return Kind("PATH", parse_path, {"type": "string", "pattern": "^/"})
@@ -116,7 +138,13 @@ def _text(value: Any) -> str:
         raise ValueError("must not contain a NUL byte")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must be valid Unicode")
+    _check_length(value)
     return value
+
+
+def _check_length(word: str) -> None:
+    if len(word) > MOST_WORD_BYTES or len(word.encode()) > MOST_WORD_BYTES:
+        raise ValueError(f"has more than {MOST_WORD_BYTES:,} bytes, with which no program can be started; pass a file")
 
 
 def _words(value: Sequence[Any]) -> tuple[str, ...]:
@@ -249,9 +277,11 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
 def _named(name: str, text: Any) -> str:
     """Return the text; a complaint names what it belongs to, and not what it is."""
     try:
-        return _text(text)
+        value = _text(text)
+        _check_length(f"{name}={value}")
     except ValueError as exc:
         raise ValueError(f"{shown(name)} {exc}") from exc
+    return value
 
 
 def _integer(text: str) -> int | str:

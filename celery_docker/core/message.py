@@ -12,25 +12,40 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celery_docker import errors
 from celery_docker.core import jobspec
 
 _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITY_STEPS = (0, 3, 6, 9)
+# The most that a job's arguments may have, as JSON.
+MOST_BYTES = 2**20
 _NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def task_message(
     job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str, origin: str, priority: int = 0
 ) -> dict[str, Any]:
-    """Return the envelope of a new job. `tag` is unique per delivery, `origin` says who sent it."""
-    body = json.dumps([[], dict(kwargs), _NO_CANVAS])
+    """Return the envelope of a new job. `tag` is unique per delivery, `origin` says who sent it.
+
+    Raises `SpecError` where the job's arguments have more than `MOST_BYTES`.
+    """
+    text = json.dumps([[], dict(kwargs), _NO_CANVAS])
+    if len(text) > MOST_BYTES:
+        raise errors.SpecError(
+            f"the job's arguments have {len(text):,} bytes; {MOST_BYTES:,} are the most: pass a file as its input"
+        )
+    return envelope(headers(job_id, origin), _encoded(text), queue=queue, tag=tag, priority=priority)
+
+
+def envelope(headers: Mapping[str, Any], body: str, *, queue: str, tag: str, priority: int) -> dict[str, Any]:
+    """Return the envelope around a body."""
     return {
-        "body": base64.b64encode(body.encode()).decode(),
+        "body": body,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _headers(job_id, origin),
+        "headers": dict(headers),
         "properties": {
-            "correlation_id": job_id,
+            "correlation_id": headers["id"],
             "reply_to": "",
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
@@ -38,6 +53,36 @@ def task_message(
             "body_encoding": "base64",
             "delivery_tag": tag,
         },
+    }
+
+
+def body(args: Sequence[Any], kwargs: Mapping[str, Any], canvas: Mapping[str, Any]) -> str:
+    """Return the body of a message: the job's arguments, and what Celery is to do after it."""
+    return _encoded(json.dumps([list(args), dict(kwargs), dict(canvas)]))
+
+
+def headers(job_id: str, origin: str) -> dict[str, Any]:
+    """Return the headers of a new job's message."""
+    return {
+        "lang": "py",
+        "task": jobspec.TASK_NAME,
+        "id": job_id,
+        "root_id": job_id,
+        "parent_id": None,
+        "group": None,
+        "group_index": None,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": "",
+        "kwargsrepr": "",
+        "origin": origin,
+        "ignore_result": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
     }
 
 
@@ -87,6 +132,11 @@ def queue_name(key: str) -> str:
     return key.partition(_PRIORITY_SEPARATOR)[0]
 
 
+def priority_of(key: str) -> int:
+    """Return the priority that a Redis list of a queue serves."""
+    return _number(key.partition(_PRIORITY_SEPARATOR)[2])
+
+
 def job_id(text: str) -> str:
     """Return the id in a message as it lies in a list; empty where somebody has put something else there."""
     try:
@@ -102,25 +152,5 @@ def _number(priority: object) -> int:
         return 0
 
 
-def _headers(job_id: str, origin: str) -> dict[str, Any]:
-    return {
-        "lang": "py",
-        "task": jobspec.TASK_NAME,
-        "id": job_id,
-        "root_id": job_id,
-        "parent_id": None,
-        "group": None,
-        "group_index": None,
-        "shadow": None,
-        "eta": None,
-        "expires": None,
-        "retries": 0,
-        "timelimit": [None, None],
-        "argsrepr": "",
-        "kwargsrepr": "",
-        "origin": origin,
-        "ignore_result": None,
-        "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
-    }
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

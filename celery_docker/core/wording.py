@@ -26,6 +26,12 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: str, most: int) -> str:
+    """Return a text in one harmless line of at most so many characters."""
+    line = harmless(" ".join(text[: most * 4].split()))
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time in its two largest units, like `1d 2h` or `3m 4s`; below 10 s with a tenth."""
     if seconds is None:

@@ -61,9 +61,11 @@ class Attempts:
         """
         spec = None
         try:
-            jobspec.check_job_id(job.job_id)
             if job.claim.verdict is Verdict.RUN:
                 _check_end_request(job)
+            if job.delivery.refusal:
+                raise errors.SpecError(job.delivery.refusal)
+            jobspec.check_job_id(job.job_id)
             spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             if job.claim.verdict is Verdict.ADOPT:
                 existing = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from celery_docker.core import jobspec, output, receipt
+from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.run.outbox import Outbox
@@ -15,7 +16,10 @@ from celery_docker.run.outbox import Outbox
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message as it was taken from a queue, where it lies until it is claimed, and when it may run."""
+    """A message as it was taken from a queue, where it lies until it is claimed, and when it may run.
+
+    `refusal` is why the job is to end as rejected, empty where it may run.
+    """
 
     job_id: str
     args: Sequence[Any]
@@ -24,6 +28,14 @@ class Delivery:
     envelope: Mapping[str, Any]
     taken: Taken | None = None
     term: Term = ANY_TIME
+    refusal: str = ""
+
+
+def delivery(message: Incoming, queue: str, taken: Taken | None = None) -> Delivery:
+    """Return the delivery of a message that was read; `queue` is its Redis list."""
+    return Delivery(
+        message.job_id, message.args, message.kwargs, queue, message.envelope, taken, message.term, message.refusal
+    )
 
 
 def timeout_request(timeout_s: int) -> EndRequest:

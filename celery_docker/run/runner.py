@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import jobspec, lifecycle, message, receipt, settings
+from celery_docker.core import incoming, jobspec, lifecycle, message, receipt, settings
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.run.attempt import Attempts
@@ -119,7 +119,7 @@ class Runner:
         owned = self.retrying.until_stored(lambda: self.records.owned(self.host))
         here = self.slot_table.job_ids()
         return [
-            message.redelivery(envelope or message.task_message(job_id, {}, queue="", tag="", origin=""), _new_tag())
+            message.redelivery(incoming.of_envelope(job_id, envelope).envelope, _new_tag())
             for job_id, envelope in owned.items()
             if job_id not in here
         ]

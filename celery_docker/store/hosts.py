@@ -7,11 +7,13 @@ here waits for a Redis that is away: a call raises `StoreAway` and can be repeat
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery_docker.core import strictjson
 from celery_docker.core.hostloss import Beat, Loss, Silence, Takeover
 from celery_docker.core.jobrecord import Ownership
 from celery_docker.store import keys, ownership, redislink
@@ -90,6 +92,17 @@ class HostStore:
     def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
         """Return the ownership of each job as `host` sees it; None where there is no record."""
         return ownership.read(self.link, job_ids, host=host)
+
+
+def served_queues(client: Any) -> set[str]:
+    """Return the queues that the hosts in a Redis say they serve; `client` may answer in bytes."""
+    names: set[str] = set()
+    for host in client.zrange(keys.HOSTS, 0, -1):
+        text = client.hget(keys.host_about(host if isinstance(host, str) else host.decode(errors="replace")), "about")
+        with contextlib.suppress(strictjson.NotUsable):
+            queues = strictjson.table(text or "{}").get("queues")
+            names |= {queue for queue in queues if isinstance(queue, str)} if isinstance(queues, list) else set()
+    return names
 
 
 def _dump(value: Any) -> str:

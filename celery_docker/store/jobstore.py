@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import lifecycle
+from celery_docker.core import incoming, lifecycle
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, New, Ownership, Taken, Term, Verdict
 from celery_docker.store import keys, ownership, redislink
 
@@ -144,7 +144,7 @@ class Store:
                 for job_id in job_ids:
                     pipeline.hget(keys.job(job_id), "message")
                 texts = pipeline.execute()
-        return {job_id: json.loads(text) if text else None for job_id, text in zip(job_ids, texts, strict=True)}
+        return {job_id: incoming.of_record(job_id, text) for job_id, text in zip(job_ids, texts, strict=True)}
 
     def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
         """Return the ownership of each job as `host` sees it; None where there is no record."""

@@ -25,6 +25,10 @@ BLOCKED = PREFIX + "blocked"
 BATCHES = PREFIX + "batches"
 # The hosts that are to take no jobs for now, and who said so: a hash.
 DRAINED = PREFIX + "drained"
+# The messages that were refused, by number: what is known of each, the text of each, and the last number.
+REFUSED = PREFIX + "refused"
+REFUSED_TEXTS = PREFIX + "refused-texts"
+REFUSED_COUNT = PREFIX + "refused-count"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
 BATCH = PREFIX + "batch:"

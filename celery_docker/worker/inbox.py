@@ -10,6 +10,7 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 
 from celery_docker.core import jobspec
+from celery_docker.worker import transport
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         if envelopes:
             log.info("taking over %d jobs", len(envelopes))
         for envelope in envelopes:
-            deliver(channel.Message(envelope, channel=channel))
+            deliver(transport.message_of(channel, envelope))
 
 
 class Inbox:
@@ -59,4 +60,4 @@ class Inbox:
         """Runs in the event loop, since no other thread may."""
         consumer = self._consumer.task_consumer
         if consumer is not None:
-            self._consumer.create_task_handler()(consumer.channel.Message(envelope, channel=consumer.channel))
+            self._consumer.create_task_handler()(transport.message_of(consumer.channel, envelope))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from threading import Thread
 from typing import Any
 
@@ -19,8 +18,7 @@ from celery.exceptions import Ignore
 from celery.worker.request import Request
 
 from celery_docker import errors
-from celery_docker.core import jobspec, message
-from celery_docker.core.jobrecord import Term
+from celery_docker.core import jobspec
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 from celery_docker.run.job import Delivery, Job
@@ -35,41 +33,18 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
 
     @property
     def eta(self) -> None:
-        """Nothing for Celery: it would keep the message in memory. `_term` has it."""
+        """Nothing for Celery: it would keep the message in memory. The delivery's term has it."""
 
     @property
     def expires(self) -> None:
-        """Nothing for Celery, which would not tell the record. `_term` has it."""
+        """Nothing for Celery, which would not tell the record. The delivery's term has it."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Claim the job, then acknowledge its message."""
-        if _is_storable(self.id):
-            job = self.request_dict["job"] = self.task.runner.claim(self._delivery())
-            if job is not None:
-                transport.claimed(self.message)
-        else:
-            log.error("a message with the id %r was dropped: it is not valid Unicode", self.id)
+        job = self.request_dict["job"] = self.task.runner.claim(transport.delivery_of(self.message))
+        if job is not None:
+            transport.claimed(self.message)
         super().on_accepted(pid, time_accepted)
-
-    def _delivery(self) -> Delivery:
-        envelope = message.timeless(self.message.serializable())
-        return Delivery(
-            job_id=self.id,
-            args=self.args,
-            kwargs=self.kwargs,
-            queue=message.queue_key(self._queue(), self.delivery_info["priority"]),
-            envelope=envelope,
-            taken=transport.taken_of(self.message),
-            term=Term(_epoch(self._eta), _epoch(self._expires)),
-        )
-
-    def _queue(self) -> str:
-        exchange, routing_key = self.delivery_info["exchange"], self.delivery_info["routing_key"]
-        if exchange:
-            for queue in self.app.amqp.queues.consume_from.values():
-                if (queue.exchange.name, queue.routing_key) == (exchange, routing_key):
-                    return str(queue.name)
-        return str(routing_key)
 
 
 class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
@@ -171,11 +146,3 @@ def revoke_command(cancel: Callable[[str, str], object]) -> Callable[..., dict[s
         return {"ok": f"cancelling {', '.join(job_ids)}"}
 
     return revoke
-
-
-def _epoch(moment: datetime | None) -> float | None:
-    return moment.timestamp() if moment is not None else None
-
-
-def _is_storable(job_id: str) -> bool:
-    return all(not "\ud800" <= character <= "\udfff" for character in job_id)

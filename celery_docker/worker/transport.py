@@ -11,26 +11,34 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from queue import Empty
 from time import monotonic
 from typing import Any
 
 from kombu.transport import redis, virtual
-from kombu.utils.json import loads
 
+from celery_docker.core import incoming, jobspec
 from celery_docker.core.jobrecord import Taken
-from celery_docker.core.message import redelivery
-from celery_docker.store import keys, redislink
+from celery_docker.run import job
+from celery_docker.store import hosts, keys, redislink, refused
 
 log = logging.getLogger(__name__)
 
-_TAKEN = "taken"
+_TAKEN, _INCOMING = "taken", "incoming"
 
 
 def taken_of(message: Any) -> Taken | None:
     """Return where a delivered message lies; None for one that came from a record."""
     taken: Taken | None = message._raw.get(_TAKEN)
     return taken
+
+
+def delivery_of(message: Any) -> job.Delivery:
+    """Return a delivered message as the runner takes it."""
+    parsed: incoming.Incoming = message._raw[_INCOMING]
+    taken = taken_of(message)
+    return job.delivery(parsed, taken.source if taken else incoming.list_of(parsed.envelope), taken)
 
 
 def claimed(message: Any) -> None:
@@ -144,12 +152,34 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
             raise Empty
         queue = taken.source.rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
-        envelope = _envelope(taken.text)
-        if envelope is None:
-            log.error("a message in %s was dropped, it is none of Celery's: %.100r", queue, taken.text)
-            self._remove(taken, put_back=False)
-            raise Empty
-        self.connection._deliver({**envelope, _TAKEN: taken}, queue)
+        parsed = incoming.parse(taken.text, source=taken.source, is_own_queue=self._is_own_queue)
+        if isinstance(parsed, incoming.Refusal):
+            place = self._refuse(taken, parsed)
+            if place is None:
+                raise Empty
+            taken, parsed = place, incoming.rejected(parsed, place.source)
+        self.connection._deliver(_raw(parsed, taken), queue)
+
+    def _refuse(self, taken: Taken, refusal: incoming.Refusal) -> Taken | None:
+        """Put a message aside that cannot be read; return where the one lies that stands for its job, if it has one."""
+        touched, words, place = refused.refuse_call(taken, refusal, self.host)
+        with self.conn_or_acquire() as client:
+            number = client.eval(redislink.source("refuse"), len(touched), *touched, *words)
+        log.error(
+            "a message in %s is refused and put aside as number %s: %s; see celery-docker queue refused",
+            taken.source,
+            number,
+            refusal.reason,
+            extra={"job": refusal.job_id} if refusal.job_id else None,
+        )
+        return place
+
+    def _is_own_queue(self, name: str) -> bool:
+        """Say whether a queue is served here, or by another host of this Redis, which is asked only then."""
+        if name in self.active_queues or name == jobspec.DEFAULT_QUEUE:
+            return True
+        with self.conn_or_acquire() as client:
+            return name in hosts.served_queues(client)
 
     def _lists(self) -> list[str]:
         queues = self._queue_cycle.consume(len(self.active_queues))
@@ -162,10 +192,12 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
     Channel = Channel
 
 
-def _envelope(text: bytes) -> dict[str, Any] | None:
-    """Return a message under a tag of its own: copies bear the same, and each has to be acknowledged by itself."""
-    try:
-        envelope: dict[str, Any] = loads(text)
-        return redelivery(envelope, str(uuid.uuid4())) if "delivery_tag" in envelope["properties"] else None
-    except (ValueError, TypeError, KeyError):
-        return None
+def message_of(channel: Any, envelope: Mapping[str, Any]) -> Any:
+    """Return the message of a job whose envelope this worker has from a record."""
+    job_id = str(envelope["headers"]["id"])
+    return channel.Message(_raw(incoming.of_envelope(job_id, envelope), None), channel=channel)
+
+
+def _raw(parsed: incoming.Incoming, taken: Taken | None) -> dict[str, Any]:
+    """Return what kombu makes a message of, under a tag of its own: copies have to be acknowledged one by one."""
+    return {**incoming.for_celery(parsed, str(uuid.uuid4())), _INCOMING: parsed, _TAKEN: taken}

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from celery_docker.client.client import Client
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import keys
@@ -137,17 +135,6 @@ def test_a_job_that_expires_before_a_slot_is_free_never_runs(
         assert str(late.get(timeout=RESULT_S, propagate=False)).startswith("expired: ")
         assert "attempt 1 runs" in worker.log
         assert worker.log.count("runs in container") == 1
-
-
-@pytest.mark.parametrize("text", [b"no json", b"[1]", b'{"properties": {}}', b"\xff\xfe"])
-def test_what_is_no_message_is_dropped_and_named(
-    worker: Worker, plain: Plain, clean_redis: servers.RedisServer, text: bytes
-) -> None:
-    with clean_redis.client() as client:
-        client.lpush("celery", text)
-    assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
-    assert "a message in celery was dropped, it is none of Celery's" in worker.log
-    assert in_hand(clean_redis) == []
 
 
 def test_a_message_that_was_lost_is_published_again(

@@ -39,8 +39,34 @@ OWNERS = {
     "click": {"worker.main"},
 }
 PURE = {
-    *("__future__", "base64", "collections", "csv", "dataclasses", "datetime", "enum", "fnmatch", "hashlib", "json"),
-    *("math", "pathlib", "re", "shlex", "signal", "textwrap", "tomllib", "typing", "unicodedata", "urllib"),
+    *(
+        "__future__",
+        "base64",
+        "binascii",
+        "bz2",
+        "collections",
+        "csv",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "fnmatch",
+        "hashlib",
+        "json",
+    ),
+    *(
+        "lzma",
+        "math",
+        "pathlib",
+        "re",
+        "shlex",
+        "signal",
+        "textwrap",
+        "tomllib",
+        "typing",
+        "unicodedata",
+        "urllib",
+        "zlib",
+    ),
 }
 IMPURE_CALLS = {
     *("now", "today", "utcnow", "raise_signal", "alarm", "setitimer", "open", "print", "input", "getenv"),

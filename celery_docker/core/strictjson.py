@@ -1,0 +1,100 @@
+"""JSON that comes from elsewhere: a value that can be handled and written again, or one line about why it is none.
+
+Pure. Invariant: `parse` raises nothing but `NotUsable`, whatever it gets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MOST_DEPTH = 100
+
+
+class NotUsable(ValueError):
+    """A value from elsewhere that cannot be used; the message says why, and goes on after the value's name."""
+
+
+def parse(text: str | bytes, *, depth: int = MOST_DEPTH) -> Any:
+    """Return what a JSON text says: finite numbers, names that are there once, valid Unicode, and not too deep.
+
+    Raises `NotUsable`.
+    """
+    try:
+        words = text if isinstance(text, str) else text.decode()
+        value = json.loads(
+            words, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
+    except NotUsable:
+        raise
+    except UnicodeDecodeError as exc:
+        raise NotUsable(f"is not UTF-8 (byte {exc.start})") from exc
+    except RecursionError as exc:
+        raise NotUsable("is nested too deeply") from exc
+    except ValueError as exc:
+        raise NotUsable("is not JSON") from exc
+    if "\\u" in words or any("\ud800" <= character <= "\udfff" for character in words):
+        _check_unicode(value)
+    _check_depth(value, depth)
+    return value
+
+
+def table(text: str | bytes) -> dict[str, Any]:
+    """Return the table that a JSON text is. Raises `NotUsable`."""
+    value = parse(text)
+    if not isinstance(value, dict):
+        raise NotUsable("is not a table")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise NotUsable("has a name twice in one table")
+    return value
+
+
+def _no_constant(word: str) -> Any:
+    raise NotUsable(f"has {word}, which is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise NotUsable("has a number that is too large")
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise NotUsable("has a number that is too large")
+    return int(digits)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _check_depth(value: Any, most: int) -> None:
+    level = [value]
+    for _ in range(most):
+        level = [one for outer in level for one in _inside(outer) if isinstance(one, dict | list)]
+        if not level:
+            return
+    raise NotUsable("is nested too deeply")
+
+
+def _check_unicode(value: Any) -> None:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        texts = [one] if isinstance(one, str) else list(one) if isinstance(one, Mapping) else []
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as exc:
+            raise NotUsable("is not valid Unicode") from exc
+        waiting.extend(_inside(one))

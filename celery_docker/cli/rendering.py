@@ -125,11 +125,11 @@ def record_json(row: JobRow, record: Mapping[str, str]) -> dict[str, Any]:
         facts["spec"] = {**({"args": list(args)} if args else {}), **kwargs}
     ended = facts.pop("receipt", None) or {}
     facts["attempts"] = (ended or facts).get("attempts") or []
-    known = {**facts, **job_json(row)}
-    rest = {name: value for name, value in ended.items() if name not in known or known[name] != value}
+    merged = {**facts, **job_json(row)}
+    rest = {name: value for name, value in ended.items() if name not in merged or merged[name] != value}
     return {
         **job_json(row),
-        **{name: value for name, value in known.items() if name not in job_json(row)},
+        **{name: value for name, value in merged.items() if name not in job_json(row)},
         "receipt": rest if ended else None,
     }
 

@@ -306,3 +306,14 @@ def _all(terminal: int) -> str:
             os.close(terminal)
             return text.decode()
         text += piece
+
+
+def test_a_missing_output_folder_is_made_when_a_job_is_queued(worker: Worker, celery_docker: Commands) -> None:
+    line = ("--array", "1-2", "-o", "new/{}", "busybox", "true")
+    celery_docker("batch", "--dry-run", *line)
+    assert not (celery_docker.folder / "new").exists()
+    celery_docker("batch", "--wait", *line)
+    assert sorted(path.name for path in (celery_docker.folder / "new").iterdir()) == ["1", "2"]
+    (celery_docker.folder / "file").touch()
+    refusal = celery_docker("batch", "--array", "1", "-o", "file", "busybox", status=2).stderr
+    assert refusal == f"celery-docker: --output: '{celery_docker.folder}/file' is a file; name a folder\n"

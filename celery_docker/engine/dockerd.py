@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 from celery_docker import errors
 from celery_docker.core import container, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, faults, logstream, unixhttp
+from celery_docker.engine import answers, api, cgroup, faults, locallog, logstream, unixhttp
 
 _PULL_SILENCE_S = 600
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
@@ -138,8 +138,10 @@ class DockerEngine:
 
     def replay(self, container_id: str) -> logstream.LogStream:
         """Return the whole log from its beginning, followed while the container runs."""
-        opened = self._output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1")
-        return _log_stream(opened, opened.response.read1)
+        records = self._records(container_id)
+        stamps = "" if records is None else "&timestamps=1"
+        opened = self._output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1{stamps}")
+        return _log_stream(opened, opened.response.read1, records)
 
     def start(self, container_id: str) -> None:
         """Start a container that was made; one that was started already is fine.
@@ -248,6 +250,19 @@ class DockerEngine:
         opened.connection.sock.settimeout(None)
         return opened
 
+    def _records(self, container_id: str) -> locallog.Records | None:
+        """Return what puts line ends back into a container's log; None where Docker gives them all."""
+        details = self._details(container_id)
+        if details is None:
+            raise errors.ContainerGone
+        # The driver is another where an older version of ours made the container.
+        if details["HostConfig"]["LogConfig"]["Type"] != "local":
+            return None
+        if self._calls.about("/version")["ApiVersion"] != locallog.API_WITHOUT_LINE_ENDS:
+            return None
+        is_alive = details["State"]["Status"] in container.ALIVE
+        return locallog.Records(None if is_alive else locallog.path_of(self.folder(), details["Id"]))
+
     def _look_up_digest(self, image_id: str) -> str:
         answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
         digests = self._calls.parsed(answer).get("RepoDigests") if answer.ok else None
@@ -283,10 +298,12 @@ def _check_progress(image: str, line: bytes) -> None:
             raise faults.pull_refused(image, detail.get("code"), detail.get("message") or report["error"])
 
 
-def _log_stream(opened: unixhttp.Opened, read1: Callable[[int], bytes]) -> logstream.LogStream:
+def _log_stream(
+    opened: unixhttp.Opened, read1: Callable[[int], bytes], records: locallog.Records | None = None
+) -> logstream.LogStream:
     def chunks() -> Iterator[bytes]:
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             while chunk := read1(logstream.PIECE_BYTES):
                 yield chunk
 
-    return logstream.LogStream(chunks(), opened.connection.sock, opened.close)
+    return logstream.LogStream(chunks(), opened.connection.sock, opened.close, records)

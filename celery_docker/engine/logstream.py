@@ -11,12 +11,13 @@ import operator
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from celery_docker.core import container
+from celery_docker.engine.locallog import Records
 
 PIECE_BYTES = 64 * 1024
 _HEADER = struct.Struct(">BxxxL")
@@ -34,10 +35,7 @@ class Demultiplexer:
 
     def feed(self, chunk: bytes) -> Iterator[container.Frame]:
         """Yield what a chunk brings, adjacent payloads of one stream as one frame, so that short lines stay cheap."""
-        for number, pieces in itertools.groupby(self._pieces(chunk), key=operator.itemgetter(0)):
-            stream = _STREAMS.get(number)
-            if stream is not None:
-                yield container.Frame(stream, b"".join(piece for _, piece in pieces))
+        return joined(self._pieces(chunk))
 
     def _pieces(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
         at = 0
@@ -59,23 +57,41 @@ class Demultiplexer:
         return min(end, len(chunk))
 
 
+def joined(pieces: Iterable[tuple[int, bytes]]) -> Iterator[container.Frame]:
+    """Yield adjacent pieces of one stream as one frame; what is of neither stream is left out."""
+    for number, neighbours in itertools.groupby(pieces, key=operator.itemgetter(0)):
+        stream = _STREAMS.get(number)
+        if stream is not None:
+            yield container.Frame(stream, b"".join(piece for _, piece in neighbours))
+
+
 class LogStream:
     """One pass over a container's output, frame by frame; a broken stream ends like a normal end.
 
     `chunks` yields at most `PIECE_BYTES` at a time; `connection` is what it reads from; `release` frees both.
+    `records` takes apart what is framed in another way.
     """
 
-    def __init__(self, chunks: Iterator[bytes], connection: socket.socket, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        connection: socket.socket,
+        release: Callable[[], None],
+        records: Records | None = None,
+    ) -> None:
         self._chunks = chunks
         self._connection = connection
         self._release = release
+        self._records = records
         self._reading = threading.Lock()
         self._closed = False
 
     def __iter__(self) -> Iterator[container.Frame]:
-        demultiplexer = Demultiplexer()
+        demultiplexer, records = Demultiplexer(), self._records
         while chunk := self._next_chunk():
-            yield from demultiplexer.feed(chunk)
+            yield from demultiplexer.feed(chunk) if records is None else joined(records.feed(chunk))
+        if records is not None:
+            yield from joined(records.rest())
 
     def _next_chunk(self) -> bytes:
         with self._reading:

@@ -29,6 +29,7 @@ from celery_docker.engine import unixhttp
 from celery_docker.engine.dockerd import DockerEngine
 from tests import servers
 from tests.conftest import require
+from tests.outputs import OUTPUTS
 from tests.waiting import eventually
 from tests.workers.registry import Registry
 
@@ -132,6 +133,31 @@ class TestOutput:
         assert sum(sizes) == 64 * 2**20
         assert max(sizes) <= 64 * 1024
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+
+    @pytest.mark.parametrize("name", OUTPUTS)
+    def test_a_replay_is_the_output_byte_for_byte(self, engine: DockerEngine, tmp_path: Path, name: str) -> None:
+        """While the container runs and after its end, on every Docker that there is."""
+        source = tmp_path / "output"
+        source.write_bytes(OUTPUTS[name])
+        container_id = started(
+            engine, planned("sh", "-c", "cat /input; cat /input >&2; sleep 1", inputpath=str(source))
+        )
+        with engine.replay(container_id) as stream:
+            out, err = streams(stream)
+        assert engine.ended(container_id, within_s=_TIMEOUT_S)
+        # Docker may cut off the end of one that was begun before.
+        assert OUTPUTS[name].startswith(out)
+        assert OUTPUTS[name].startswith(err)
+        with engine.replay(container_id) as stream:
+            assert streams(stream) == (OUTPUTS[name], OUTPUTS[name])
+
+    def test_a_replay_of_a_container_made_by_an_older_version(self, engine: DockerEngine) -> None:
+        """Its log is json-file, which has every line end."""
+        body = planned("sh", "-c", "for n in 16383 16384 20000; do head -c $n /dev/zero | tr '\\0' x; echo; done")
+        body.body["HostConfig"] |= {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1000p"}}}
+        seen, out, _ = run(engine, body)
+        with engine.replay(seen.container_id) as stream:
+            assert streams(stream)[0] == out == b"".join(b"x" * size + b"\n" for size in (16383, 16384, 20000))
 
     def test_the_daemons_log_options_cut_nothing(self) -> None:
         """An administrator's rotation default would leave holes in what an adopted job has written."""

@@ -12,7 +12,7 @@ from celery_docker.core.plan import ContainerPlan, Resolved
 from celery_docker.core.policy import Limits, Policy
 
 # What every container gets, whatever the job says.
-LOG = {"Type": "json-file", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
+LOG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 
 
 def planned(spec: JobSpec, resolved: Resolved, policy: Policy, attempt: int = 1) -> ContainerPlan:
@@ -163,7 +163,7 @@ def test_tagged(image: str, expected: str) -> None:
 
 
 _EVER = (
-    "--security-opt no-new-privileges --pids-limit 4096 --log-driver json-file "
+    "--security-opt no-new-privileges --pids-limit 4096 --log-driver local "
     "--log-opt max-size=1000p --log-opt max-file=1 --log-opt compress=false"
 )
 _LABELS = "--label celery-docker.job=0f3a --label celery-docker.host=node1 --label celery-docker.attempt=1"

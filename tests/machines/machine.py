@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -103,29 +104,46 @@ def cache_folder() -> Path:
     return Path(name).resolve()
 
 
-def bare_image(release: str = "bookworm") -> Path:
+def package_release() -> str:
+    """Return the name of the release, such as bookworm, that the package under test was built for.
+
+    That is this computer's, or the one that CELERY_DOCKER_TEST_RELEASE names for a package built elsewhere.
+    """
+    named = os.environ.get("CELERY_DOCKER_TEST_RELEASE")
+    return named or platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def bare_image(release: str) -> Path:
     """Return a Debian with systemd, but without Docker, Redis and venv."""
     return base_image(release, packages=BARE, variant="bare")
 
 
-def ready_image(release: str = "bookworm") -> Path:
+def standard_image(release: str) -> Path:
+    """Return a Debian as its installer leaves it, with the standard system utilities and nothing of ours."""
+    return base_image(release, packages=BARE, variant="standard", packages_of="standard")
+
+
+def ready_image(release: str = "") -> Path:
     """Return a Debian with all that our package needs: `apt install ./x.deb` works offline."""
+    release = release or package_release()
     own_cli = () if release == "bookworm" else ("docker-cli",)  # of docker.io until then
     return base_image(release, packages=(*READY, *own_cli), variant="ready")
 
 
-def base_image(release: str = "bookworm", *, packages: Sequence[str], variant: str = "custom") -> Path:
+def base_image(release: str, *, packages: Sequence[str], variant: str, packages_of: str = "minbase") -> Path:
     """Return a root tree, built from the network unless it is cached; it must not be written to.
 
-    A new one replaces the older ones of its release and variant.
+    It holds those packages, and all that mmdebstrap's variant `packages_of` has. A new one replaces the
+    older ones of its release and variant.
     """
-    key = hashlib.sha256(repr((_IMAGE_FORMAT, release, sorted(packages))).encode()).hexdigest()[:12]
+    content = (_IMAGE_FORMAT, release, packages_of, sorted(packages))
+    key = hashlib.sha256(repr(content).encode()).hexdigest()[:12]
     family = cache_folder() / "images" / f"{release}-{variant}"
     image = family.with_name(f"{family.name}-{key}")
     family.parent.mkdir(parents=True, exist_ok=True)
     with _locked(family.with_name(f"{family.name}.lock")):
         if not image.exists():
-            _build(image, family.with_name(f"{family.name}.part"), release, packages)
+            _build(image, family.with_name(f"{family.name}.part"), release, packages, packages_of)
         for other in family.parent.glob(f"{family.name}-" + "[0-9a-f]" * 12):
             if other != image:
                 with suppress(BlockingIOError), _locked(other, wait=False):  # a machine uses it
@@ -133,11 +151,11 @@ def base_image(release: str = "bookworm", *, packages: Sequence[str], variant: s
     return image
 
 
-def _build(image: Path, part: Path, release: str, packages: Sequence[str]) -> None:
+def _build(image: Path, part: Path, release: str, packages: Sequence[str], packages_of: str) -> None:
     # In namespaces of its own: when this process dies, all of the build and its mounts are gone.
     argv = ["setpriv", "--pdeathsig", "KILL"]
     argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
+    argv += ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", f"--variant={packages_of}"]
     argv += [f"--include={','.join(packages)}", release, str(part)]
     try:
         _remove_tree(part)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from debian.version import VERSION
+from changelog import VERSION
 from tests import servers
 from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually

@@ -1,4 +1,4 @@
-"""`make demo` on a bare Debian, as somebody who has just cloned the project."""
+"""`make demo`, and then `make lint` and `make unit`, as somebody who has just cloned the project."""
 
 from __future__ import annotations
 
@@ -12,37 +12,70 @@ from tests.conftest import require
 from tests.machines import machine
 
 ROOT = Path(__file__).parents[2]
+USER = "alice"
+CLONE = f"/home/{USER}/my clone"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What git tracks, as a clone would have it."""
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, timeout=30).stdout
-    archive = tmp_path / "checkout"
-    archive.mkdir()
-    copy = f"tar -C {ROOT} -c --verbatim-files-from -T - | tar -x -C {archive}"
-    subprocess.run(["sh", "-c", copy], input=files, check=True, timeout=60)
-    return archive
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    passed = b""
+    steps = (
+        (ROOT, ["git", "-c", "safe.directory=*", "ls-files", "-z"]),
+        (ROOT, ["tar", "-c", "--null", "-T", "-"]),
+        (copy, ["tar", "-x"]),
+    )
+    for folder, command in steps:
+        passed = subprocess.run(command, cwd=folder, input=passed, stdout=-1, check=True, timeout=60).stdout
+    return copy
 
 
-@pytest.fixture(params=["bookworm", "trixie"])
-def bare(request: pytest.FixtureRequest) -> Iterator[machine.Machine]:
-    """A minimal Debian: no Docker, no Redis, no venv, no make, but a way to Debian's archive and PyPI."""
+@pytest.fixture(params=["bare bookworm", "standard bookworm", "standard trixie"])
+def debian(request: pytest.FixtureRequest, checkout: Path) -> Iterator[machine.Machine]:
+    """A Debian without Docker, Redis, venv and a compiler, with a clone of somebody's, and a way to the network."""
     require("machine", machine.missing())
-    with machine.Machine.boot("bare", machine.bare_image(request.param), nat=True) as booted:
+    variant, release = request.param.split()
+    image = machine.bare_image(release) if variant == "bare" else machine.standard_image(release)
+    with machine.Machine.boot(variant, image, nat=True) as booted:
+        booted.shell("apt-get update -qq && apt-get install -qq --no-install-recommends make >/dev/null", timeout_s=180)
+        booted.run("useradd", "--create-home", "--shell", "/bin/bash", USER)
+        booted.push(checkout, CLONE)
+        booted.run("chown", "--recursive", f"{USER}:", CLONE)
         yield booted
     assert machine.leftovers() == []
 
 
-def test_make_demo_on_a_bare_debian_twice(bare: machine.Machine, checkout: Path) -> None:
-    """It ends with Done in the log and the right sum, and leaves a working installation and nothing else."""
-    bare.push(checkout, "/root/celery-docker")
-    bare.shell("apt-get update -qq && apt-get install -qq --no-install-recommends make >/dev/null", timeout_s=180)
+def make(debian: machine.Machine, target: str, *, user: str = "root", check: bool = True) -> str:
+    """Return all that `make` prints."""
+    home = "/root" if user == "root" else f"/home/{user}"
+    command = ("make", "--no-print-directory", "-C", CLONE, target)
+    done = debian.run(*command, user=user, env={"HOME": home}, check=check, timeout_s=600)
+    assert (done.returncode == 0) == check
+    return done.stdout + done.stderr
+
+
+def test_a_newcomers_first_hour(debian: machine.Machine) -> None:
+    """The demo ends with Done, twice, and leaves a working installation; then its clone is still that user's own."""
+    if "venv" not in debian.run("dpkg-query", "-f", "${Package}\n", "-W").stdout:
+        assert "sudo apt-get install python3-venv\n" in make(debian, "unit", user=USER, check=False)
     for _ in range(2):
-        done = bare.run("make", "-C", "/root/celery-docker", "demo", timeout_s=600)
-        lines = done.stdout.splitlines()
-        assert "Done" in lines
-        assert any(line.startswith("== it works") for line in lines)
-        assert bare.run("systemctl", "is-active", "celery-worker").stdout == "active\n"
-        assert bare.run("docker", "ps", "--all", "--quiet").stdout == ""
-        assert not bare.path("/srv/celery-docker-demo").exists()
+        _shows_the_demo(debian)
+    assert debian.run("find", CLONE, "-user", "root").stdout == ""
+    before = debian.shell("stat --dereference -c %y /usr/bin/python3").stdout
+    make(debian, "lint")
+    assert debian.shell("stat --dereference -c %y /usr/bin/python3").stdout == before
+    assert " passed in " in make(debian, "unit", user=USER)
+    assert debian.run("find", CLONE, "-not", "-user", USER).stdout == ""
+
+
+def _shows_the_demo(debian: machine.Machine) -> None:
+    said = make(debian, "demo")
+    assert "Done" in said.splitlines()
+    assert "== it works: " in said
+    assert "sudo apt-get purge --autoremove celery-docker" in said
+    assert debian.run("systemctl", "is-active", "celery-worker").stdout == "active\n"
+    assert debian.run("docker", "ps", "--all", "--quiet").stdout == ""
+    assert not debian.path("/srv/celery-docker-demo").exists()
+    assert debian.run("celery-docker", "run", "busybox", "echo", "hello", user=USER).stdout == "hello\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,8 +119,9 @@ def test_tasks_py_submits_and_prints_the_id(worker: Installed, shared: str) -> N
 def test_the_readmes_example_works_as_it_is_printed(worker: Installed) -> None:
     """Typed line by line by an ordinary user, after the installation."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    block = readme.partition("```console\n")[2].partition("```")[0].replace("\\\n", "")
-    commands = [line.removeprefix("$ ") for line in block.splitlines() if "apt install" not in line]
+    blocks = re.findall(r"```console\n(.*?)```", readme, re.DOTALL)
+    block = next(block for block in blocks if "tasks.py" in block)
+    commands = [line.removeprefix("$ ") for line in block.replace("\\\n", "").splitlines()]
     assert len(commands) == 2
     worker.debian.run("useradd", "--groups", "celery", "bob")
     outputs = [worker.debian.run("sh", "-c", command, user="bob").stdout for command in commands]

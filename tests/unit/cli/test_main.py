@@ -18,7 +18,7 @@ from celery_docker import errors
 from celery_docker.cli import exitcodes, main
 from celery_docker.client import client, configfiles, configlayers
 from celery_docker.core.jobspec import JobSpec
-from debian.version import VERSION
+from changelog import VERSION
 
 ROOT = Path(__file__).parents[3]
 BROKER = {"CELERY_DOCKER_BROKER_URL": "redis://:geheim@broker.example.org:6379/0"}
@@ -236,7 +236,7 @@ def test_a_full_disk_is_told() -> None:
 )
 def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(line: str, closed: str, status: int) -> None:
     """As cron and daemons may start it."""
-    shell = ["sh", "-c", f"exec {sys.executable} -m celery_docker.cli {line} {closed}"]
+    shell = ["sh", "-c", f'exec "$0" -m celery_docker.cli {line} {closed}', sys.executable]
     done = subprocess.run(
         shell, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
     )

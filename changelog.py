@@ -2,13 +2,14 @@
 
 setup.cfg names VERSION, so that wheel and package cannot disagree. What a
 rebuild appends to the package's version ("~bpo13+1", "+nmu1") is no part of
-the program's.
+the program's. This module does not stand in debian/, since nothing can be
+imported from there: Debian's own library python3-debian is called debian too.
 """
 
 import pathlib
 import re
 
-CHANGELOG = pathlib.Path(__file__).with_name("changelog")
+CHANGELOG = pathlib.Path(__file__).with_name("debian") / "changelog"
 FIRST_LINE = re.compile(r"celery-docker \((?P<release>[0-9.]+)(~(?P<pre>(a|b|rc)[0-9]+))?[^)]*\) ")
 
 

@@ -14,9 +14,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import changelog  # noqa: E402  # the source tree is known only now
 from celery_docker.cli.syntax import completion, manual  # noqa: E402
 from celery_docker.core import jobspec  # noqa: E402
+from changelog import VERSION  # noqa: E402  # the source tree is known only now
 
 
 def main(folder: pathlib.Path) -> None:
@@ -40,7 +40,7 @@ def sources() -> dict[str, str]:
     built = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), datetime.UTC)
     date = built.date().isoformat()
     pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/man").glob("*.rst")}
-    filled = {name: text.replace("@DATE@", date).replace("@VERSION@", changelog.VERSION) for name, text in pages.items()}
+    filled = {name: text.replace("@DATE@", date).replace("@VERSION@", VERSION) for name, text in pages.items()}
     settings = manual.settings((ROOT / "etc/default/celery-worker").read_text(encoding="utf-8"))
     parts = {**manual.parts(), "settings.rst": settings}
     return filled | {f"generated/{name}": text for name, text in parts.items()}

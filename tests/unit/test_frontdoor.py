@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from changelog import VERSION
+from tests.conftest import require
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted(
@@ -30,6 +32,7 @@ def test_nothing_imports_from_the_folder_debian() -> None:
 
 
 def test_pages_are_written_where_debians_own_library_is_installed(tmp_path: Path) -> None:
+    require("man", "" if shutil.which("rst2man") else "rst2man (python3-docutils) is not installed")
     library = tmp_path / "library/debian"
     library.mkdir(parents=True)
     library.joinpath("__init__.py").write_text("")

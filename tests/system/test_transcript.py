@@ -24,7 +24,8 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _VARYING = (
     (_ID.pattern, _ID.pattern),
     (r"\b[0-9a-f]{8}  exit", "[0-9a-f]{8}  exit"),
-    (r"[0-9.]+/(?:s|min)\b", "[0-9.]+/(?:s|min)"),
+    # There is no rate where all jobs had ended before somebody watched.
+    (r"  [0-9.]+/(?:s|min)\b", "(?:  [0-9.]+/(?:s|min))?"),
     # Doctor's figures and versions.
     (r"(?<=[ (,:])[0-9][0-9.]*(?= |,|\)|;|$|%|:|\+)", "[0-9][0-9.]*"),
 )

@@ -18,6 +18,10 @@ from tests.machines import machine
 
 # A shell has what it starts in the background ignore Ctrl-C, and children inherit that: not the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Settings of whoever runs the tests are not theirs.
+for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:
+    if not name.startswith(("CELERY_DOCKER_TEST_", "CELERY_DOCKER_FAULTS")):
+        del os.environ[name]
 
 REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
 

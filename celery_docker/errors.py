@@ -65,7 +65,7 @@ class PolicyError(CeleryDockerError):
 
 
 class RequestError(CeleryDockerError):
-    """what the job asks for cannot be done here, now or later (unknown image, missing path); never retried"""
+    """the job asks for something that cannot be had here, now or later (unknown image, missing path); never retried"""
 
 
 class CannotStart(RequestError):

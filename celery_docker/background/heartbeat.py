@@ -1,7 +1,7 @@
-"""This host among the others: it gives signs of life, ends jobs that others have taken over, and judges the silent.
+"""This host among the others: it sends heartbeats, and takes over the jobs of those that have fallen silent.
 
-Invariant: nobody is judged by a host whose own signs of life have not all worked for as long as it takes to be lost;
-and a host that was away looks for jobs that it has lost before it judges.
+Invariant: no host takes over whose own heartbeats have not all worked for as long as it takes to be lost;
+and a host that was away looks for jobs that it has lost before it takes over others.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from celery_docker.run.periodic import Periodic
 log = logging.getLogger(__name__)
 
 _BEAT_EVERY_S = 5.0
-# The jobs in hand are looked at at every so many signs of life, without a reason too.
+# The jobs in hand are looked at at every so many heartbeats, without a reason too.
 _LOOK_EVERY = 12
-# If the judge dies, another may take its place after this time.
-_JUDGE_FOR_S = 20
+# If the host that takes over dies, another may take its place after this time.
+_TAKEOVER_LOCK_S = 20
 _LEAVE_TIMEOUT_S = 20.0
 _ARRIVE_PAUSE_S = 1.0
 _ARRIVE_TRIES = 40
@@ -42,7 +42,9 @@ class Hosts(Protocol):
     def silent(self, *, now: float, for_s: float) -> Sequence[Silence]: ...
     def recall(self, *, now: float) -> None: ...
     def jobs(self, host: str) -> Mapping[str, Mapping[str, str]]: ...
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover: ...
+    def lose(
+        self, job_id: str, silence: Silence, *, to_host: str, record: Mapping[str, str], loss: Loss
+    ) -> Takeover: ...
     def bury(self, silence: Silence) -> bool: ...
     def ownerships(self, job_ids: Sequence[str], *, host: str) -> Mapping[str, Ownership | None]: ...
 
@@ -91,7 +93,7 @@ class Heartbeat:
         self._has_to_deliver = False
 
     def arrive(self) -> None:
-        """Give the first sign of life; where another machine has the name, wait until it has been silent for a while.
+        """Send the first heartbeat; where another machine has the name, wait until it has been silent for a while.
 
         Raises `IdentityTaken` if it is not, `StoreAway` and `StoreRefused`.
         """
@@ -110,11 +112,11 @@ class Heartbeat:
             self._sleep(_ARRIVE_PAUSE_S)
 
     def start(self) -> None:
-        """Start to give signs of life."""
+        """Start to send heartbeats."""
         self._loop.start()
 
     def leave(self) -> None:
-        """Give no more signs of life; leave the list, unless there are jobs for which this host has to be missed."""
+        """Send no more heartbeats; leave the list, unless there are jobs for which this host has to be missed."""
         self._loop.stop(wait_s=_LEAVE_TIMEOUT_S)
         try:
             self._hosts.leave(self._host)
@@ -122,7 +124,7 @@ class Heartbeat:
             log.debug("%s", exc)
 
     def beat_once(self) -> Beat:
-        """Give a sign of life, and look at the jobs in hand where others may have taken them."""
+        """Send a heartbeat, and look at the jobs in hand where others may have taken them."""
         self._beats += 1
         streak, self._streak = self._streak, None
         beat = self._say()
@@ -132,26 +134,26 @@ class Heartbeat:
         streak = hostloss.continued(streak, beat, self._lost_after_s)
         if streak.is_new or self._beats % _LOOK_EVERY == 0:
             self._look()
-        # Only now: a look that failed is repeated at the next sign of life, which begins a streak again.
+        # Only now: a look that failed is repeated at the next heartbeat, which begins a streak again.
         self._streak = streak
         return beat
 
-    def judge_once(self) -> None:
+    def take_over_once(self) -> None:
         """Take the jobs of the hosts that are silent, if it is for this host to do that."""
         if self._has_to_deliver or self._beats % _LOOK_EVERY == 0:
             self._deliver_left_behind()
         streak = self._streak
-        if streak is None or not hostloss.may_judge(streak, self._lost_after_s):
+        if streak is None or not hostloss.may_take_over(streak, self._lost_after_s):
             return
-        if not self._hosts.hold(self._host, for_s=_JUDGE_FOR_S):
+        if not self._hosts.hold(self._host, for_s=_TAKEOVER_LOCK_S):
             return
         self._hosts.recall(now=streak.last)
         for silence in self._hosts.silent(now=streak.last, for_s=self._lost_after_s):
-            self._judge(silence)
+            self._take_over(silence)
 
     def _take_turn(self) -> None:
         self.beat_once()
-        self.judge_once()
+        self.take_over_once()
 
     def _say(self) -> Beat:
         return self._hosts.beat(self._host, machine=self._machine, about=self._about())
@@ -179,11 +181,11 @@ class Heartbeat:
         # Its container may take its grace to end.
         Thread(target=self._runner.fence, args=(job, reason), daemon=True, name="fence").start()
 
-    def _judge(self, silence: Silence) -> None:
+    def _take_over(self, silence: Silence) -> None:
         fates: Counter[str] = Counter()
         for job_id, record in self._hosts.jobs(silence.host).items():
             loss = hostloss.loss(record, silence, str(uuid.uuid4()))
-            fates[self._hosts.lose(job_id, silence, judge=self._host, record=record, loss=loss)] += 1
+            fates[self._hosts.lose(job_id, silence, to_host=self._host, record=record, loss=loss)] += 1
         is_lost = self._hosts.bury(silence)
         if is_lost or fates.total() > fates[Takeover.KEPT]:
             log.warning("%s", hostloss.sentence(silence, fates))

@@ -1,4 +1,4 @@
-"""What a message asks Celery to do after its job: callbacks, the rest of a chain, the body of a chord.
+"""The work that a message asks Celery to do after its job: callbacks, the rest of a chain, the body of a chord.
 
 Owns what of it is allowed. Pure. Invariant: what passes sends jobs of ours to queues of ours, and nothing else.
 """

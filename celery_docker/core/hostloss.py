@@ -75,7 +75,7 @@ def continued(streak: Streak | None, beat: Beat, lost_after_s: int) -> Streak:
     return Streak(streak.since, beat.now)
 
 
-def may_judge(streak: Streak | None, lost_after_s: int) -> bool:
+def may_take_over(streak: Streak | None, lost_after_s: int) -> bool:
     """Return True if a host with such a streak may declare others lost."""
     return streak is not None and streak.last - streak.since >= lost_after_s
 

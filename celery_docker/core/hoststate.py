@@ -9,7 +9,7 @@ from typing import Any
 # The beginnings of a status line, which is for people; hosts before version 0.2 report nothing else.
 STOPPING = "Stopping"
 TAKES_NO_JOBS = "Takes no jobs"
-# A host gives a sign of life every five seconds.
+# A host sends a heartbeat every five seconds.
 SILENT_S = 30
 
 

@@ -208,6 +208,11 @@ def outcome_of_exit(
     `outlives_docker` says that no end of Docker ends this container (live-restore): then 255 is of one that ended by
     itself, and nobody saw how. It has run to its end, so it must not run again.
     """
+    # One exit code, two causes; only the Docker process tells them apart. A job that ends with 143:
+    #   by itself:     it runs `kill $$`; the Docker that started it sees the end: a failure, which costs a retry
+    #   by a restart:  Docker gets SIGTERM and passes it on; another Docker answers: the host's fault, at no cost
+    #   in the dark:   both happened while no worker listened: Docker's own record of events decides; without one, 143
+    #                  counts as the host's fault: better to run a job once more than to give it up
     if exit_code == 0 or docker is DockerProcess.STAYED:
         return _own_outcome(exit_code, oom_killed, limit)
     if outlives_docker and exit_code == _UNSEEN_EXIT:

@@ -46,7 +46,7 @@ class DockerEngine:
         return f"Docker {about['Version']} (API {about['ApiVersion']})"
 
     def ping(self, *, within_s: float = _PING_S) -> None:
-        """Ask Docker for a sign of life over a new connection: one that goes down answers the old ones only.
+        """Ask Docker for an answer over a new connection: one that goes down answers the old ones only.
 
         Raises `EngineAway`, `EngineDenied` or `HostError` with the remedy.
         """

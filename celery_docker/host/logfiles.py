@@ -3,7 +3,11 @@
 The only module that writes outside our own folders. Invariant: after a crash at any instant, `resume` knows to the byte
 how much of each stream is in the files. That is plain where each stream has its own file (its size tells). Where both
 share one file, a small note in the state folder is written *before* each piece: the counts so far, and which stream the
-piece belongs to; whatever the file holds beyond those counts is of that stream.
+piece belongs to; whatever the file holds beyond those counts is of that stream. A worker dies in mid-write:
+
+    note    out 100 bytes, err 20 bytes, next: out     the file has 120 bytes
+    write   50 bytes of out; killed after 30 of them   the file has 150 bytes
+    resume  150 - 120 = 30 bytes are of out, the stream that the note names: skip 130 of out, 20 of err, and go on
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages of the worker to systemd: readiness, status, signs of life, and log lines with fields.
+"""Messages of the worker to systemd: readiness, status, watchdog, and log lines with fields.
 
 The only module that knows the protocols sd_notify(3) and the journal's native one (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 Both are a datagram to a socket, so no library is needed. Outside systemd every call does nothing.

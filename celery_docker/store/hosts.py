@@ -43,7 +43,7 @@ class HostStore:
 
     def hold(self, host: str, *, for_s: int) -> bool:
         """Become the host that takes over from others, for so many seconds; False if another is."""
-        return bool(self.link.call("hold", [keys.JUDGE], [host, for_s]))
+        return bool(self.link.call("hold", [keys.TAKEOVER_LOCK], [host, for_s]))
 
     def silent(self, *, now: float, for_s: float) -> list[Silence]:
         """Return the hosts that had been silent for longer than `for_s` seconds at the time `now`."""
@@ -74,12 +74,12 @@ class HostStore:
                 records = pipeline.execute()
         return dict(zip(job_ids, records, strict=True))
 
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover:
+    def lose(self, job_id: str, silence: Silence, *, to_host: str, record: Mapping[str, str], loss: Loss) -> Takeover:
         """Take a job from a silent host; `record` is its record as read before, `loss` the decision."""
         host = silence.host
-        touched = [keys.job(job_id), keys.host_jobs(host), keys.host_jobs(judge), keys.HOSTS, keys.WAITING]
+        touched = [keys.job(job_id), keys.host_jobs(host), keys.host_jobs(to_host), keys.HOSTS, keys.WAITING]
         touched += [keys.CANCELLING, record.get("queue", "")]
-        args = [job_id, host, judge, silence.heard_at, record.get("fence", ""), "1" if loss.ends else ""]
+        args = [job_id, host, to_host, silence.heard_at, record.get("fence", ""), "1" if loss.ends else ""]
         args += [loss.host_faults, _dump(loss.attempts), _dump(loss.envelope), loss.reason]
         return Takeover(self.link.call("lose", touched, args))
 

@@ -13,12 +13,12 @@ WAITING = PREFIX + "waiting"
 CANCELLING = PREFIX + "cancelling"
 # Jobs that must have started by a certain time, by that time.
 EXPIRING = PREFIX + "expiring"
-# The hosts that take jobs, by their last sign of life.
+# The hosts that take jobs, by their last heartbeat.
 HOSTS = PREFIX + "hosts"
-# The hosts that were silent for too long, by their last sign of life.
+# The hosts that were silent for too long, by their last heartbeat.
 LOST_HOSTS = PREFIX + "lost-hosts"
-# The host that judges others now; the key expires.
-JUDGE = PREFIX + "judge"
+# The host that takes over the jobs of silent ones now; the key expires.
+TAKEOVER_LOCK = PREFIX + "judge"
 # Jobs that wait for other jobs, and so are in no list, by the time of their submission.
 BLOCKED = PREFIX + "blocked"
 # Every batch, by the time it was begun.

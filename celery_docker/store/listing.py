@@ -84,7 +84,7 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """A host that takes jobs; `heard_s` seconds ago it gave a sign of life. `drained`: who keeps it from taking any.
+    """A host that takes jobs; `heard_s` seconds ago it sent a heartbeat. `drained`: who keeps it from taking any.
 
     `ahead_s` is by how much its clock was ahead of Redis' then. A `lost` one takes none until it comes back.
     """
@@ -158,7 +158,7 @@ def batch(batch_id: str, record: Mapping[str, str], flat: Sequence[Any]) -> Batc
 
 
 def ahead_s(clock: object, heard_at: float) -> float | None:
-    """Return by how much a host's clock was ahead when it gave a sign of life; None where it did not say."""
+    """Return by how much a host's clock was ahead when it sent a heartbeat; None where it did not say."""
     try:
         return datetime.fromisoformat(str(clock)).timestamp() - heard_at
     except ValueError:

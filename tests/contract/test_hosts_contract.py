@@ -167,7 +167,7 @@ def loss(ends: bool = False) -> Loss:
 
 def lose(world: World, seen: Silence, *, ends: bool = False, job_id: str = "j1") -> Takeover:
     record = world.hosts.jobs(HOST).get(job_id, {})
-    return world.hosts.lose(job_id, seen, judge=JUDGE, record=record, loss=loss(ends))
+    return world.hosts.lose(job_id, seen, to_host=JUDGE, record=record, loss=loss(ends))
 
 
 # Signs of life
@@ -303,7 +303,7 @@ def test_a_job_that_has_changed_since_it_was_read_is_left_for_later(world: World
     run(world)
     seen = silence(world)
     record = {**world.hosts.jobs(HOST)["j1"], "fence": "7"}
-    assert world.hosts.lose("j1", seen, judge=JUDGE, record=record, loss=loss()) is Takeover.KEPT
+    assert world.hosts.lose("j1", seen, to_host=JUDGE, record=record, loss=loss()) is Takeover.KEPT
     assert world.owned(HOST) == {"j1"}
 
 
@@ -403,7 +403,7 @@ def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> 
 
 
 def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> None:
-    """It came back, took a job or a message, and was gone before its next sign of life."""
+    """It came back, took a job or a message, and was gone before its next heartbeat."""
     for host in (HOST, OTHER, "idle"):
         beat(world, host)
         world.age(host, 700)

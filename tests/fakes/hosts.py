@@ -22,7 +22,7 @@ from tests.fakes.records import FakeRecords
 class FakeHosts:
     """Redis in memory; its clock is that of the records.
 
-    `heard` holds each host's last sign of life, `lost` that of the lost ones, `said` what each said of itself with its
+    `heard` holds each host's last heartbeat, `lost` that of the lost ones, `said` what each said of itself with its
     machine, `taken` each host's unclaimed messages by source, newest first, `waiting` when a job's message was put into
     its list.
     """
@@ -36,7 +36,7 @@ class FakeHosts:
     expiry: dict[str, int] = field(default_factory=dict)
     taken: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     waiting: dict[str, float] = field(default_factory=dict)
-    judge: tuple[str, float] = ("", 0.0)
+    takeover_lock: tuple[str, float] = ("", 0.0)
 
     def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat:
         self._called("beat")
@@ -60,10 +60,10 @@ class FakeHosts:
 
     def hold(self, host: str, *, for_s: int) -> bool:
         self._called("hold")
-        judge, until = self.judge
-        if judge != host and until > self.records.clock():
+        holder, until = self.takeover_lock
+        if holder != host and until > self.records.clock():
             return False
-        self.judge = (host, self.records.clock() + for_s)
+        self.takeover_lock = (host, self.records.clock() + for_s)
         return True
 
     def silent(self, *, now: float, for_s: float) -> list[Silence]:
@@ -83,7 +83,7 @@ class FakeHosts:
             job_id: dict(self.records.jobs.get(job_id, {})) for job_id in sorted(self.records.in_hand.get(host, ()))
         }
 
-    def lose(self, job_id: str, silence: Silence, *, judge: str, record: Mapping[str, str], loss: Loss) -> Takeover:
+    def lose(self, job_id: str, silence: Silence, *, to_host: str, record: Mapping[str, str], loss: Loss) -> Takeover:
         self._called("lose")
         if not self._is_silent(silence):
             return Takeover.KEPT
@@ -96,8 +96,8 @@ class FakeHosts:
             return Takeover.KEPT
         in_hand.discard(job_id)
         if "receipt" in job:
-            job["owner"] = judge
-            self.records.in_hand.setdefault(judge, set()).add(job_id)
+            job["owner"] = to_host
+            self.records.in_hand.setdefault(to_host, set()).add(job_id)
             return Takeover.ENDED
         return self._release(job_id, job, loss)
 

@@ -309,7 +309,7 @@ def test_a_batch_is_cancelled_whole(environ: dict[str, str], client: Client) -> 
 def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, client: Client) -> None:
     assert printed_by(environ, "drain", "--reason", "new disk", HOST)[1].startswith(f"{HOST} takes no more jobs, until")
     eventually(lambda: "drained by" in worker.status, 30, "the worker to hear of it")
-    eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its sign of life")
+    eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its heartbeat")
     assert _worker(environ)["state"] == "drained"
     header, line = on_terminal(environ, "workers", columns=60)
     assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "VERSION", "HEARD", "WHY"]

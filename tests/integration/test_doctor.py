@@ -54,7 +54,7 @@ def examined(url: str) -> tuple[int, dict[str, list[str]]]:
 
 
 def beat(server: servers.RedisServer, host: str, *, ago_s: float = 0, ahead_s: float = 0, version: str = "") -> None:
-    """Write the sign of life that a worker would have given."""
+    """Write the heartbeat that a worker would have sent."""
     with server.client() as client:
         seconds, micros = client.time()
         heard_at = seconds + micros / 1e6 - ago_s

@@ -24,7 +24,7 @@ from celery_docker.store.queries import Queries
 from tests import servers
 from tests.conftest import require
 from tests.waiting import eventually
-from tests.workers.several import JUDGED_S, Cable, announcements, host
+from tests.workers.several import TAKEN_OVER_S, Cable, announcements, host
 
 RESULT_S = 60
 # Says that it has begun, and goes on until its test says so.
@@ -75,7 +75,7 @@ def test_the_jobs_of_a_host_without_power_run_on_another(
         with announcements(broker) as metas, host(broker.url, dockerd, "two@here") as worker_two:
             worker_one.kill()
             own_dockerd.stop()
-            eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {worker_two.log}")
+            eventually(lambda: runs(folder) == 2, TAKEN_OVER_S, f"the run on the other host; log: {worker_two.log}")
             (folder / "go").touch()
             receipt = receipt_of(result)
             assert receipt["host"] == "two@here"
@@ -102,7 +102,7 @@ def test_a_host_that_was_cut_off_stops_what_another_has_taken_over(
             eventually(lambda: runs(folder) == 1, 30, "the first run")
             with announcements(broker) as metas, host(broker.url, dockerd, "two@here") as worker_two:
                 cable.cut()
-                eventually(lambda: runs(folder) == 2, JUDGED_S, f"the run on the other host; log: {worker_two.log}")
+                eventually(lambda: runs(folder) == 2, TAKEN_OVER_S, f"the run on the other host; log: {worker_two.log}")
                 name = f"run-{result.id}"
                 assert own_dockerd.containers() == dockerd.containers() == [name], "nobody could tell the first host"
                 cable.mend()
@@ -151,7 +151,7 @@ def test_what_a_lost_host_had_not_told_is_told_by_another(
         claim = records.claim("j1", host="one@here", queue="celery", envelope=envelope)
         records.finish(Holding("j1", "one@here", claim.fence), State.SUCCEEDED, {**receipt, "id": "j1"})
         result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
-        assert result.get(timeout=JUDGED_S) == {**receipt, "id": "j1"}
+        assert result.get(timeout=TAKEN_OVER_S) == {**receipt, "id": "j1"}
         eventually(lambda: "host one@here was silent for " in worker_two.log, 10, "the judgement")
         assert ": 1 job ended already" in worker_two.log
         eventually(lambda: presence.jobs("two@here") == {}, 10, "the end of the job's bookkeeping")
@@ -168,7 +168,7 @@ def test_a_job_that_is_not_to_be_queued_again_is_lost_with_its_host(
         jobstore.Store(presence.link).claim("j1", host="one@here", queue="celery", envelope=envelope)
         with announcements(broker) as metas:
             result = AsyncResult("j1", app=Celery(broker=broker.url, backend=broker.url, set_as_current=False))
-            error = result.get(timeout=JUDGED_S, propagate=False)
+            error = result.get(timeout=TAKEN_OVER_S, propagate=False)
         assert states(metas["j1"]) == ["FAILURE"]
         assert str(error).startswith("lost: its host one@here was silent for ")
         assert "and the job says requeue=false" in str(error)
@@ -223,10 +223,14 @@ def test_nobody_is_lost_when_redis_was(dockerd: servers.Dockerd, folder: Path) -
             clock = Event()
             clock.wait(12)
             server.start()
-            # Whoever judges has to hold this key first: once it is there anew, and once more, a judge has looked.
+            # The host that takes over holds this key first: once it is there anew, and once more, that host has looked.
             for _ in range(2):
-                presence.link.client.delete(keys.JUDGE)
-                eventually(lambda: presence.link.client.exists(keys.JUDGE), JUDGED_S, f"a judge; log: {worker_one.log}")
+                presence.link.client.delete(keys.TAKEOVER_LOCK)
+                eventually(
+                    lambda: presence.link.client.exists(keys.TAKEOVER_LOCK),
+                    TAKEN_OVER_S,
+                    f"a holder; log: {worker_one.log}",
+                )
             assert {row.host: row.lost for row in Queries(presence.link).hosts.rows()} == LIVING
             assert min(score for _, score in presence.link.client.zrange(keys.HOSTS, 0, -1, withscores=True)) > heard_at
         (folder / "go").touch()

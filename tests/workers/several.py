@@ -13,8 +13,8 @@ from typing import Any
 from tests import servers
 from tests.workers.worker import Worker
 
-# LOST_AFTER, one sign of life more, and the judge's own full period.
-JUDGED_S = 60
+# LOST_AFTER, one heartbeat more, and the new host's own full period.
+TAKEN_OVER_S = 60
 _METAS = "celery-task-meta-"
 
 

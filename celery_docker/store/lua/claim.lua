@@ -1,4 +1,10 @@
--- A message has reached a free slot of a host: whose job is it? Whatever the answer, the message is done with.
+-- Decide whose job the message is that a free slot of a host took. Whatever the answer, the message is done with.
+-- A message may come twice, and the record decides. For instance, with a job that two hosts see:
+--   node1  takes the message and claims: the record is queued, so its answer is 'run', fence 1
+--   node1  loses power; node2 takes its jobs over: the record is queued again, a new message is in the list
+--   node2  claims the new message: 'run', fence 2; the job runs there
+--   node1  is back, and finds the first message in its list of taken ones: the owner is node2, so 'drop'
+--   node1  tells the end of the container that it still has: fence 1 is not the record's, so nobody believes it
 -- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages.
 -- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds).
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
@@ -7,8 +13,8 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
 local function answer(verdict)
-  local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts', 'receipt',
-    'cancel_reason', 'cancel_cause')
+  local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts',
+    'receipt', 'cancel_reason', 'cancel_cause')
   local row = {verdict}
   for i = 1, 9 do
     row[i + 1] = job[i] or ''

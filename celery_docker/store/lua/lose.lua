@@ -1,7 +1,7 @@
 -- Takes one job over from a silent host: it is queued again, or gets an end request. Nothing happens if the host has
--- been heard meanwhile, or if the job has changed since the judge (the host that takes over) read it.
--- KEYS: job, the silent host's jobs, the judge's jobs, hosts, waiting, cancelling, the job's queue list.
--- ARGV: job id, silent host, judge, its last heartbeat as read, fence as read, '1' to end it,
+-- been heard meanwhile, or if the job has changed since the host that takes over read it.
+-- KEYS: job, the silent host's jobs, the new host's jobs, hosts, waiting, cancelling, the job's queue list.
+-- ARGV: job id, silent host, new host, its last heartbeat as read, fence as read, '1' to end it,
 -- host faults, attempts, envelope, reason of the end.
 local heard = redis.call('ZSCORE', KEYS[4], ARGV[2])
 if not heard or tonumber(heard) > tonumber(ARGV[4]) then
@@ -17,7 +17,7 @@ if job[2] ~= ARGV[5] then
 end
 redis.call('SREM', KEYS[2], ARGV[1])
 if job[3] then
-  -- It has ended, perhaps unreported. The judge reports it.
+  -- It has ended, perhaps unreported. The new host reports it.
   redis.call('HSET', KEYS[1], 'owner', ARGV[3])
   redis.call('SADD', KEYS[3], ARGV[1])
   return 'ended'

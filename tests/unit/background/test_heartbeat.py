@@ -84,13 +84,13 @@ class World:
         self.now += seconds
 
     def turn(self, *hosts: str, times: int = 1) -> None:
-        """Let time pass, in which these hosts give signs of life and judge; a failure is theirs to get over."""
+        """Let time pass, in which these hosts send heartbeats and take over; a failure is theirs to get over."""
         for _ in range(times):
             self.now += TURN_S
             for host in hosts:
                 try:
                     self.members[host].beat_once()
-                    self.members[host].judge_once()
+                    self.members[host].take_over_once()
                 except errors.CeleryDockerError:
                     pass
 
@@ -147,19 +147,19 @@ def test_a_host_that_is_heard_keeps_its_jobs(pair: World) -> None:
     assert pair.state() == ("starting", HOST)
 
 
-def test_the_judgement_is_said_once(pair: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_takeover_is_logged_once(pair: World, caplog: pytest.LogCaptureFixture) -> None:
     pair.turn(OTHER, times=3 * FULL_PERIOD)
     assert len([line for line in caplog.messages if "silent" in line]) == 1
 
 
-def test_one_of_many_judges(pair: World) -> None:
+def test_one_of_many_takes_over(pair: World) -> None:
     pair.member(THIRD).arrive()
     pair.turn(OTHER, THIRD, times=2 * FULL_PERIOD)
-    assert pair.hosts.judge[0] == OTHER
+    assert pair.hosts.takeover_lock[0] == OTHER
     assert pair.records.jobs["j1"]["host_faults"] == "1"
 
 
-def test_another_judges_when_the_judge_dies(pair: World) -> None:
+def test_another_takes_over_when_the_first_dies(pair: World) -> None:
     pair.member(THIRD).arrive()
     pair.turn(HOST, OTHER, THIRD, times=FULL_PERIOD)
     pair.turn(THIRD, times=2 * FULL_PERIOD)
@@ -167,7 +167,7 @@ def test_another_judges_when_the_judge_dies(pair: World) -> None:
     assert [one.host for one in pair.hosts.workers() if one.lost] == [HOST, OTHER]
 
 
-def test_nobody_is_judged_by_a_newcomer(pair: World) -> None:
+def test_nobody_is_taken_over_by_a_newcomer(pair: World) -> None:
     """Everybody looks dead to whoever comes after an outage of all."""
     pair.now += 10_000
     pair.member(THIRD).arrive()
@@ -177,7 +177,7 @@ def test_nobody_is_judged_by_a_newcomer(pair: World) -> None:
     assert pair.state() == ("queued", "")
 
 
-def test_nobody_is_judged_right_after_redis_was_away(pair: World) -> None:
+def test_nobody_is_taken_over_right_after_redis_was_away(pair: World) -> None:
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     pair.hosts.failures["beat"] = [errors.StoreAway() for _ in range(4 * FULL_PERIOD)]
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
@@ -188,7 +188,7 @@ def test_nobody_is_judged_right_after_redis_was_away(pair: World) -> None:
     assert not [one for one in pair.hosts.workers() if one.lost]
 
 
-def test_nobody_is_judged_right_after_one_sign_of_life_failed(pair: World) -> None:
+def test_nobody_is_taken_over_right_after_one_heartbeat_failed(pair: World) -> None:
     """Too short for a gap, and yet not all is well."""
     pair.turn(OTHER, times=FULL_PERIOD - 1)
     pair.hosts.failures["beat"] = [errors.StoreAway()]
@@ -198,14 +198,14 @@ def test_nobody_is_judged_right_after_one_sign_of_life_failed(pair: World) -> No
     assert pair.state() == ("queued", "")
 
 
-def test_nobody_is_judged_when_redis_clock_is_set(pair: World) -> None:
+def test_nobody_is_taken_over_when_redis_clock_is_set(pair: World) -> None:
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     pair.now += 10_000
     pair.turn(OTHER, HOST, times=2 * FULL_PERIOD)
     assert pair.state() == ("starting", HOST)
 
 
-def test_nobody_is_judged_by_an_old_copy_of_redis(pair: World) -> None:
+def test_nobody_is_taken_over_by_an_old_copy_of_redis(pair: World) -> None:
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     for host in (HOST, OTHER):
         pair.hosts.heard[host] -= 10_000
@@ -225,7 +225,7 @@ def test_a_job_that_is_not_to_be_queued_again(world: World, caplog: pytest.LogCa
     assert len(world.records.queues["celery"]) == 1
 
 
-def test_what_had_ended_is_reported_by_the_judge(pair: World) -> None:
+def test_what_had_ended_is_reported_by_the_new_host(pair: World) -> None:
     """The host died between the record and Celery's result."""
     pair.records.jobs["j1"] |= {"state": "succeeded", "receipt": "{}"}
     pair.turn(OTHER, times=FULL_PERIOD + 1)
@@ -245,7 +245,7 @@ def test_what_is_to_be_reported_is_delivered_until_it_is_done(pair: World) -> No
     assert len(pair.delivered) == already + 2
 
 
-# Being judged
+# Being taken over
 
 
 def fenced(world: World, host: str = HOST) -> dict[str, str]:
@@ -285,7 +285,7 @@ def test_a_host_that_was_heard_all_the_time_does_not_look(pair: World) -> None:
 
 
 def test_a_job_that_was_taken_between_two_losses_of_its_host(pair: World) -> None:
-    """It came back, took a job, and was gone before its next sign of life."""
+    """It came back, took a job, and was gone before its next heartbeat."""
     pair.turn(OTHER, times=FULL_PERIOD + 1)
     pair.run(HOST, "new")
     pair.turn(OTHER, times=FULL_PERIOD - 1)
@@ -314,7 +314,7 @@ def test_a_host_whose_record_redis_has_lost_runs_on(pair: World) -> None:
 
 
 def test_a_name_in_use_on_another_machine(world: World) -> None:
-    """The other goes on giving signs of life: it is alive, and there is nothing to wait for."""
+    """The other goes on sending heartbeats: it is alive, and there is nothing to wait for."""
     world.member(HOST, "m1").arrive()
 
     def sleep(seconds: float) -> None:
@@ -359,7 +359,7 @@ def test_a_machine_whose_name_was_taken_leaves_its_jobs_and_ends(world: World) -
     world.now += 31
     world.member(HOST, "m2").arrive()
     first.beat_once()
-    first.judge_once()
+    first.take_over_once()
     eventually(lambda: hands.fenced)
     assert "another machine (m2) works under the name node1" in hands.fenced["j1"]
     assert world.quits == [], "its container may need its grace"

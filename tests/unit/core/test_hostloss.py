@@ -27,7 +27,7 @@ SILENCE = Silence("node1", heard_at=1_767_225_600.0, for_s=612.4)
         # Redis is another one, or was restored from an older copy.
         pytest.param(Streak(50, 95), Beat(100), 600, Streak(100, 100), id="forgotten"),
         pytest.param(Streak(50, 95), Beat(100, before=90), 600, Streak(100, 100), id="an older one remembered"),
-        # Somebody set its clock: everybody's last sign of life is long ago, or to come.
+        # Somebody set its clock: everybody's last heartbeat is long ago, or to come.
         pytest.param(Streak(50, 95), Beat(4000, before=95), 600, Streak(4000, 4000), id="clock set forward"),
         pytest.param(Streak(50, 95), Beat(20, before=95), 600, Streak(20, 20), id="clock set back"),
     ],
@@ -40,9 +40,9 @@ def test_a_streak_of_signs_of_life(streak: Streak | None, beat: Beat, lost_after
     ("streak", "expected"),
     [(None, False), (Streak(0, 0), False), (Streak(0, 599.9), False), (Streak(0, 600), True), (Streak(0, 9000), True)],
 )
-def test_who_may_judge(streak: Streak | None, expected: bool) -> None:
-    """Nobody before its own signs of life have worked for a full period."""
-    assert hostloss.may_judge(streak, 600) is expected
+def test_who_may_take_over(streak: Streak | None, expected: bool) -> None:
+    """Nobody before its own heartbeats have worked for a full period."""
+    assert hostloss.may_take_over(streak, 600) is expected
 
 
 @pytest.mark.parametrize(("streak", "expected"), [(Streak(100, 100), True), (Streak(50, 100), False)])
@@ -106,7 +106,7 @@ def test_the_limit_of_faults_is_that_of_every_other_fault_of_a_host() -> None:
 
 
 def test_a_message_with_arguments_that_no_job_has() -> None:
-    """Whatever is in the queue, the judge goes on."""
+    """Whatever is in the queue, the new host goes on."""
     envelope = {"body": "W1tdLCBbMV0sIHt9XQ==", "headers": {"id": "j1"}, "properties": {}}
     assert not isinstance(message.arguments(envelope)[1], Mapping)
     assert not hostloss.loss(record(message=json.dumps(envelope)), SILENCE, "t2").ends
@@ -159,5 +159,5 @@ def test_a_record_that_was_begun_again_in_mid_job() -> None:
         ),
     ],
 )
-def test_a_judgement_in_one_line(fates: dict[str, int], expected: str) -> None:
+def test_a_takeover_in_one_line(fates: dict[str, int], expected: str) -> None:
     assert hostloss.sentence(SILENCE, fates) == f"host node1 was silent for 612 s: {expected}"

@@ -13,13 +13,13 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
-from celery_docker.core import container, hoststate, incoming
+from celery_docker.core import container, hoststate
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.hoststate import Phase
-from celery_docker.core.jobrecord import JobToEnd
+from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
-from celery_docker.run.job import Delivery, Job, delivery, timeout_request
+from celery_docker.run.job import Job, timeout_request
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.runner import Runner
 
@@ -40,6 +40,10 @@ _READINESS: dict[Phase, dict[str, int]] = {
 }
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
+
+
+# Ends queued jobs and returns how many; the second argument says that more of them are to come.
+EndQueued = Callable[[Sequence[JobToEnd], bool], int]
 
 
 class Housekeeping(Protocol):
@@ -73,7 +77,7 @@ class Duties:
         slots: int,
         retention_s: int,
         environ: Mapping[str, str],
-        conclude: Callable[[Delivery], None],
+        end_queued: EndQueued,
     ) -> None:
         self._runner = runner
         self._records = records
@@ -82,7 +86,7 @@ class Duties:
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
-        self._conclude = conclude
+        self._end_queued = end_queued
         self._loops: list[Periodic] = []
         self._phase = Phase.STARTING
         self._reported = ""
@@ -176,7 +180,15 @@ class Duties:
             self._redis_fault = ""
 
     def _carry_out_end_requests(self) -> None:
-        """End the jobs with an end request: those in a slot of this host, and those that no host has."""
+        """End the jobs with an end request: those in a slot of this host, and those that no host has.
+
+        Thousands of the latter are ended portion by portion; the former are looked for again before each.
+        """
+        while self._end_some():
+            pass
+
+    def _end_some(self) -> bool:
+        """End what is listed now; return True if there are more jobs that no host has."""
         queued = []
         for job_to_end in self._records.end_requests():
             job = self._runner.find(job_to_end.job_id)
@@ -184,8 +196,8 @@ class Duties:
                 self._end(job, job_to_end.request)
             elif job is None and job_to_end.state == State.QUEUED and self.is_serving:
                 queued.append(job_to_end)
-        for job_to_end in queued:
-            self._conclude(_delivery(job_to_end))
+        more = len(queued) >= WAITING_AT_ONCE
+        return bool(self._end_queued(queued, more)) and more
 
     def _end_timed_out(self) -> None:
         """End the jobs that have run for longer than they asked for."""
@@ -237,10 +249,6 @@ def _named(jobs: Sequence[Job]) -> str:
     count = f"{len(jobs)} running {'job' if len(jobs) == 1 else 'jobs'}"
     names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
     return f"{count} ({', '.join(names)})" if jobs else count
-
-
-def _delivery(job: JobToEnd) -> Delivery:
-    return delivery(incoming.of_envelope(job.job_id, job.envelope), job.queue)
 
 
 def _latest(before: Usage, now: Usage) -> Usage:

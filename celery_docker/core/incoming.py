@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import bz2
-import json
 import lzma
 import re
 import zlib
@@ -118,8 +117,8 @@ def of_envelope(job_id: str, envelope: Mapping[str, Any] | None) -> Incoming:
 
 def for_celery(incoming: Incoming, tag: str) -> dict[str, Any]:
     """Return the envelope that Celery gets: without the arguments, which are no business of it."""
-    embed = json.loads(base64.b64decode(incoming.envelope["body"]))[2]
-    return {**message.redelivery(incoming.envelope, tag), "body": message.body([], {}, embed)}
+    body = message.body([], {}, message.canvas(incoming.envelope))
+    return {**message.redelivery(incoming.envelope, tag), "body": body}
 
 
 def list_of(envelope: Mapping[str, Any]) -> str:

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from celery_docker.core import lifecycle
 
+# The most queued jobs with an end request that are listed at once.
+WAITING_AT_ONCE = 500
+
 
 @dataclass(frozen=True)
 class New:
@@ -78,6 +81,15 @@ class Holding:
     fence: int
     queue: str = ""
     envelope: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a job, as its record keeps it."""
+
+    holding: Holding
+    state: lifecycle.State
+    receipt: Mapping[str, Any]
 
 
 class Taken(NamedTuple):

@@ -105,6 +105,12 @@ def arguments(envelope: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, 
     return args, kwargs
 
 
+def canvas(envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what an envelope that was read once asks Celery to do after its job."""
+    embed: Mapping[str, Any] = json.loads(base64.b64decode(envelope["body"]))[2]
+    return embed
+
+
 def submission(envelope: Mapping[str, Any]) -> jobspec.Submission:
     """Return the queue and priority of an envelope; the defaults where it does not say them."""
     properties = envelope.get("properties") or {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -140,9 +140,9 @@ class Runner:
         if self.slot_table.leave(job):
             self.end(job, EndRequest(Cause.FENCED, reason))
 
-    def cancel(self, job_id: str, reason: str) -> None:
-        """Write the request to cancel a job into its record; the host that has the job carries it out."""
-        self.retrying.until_stored(lambda: self.records.cancel(job_id, reason=reason))
+    def cancel_many(self, job_ids: Sequence[str], reason: str) -> None:
+        """Write the requests to cancel jobs into their records; the host that has a job carries its request out."""
+        self.retrying.until_stored(lambda: self.records.cancel_many(job_ids, reason=reason))
 
     def forget(self, job_id: str) -> None:
         """Free the slot of a job; if this host still owns it, `left_behind` finds it again."""

@@ -9,13 +9,11 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from celery_docker.core.jobrecord import JobToEnd
+from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.store import keys, redislink
 
 _AT_ONCE = 1000
-# A batch of thousands takes a minute to end: whoever cancels a running job meanwhile does not wait for that.
-WAITING_AT_ONCE = 500
 
 
 @dataclass(frozen=True)

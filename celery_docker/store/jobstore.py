@@ -15,7 +15,18 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import incoming, lifecycle
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, New, Ownership, Taken, Term, Verdict
+from celery_docker.core.jobrecord import (
+    ANY_TIME,
+    Claim,
+    Finished,
+    Holding,
+    JobToEnd,
+    New,
+    Ownership,
+    Taken,
+    Term,
+    Verdict,
+)
 from celery_docker.store import keys, ownership, redislink
 
 # How many new jobs go to Redis at once, and what a listing shows of a receipt.
@@ -70,10 +81,12 @@ class Store:
 
         In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says.
         """
-        source, text = taken or ("", "")
-        touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
-        args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
-        return _claim(self.link.call("claim", [*touched, keys.taken(host, source)], args))
+        return _claim(self.link.call("claim", *_claim_call(job_id, host, queue, envelope, taken, term)))
+
+    def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]:
+        """Claim queued jobs that are to end, in one round trip."""
+        calls = [_claim_call(job.job_id, host, job.queue, job.envelope or {}) for job in jobs]
+        return [_claim(row) for row in self.link.call_many("claim", calls)]
 
     def update(self, holding: Holding, values: Mapping[str, str | int | float]) -> None:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
@@ -84,13 +97,11 @@ class Store:
 
     def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
         """Write how a job ended, and publish what waited for that. Raises `Fenced` if it is not this host's."""
-        touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
-        touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED]
-        args = [*_owner(holding), state.value, _dump(receipt), keys.JOB, keys.BATCH]
-        for name in _LISTED:
-            if receipt.get(name) is not None:
-                args += [name, str(receipt[name])[:_LISTED_CHARS]]
-        _check_owned(self.link.call("finish", touched, args), holding)
+        _check_owned(self.link.call("finish", *_finish_call(Finished(holding, state, receipt))), holding)
+
+    def finish_many(self, ends: Sequence[Finished]) -> list[bool]:
+        """Write how each job ended, in one round trip; False for one that is not this host's."""
+        return [bool(answer) for answer in self.link.call_many("finish", [_finish_call(end) for end in ends])]
 
     def requeue(
         self, holding: Holding, *, delay_s: float, tally: lifecycle.Tally, attempts: Sequence[Mapping[str, Any]]
@@ -117,8 +128,13 @@ class Store:
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         """Let go of a job whose result is stored and whose container is gone."""
-        touched = [keys.job(job_id), keys.host_jobs(host), keys.log(job_id)]
-        self.link.call("settle", touched, [job_id, retention_s, LOG_KEPT_S, keys.BATCH])
+        self.settle_many([job_id], host=host, retention_s=retention_s)
+
+    def settle_many(self, job_ids: Sequence[str], *, host: str, retention_s: int) -> None:
+        """Let go of many jobs, in one round trip."""
+        shared = [retention_s, LOG_KEPT_S, keys.BATCH]
+        calls = [([keys.job(job_id), keys.host_jobs(host), keys.log(job_id)], [job_id, *shared]) for job_id in job_ids]
+        self.link.call_many("settle", calls)
 
     def drain(self, host: str, reason: str) -> None:
         """Keep a host from taking jobs; `reason` names who drains it, and why."""
@@ -179,6 +195,33 @@ def _submission(new: New) -> tuple[list[str], list[Any]]:
     args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
     args += [batch_id, new.batch_index, *after]
     args += [part for pair in new.about.items() for part in pair]
+    return touched, args
+
+
+def _claim_call(
+    job_id: str,
+    host: str,
+    queue: str,
+    envelope: Mapping[str, Any],
+    taken: Taken | None = None,
+    term: Term = ANY_TIME,
+) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `lua/claim.lua`."""
+    source, text = taken or ("", "")
+    touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
+    args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
+    return [*touched, keys.taken(host, source)], args
+
+
+def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of `lua/finish.lua`."""
+    holding = end.holding
+    touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
+    touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED]
+    args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH]
+    for name in _LISTED:
+        if end.receipt.get(name) is not None:
+            args += [name, str(end.receipt[name])[:_LISTED_CHARS]]
     return touched, args
 
 

@@ -38,7 +38,7 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     app.Worker = app.subclass_with_self(Controller, name="Worker")
     app.register_task(RunDocker(runner))
     app.steps["consumer"].add(Recovery)
-    Panel.data["revoke"] = revoke_command(runner.cancel)
+    Panel.data["revoke"] = revoke_command(runner.cancel_many)
     return app
 
 

@@ -5,6 +5,7 @@ Owns the wiring and the order of start and stop. Nothing is decided here.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -23,20 +24,21 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
-from celery_docker.core import jobspec, settings
+from celery_docker.core import settings
 from celery_docker.core.policy import Policy
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.host import identity, resolver, systemd
 from celery_docker.host.logfiles import LogKeeper
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
+from celery_docker.run.queuedends import QueuedEnds
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.runner import Runner
 from celery_docker.store import jobstore
 from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.livelog import LiveLog
-from celery_docker.worker import celeryapp
+from celery_docker.worker import celeryapp, queuedresults
 from celery_docker.worker.inbox import Inbox
 
 T = TypeVar("T")
@@ -141,6 +143,14 @@ def build_parts(
     )
     runner = Runner(attempts, around.records, worker_settings, host, retrying)
     application = celeryapp.make(worker_settings, runner, intake)
+    queued_ends = QueuedEnds(
+        around.records,
+        runner.slot_table,
+        retrying,
+        host,
+        worker_settings.retention_s,
+        tell=functools.partial(queuedresults.tell, application.backend),
+    )
     duties = Duties(
         runner,
         Housekeeping(link),
@@ -149,7 +159,7 @@ def build_parts(
         slots=slots,
         retention_s=worker_settings.retention_s,
         environ=environ,
-        conclude=application.tasks[jobspec.TASK_NAME].conclude,
+        end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
     )
     machine = identity.machine(around.state_dir)
     report = HostReport(

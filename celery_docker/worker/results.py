@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.exceptions import BackendStoreError
 
 from celery_docker import errors
 
@@ -23,6 +25,33 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
             receipt = getattr(request, "receipt", None) or {}
             traceback = str(receipt.get("output") or "")[-_SHOWN_OUTPUT:] or None
         return super().mark_as_failure(task_id, exc, traceback, **options)
+
+    def store_many(self, results: Sequence[tuple[str, Exception, str, Any]]) -> None:
+        """Store the exceptions of many tasks (id, exception, state, request) in one round trip; returns when it has.
+
+        One that has succeeded stays as it is, as in Celery.
+        """
+        if results:
+            self._ensure_retryable(
+                self._store_many,
+                results,
+                fallback_exc=BackendStoreError,
+                fallback_msg="failed to store results on the backend",
+            )
+
+    def _store_many(self, results: Sequence[tuple[str, Exception, str, Any]]) -> None:
+        names = [self.get_key_for_task(task_id) for task_id, *_ in results]
+        stored = [self.decode_result(text) if text else {} for text in self.client.mget(names)]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for name, before, (task_id, exception, state, request) in zip(names, stored, results, strict=True):
+                if before.get("status") == states.SUCCESS:
+                    continue
+                result = self.encode_result(exception, state)
+                meta = {**self._get_result_meta(result, state, None, request), "task_id": task_id}
+                text = self.encode(meta)
+                pipeline.set(name, text, ex=self.expires or None)
+                pipeline.publish(name, text)
+            pipeline.execute()
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """True also for what Redis refuses: out of memory, read-only, loading. It passes, or a person mends it."""

@@ -8,20 +8,19 @@ its slot. Nothing is decided here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 from typing import Any
 
 from celery import Task, states
-from celery.app.task import Context
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
 from celery_docker import errors
-from celery_docker.core import jobspec
+from celery_docker.core import jobspec, kinds
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
-from celery_docker.run.job import Delivery, Job
+from celery_docker.run.job import Job
 from celery_docker.run.runner import Ended, Runner
 from celery_docker.worker import transport
 
@@ -84,27 +83,6 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise errors.JobFailed(Receipt.from_dict(end.receipt).failure_line())
         return dict(end.receipt)
 
-    def conclude(self, delivery: Delivery) -> None:
-        """Bring a job to its end that needs no slot for it: one that is not to run, or has ended and was not told."""
-        job = self.runner.claim(delivery)
-        if job is None:
-            return
-        end = self.runner.run(job, _Silence())
-        if isinstance(end, Ended):
-            log.info("%s", end.sentence, extra={"job": job.job_id})
-            self._tell(end, job.job_id)
-        self.runner.done(job, settled=isinstance(end, Ended))
-
-    def _tell(self, end: Ended, job_id: str) -> None:
-        request = Context(id=job_id, receipt=end.receipt)
-        if end.state is State.CANCELLED:
-            self.backend.mark_as_revoked(job_id, end.sentence, request=request)
-        elif end.state is State.SUCCEEDED:
-            self.backend.mark_as_done(job_id, dict(end.receipt), request=request)
-        else:
-            failure = errors.JobFailed(Receipt.from_dict(end.receipt).failure_line())
-            self.backend.mark_as_failure(job_id, failure, request=request)
-
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Let go of the job: its result is stored."""
         job: Job | None = self.request.get("job")
@@ -126,23 +104,18 @@ class _Announcer:
         self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
 
 
-class _Silence:
-    """For a job that never begins."""
-
-    def started(self, meta: Mapping[str, Any]) -> None: ...
-    def retrying(self, reason: str) -> None: ...
-
-
-def revoke_command(cancel: Callable[[str, str], object]) -> Callable[..., dict[str, str]]:
+def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[..., dict[str, str]]:
     """Return what answers `app.control.revoke` from any Celery client: the same as a cancel, terminate or not.
 
     Runs in the event loop, so that Redis is asked in a thread. Every worker hears it; saying it often is harmless.
     """
 
     def revoke(state: Any, task_id: Any, **_options: Any) -> dict[str, str]:
-        job_ids = [str(job_id) for job_id in ([task_id] if isinstance(task_id, str) else task_id or ())]
-        for job_id in job_ids:
-            Thread(target=cancel, args=(job_id, "revoked by a Celery client"), daemon=True).start()
-        return {"ok": f"cancelling {', '.join(job_ids)}"}
+        try:
+            job_ids = [kinds.parse_job_id(job_id) for job_id in ([task_id] if isinstance(task_id, str) else task_id)]
+        except (TypeError, ValueError) as exc:
+            return {"error": f"revoke is refused: {exc}"}
+        Thread(target=cancel, args=(job_ids, "revoked by a Celery client"), daemon=True).start()
+        return {"ok": f"cancelling {job_ids[0] if len(job_ids) == 1 else f'{len(job_ids)} jobs'}"}
 
     return revoke

@@ -15,8 +15,19 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import lifecycle
-from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, JobToEnd, New, Ownership, Taken, Term, Verdict
-from celery_docker.store.housekeeping import WAITING_AT_ONCE
+from celery_docker.core.jobrecord import (
+    ANY_TIME,
+    WAITING_AT_ONCE,
+    Claim,
+    Finished,
+    Holding,
+    JobToEnd,
+    New,
+    Ownership,
+    Taken,
+    Term,
+    Verdict,
+)
 
 
 @dataclass
@@ -160,6 +171,10 @@ class FakeRecords:
             self.in_hand.setdefault(host, set()).add(job_id)
             return self._answer(Verdict.RUN, job)
 
+    def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]:
+        with self._call("claim_many"):
+            return [self.claim(job.job_id, host=host, queue=job.queue, envelope=job.envelope or {}) for job in jobs]
+
     def _must_wait(self, job_id: str, job: dict[str, str], term: Term) -> bool:
         now = self.clock()
         expires_at = float(job["expires_at"]) if "expires_at" in job else term.not_after
@@ -209,6 +224,17 @@ class FakeRecords:
                 self.blocked.discard(job_id)
                 self._go_on_after(job_id, job)
 
+    def finish_many(self, ends: Sequence[Finished]) -> list[bool]:
+        with self._call("finish_many"):
+            return [self._is_finished(end) for end in ends]
+
+    def _is_finished(self, end: Finished) -> bool:
+        try:
+            self.finish(end.holding, end.state, end.receipt)
+        except errors.Fenced:
+            return False
+        return True
+
     def _go_on_after(self, job_id: str, job: dict[str, str]) -> None:
         for other in self.dependents.pop(job_id, ()):
             waiting = self.jobs.get(other, {})
@@ -246,6 +272,10 @@ class FakeRecords:
             self.delayed.pop(job_id, None)
             self.marked.add(job_id)
             return job["state"] if known else "unknown"
+
+    def cancel_many(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
+        with self._call("cancel_many"):
+            return [self.cancel(job_id, reason=reason) for job_id in job_ids]
 
     def end_requests(self) -> list[JobToEnd]:
         with self._call("end_requests"):
@@ -286,6 +316,11 @@ class FakeRecords:
             self.in_hand.get(host, set()).discard(job_id)
             if "receipt" in self.jobs.get(job_id, {}):
                 self.expiry[job_id] = retention_s
+
+    def settle_many(self, job_ids: Sequence[str], *, host: str, retention_s: int) -> None:
+        with self._call("settle_many"):
+            for job_id in job_ids:
+                self.settle(job_id, host=host, retention_s=retention_s)
 
     def now(self) -> float:
         with self._call("now"):

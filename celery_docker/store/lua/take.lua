@@ -1,10 +1,37 @@
 -- Takes one message for a host: it moves from its queue to the host's list in one step, so that it is always in one of
 -- them. After a reconnect, the messages that the host took and never claimed go back to their queues first.
--- KEYS: the host's sources, then the queue lists in the order in which they are to be served.
--- ARGV: prefix of the host's lists of taken messages, 1 after a reconnect.
--- Returns {list, message}, or false if all of them are empty.
+-- On the way, messages of jobs with an end request are dropped, a bounded number in one call: their records end without
+-- them, and no slot is taken for that.
+-- KEYS: the host's sources, waiting, cancelling, then the queue lists in the order in which they are to be served.
+-- ARGV: prefix of the host's lists of taken messages, 1 after a reconnect, prefix of the keys of records, the most
+-- messages to drop.
+-- Returns {list, message}, false if all of them are empty, or {'', number of messages dropped} if there may be more.
+local FIRST, LONGEST = 4, 1572864
+
+-- Returns the id of a message whose job has an end request and has not begun, or has ended by it; else nil.
+local function dropped_id(message)
+  if #message > LONGEST then
+    return nil
+  end
+  local is_json, envelope = pcall(cjson.decode, message)
+  local headers = is_json and type(envelope) == 'table' and envelope.headers
+  local id = type(headers) == 'table' and headers.id
+  if type(id) ~= 'string' or redis.call('TYPE', ARGV[3] .. id).ok ~= 'hash' then
+    return nil
+  end
+  local job = redis.call('HMGET', ARGV[3] .. id, 'cancelled_at', 'state', 'receipt', 'message')
+  if not job[1] or not (job[3] or job[2] == 'queued') then
+    return nil
+  end
+  -- A plain client's message that nobody has read yet: what is to follow its job stands only there.
+  if not job[4] and type(headers.group) == 'string' then
+    return nil
+  end
+  return id, not job[3]
+end
+
 if ARGV[2] == '1' then
-  for i = 2, #KEYS do
+  for i = FIRST, #KEYS do
     redis.call('SADD', KEYS[1], KEYS[i])
   end
   for _, source in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -12,10 +39,25 @@ if ARGV[2] == '1' then
     while redis.call('LMOVE', ARGV[1] .. source, source, 'LEFT', 'RIGHT') do end
   end
 end
-for i = 2, #KEYS do
-  local message = redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')
-  if message then
-    return {KEYS[i], message}
+local dropped = 0
+for i = FIRST, #KEYS do
+  local message = redis.call('LINDEX', KEYS[i], -1)
+  while message do
+    local id, has_to_end = dropped_id(message)
+    if not id then
+      redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')
+      return {KEYS[i], message}
+    end
+    if dropped == tonumber(ARGV[4]) then
+      return {'', dropped}
+    end
+    redis.call('RPOP', KEYS[i])
+    redis.call('ZREM', KEYS[2], id)
+    if has_to_end then
+      redis.call('SADD', KEYS[3], id)
+    end
+    dropped = dropped + 1
+    message = redis.call('LINDEX', KEYS[i], -1)
   end
 end
 return false

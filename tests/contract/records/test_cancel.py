@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from celery_docker.core import jobrecord
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Cause, EndRequest
-from celery_docker.store import housekeeping
+from celery_docker.core.lifecycle import Cause, EndRequest, State
 from tests.contract.records.worlds import (
+    HOST,
+    OTHER,
     QUEUE,
+    RECEIPT,
     Records,
     World,
     claim,
     envelope,
     finish,
+    held,
+    new,
     requeue,
     submit,
     update,
@@ -68,12 +72,12 @@ def test_a_running_job_keeps_its_owner_and_is_marked(records: Records, world: Wo
 def test_a_running_job_is_named_among_thousands_that_wait(records: Records, world: World) -> None:
     """Of the others there are some at a time."""
     update(records, claim(records).fence)
-    job_ids = [f"w{number}" for number in range(2 * housekeeping.WAITING_AT_ONCE)]
+    job_ids = [f"w{number}" for number in range(2 * jobrecord.WAITING_AT_ONCE)]
     records.submit([jobrecord.New(job_id, QUEUE, envelope(), {}) for job_id in job_ids])
     for job_id in ("j1", *job_ids):
         records.cancel(job_id, reason="not wanted")
     jobs = world.housekeeping.end_requests()
-    assert len(jobs) == 1 + housekeeping.WAITING_AT_ONCE
+    assert len(jobs) == 1 + jobrecord.WAITING_AT_ONCE
     assert [(job.job_id, job.state) for job in jobs if job.state != "queued"] == [("j1", "running")]
 
 
@@ -90,3 +94,24 @@ def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, wo
     (cancelled,) = world.housekeeping.end_requests()
     assert (cancelled.state, cancelled.envelope) == ("queued", None)
     assert claim(records).end_request == EndRequest(Cause.CANCELLED, "not wanted")
+
+
+def test_many_queued_jobs_are_ended_in_a_few_calls(records: Records, world: World) -> None:
+    """The one that another host has got meanwhile is left to it."""
+    records.submit([new(job_id) for job_id in ("j1", "j2", "j3")])
+    assert records.cancel_many(["j1", "j2", "j3"], reason="enough") == ["queued"] * 3
+    jobs = world.housekeeping.end_requests()
+    claim(records, OTHER, "j2")
+    claims = records.claim_many(jobs, host=HOST)
+    assert [answer.verdict for answer in claims] == [Verdict.RUN, Verdict.DROP, Verdict.RUN]
+    assert claims[0].end_request == EndRequest(Cause.CANCELLED, "enough")
+    ends = [
+        jobrecord.Finished(held(claims[0].fence, job_id=job_id), State.CANCELLED, {**RECEIPT, "id": job_id})
+        for job_id in ("j1", "j2", "j3")
+    ]
+    assert records.finish_many(ends) == [True, False, True]
+    records.settle_many(["j1", "j3"], host=HOST, retention_s=60)
+    assert (world.owned(HOST), world.owned(OTHER)) == (set(), {"j2"})
+    assert world.kept_for_s("j1") == world.kept_for_s("j3") == 60
+    assert [job.job_id for job in world.housekeeping.end_requests()] == ["j2"]
+    assert records.record("j1")["state"] == "cancelled"

@@ -76,8 +76,8 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
     parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "intake": Intake()}
     arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
-    conclude = arguments.pop("conclude", lambda delivery: None)
-    return duties.Duties(**arguments, slots=slots, retention_s=3600, environ=environ, conclude=conclude)
+    end_queued = arguments.pop("end_queued", lambda jobs, more: 0)
+    return duties.Duties(**arguments, slots=slots, retention_s=3600, environ=environ, end_queued=end_queued)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Host:
             slots=2,
             retention_s=60,
             environ={},
-            conclude=lambda delivery: None,
+            end_queued=lambda jobs, more: 0,
         )
         self.report = HostReport(
             "m1", 2, "Docker 26.1", running=lambda: 0, queues=lambda: ["b", "a"], activity=self.duties

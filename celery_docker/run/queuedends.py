@@ -1,0 +1,115 @@
+"""The end of queued jobs on request: a cancel, an expiry, a loss. Many at a time, and without a slot.
+
+Owns the order of the steps, the one of `runner`: the record, then Celery's result, then the host lets go of the job.
+Invariant: a job that has begun is left to its owner.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from celery_docker.core import lifecycle, output, receipt
+from celery_docker.core.jobrecord import Claim, Finished, Holding, JobToEnd, Verdict
+from celery_docker.core.lifecycle import Outcome
+from celery_docker.run.ports import Records
+from celery_docker.run.retrying import Retrying
+from celery_docker.run.slottable import SlotTable
+
+log = logging.getLogger(__name__)
+
+_NO_RETRIES = lifecycle.Budget(max_retries=0, retry_delay_s=0)
+
+
+@dataclass(frozen=True)
+class QueuedEnd:
+    """The end of a job that was queued: what was known of it, and its receipt."""
+
+    job: JobToEnd
+    receipt: receipt.Receipt
+
+    @property
+    def state(self) -> lifecycle.State:
+        return lifecycle.State(self.receipt.state)
+
+
+@dataclass
+class QueuedEnds:
+    """Ends queued jobs on one host; `tell` stores Celery's results and returns when they are stored."""
+
+    records: Records
+    slot_table: SlotTable
+    retrying: Retrying
+    host: str
+    retention_s: int
+    tell: Callable[[Sequence[QueuedEnd]], object]
+    _counts: Counter[str] = field(default_factory=Counter)
+
+    def end(self, jobs: Sequence[JobToEnd], *, more: bool) -> int:
+        """End those of the jobs that no host has; return how many these were.
+
+        With `more` of them to come, the journal's line about all of them waits for the last.
+        """
+        reserved = [job for job in jobs if self.slot_table.reserve(job.job_id)]
+        try:
+            ends = self._finished(reserved)
+            if ends:
+                self.tell(ends)
+                job_ids = [end.job.job_id for end in ends]
+                self.retrying.until_stored(
+                    lambda: self.records.settle_many(job_ids, host=self.host, retention_s=self.retention_s)
+                )
+        finally:
+            for job in reserved:
+                self.slot_table.free(job.job_id)
+        self._log(ends, more)
+        return len(ends)
+
+    def _finished(self, jobs: Sequence[JobToEnd]) -> list[QueuedEnd]:
+        """Claim the jobs and write their receipts; those that another host has, or had begun here, are left out."""
+        if not jobs:
+            return []
+        claims = self.retrying.until_stored(lambda: self.records.claim_many(jobs, host=self.host))
+        pairs = [(job, claim) for job, claim in zip(jobs, claims, strict=True) if claim.verdict is Verdict.RUN]
+        ends = [QueuedEnd(job, self._receipt(job, claim)) for job, claim in pairs]
+        finished = [
+            Finished(_holding(end.job, self.host, claim), end.state, end.receipt.to_dict())
+            for end, (_, claim) in zip(ends, pairs, strict=True)
+        ]
+        answers = self.retrying.until_stored(lambda: self.records.finish_many(finished))
+        return [end for end, is_owner in zip(ends, answers, strict=True) if is_owner]
+
+    def _receipt(self, job: JobToEnd, claim: Claim) -> receipt.Receipt:
+        request = claim.end_request or job.request
+        outcome = Outcome(request.cause, request.reason)
+        decision = lifecycle.decide(outcome, claim.tally, _NO_RETRIES, draw=2)
+        return receipt.build(
+            job.job_id,
+            None,
+            state=decision.state if isinstance(decision, lifecycle.Finish) else lifecycle.State.ERROR,
+            outcome=outcome,
+            attempt=receipt.Attempt(claim.attempt, self.host, datetime.now(UTC)),
+            earlier=claim.attempts,
+            submitted_at=claim.submitted_at,
+            tail=output.Tail(),
+        )
+
+    def _log(self, ends: Sequence[QueuedEnd], more: bool) -> None:
+        """Write one line about all jobs with the same end, such as those of a batch that was cancelled."""
+        self._counts.update(end.receipt.sentence() for end in ends)
+        if more:
+            return
+        counts, self._counts = self._counts, Counter()
+        for sentence, count in counts.items():
+            job_ids = [end.job.job_id for end in ends if end.receipt.sentence() == sentence]
+            if count == 1 and job_ids:
+                log.info("%s", sentence, extra={"job": job_ids[0]})
+            else:
+                log.info("%d queued %s ended: %s", count, "job" if count == 1 else "jobs", sentence)
+
+
+def _holding(job: JobToEnd, host: str, claim: Claim) -> Holding:
+    return Holding(job.job_id, host, claim.fence, job.queue, job.envelope or {})

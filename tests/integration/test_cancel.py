@@ -1,0 +1,64 @@
+"""The cost of a cancel: thousands of queued jobs end without a slot for each, and hold nobody up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from celery_docker.client.client import Client
+from tests import servers
+from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain, queue_length, worker
+from tests.waiting import eventually
+from tests.workers.worker import Worker
+
+__all__ = ["clean_redis", "folder", "plain", "worker"]
+
+MANY = 1200
+
+
+def test_a_cancelled_batch_ends_without_slots_and_the_next_job_starts(
+    worker: Worker,
+    plain: Plain,
+    clean_redis: servers.RedisServer,
+    folder: Path,
+) -> None:
+    """Both slots are busy while the batch is cancelled: its messages are dropped when a slot looks for the next job."""
+    client = Client(clean_redis.url)
+    busy = [plain.send("busybox", ["sh", "-c", WAIT], outputpath=str(folder)) for _ in range(2)]
+    eventually(lambda: worker.status.startswith("2 jobs running"), 20, "both slots to be busy")
+    batch = client.map(lambda number: {"image": "busybox", "command": f"echo {number}"}, range(MANY))
+    last = client.submit("busybox", "echo fine")
+    assert queue_length(clean_redis) == MANY + 1
+    batch.cancel()
+    eventually(lambda: {job.state for job in batch.jobs()} == {"cancelled"}, RESULT_S, "the batch to end")
+    assert [result.get(timeout=0, propagate=False) for result in busy if result.ready()] == []
+    (folder / "go").touch()
+    assert last.wait(RESULT_S) == "succeeded"
+    assert {result.get(timeout=RESULT_S)["state"] for result in busy} == {"succeeded"}
+    assert queue_length(clean_redis) == 0
+    first = next(iter(batch.jobs()))
+    result = plain.app.AsyncResult(first.id)
+    eventually(lambda: result.state == "REVOKED", RESULT_S, "the result of a cancelled job")
+    assert first.receipt is not None
+    assert first.receipt["state"] == "cancelled"
+    (line,) = (line for line in worker.log.splitlines() if "cancelled" in line)
+    assert f"{MANY} queued jobs ended: cancelled" in line
+    assert "second delivery was dropped" not in worker.log
+    client.close()
+
+
+def test_many_jobs_of_a_plain_client_are_revoked_at_once(
+    worker: Worker,
+    plain: Plain,
+    clean_redis: servers.RedisServer,
+    folder: Path,
+) -> None:
+    """Nobody has read their messages when the revoke comes."""
+    busy = [plain.send("busybox", ["sh", "-c", WAIT], outputpath=str(folder)) for _ in range(2)]
+    eventually(lambda: worker.status.startswith("2 jobs running"), 20, "both slots to be busy")
+    results = [plain.send("busybox", "echo no") for _ in range(30)]
+    plain.app.control.revoke([result.id for result in results])
+    eventually(lambda: {result.state for result in results} == {"REVOKED"}, RESULT_S, "all to be revoked")
+    (folder / "go").touch()
+    assert {result.get(timeout=RESULT_S)["state"] for result in busy} == {"succeeded"}
+    assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
+    assert "second delivery was dropped" not in worker.log

@@ -1,0 +1,88 @@
+"""The end of queued jobs on request, with Redis in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core import jobrecord, message
+from celery_docker.run import queuedends
+from celery_docker.run.queuedends import QueuedEnd, QueuedEnds
+from celery_docker.run.retrying import Retrying
+from celery_docker.run.slottable import SlotTable
+from tests.fakes.records import FakeRecords
+from tests.unit.run.workbench import HOST, OTHER
+
+
+@dataclass
+class Desk:
+    """A host that ends queued jobs; `told` is what Celery was told."""
+
+    records: FakeRecords = field(default_factory=FakeRecords)
+    slot_table: SlotTable = field(default_factory=SlotTable)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        def tell(ends: Sequence[QueuedEnd]) -> None:
+            self.told += [(end.job.job_id, end.state.value) for end in ends]
+
+        retrying = Retrying(sleep=lambda _: None)
+        self.ends = QueuedEnds(self.records, self.slot_table, retrying, HOST, 60, tell)
+
+    def cancelled(self, count: int) -> list[jobrecord.JobToEnd]:
+        job_ids = [f"j{number}" for number in range(count)]
+        self.records.submit([jobrecord.New(job_id, "celery", envelope(job_id), {}) for job_id in job_ids])
+        self.records.cancel_many(job_ids, reason="a wrong input")
+        return self.records.end_requests()
+
+
+def envelope(job_id: str) -> dict[str, object]:
+    return message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="t", origin="1@here")
+
+
+def test_a_cancelled_batch_is_one_line_of_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    jobs = desk.cancelled(40)
+    with caplog.at_level("INFO", logger=queuedends.__name__):
+        assert desk.ends.end(jobs[:25], more=True) == 25
+        assert desk.ends.end(jobs[25:], more=False) == 15
+    assert caplog.messages == [f"40 queued jobs ended: cancelled: a wrong input (host {HOST})"]
+    assert sorted(desk.told) == sorted((job.job_id, "cancelled") for job in jobs)
+    assert {desk.records.record(job.job_id)["state"] for job in jobs} == {"cancelled"}
+    assert desk.records.in_hand == {HOST: set()}
+    assert set(desk.records.expiry.values()) == {60}
+    assert desk.records.end_requests() == []
+    assert desk.slot_table.job_ids() == set()
+
+
+def test_the_line_of_a_single_job_bears_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    with caplog.at_level("INFO", logger=queuedends.__name__):
+        desk.ends.end(desk.cancelled(1), more=False)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.__dict__["job"]) == (f"cancelled: a wrong input (host {HOST})", "j0")
+
+
+def test_a_job_that_was_claimed_meanwhile_is_left_to_its_owner(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    jobs = desk.cancelled(3)
+    desk.records.claim("j0", host=OTHER, queue="celery", envelope={})
+    desk.slot_table.reserve("j1")
+    assert desk.ends.end(jobs, more=False) == 1
+    assert desk.told == [("j2", "cancelled")]
+    assert desk.records.record("j0")["owner"] == OTHER
+    assert desk.records.record("j1")["state"] == "queued"
+    assert desk.slot_table.job_ids() == {"j1"}
+
+
+def test_a_redis_that_was_away_for_a_moment_loses_no_end() -> None:
+    desk = Desk()
+    jobs = desk.cancelled(2)
+    away = errors.StoreAway("refused")
+    desk.records.failures = {"claim_many": [away], "finish_many": [away], "settle_many": [away]}
+    assert desk.ends.end(jobs, more=False) == 2
+    assert desk.told == [("j0", "cancelled"), ("j1", "cancelled")]
+    assert desk.records.in_hand == {HOST: set()}

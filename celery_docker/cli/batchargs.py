@@ -16,7 +16,6 @@ from celery_docker.cli.syntax import parser
 from celery_docker.core import batch, batchinputs, jobspec
 
 _SOURCES = ("--each", "--each-from", "--array", "--manifest")
-_BOM = "\ufeff"
 _LINES_OF_JSON = (".jsonl", ".ndjson")
 
 
@@ -61,11 +60,10 @@ def _rows(key: str, value: Any, local_user: jobargs.LocalUser) -> tuple[Sequence
         ), None
     if key == "--array":
         return batchinputs.from_array(value)
-    text = jobargs.read(local_user.with_home(value))
+    text = jobargs.read_rows(local_user.with_home(value))
     if key == "--each-from":
-        return batchinputs.from_path_list(_absolute_lines(text, local_user)), None
-    is_json = value.endswith(_LINES_OF_JSON) or (value == jobargs.STDIN and text.lstrip(f"{_BOM} \r\n").startswith("{"))
-    return (batchinputs.from_jsonl(text) if is_json else batchinputs.from_csv(text)), None
+        return batchinputs.from_path_list(text, local_user.absolute), None
+    return (batchinputs.from_jsonl(text) if _is_json(value, text) else batchinputs.from_csv(text)), None
 
 
 def _matching(pattern: str) -> list[str]:
@@ -76,10 +74,10 @@ def _matching(pattern: str) -> list[str]:
     return paths
 
 
-def _absolute_lines(text: str, local_user: jobargs.LocalUser) -> str:
-    separator = "\0" if "\0" in text else "\n"
-    lines = text.removeprefix(_BOM).split(separator)
-    return separator.join(local_user.absolute(line) if line.strip() else line for line in lines)
+def _is_json(path: str, text: str) -> bool:
+    """Return True for a manifest of JSON lines, by its name or, where that says nothing, by how it begins."""
+    ending = path.lower()
+    return ending.endswith(_LINES_OF_JSON) or (not ending.endswith(".csv") and text.lstrip().startswith("{"))
 
 
 def _check_options(jobs: Sequence[batch.Expanded]) -> None:

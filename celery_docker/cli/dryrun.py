@@ -12,7 +12,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.client import configfiles
-from celery_docker.core import jobspec, plan, policy, settings
+from celery_docker.core import jobspec, plan, policy, settings, textinput
 from celery_docker.host import resolver
 
 _JOB_ID = "ID"
@@ -62,10 +62,10 @@ def _options(submission: jobspec.Submission) -> dict[str, Any]:
 
 def _read(path: str) -> tuple[policy.Policy, PolicyCheck]:
     try:
-        return policy.parse(Path(path).read_text(encoding="utf-8")), PolicyCheck(path)
+        return policy.parse(textinput.text(Path(path).read_bytes())), PolicyCheck(path)
     except FileNotFoundError:
         return policy.Policy(), PolicyCheck(None)
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         return policy.Policy(), PolicyCheck(path, (f"cannot read {path}: {exc}",))
     except errors.PolicyError as exc:
         return policy.Policy(), PolicyCheck(path, (f"{path}: {exc}",))

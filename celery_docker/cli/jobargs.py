@@ -1,6 +1,6 @@
 """The job of a command line as a job document: flags over a file, paths made absolute, the user who typed it.
 
-Pure but for `read`. What a value may be is for `jobspec` to say.
+Pure but for `read` and `read_rows`. What a value may be is for `jobspec` to say.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import pwd
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.syntax import commandtable, parser
-from celery_docker.core import batch, jobspec
+from celery_docker.core import batch, jobspec, textinput, wording
 from celery_docker.core.batch import Literal
 
 STDIN = "-"
+# The flags that name a file, or the standard input.
+_READING = ("--file", "--env-file", "--each-from", "--manifest")
 _JOB_KEYS = tuple(flag.key for flag in commandtable.JOB_FLAGS)
 
 
@@ -120,8 +121,19 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
 
 def _base(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
     """Return the document that was named on the command line, an empty one where none was."""
+    _check_stdin(arguments)
     path = arguments.flags.get("--file")
     return {} if path is None else _from_file(local_user.with_home(path))
+
+
+def _check_stdin(arguments: parser.Arguments) -> None:
+    """Raise `UsageError` where several flags would read the standard input: the second would find it empty."""
+    paths = {key: arguments.flags.get(key, ()) for key in _READING}
+    readers = [
+        key for key, path in paths.items() for word in ([path] if isinstance(path, str) else path) if word == STDIN
+    ]
+    if len(readers) > 1:
+        raise errors.UsageError(f"{arguments.command.name}: {readers[1]} -: the standard input can be read only once")
 
 
 def _over(base: Mapping[str, Any], typed: Mapping[str, Any], user: str, queue: str) -> dict[str, Any]:
@@ -136,12 +148,32 @@ def _over(base: Mapping[str, Any], typed: Mapping[str, Any], user: str, queue: s
 
 def read(path: str) -> str:
     """Return the text of a file that was named on the command line, or of the standard input. Raises `SpecError`."""
+    return _decoded(path, textinput.text, textinput.MAX_BYTES)
+
+
+def read_rows(path: str) -> str:
+    """Return the text of a manifest or of a list of paths, like `read`."""
+    return _decoded(path, textinput.rows, textinput.MAX_ROWS_BYTES)
+
+
+def _decoded(path: str, decode: Callable[[bytes], str], most_bytes: int) -> str:
     try:
-        return sys.stdin.read() if path == STDIN else Path(path).read_text(encoding="utf-8-sig")
+        return decode(_bytes(path, most_bytes + 1))
     except OSError as exc:
-        raise errors.SpecError(f"cannot read {path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise errors.SpecError(f"cannot read {path}: it is not UTF-8 text, at byte {exc.start}") from exc
+        raise errors.SpecError(f"cannot read {_shown(path)}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise errors.SpecError(f"cannot read {_shown(path)}: it {exc}") from exc
+
+
+def _bytes(path: str, most: int) -> bytes:
+    if path == STDIN:
+        return sys.stdin.buffer.read(most)
+    with open(path, "rb") as file:
+        return file.read(most)
+
+
+def _shown(path: str) -> str:
+    return "the standard input" if path == STDIN else wording.harmless(path)
 
 
 def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
@@ -150,14 +182,14 @@ def env_file(path: str, text: str, environ: Mapping[str, str]) -> list[str]:
     Raises `SpecError` that names the line.
     """
     lines = []
-    for number, line in enumerate(text.splitlines(), 1):
-        entry = line.lstrip()
+    for number, line in enumerate(textinput.lines(text), 1):
+        entry = line.lstrip(" \t")
         if not entry or entry.startswith("#"):
             continue
         name = entry.partition("=")[0]
         if not name or any(character.isspace() for character in name):
             raise errors.SpecError(
-                f"{path}, line {number}: the name of a variable must have no blanks and not be empty"
+                f"{_shown(path)}, line {number}: the name of a variable must have no blanks and not be empty"
             )
         lines.append(entry)
     return _with_environment(lines, environ)
@@ -217,15 +249,13 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    where = "the standard input" if path == STDIN else path
+    where = _shown(path)
     try:
-        document = json.loads(read(path))
+        document = textinput.strict_json(read(path))
     except json.JSONDecodeError as exc:
         raise errors.SpecError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}; it must be JSON") from exc
     except ValueError as exc:
-        raise errors.SpecError(f"{where}: has a number of too many digits") from exc
-    except RecursionError as exc:
-        raise errors.SpecError(f"{where}: is nested too deeply to be a job document") from exc
+        raise errors.SpecError(f"{where}: {exc}") from exc
     if not isinstance(document, dict):
         raise errors.SpecError(f'{where}: must be a table of fields, like {{"image": "busybox"}}')
     return document

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.client import configlayers
-from celery_docker.core import settings
+from celery_docker.core import settings, textinput
 
 # The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
 DEFAULTS_FILE = "/etc/default/celery-worker"
@@ -104,12 +104,13 @@ def _user_file(environ: Mapping[str, str]) -> list[str]:
 def _text(path: str) -> str | None:
     """Return what a file says, nothing where there is none, None where this user may not read it."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            return textinput.text(file.read(textinput.MAX_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except PermissionError:
         return None
     except OSError as exc:
         raise errors.SettingsError(f"cannot read {path}: {exc.strerror}; it must be a file of KEY=value lines") from exc
-    except UnicodeDecodeError as exc:
-        raise errors.SettingsError(f"{path}: is not UTF-8 text, at byte {exc.start}; write it anew") from exc
+    except ValueError as exc:
+        raise errors.SettingsError(f"{path}: {exc}") from exc

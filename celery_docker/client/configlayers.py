@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import jobspec, settings
+from celery_docker.core import jobspec, kinds, settings, textinput
 
 SYSTEM_FILE = "/etc/celery-docker/client.conf"
 # In XDG_CONFIG_HOME, which is ~/.config if unset.
@@ -32,10 +32,14 @@ class Value:
 
 
 def parse_file(path: str, text: str) -> dict[str, str]:
-    """Return the layer that a file makes; raises `SettingsError` that names file and key if a key is not known."""
+    """Return the layer that a file makes; raises `SettingsError` that names the line or key that is not usable."""
+    for number, line in enumerate(textinput.lines(text), 1):
+        # The line itself may hold a password.
+        if line.strip() and not line.strip().startswith(("#", ";")) and "=" not in line:
+            raise errors.SettingsError(f"{path}, line {number}: must be KEY=value, or a comment after '#'")
     assignments = settings.read_assignments(text)
     names = [setting.variable for setting in KNOWN]
-    strange = [f"{path}: {key!r} is not a setting of a client" for key in assignments if key not in names]
+    strange = [f"{path}: {kinds.shown(key)} is not a setting of a client" for key in assignments if key not in names]
     if strange:
         raise errors.SettingsError("; ".join(strange) + f"; known are {', '.join(names)}")
     return assignments

@@ -9,26 +9,28 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from celery_docker import errors
-from celery_docker.core import jobspec
+from celery_docker.core import jobspec, kinds, textinput
 
 MAX_ROWS = 1_000_000
 INPUT_FIELD = "inputpath"
 # A column sets a field of the job only under this prefix; any other column is data.
 JOB_PREFIX = "job."
 
-_BOM = "\ufeff"
 _ARRAY = re.compile(r"([^%]*)(?:%([0-9]{1,9}))?")
 _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
 _ARRAY_FORM = "must be numbers and ranges like '1-100', '1,5,9-12' or '0-99:2', with '%8' at the end for 8 at once"
 # A hidden file is all name: .profile has no extension.
 _EXTENSION = re.compile(r"(?<=[^/])\.[^/.]+$")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+_BLANKS = " \t\r\n"
+# What a spreadsheet of another country writes between its cells.
+_OTHER_SEPARATORS = {";": "';'", "\t": "TAB"}
 
 
 class Source(StrEnum):
@@ -65,13 +67,28 @@ def from_paths(paths: Iterable[str]) -> list[Row]:
     return [Row(index, Source.PATHS, _of_path(path, index)) for index, path in enumerate(paths, 1)]
 
 
-def from_path_list(text: str) -> list[Row]:
-    """Return a row for each line that is not blank; for each piece between NULs if there is one (`find -print0`)."""
+def from_path_list(text: str, absolute: Callable[[str], str] = str) -> list[Row]:
+    """Return a row for each line that is not blank; for each piece between NULs if there is one (`find -print0`).
+
+    `absolute` completes a relative path. Raises `BatchError`.
+    """
     if "\0" in text:
-        return from_paths(path for path in text.split("\0") if path)
-    lines = ((number, line.rstrip("\r")) for number, line in enumerate(text.removeprefix(_BOM).split("\n"), 1))
-    filled = [(number, path) for number, path in lines if path.strip()]
-    return [Row(index, Source.PATHS, _of_path(path, index), number) for index, (number, path) in enumerate(filled, 1)]
+        return _few(from_paths(absolute(path) for path in text.split("\0") if path))
+    if textinput.has_old_line_ends(text):
+        raise errors.BatchError(["the lines end with CR alone, as old Macs wrote them; save the list with LF"])
+    numbered = ((number, line) for number, line in enumerate(textinput.lines(text), 1) if line.strip(_BLANKS))
+    return _few(
+        [
+            Row(index, Source.PATHS, _of_path(absolute(path), index), number)
+            for index, (number, path) in enumerate(numbered, 1)
+        ]
+    )
+
+
+def _few(rows: list[Row]) -> list[Row]:
+    if len(rows) > MAX_ROWS:
+        raise errors.BatchError([f"{len(rows):,} inputs are too many; a batch has at most {MAX_ROWS:,} jobs"])
+    return rows
 
 
 def from_array(text: str) -> tuple[list[Row], int | None]:
@@ -108,9 +125,10 @@ def _numbers(ranges: Sequence[range], text: str) -> list[int]:
 
 
 def from_csv(text: str) -> list[Row]:
-    """Return a row for each record of a CSV text whose first line names the columns; blank lines are left out.
+    """Return a row for each record of a CSV text whose first line names the columns.
 
-    Raises `BatchError` that names line and column. Lines count as an editor shows them: a cell may span several.
+    Lines that are blank or hold nothing but commas, as a spreadsheet adds them, are left out. Raises `BatchError` that
+    names line and column. Lines count as an editor shows them: a cell may span several.
     """
     records = _records(text)
     header, columns = next(records, (1, []))
@@ -126,32 +144,60 @@ def from_csv(text: str) -> list[Row]:
             problems.append(_wrong_count(line, cells, columns))
     if problems:
         raise errors.BatchError(problems)
-    return rows
+    return _few(rows)
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each record with the number of the line on which it begins."""
-    reader = csv.reader((match[0] for match in _LINE.finditer(text.removeprefix(_BOM))), strict=True)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise errors.BatchError([f"line {line}: has a NUL byte, so the manifest is no text; export it anew as CSV"])
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     line = 1
     try:
         for cells in reader:
-            if cells:
+            if lines.last.strip(f",{_BLANKS}") or reader.line_num > line:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as exc:
         raise errors.BatchError([f'line {line}: {exc}; a cell with quotes is written "like ""this"""']) from exc
 
 
+class _Lines:
+    """The lines of a CSV text with their ends; `last` is the one that was read last."""
+
+    def __init__(self, text: str) -> None:
+        self._matches = _LINE.finditer(text.removeprefix("\ufeff"))
+        self.last = ""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        self.last = next(self._matches)[0]
+        return self.last
+
+
 def _header_problems(line: int, columns: Sequence[str]) -> list[str]:
     if not columns:
         return [f"line {line}: is missing; the first line must name the columns"]
+    if columns[0].lower() in ("sep=", "sep=;", "sep=\t"):
+        return [f"line {line}: {columns[0]!r} is for a spreadsheet; remove it, and separate the columns by commas"]
+    if len(columns) == 1 and (separator := next((c for c in _OTHER_SEPARATORS if c in columns[0]), "")):
+        return [
+            f"line {line}: has {_OTHER_SEPARATORS[separator]} and no comma; export the table with commas between its"
+            " columns"
+        ]
     problems = []
     for position, name in enumerate(columns, 1):
         first = columns.index(name) + 1
         if not name:
             problems.append(f"line {line}, column {position}: has no name; name it or remove it")
         elif first < position:
-            problems.append(f"line {line}, column {position}: {name!r} is the name of column {first} too; rename one")
+            problems.append(
+                f"line {line}, column {position}: {kinds.shown(name)} is the name of column {first} too; rename one"
+            )
         elif problem := _prefix_problem(name):
             problems.append(f"line {line}, column {position}: {problem}")
     return problems
@@ -172,7 +218,7 @@ def _wrong_count(line: int, cells: Sequence[str], columns: Sequence[str]) -> str
         missing = columns[len(cells)]
         return f"line {line}, column {missing}: is missing; the line has {len(cells)} of {len(columns)} cells"
     return (
-        f"line {line}, column {len(columns) + 1}: {cells[len(columns)]!r} is a cell too many"
+        f"line {line}, column {len(columns) + 1}: {kinds.shown(cells[len(columns)])} is a cell too many"
         f" (the header names {len(columns)}); put quotes around a cell with a comma"
     )
 
@@ -193,10 +239,10 @@ def _cell(name: str, text: str) -> Any:
     Text that is none of these is left for `jobspec` to refuse, with its own words.
     """
     field = _JOB_FIELDS[name]
-    for read in (str, json.loads, field.from_text, lambda value: [field.from_text(value)]):
+    for read in (str, textinput.strict_json, field.from_text, lambda value: [field.from_text(value)]):
         try:
             field.parse(value := read(text))
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         return value
     return text
@@ -209,23 +255,22 @@ def from_jsonl(text: str) -> list[Row]:
     """
     rows: list[Row] = []
     problems = []
-    # Not splitlines: a JSON text may have other line separators inside its strings.
-    for line, record in enumerate(text.removeprefix(_BOM).split("\n"), 1):
-        if not record.strip():
+    for line, record in enumerate(textinput.lines(text), 1):
+        if not record.strip(_BLANKS):
             continue
         try:
             rows.append(_of_object(len(rows) + 1, line, _object(record)))
         except json.JSONDecodeError as exc:
             problems.append(f"line {line}, column {exc.colno}: {exc.msg}; each line must be one JSON object")
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             problems.append(f"line {line}: {exc}")
     if problems:
         raise errors.BatchError(problems)
-    return rows
+    return _few(rows)
 
 
 def _object(record: str) -> dict[str, Any]:
-    value = json.loads(record, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+    value = textinput.strict_json(record)
     if not isinstance(value, dict):
         raise ValueError(f'must be a JSON object like {{"sample": "a"}}, not {record.strip()[:40]!r}')
     if "" in value:
@@ -234,18 +279,6 @@ def _object(record: str) -> dict[str, Any]:
     if problems:
         raise ValueError("; ".join(problems))
     return {name: cell for name, cell in value.items() if cell is not None}
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"has the key {next(n for n in names if names.count(n) > 1)!r} twice; remove one")
-    return table
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is not a number in JSON; put it in quotes or leave the key out")
 
 
 def _of_object(index: int, line: int, values: dict[str, Any]) -> Row:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from celery_docker import errors
+from celery_docker.core import textinput
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -146,7 +147,8 @@ def describe(settings: Settings) -> list[tuple[str, str]]:
 
 def read_assignments(text: str) -> dict[str, str]:
     """Return the KEY=value lines of an environment file as systemd reads it: comments and outer quotes are left out."""
-    pairs = (line.strip().partition("=") for line in text.splitlines() if not line.strip().startswith(("#", ";")))
+    lines = (line.strip() for line in textinput.lines(text))
+    pairs = (line.partition("=") for line in lines if not line.startswith(("#", ";")))
     return {key.strip(): _unquoted(value.strip()) for key, equals, value in pairs if equals}
 
 

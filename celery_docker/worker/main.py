@@ -19,7 +19,7 @@ import click
 from celery import signals
 
 from celery_docker import errors
-from celery_docker.core import settings
+from celery_docker.core import settings, textinput
 from celery_docker.core.policy import Policy
 from celery_docker.core.policy import parse as parse_policy
 from celery_docker.host import systemd
@@ -116,8 +116,8 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
 
 def _read_policy(path: str) -> Policy:
     try:
-        return parse_policy(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
+        return parse_policy(textinput.text(Path(path).read_bytes()))
+    except (OSError, ValueError) as exc:
         raise errors.SettingsError(f"{settings.PREFIX}POLICY={path!r}: cannot be read: {exc}") from exc
     except errors.PolicyError as exc:
         raise errors.SettingsError(f"{path}: {exc}") from exc

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,6 +89,33 @@ def test_what_is_refused(inputs: Path, line: str, expected: str) -> None:
     with pytest.raises(errors.CeleryDockerError) as caught:
         batch(line, inputs)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "paths"),
+    [
+        (b"./a\r\n\0/b c\r\0 \0", ["a\r\n", "/b c\r", " "]),
+        ("\ufeff/a\u2028b\r\n/c\x85\n/d\re\n".encode(), ["/a\u2028b", "/c\x85", "/d\re"]),
+    ],
+)
+def test_a_list_keeps_the_bytes_of_its_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, paths: list[str]
+) -> None:
+    (tmp_path / "list").write_bytes(data)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    for word in ("list", "-"):
+        monkeypatch.chdir(tmp_path)
+        jobs, _ = batch(f"--each-from {word} busybox cat", tmp_path)
+        assert [job["inputpath"] for job in jobs] == [os.path.join(tmp_path, path) for path in paths]
+
+
+def test_a_manifest_of_json_is_known_by_its_text_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b'\xef\xbb\xbf\r\n{"sample": "a"}\n'
+    (tmp_path / "runs").write_bytes(data)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    for word in (tmp_path / "runs", "-"):
+        jobs, _ = batch(f"--manifest {word} busybox echo {{sample}}", tmp_path)
+        assert [job["command"] for job in jobs] == [["echo", "a"]]
 
 
 def test_numbers_from_columns(tmp_path: Path) -> None:

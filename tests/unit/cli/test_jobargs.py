@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -98,6 +99,8 @@ def test_an_image_alone_keeps_the_documents_command(tmp_path: Path) -> None:
     [
         ("{\n  'a'", "line 2, column 3: Expecting property name enclosed in double quotes; it must be JSON"),
         ("[]", "must be a table of fields"),
+        ('{"image": "a", "env": {"A": "1", "A": "2"}}', "has the key 'A' twice; remove one"),
+        ('{"image": "a", "cpus": NaN}', "NaN is not a number in JSON"),
         ("[" * 100_000, "is nested too deeply"),
         (f"[{'1' * 5000}]", "has a number of too many digits"),
     ],
@@ -124,6 +127,38 @@ def test_a_file_that_is_not_there() -> None:
 def test_env_files_are_read_as_docker_reads_them() -> None:
     text = "# no\n\n  A=1\nB='x y' # z\r\nTOKEN\nNOPE\nC=\n"
     assert jobargs.env_file("f", text, CALLER.environ) == ["A=1", "B='x y' # z", "TOKEN=s3", "C="]
+
+
+def test_an_env_file_has_no_other_line_ends() -> None:
+    text = "A=1\u20282\x853\x0b4\x0c5\r6\r\n\tB=2"
+    assert jobargs.env_file("f", text, {}) == ["A=1\u20282\x853\x0b4\x0c5\r6", "B=2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("A=1\n".encode("utf-16"), "it is UTF-16 text, as Windows writes 'Unicode'; save it as UTF-8"),
+        (b"A=\xe9\n", "it is not UTF-8 text, at byte 2 in line 1; save it as UTF-8"),
+        (b"A=\0\n", "it is not text: it has a NUL byte in line 1"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--env-file", "-f"])
+def test_a_file_and_the_standard_input_are_read_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, words: str, flag: str
+) -> None:
+    path = tmp_path / "a\nfile"
+    path.write_bytes(data)
+    for word, shown in ((path, f"{tmp_path}/a\\nfile"), ("-", "the standard input")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(errors.SpecError) as caught:
+            document(f"{flag} {shlex.quote(str(word))} busybox")
+        assert str(caught.value) == f"cannot read {shown}: {words}"
+
+
+@pytest.mark.parametrize("line", ["-f - --env-file - busybox", "--env-file - --env-file - busybox"])
+def test_the_standard_input_is_read_once(line: str) -> None:
+    with pytest.raises(errors.UsageError, match=r"^submit: --env-file -: the standard input can be read only once$"):
+        document(line)
 
 
 @pytest.mark.parametrize("line", ["A B=1", "=1", "A B"])

@@ -197,7 +197,7 @@ def test_who_may_not_read_the_settings_is_told_so_when_it_matters(
     def denied(*_args: object, **_options: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(Path, "open", denied)
     assert tasks.main(["busybox"], {}) == 0
     queue.failure = errors.StoreRefused("Redis refuses the login")
     assert tasks.main(["busybox"], {}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,14 +83,14 @@ def test_a_bad_flag_is_a_matter_of_usage(files: dict[str, Path]) -> None:
 
 def _forbid(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
     """Root may read everything, and the tests run as root."""
-    really = Path.read_text
+    really = Path.open
 
-    def read_text(self: Path, encoding: str | None = None) -> str:
+    def open_file(self: Path, mode: str = "r") -> Any:
         if self in paths:
             raise PermissionError(13, "Permission denied")
-        return really(self, encoding)
+        return really(self, mode)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "open", open_file)
 
 
 def test_who_may_not_read_is_told_whom_to_ask_only_where_it_matters(

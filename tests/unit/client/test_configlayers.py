@@ -110,3 +110,8 @@ def test_a_url_that_is_no_text_is_refused_without_its_password() -> None:
     with pytest.raises(errors.SettingsError, match="must look like redis://") as caught:
         configlayers.resolve([("environment", layer)])
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_line_that_sets_nothing_is_named_and_not_shown() -> None:
+    with pytest.raises(errors.SettingsError, match=r"^client.conf, line 3: must be KEY=value, or a comment after '#'$"):
+        configlayers.parse_file("client.conf", "# ok\n\nCELERY_DOCKER_BROKER_URL redis://:secret@h\n")

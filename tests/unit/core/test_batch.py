@@ -209,7 +209,7 @@ def test_a_column_that_looks_like_a_field_and_is_not_used_is_named() -> None:
 
 
 def test_a_column_with_the_prefix_sets_an_option_of_its_job() -> None:
-    rows = batchinputs.from_csv("job.queue,job.priority,job.after\nnight,3,0f3a\n,,\n")
+    rows = batchinputs.from_csv('job.queue,job.priority,job.after\nnight,3,0f3a\n"",,\n')
     first, second = batch.expand({"image": "busybox", "queue": "q"}, rows)
     assert first.options == {"queue": "night", "priority": 3, "after": ["0f3a"]}
     assert second.options == {"queue": "q"}

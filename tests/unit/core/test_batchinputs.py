@@ -64,6 +64,13 @@ def test_paths_are_counted_from_one() -> None:
         pytest.param(" /a \n", [(1, " /a ", 1)], id="blanks belong to the name"),
         pytest.param("/a\0/b\nc\r\0", [(1, "/a", None), (2, "/b\nc\r", None)], id="between NULs all is name"),
         pytest.param("", [], id="nothing"),
+        pytest.param(
+            "/a\u2028b\n/\x85\n/\x0b\x0c\n", [(1, "/a\u2028b", 1), (2, "/\x85", 2), (3, "/\x0b\x0c", 3)], id="LF"
+        ),
+        pytest.param("/a\rb\r\r\n", [(1, "/a\rb\r", 1)], id="a CR inside a name is one"),
+        pytest.param(
+            "/a\r\n\0 \0", [(1, "/a\r\n", None), (2, " ", None)], id="nothing is translated or stripped between NULs"
+        ),
     ],
 )
 def test_a_list_of_paths(text: str, expected: list[tuple[int, str, int | None]]) -> None:
@@ -150,7 +157,10 @@ def test_csv_columns_become_fields() -> None:
         pytest.param('a,b\n"say ""hi""","1,2"\n', [(2, 'say "hi"', "1,2")], id="quotes and commas"),
         pytest.param("a,b\n\n1,2\n\n\n3,4\n", [(3, "1", "2"), (6, "3", "4")], id="blank lines"),
         pytest.param("\n a , b\n x , y \n", [(3, " x ", " y ")], id="blanks in names are none, in cells they are"),
-        pytest.param("a,b\n,\n", [(2, "", "")], id="empty cells"),
+        pytest.param('a,b\n"",\n', [(2, "", "")], id="empty cells"),
+        pytest.param("a,b\n,\n1,2\n,,,\n , \r\n", [(3, "1", "2")], id="rows of commas, as a spreadsheet adds them"),
+        pytest.param(',\na,b\n"\n,\n",2\n', [(3, "\n,\n", "2")], id="commas inside a cell, and above the header"),
+        pytest.param("a,b\nx\x85y,z\x0c\n3,4", [(2, "x\x85y", "z\x0c"), (3, "3", "4")], id="nor are these"),
         pytest.param("a,b\nx\u2028y,\x0bz\n3,4", [(2, "x\u2028y", "\x0bz"), (3, "3", "4")], id="no newlines"),
         pytest.param("a,b\n", [], id="no rows"),
     ],
@@ -173,6 +183,11 @@ def test_csv_forms(text: str, expected: list[tuple[int, str, str]]) -> None:
         pytest.param('a,b\n1,2\n"3,4\n5,6\n', "line 3: unexpected end of data", id="quote never closed"),
         pytest.param('a,b\n1,2\n"3"x,4\n', "line 3: ',' expected after '\"'", id="text after a quote"),
         pytest.param("a\n" + "x" * 200_000, "line 2: field larger than field limit", id="a huge cell"),
+        pytest.param("a;b\n1;2\n", "line 1: has ';' and no comma; export the table with commas", id="semicolons"),
+        pytest.param("a\tb\n1\t2\n", "line 1: has TAB and no comma; export the table with commas", id="TABs"),
+        pytest.param("sep=;\na;b\n", "line 1: 'sep=;' is for a spreadsheet; remove it", id="Excel's own line"),
+        pytest.param("sep=,\na,b\n", "line 1: 'sep=' is for a spreadsheet; remove it", id="the same with a comma"),
+        pytest.param("a,b\n1,2\nx\0,3\n", "line 3: has a NUL byte", id="no text"),
     ],
 )
 def test_refused_csv(text: str, words: str) -> None:
@@ -188,7 +203,12 @@ def test_all_mistakes_of_a_csv_are_told() -> None:
     ]
 
 
-@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=3, max_size=3), max_size=5))
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=3, max_size=3),
+        max_size=5,
+    )
+)
 def test_what_csv_writes_is_read_back(cells: list[list[str]]) -> None:
     written = io.StringIO()
     csv.writer(written, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *cells])

@@ -1,0 +1,111 @@
+"""Text that people hand in: the bytes of a file or of the standard input become text, or a complaint. Pure.
+
+The one decoder of job documents, env files, manifests, lists of paths, settings and policies. A line ends at LF, a CR
+before it belongs to the end, and no other character ends one. A complaint is a `ValueError`, with words that go on
+after the file's name.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celery_docker.core import kinds
+
+# No job can start with more arguments and environment than this.
+MAX_BYTES = 4 * 2**20
+MAX_ROWS_BYTES = 256 * 2**20
+
+_BOM = "\ufeff"
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_UNICODE = "text, as Windows writes 'Unicode'; save it as UTF-8"
+_NO_TEXT = {
+    b"PK\x03\x04": "is a spreadsheet or another zip archive; export it as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "is a document of an old Office; export it as CSV in UTF-8",
+    b"\x1f\x8b": "is compressed; unpack it",
+}
+_MAX_DIGITS = 4300
+
+
+def text(data: bytes) -> str:
+    """Return the text of a file in which no NUL can be meant; a byte order mark is left out."""
+    decoded = _decoded(data, MAX_BYTES)
+    if "\0" in decoded:
+        line = decoded.count("\n", 0, decoded.index("\0")) + 1
+        raise ValueError(f"is not text: it has a NUL byte in line {line}")
+    if has_old_line_ends(decoded):
+        raise ValueError("has lines that end with CR alone, as old Macs wrote them; save it with LF")
+    return decoded
+
+
+def rows(data: bytes) -> str:
+    """Return the text of a manifest or a list of paths, which may have NULs between the paths."""
+    return _decoded(data, MAX_ROWS_BYTES)
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of a text without their ends."""
+    return [line.removesuffix("\r") for line in text.removeprefix(_BOM).split("\n")]
+
+
+def has_old_line_ends(text: str) -> bool:
+    """Return True where CR stands between lines, and LF nowhere."""
+    return "\n" not in text and "\r" in text.strip("\r")
+
+
+def strict_json(text: str) -> Any:
+    """Return the value that a JSON text describes, where no table has a key twice and each number is one.
+
+    Raises `json.JSONDecodeError` with the place, and `ValueError` for what is JSON and not usable.
+    """
+    try:
+        return json.loads(
+            text.removeprefix(_BOM), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_int=_integer
+        )
+    except RecursionError as exc:
+        raise ValueError("is nested too deeply") from exc
+
+
+def _decoded(data: bytes, most_bytes: int) -> str:
+    if len(data) > most_bytes:
+        raise ValueError(f"is longer than {most_bytes // 2**20} MiB")
+    if data.startswith(_UTF_32):
+        raise ValueError(f"is UTF-32 {_UNICODE}")
+    if data.startswith(_UTF_16) or _is_wide(data):
+        raise ValueError(f"is UTF-16 {_UNICODE}")
+    for beginning, complaint in _NO_TEXT.items():
+        if data.startswith(beginning):
+            raise ValueError(complaint)
+    try:
+        return data.decode().removeprefix(_BOM)
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ValueError(f"is not UTF-8 text, at byte {exc.start} in line {line}; save it as UTF-8") from exc
+
+
+def _is_wide(data: bytes) -> bool:
+    """Return True for lines of UTF-16 without a mark: each second byte is NUL. Names between NULs have no line ends."""
+    first, second = data[0::2], data[1::2]
+    return len(first) == len(second) and (
+        (b"\n" in first and not second.strip(b"\0")) or (b"\n" in second and not first.strip(b"\0"))
+    )
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = set[str]()
+        name = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"has the key {kinds.shown(name)} twice; remove one")
+    return table
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number in JSON; put it in quotes or leave the key out")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("has a number of too many digits")
+    return int(digits)

@@ -13,6 +13,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
+from celery_docker.client import batchlogs
 from celery_docker.core import batch, batchinputs, jobspec
 
 _SOURCES = ("--each", "--each-from", "--array", "--manifest")
@@ -45,6 +46,7 @@ def batch_request(arguments: parser.Arguments, local_user: jobargs.LocalUser, qu
         template = batch.with_default_input(template)
     jobs = batch.expand(template, rows, local_user.absolute)
     _check_options(jobs)
+    batchlogs.check(jobs)
     return BatchRequest(
         jobs,
         arguments.flags.get("--limit", limit),

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.client import configfiles, documents, submission
+from celery_docker.client import batchlogs, configfiles, documents, submission
 from celery_docker.client.handles import Batch, Job, Progress
 from celery_docker.core import batch, batchinputs, jobspec
 from celery_docker.core.batch import Expanded
@@ -116,8 +116,9 @@ class Client:
         >>> [receipt["output"] for receipt in made.results()]
         ['1\\n', '2\\n', '3\\n']
 
-        `about` is stored with the batch, for those who look for it later.
+        `about` is stored with the batch, for those who look for it later. Raises `BatchError` if jobs share a log file.
         """
+        batchlogs.check(jobs)
         batch_id = str(uuid.uuid4())
         parsed: dict[str, Submission] = {}
         new_jobs = []

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import logging
 import os
 import stat
 import struct
@@ -25,12 +27,19 @@ from typing import Self
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
 
+log = logging.getLogger(__name__)
+
 _NOTE = struct.Struct("<6Q")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 # No space, no handles, a file server that is away: another try may well succeed.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _HOST_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+
+
+# Raised where another job has the file; None: nothing.
+_Refusal = type[errors.RequestError] | type[errors.HostError] | None
 
 
 @dataclass
@@ -120,10 +129,14 @@ class LogKeeper:
     def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
         """Begin the logs of an attempt: the first one starts the files anew, later ones go on behind it.
 
-        `err` None sends both streams to `out`. Raises `RequestError` if a file cannot be opened.
+        `err` None sends both streams to `out`. Raises `RequestError` if a file cannot be opened, or if another job
+        writes it; a later attempt raises `HostError` then: a lost host may not have let go of the file yet.
         """
+        return self._begin(job_id, attempt, out, err, errors.RequestError if attempt == 1 else errors.HostError)
+
+    def _begin(self, job_id: str, attempt: int, out: str | None, err: str | None, refusal: _Refusal) -> LogFiles:
         note_fd = self._note(job_id, os.O_CREAT | os.O_TRUNC)
-        files = self._files(out, err, note_fd, fresh=attempt == 1)
+        files = self._files(out, err, note_fd, refusal, fresh=attempt == 1)
         opened = LogFiles(
             *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd
         )
@@ -138,14 +151,15 @@ class LogKeeper:
         """Go on with the logs of an attempt that an earlier process began; what the files have is passed over.
 
         Without a note of this attempt (somebody emptied the state folder) the logs are written again from the start:
-        twice is better than not at all. Raises `RequestError` if a file cannot be opened.
+        twice is better than not at all. Raises `RequestError` if a file cannot be opened; one that another job has
+        begun to write meanwhile is no reason to stop a container.
         """
         note_fd = self._note(job_id, os.O_CREAT)
         known = os.pread(note_fd, _NOTE.size, 0)
         if len(known) != _NOTE.size or _NOTE.unpack(known)[0] != attempt:
             os.close(note_fd)
-            return self.open(job_id, attempt, out, err)
-        files = LogFiles(*self._files(out, err, note_fd, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
+            return self._begin(job_id, attempt, out, err, None)
+        files = LogFiles(*self._files(out, err, note_fd, None, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
         files._catch_up()
         return files
 
@@ -153,14 +167,16 @@ class LogKeeper:
         """Drop the note of a job that has ended."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def _files(self, out: str | None, err: str | None, note: int, *, fresh: bool) -> tuple[int | None, int | None]:
+    def _files(
+        self, out: str | None, err: str | None, note: int, refusal: _Refusal, *, fresh: bool
+    ) -> tuple[int | None, int | None]:
         """Open both files; if that fails, nothing stays open, not even the note."""
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, note)
-            out_file = _open(out, fresh=fresh)
+            out_file = _open(out, refusal, fresh=fresh)
             if out_file is not None:
                 undo.callback(os.close, out_file)
-            err_file = _open(err, fresh=fresh) if err != out else None
+            err_file = _open(err, refusal, fresh=fresh) if err != out else None
             undo.pop_all()
         return out_file, err_file
 
@@ -179,12 +195,20 @@ class LogKeeper:
         return self.state_dir / f"{job_id}.logs"
 
 
-def _open(path: str | None, *, fresh: bool) -> int | None:
+def _open(path: str | None, refusal: _Refusal, *, fresh: bool) -> int | None:
     if path is None:
         return None
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        return _regular(os.open(path, _FLAGS | (os.O_TRUNC if fresh else 0), 0o644))
+        with contextlib.ExitStack() as undo:
+            file = os.open(path, _FLAGS, 0o644)
+            undo.callback(os.close, file)
+            _check_regular(file)
+            _lock(file, path, refusal)
+            if fresh:
+                os.ftruncate(file, 0)
+            undo.pop_all()
+        return file
     except OSError as exc:
         if exc.errno in _HOST_TROUBLE:
             raise errors.HostError(f"cannot open the log file {path!r} now: {exc.strerror}") from exc
@@ -193,11 +217,26 @@ def _open(path: str | None, *, fresh: bool) -> int | None:
         ) from exc
 
 
-def _regular(file: int) -> int:
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return file
-    os.close(file)
-    raise OSError(0, "it is not a regular file")
+def _check_regular(file: int) -> None:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise OSError(0, "it is not a regular file")
+
+
+def _lock(file: int, path: str, refusal: _Refusal) -> None:
+    """Keep a file for this job until it is closed: every byte by which it grows counts as the job's.
+
+    Raises `refusal` where another job has it. A file system without locks has none.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        if refusal is not None:
+            remedy = "give each job its own, or let this one wait with --after"
+            raise refusal(f"the log file {path!r} is being written by another job; {remedy}") from exc
+        log.warning("the log file %r is being written by another job too", path)
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
 
 
 def _write_all(file: int, payload: bytes) -> None:

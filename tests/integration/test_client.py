@@ -190,3 +190,36 @@ def test_a_drained_host_takes_no_jobs_until_it_is_resumed(
     log = worker.log
     closed, opened = log.index(": a new disk"), log.index("takes jobs again")
     assert closed < log.index("is running: taken over") < opened < log.rindex("attempt 1 runs")
+
+
+def test_jobs_that_share_a_log_file_are_refused_before_one_is_queued(client: Client) -> None:
+    with pytest.raises(errors.BatchError, match=r"^'/logs/all' is the log file of 2 jobs "):
+        client.map({"image": "busybox", "inputpath": "/in/{}", "logoutfile": "/logs/all"}, ["a", "b"])
+    with pytest.raises(errors.BatchError, match=r"^'/logs/all' is the log file of 3 jobs "):
+        client.map(lambda n: {"image": "busybox", "logerrfile": "/logs/all"}, range(3))
+    assert list(client.queries.jobs.each_live()) == []
+
+
+def test_a_job_whose_log_file_another_job_writes_is_refused_and_nothing_is_lost(
+    own_redis: servers.RedisServer, dockerd: servers.Dockerd, client: Client, folder: Path
+) -> None:
+    """Also by another name, and after the worker of the first has died and its container was adopted."""
+    script = "echo first; touch /output/on; until [ -e /output/go ]; do sleep 0.05; done; echo last"
+    (folder / "link").symlink_to(folder / "log")
+    with Worker(own_redis.url, dockerd) as before:
+        first = client.submit("busybox", ["sh", "-c", script], outputpath=str(folder), logoutfile=f"{folder}/log")
+        eventually((folder / "on").exists, END_S, "the first job runs")
+        before.kill()
+    with Worker(own_redis.url, dockerd):
+        for out, err in ((f"{folder}/link", None), (f"{folder}/other", f"{folder}/log")):
+            second = client.submit("busybox", "echo second", logoutfile=out, logerrfile=err)
+            assert second.wait(END_S) is State.REJECTED
+            receipt = second.receipt
+            assert receipt is not None
+            assert "is being written by another job; give each job its own" in receipt["reason"]
+        (folder / "go").touch()
+        assert first.wait(END_S) is State.SUCCEEDED
+        assert (folder / "log").read_text() == "first\nlast\n"
+        third = client.submit("busybox", "echo third", logoutfile=f"{folder}/log")
+        assert third.wait(END_S) is State.SUCCEEDED
+    assert (folder / "log").read_text() == "third\n"

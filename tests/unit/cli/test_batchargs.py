@@ -202,3 +202,45 @@ def test_one_bad_line_in_a_long_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.BatchError, match=r"line 5002, column job\.memory") as caught:
         batch(f"--manifest {tmp_path}/m.csv busybox", tmp_path)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "words"),
+    [
+        (
+            "--array 1-4 --log-file /logs/l.txt busybox",
+            "/logs/l.txt",
+            "4 jobs (array number 1, array number 2, array number 3, ...)",
+        ),
+        ("--array 1-2 --err-file /logs/{#}/../l.txt busybox", "/logs/l.txt", "2 jobs (array number 1, array number 2)"),
+        ("--manifest logs.csv busybox", "/logs/a", "2 jobs (line 2, line 4)"),
+        ("--manifest crossed.csv busybox", "/logs/a", "2 jobs (line 2, line 3)"),
+        ("--manifest link.csv busybox", "{folder}/real", "2 jobs (line 2, line 3)"),
+        ("--manifest folders.csv busybox", "{folder}/x", "2 jobs (line 2, line 3)"),
+        ("--array 1-2 -f doc.json", "/logs/doc", "2 jobs (array number 1, array number 2)"),
+    ],
+)
+def test_jobs_that_share_a_log_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, path: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "here").symlink_to(".")
+    tables = {
+        "logs": "job.logoutfile\n/logs/a\n/logs/b\n//logs/./a\n",
+        "crossed": "job.logoutfile,job.logerrfile\n/logs/a,/logs/b\n/logs/c,/logs/x/../a\n",
+        "link": f"job.logoutfile\n{tmp_path}/real\n{tmp_path}/link\n",
+        "folders": f"job.logoutfile\n{tmp_path}/x\n{tmp_path}/here/here/x\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / "doc.json").write_text('{"image": "busybox", "logoutfile": "/logs/doc"}')
+    with pytest.raises(errors.BatchError) as caught:
+        batch(line, tmp_path)
+    assert str(caught.value).startswith(f"{path.format(folder=tmp_path)!r} is the log file of {words}, and each would")
+    assert "put {#}, the job's number, into its name, like '" in str(caught.value)
+
+
+def test_a_job_may_have_one_file_for_both_streams(tmp_path: Path) -> None:
+    jobs, _ = batch("--array 1-2 --log-file /l/{#} --err-file /l/{#} busybox", tmp_path)
+    assert len(jobs) == 2

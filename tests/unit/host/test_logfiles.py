@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -408,3 +409,52 @@ def test_a_sick_state_folder_leaks_no_handle(tmp_path: Path, out: str, err: str)
     with pytest.raises(errors.HostError):
         LogKeeper(tmp_path / "state").open(JOB, 1, out, err)
     assert open_files() == before
+
+
+# Jobs that share a file
+
+
+def test_a_file_that_another_job_writes_is_refused_and_stays_whole(keeper: LogKeeper, out: str, err: str) -> None:
+    """By whatever name, and for whichever stream."""
+    Path(err).parent.mkdir()
+    os.symlink(out, f"{out}.link")
+    with keeper.open(JOB, 1, out, None) as files:
+        files.write(Frame(OUT, b"precious\n"))
+        before = open_files()
+        os.link(out, f"{out}.too")
+        for paths in ((out, None), (err, out), (f"{out}.too", err)):
+            with pytest.raises(errors.RequestError, match="is being written by another job; give each job its own"):
+                keeper.open("j2", 1, *paths)
+        assert open_files() == before
+        files.write(Frame(OUT, b"more\n"))
+    assert content(out) == b"precious\nmore\n"
+    with keeper.open("j2", 1, out, None) as files:
+        files.write(Frame(OUT, b"after it\n"))
+    assert content(out) == b"after it\n"
+
+
+def test_a_later_attempt_waits_for_a_file_that_is_taken(keeper: LogKeeper, out: str) -> None:
+    """On a shared file system a lost host may hold it still; the job is not to end for that."""
+    with keeper.open(JOB, 1, out, None), pytest.raises(errors.HostError, match="is being written by another job"):
+        keeper.open("j2", 2, out, None)
+
+
+def test_an_adopted_job_goes_on_with_a_file_that_was_taken_meanwhile(
+    keeper: LogKeeper, out: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.open(JOB, 1, out, None).close()
+    with keeper.open("j2", 1, out, None), keeper.resume(JOB, 1, out, None) as files:
+        files.write(Frame(OUT, b"on\n"))
+    assert content(out) == b"on\n"
+    assert "is being written by another job too" in caplog.text
+
+
+def test_without_its_note_an_adopted_job_goes_on_too(keeper: LogKeeper, out: str) -> None:
+    with keeper.open("j2", 1, out, None), keeper.resume(JOB, 1, out, None) as files:
+        files.write(Frame(OUT, b"on\n"))
+
+
+def test_a_file_system_without_locks_has_none(keeper: LogKeeper, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", fail_with(errno.ENOLCK))
+    with keeper.open(JOB, 1, out, None), keeper.open("j2", 1, out, None):
+        pass

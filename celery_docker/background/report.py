@@ -27,7 +27,10 @@ class Activity(Protocol):
 
 @dataclass(frozen=True)
 class HostReport:
-    """The report of one worker, fit for JSON; each call asks anew for what changes."""
+    """The report of one worker, fit for JSON; each call asks anew for what changes.
+
+    `version` is that of the code which runs: an upgrade replaces the files under a process that lives on.
+    """
 
     machine: str
     slots: int
@@ -35,12 +38,13 @@ class HostReport:
     running: Callable[[], int]
     queues: Callable[[], Sequence[str]]
     activity: Activity
+    version: str | None = field(default_factory=version)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __call__(self) -> dict[str, Any]:
         """Return all of it; `clock` is this host's own, so that whoever reads it sees how wrong that is."""
         return {
-            "version": version(),
+            "version": self.version,
             "machine": self.machine,
             "pid": os.getpid(),
             "slots": self.slots,

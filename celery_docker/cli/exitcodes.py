@@ -16,6 +16,7 @@ from celery_docker.core.receipt import Receipt
 
 USAGE = 2
 NO_SUCH_JOB = 4
+BAD_CONFIG = 78
 TIMED_OUT = 124
 NOT_RUN = 125
 KILLED = 128 + signal.SIGKILL

@@ -84,7 +84,7 @@ def _about_program(flag: Flag, terminal: screen.Screen) -> None:
 
 def _function(arguments: parser.Arguments) -> Callable[[context.Context], int]:
     module = import_module(f"celery_docker.cli.commands.{arguments.command.module}")
-    function: Callable[[context.Context], int] = getattr(module, arguments.command.name)
+    function: Callable[[context.Context], int] = getattr(module, arguments.command.function)
     return function
 
 

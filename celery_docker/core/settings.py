@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -140,9 +140,40 @@ def _expanded(name: str, hostname: str) -> str:
     return re.sub(r"%([%\w])", lambda match: parts.get(match[1], match[0]), name)
 
 
+def check_reload(before: Settings, after: Settings, hostname: str) -> None:
+    """Check that a reload can lead from one worker's settings to others: the running jobs stay with their owner.
+
+    Redis knows them by the worker's name, and their containers are this Docker's. Raises `SettingsError` for a change
+    of one of the three; a new login to the same Redis is none.
+    """
+    changes = [
+        (f"{PREFIX}BROKER_URL", _place(before.broker_url), _place(after.broker_url)),
+        (f"{PREFIX}DOCKER_HOST", before.docker_host, after.docker_host),
+        ("the worker's name", identity(before.opts, hostname), identity(after.opts, hostname)),
+    ]
+    for what, old, new in changes:
+        if old != new:
+            raise errors.SettingsError(
+                f"{what} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
+                "systemctl restart celery-worker waits for them"
+            )
+
+
+def _place(url: str) -> str:
+    """Return host, port and database of a Redis URL."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}/{parts.path.strip('/') or 0}"
+
+
 def describe(settings: Settings) -> list[tuple[str, str]]:
     """Return (variable, value) pairs fit to be printed: secrets are masked."""
     return [(s.variable, _shown(getattr(settings, s.field))) for s in SETTINGS]
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Return those of the names that look like settings of ours and are none; a worker passes over them."""
+    ours = {setting.variable for setting in SETTINGS} | {f"{PREFIX}QUEUE"}
+    return sorted(name for name in names if name.startswith(PREFIX) and name not in ours)
 
 
 def read_assignments(text: str) -> dict[str, str]:

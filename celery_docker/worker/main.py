@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import click
 from celery import signals
 
 from celery_docker import errors
-from celery_docker.core import settings, textinput
-from celery_docker.core.policy import Policy
-from celery_docker.core.policy import parse as parse_policy
+from celery_docker.core import settings
 from celery_docker.host import systemd
-from celery_docker.worker import parts, shutdown
+from celery_docker.worker import configuration, options, parts, shutdown
+from celery_docker.worker.configuration import EX_CONFIG, Configuration
 from celery_docker.worker.parts import EX_UNAVAILABLE
 
 log = logging.getLogger(__name__)
 
-EX_CONFIG = 78
 # These print each request, or a job's arguments, which may hold a secret.
 _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis")
 # What it warns of, `tasks.Results` says without a traceback.
@@ -39,13 +33,13 @@ _QUIET = ("celery.worker.strategy", "celery.app.trace")
 def main(environ: Mapping[str, str]) -> int:
     """Run the worker until it is told to stop; return its exit status."""
     try:
-        worker_settings = settings.parse(environ)
-        configure_logging(worker_settings.log_level, environ)
-        return _serve(worker_settings, _read_policy(worker_settings.policy_file), environ)
-    except (errors.SettingsError, errors.StoreRefused, errors.EngineDenied) as exc:
-        return _complain(exc, EX_CONFIG)
+        usable = configuration.read(environ)
+        configure_logging(usable.settings.log_level, environ)
+        return _serve(usable, environ)
     except errors.CeleryDockerError as exc:
-        return _complain(exc, EX_UNAVAILABLE)
+        configuration.complain(exc, environ)
+        is_final = isinstance(exc, errors.SettingsError | errors.StoreRefused | errors.EngineDenied)
+        return EX_CONFIG if is_final else EX_UNAVAILABLE
 
 
 def configure_logging(level: str, environ: Mapping[str, str]) -> None:
@@ -60,11 +54,12 @@ def configure_logging(level: str, environ: Mapping[str, str]) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
-def _serve(worker_settings: settings.Settings, policy: Policy, environ: Mapping[str, str]) -> int:
+def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:
+    worker_settings = usable.settings
     slots = worker_settings.slots(os.cpu_count() or 1)
     around = parts.surroundings(worker_settings, slots, environ)
     log.info("%s at %s", around.docker_version, worker_settings.docker_host)
-    built = parts.build_parts(worker_settings, policy, slots, around, environ)
+    built = parts.build_parts(worker_settings, usable.policy, slots, around, environ)
     built.start()
     try:
         return _consume(built, worker_settings, slots)
@@ -96,33 +91,4 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
 
     signals.worker_ready.connect(ready, weak=False)
     signals.setup_logging.connect(keep_logging, weak=False)
-    fixed = [
-        "--concurrency",
-        str(slots),
-        "--loglevel",
-        worker_settings.log_level,
-        "--without-gossip",
-        "--without-mingle",
-    ]
-    try:
-        built.application.worker_main(["--quiet", "worker", *fixed, *worker_settings.opts])
-    except click.ClickException as exc:
-        words = shlex.join(worker_settings.opts)
-        raise errors.SettingsError(f"{settings.PREFIX}OPTS={words!r}: {exc.format_message()}") from exc
-    except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else 1
-    return 0
-
-
-def _read_policy(path: str) -> Policy:
-    try:
-        return parse_policy(textinput.text(Path(path).read_bytes()))
-    except (OSError, ValueError) as exc:
-        raise errors.SettingsError(f"{settings.PREFIX}POLICY={path!r}: cannot be read: {exc}") from exc
-    except errors.PolicyError as exc:
-        raise errors.SettingsError(f"{path}: {exc}") from exc
-
-
-def _complain(exc: errors.CeleryDockerError, status: int) -> int:
-    print(f"celery-worker: {exc}", file=sys.stderr)
-    return status
+    return options.run(built.application, worker_settings, slots)

@@ -36,7 +36,7 @@ OWNERS = {
     "celery": {"worker"},
     "kombu": {"worker.transport"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.
-    "click": {"worker.main"},
+    "click": {"worker.options"},
 }
 PURE = {
     *(

@@ -105,6 +105,13 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
 
+    def reload(self, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Do what `systemctl reload` does after an edit of the settings; the next process is for the test to start."""
+        assert self.process is not None
+        environ = {**self.environ, **variables, "MAINPID": str(self.process.pid)}
+        command = [sys.executable, "-P", "-m", "celery_docker.worker.reload"]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_STOP_S, cwd="/")
+
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()

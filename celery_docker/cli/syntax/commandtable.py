@@ -1,7 +1,8 @@
 """The commands of `celery-docker`: the one table that parser, help, completion and man page are made of.
 
 Owns each command's words; the flags of a job come from `jobspec`. Pure, and imports nothing that is slow: a shell asks
-for it at every TAB. A command is done by the function of its name in `celery_docker.cli.commands.<module>`.
+for it at every TAB. A command is done by the function of its name, `-` being `_`, in
+`celery_docker.cli.commands.<module>`.
 """
 
 from __future__ import annotations
@@ -327,6 +328,17 @@ COMMANDS = (
         Operands(),
         _ALWAYS,
         (("the Redis in use", "celery-docker config"),),
+    ),
+    Command(
+        "check-config",
+        "checkconfig",
+        "check the worker's settings and policy before a reload",
+        Operands("[FILE]", 0, 1),
+        (HELP,),
+        (("before systemctl reload celery-worker", "sudo celery-docker check-config"),),
+        "It reads FILE, by default /etc/default/celery-worker, and the policy that it names, as the worker would, and "
+        "changes nothing. The exit status is 78 if the worker would not start with them. Redis and Docker are for "
+        "celery-docker doctor.",
     ),
     Command(
         "completion",

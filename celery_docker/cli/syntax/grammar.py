@@ -64,6 +64,11 @@ class Command:
         parts = (PROGRAM, self.name, "[FLAGS]" if self.flags else "", self.operands.usage)
         return " ".join(part for part in parts if part)
 
+    @property
+    def function(self) -> str:
+        """The name of the function that does it."""
+        return self.name.replace("-", "_")
+
     def flag(self, name: str) -> Flag | None:
         """Return the flag that has this name, None if there is none."""
         return next((flag for flag in self.flags if name in flag.names), None)

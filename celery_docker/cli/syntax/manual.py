@@ -24,6 +24,7 @@ _EXIT_STATUSES = (
     ("1", "Of doctor: something is wrong."),
     (f"{exitcodes.USAGE}", "The command line or the job is not usable. A line on the standard error names the word."),
     (f"{exitcodes.NO_SUCH_JOB}", "There is no such job."),
+    (f"{exitcodes.BAD_CONFIG}", "Of check-config: the worker would not start with these settings or this policy."),
     (
         f"{exitcodes.TIMED_OUT}",
         "The job ran longer than its --timeout, or did not start within --expires; or the --timeout of wait was over.",

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from celery_docker.background import report
 from celery_docker.background.duties import Duties
 from celery_docker.background.intake import Intake
 from celery_docker.background.report import HostReport
@@ -48,18 +49,23 @@ def host() -> Host:
 
 def test_a_host_that_serves(host: Host) -> None:
     host.duties.serving()
-    report = host.report()
-    assert (report["phase"], report["accepting"]) == ("serving", True)
-    assert (report["slots"], report["running"], report["queues"], report["docker"]) == (2, 0, ["a", "b"], "Docker 26.1")
+    current = host.report()
+    assert (current["phase"], current["accepting"]) == ("serving", True)
+    assert (current["slots"], current["running"], current["queues"], current["docker"]) == (
+        2,
+        0,
+        ["a", "b"],
+        "Docker 26.1",
+    )
     assert host.state() is WorkerState.READY
 
 
 def test_a_host_that_takes_no_jobs_says_why(host: Host) -> None:
     host.duties.serving()
     host.intake.close("disk", "the disk of /logs is full")
-    report = host.report()
-    assert (report["phase"], report["accepting"]) == ("serving", False)
-    assert report["status"] == "Takes no jobs: the disk of /logs is full; 0 jobs running"
+    current = host.report()
+    assert (current["phase"], current["accepting"]) == ("serving", False)
+    assert current["status"] == "Takes no jobs: the disk of /logs is full; 0 jobs running"
     assert host.state() is WorkerState.SICK
     host.intake.open("disk")
     assert host.state() is WorkerState.READY
@@ -72,3 +78,10 @@ def test_a_host_from_its_start_to_its_end(host: Host) -> None:
     host.duties.stopping()
     assert [*phases, host.report()["phase"]] == ["starting", "serving", "stopping"]
     assert host.state() is WorkerState.STOPPING
+
+
+def test_the_version_is_that_of_the_start(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the package's files under a worker that runs on."""
+    before = host.report()["version"]
+    monkeypatch.setattr(report, "version", lambda: "9.9")
+    assert host.report()["version"] == before

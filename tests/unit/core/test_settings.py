@@ -306,3 +306,39 @@ def test_the_shipped_file_changes_nothing_as_it_is() -> None:
 def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
     shown = [line.removeprefix("#") for line in SHIPPED.read_text().splitlines() if line.startswith("#CELERY_DOCKER_")]
     assert shown == [f"{setting.variable}={setting.default}" for setting in settings.SETTINGS]
+
+
+FIXED = {
+    "another Redis": (
+        {"BROKER_URL": "redis://b/0"},
+        "CELERY_DOCKER_BROKER_URL cannot change from a:6379/0 to b:6379/0",
+    ),
+    "another database": ({"BROKER_URL": "redis://a/1"}, "from a:6379/0 to a:6379/1 in a reload"),
+    "another Docker": ({"DOCKER_HOST": "unix:///d"}, "CELERY_DOCKER_DOCKER_HOST cannot change"),
+    "another name": ({"OPTS": "-n two@%h"}, "the worker's name cannot change from node1 to two@node1 in a reload"),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), FIXED.values(), ids=FIXED)
+def test_a_reload_that_would_leave_the_running_jobs_behind_is_refused(change: dict[str, str], expected: str) -> None:
+    before = settings.parse({"CELERY_DOCKER_BROKER_URL": "redis://:old@a"})
+    after = {
+        "CELERY_DOCKER_BROKER_URL": "redis://a",
+        **{f"CELERY_DOCKER_{name}": text for name, text in change.items()},
+    }
+    with pytest.raises(errors.SettingsError, match="systemctl restart celery-worker waits for them") as raised:
+        settings.check_reload(before, settings.parse(after), "node1")
+    assert expected in str(raised.value)
+
+
+def test_a_reload_may_change_the_login_and_everything_else() -> None:
+    before = settings.parse({"CELERY_DOCKER_BROKER_URL": "redis://:old@a"})
+    after = {"BROKER_URL": "redis://me:new@a:6379/0", "CONCURRENCY": "9", "OPTS": "-Q night", "LOST_AFTER": "60"}
+    settings.check_reload(
+        before, settings.parse({f"CELERY_DOCKER_{name}": text for name, text in after.items()}), "node1"
+    )
+
+
+def test_names_that_only_look_like_settings() -> None:
+    names = ["CELERY_DOCKER_QUEUE", "CELERY_DOCKER_CONCURRENCY", "CELERY_DOCKER_OPT", "PATH", "CELERY_DOCKER_A"]
+    assert settings.unknown(names) == ["CELERY_DOCKER_A", "CELERY_DOCKER_OPT"]

@@ -17,7 +17,7 @@ each_command = pytest.mark.parametrize("command", commandtable.COMMANDS, ids=lam
 
 @each_command
 def test_a_command_has_its_function(command: Command) -> None:
-    function = getattr(import_module(f"celery_docker.cli.commands.{command.module}"), command.name)
+    function = getattr(import_module(f"celery_docker.cli.commands.{command.module}"), command.function)
     assert list(inspect.signature(function).parameters) == ["context"]
 
 

@@ -1,0 +1,61 @@
+"""The command `check-config`: the worker's own check of its settings and policy, run as systemd would run the worker.
+
+In a process of its own: the command line knows no Celery, whose options are among the settings.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+from celery_docker import errors
+from celery_docker.cli import exitcodes
+from celery_docker.cli.context import Context
+from celery_docker.client import configfiles
+from celery_docker.core import settings, textinput
+
+_CHECK = ("-P", "-m", "celery_docker.worker.configuration")
+# The package that this command is part of, wherever it runs from.
+_PACKAGE = {"PYTHONPATH": str(Path(errors.__file__).parents[1])}
+_TIMEOUT_S = 60
+
+
+def check_config(context: Context) -> int:
+    """Check a file of settings and the policy that it names; return 78 if no worker could start with them."""
+    operands = context.arguments.operands
+    path = operands[0] if operands else configfiles.DEFAULTS_FILE
+    is_there = operands or Path(path).exists()  # without a file systemd starts the worker too
+    assignments = settings.read_assignments(_text(path) if is_there else "")
+    for name in settings.unknown(assignments):
+        close = get_close_matches(name, [setting.variable for setting in settings.SETTINGS], n=1)
+        context.screen.note(f"{path}: {name} is not a setting{f'; is it {close[0]}?' if close else ''}")
+    process = subprocess.run(  # noqa: S603  # our own interpreter and module
+        [sys.executable, *_CHECK],
+        env={**_PACKAGE, **assignments},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if process.returncode != 0:
+        context.screen.note(f"{path}: {process.stderr.strip().removeprefix('celery-worker: ')}")
+        return exitcodes.BAD_CONFIG
+    context.screen.data(f"{path} and the policy are in order; systemctl reload celery-worker applies them")
+    return 0
+
+
+def _text(path: str) -> str:
+    try:
+        return textinput.text(Path(path).read_bytes())
+    except PermissionError as exc:
+        raise errors.SettingsError(
+            f"you may not read {path}: run this with sudo, or as a member of group celery"
+        ) from exc
+    except OSError as exc:
+        raise errors.UsageError(f"cannot read {path}: {exc.strerror}; it must be a file of KEY=value lines") from exc
+    except ValueError as exc:
+        raise errors.UsageError(f"{path}: {exc}") from exc

@@ -1,0 +1,70 @@
+"""The configuration of a worker: settings, Celery's options and policy, read whole or refused.
+
+Start, reload and `celery-docker check-config` read it here, so that what one of them accepts the others do too. As a
+program it reads the configuration in its environment, says what is wrong with it and returns 78, else 0.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery_docker import errors
+from celery_docker.core import settings, textinput
+from celery_docker.core.policy import Policy
+from celery_docker.core.policy import parse as parse_policy
+from celery_docker.worker import options
+
+EX_CONFIG = 78
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Settings and a policy that a worker can start with."""
+
+    settings: settings.Settings
+    policy: Policy
+
+
+def read(environ: Mapping[str, str]) -> Configuration:
+    """Return the configuration that the environment describes.
+
+    Raises `SettingsError` that names the variable or the rule, its value and what is allowed.
+    """
+    worker_settings = settings.parse(environ)
+    settings.identity(worker_settings.opts, socket.gethostname())
+    options.check(worker_settings)
+    return Configuration(worker_settings, _read_policy(worker_settings.policy_file))
+
+
+def complain(exc: errors.CeleryDockerError, environ: Mapping[str, str]) -> None:
+    """Print an error in one line, as an error where the journal reads it."""
+    level = "<3>" if environ.get("JOURNAL_STREAM") else ""
+    print(f"{level}celery-worker: {exc}", file=sys.stderr)
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Check the configuration; return the exit status."""
+    try:
+        read(environ)
+    except errors.SettingsError as exc:
+        complain(exc, environ)
+        return EX_CONFIG
+    return 0
+
+
+def _read_policy(path: str) -> Policy:
+    try:
+        return parse_policy(textinput.text(Path(path).read_bytes()))
+    except (OSError, ValueError) as exc:
+        raise errors.SettingsError(f"{settings.PREFIX}POLICY={path!r}: cannot be read: {exc}") from exc
+    except errors.PolicyError as exc:
+        raise errors.SettingsError(f"{path}: {exc}") from exc
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(os.environ))

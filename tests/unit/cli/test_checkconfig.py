@@ -1,0 +1,53 @@
+"""The command `check-config`: the worker's own verdict on a file, and names that are nearly those of settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celery_docker.cli import main
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "policy.toml").write_text("")
+    path = tmp_path / "celery-worker"
+    path.write_text(f"CELERY_DOCKER_POLICY={tmp_path}/policy.toml\n")
+    return path
+
+
+def test_a_file_in_order(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["check-config", str(file)], {}) == 0
+    expected = f"{file} and the policy are in order; systemctl reload celery-worker applies them\n"
+    assert capsys.readouterr() == (expected, "")
+
+
+def test_a_bad_setting_is_one_line_with_the_file_and_status_78(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with file.open("a") as settings:
+        settings.write("CELERY_DOCKER_BROKER_URL='redi://:s3cret@db/0'\n")
+    assert main.main(["check-config", str(file)], {}) == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{file}: CELERY_DOCKER_BROKER_URL='redi://:***@db/0': must look like redis://")
+
+
+def test_an_option_that_celery_does_not_know(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with file.open("a") as settings:
+        settings.write("CELERY_DOCKER_OPTS=--nonsense\n")
+    assert main.main(["check-config", str(file)], {}) == 78
+    assert f"{file}: CELERY_DOCKER_OPTS='--nonsense': No such option '--nonsense'" in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_noted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker passes over it, so that an older one can read the file of a newer one."""
+    with file.open("a") as settings:
+        settings.write("CELERY_DOCKER_CONCURENCY=4\n")
+    assert main.main(["check-config", str(file)], {}) == 0
+    note = f"{file}: CELERY_DOCKER_CONCURENCY is not a setting; is it CELERY_DOCKER_CONCURRENCY?\n"
+    assert capsys.readouterr().err == note
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["check-config", str(tmp_path / "none")], {}) == 2
+    assert "none: No such file or directory; it must be a file of KEY=value lines\n" in capsys.readouterr().err

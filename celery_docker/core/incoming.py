@@ -19,6 +19,7 @@ from typing import Any
 from celery_docker.core import canvas, jobspec, kinds, message, strictjson, wording
 from celery_docker.core.jobrecord import ANY_TIME, Term
 from celery_docker.core.strictjson import NotUsable
+from celery_docker.core.timelimits import NO_LIMITS, Limits
 
 # A message's body, unpacked; and the text around it, in which the body is base64.
 MOST_BYTES = message.MOST_BYTES
@@ -36,7 +37,7 @@ _UNPACKED_MEMORY = 64 * 2**20
 class Incoming:
     """A message that can be run: the job's arguments, and its envelope as a record keeps it.
 
-    `refusal` is why the job is to end as rejected; its arguments are empty then.
+    `refusal` is why the job is to end as rejected; its arguments are empty then. `limits` are Celery's time limits.
     """
 
     job_id: str
@@ -45,6 +46,7 @@ class Incoming:
     envelope: Mapping[str, Any]
     term: Term = ANY_TIME
     refusal: str = ""
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,10 @@ def _incoming(envelope: Mapping[str, Any], source: str, is_own_queue: Callable[[
     if REFUSED in headers:
         checked[REFUSED] = _refused(headers[REFUSED])
     job_id = checked["id"] = _header("id", headers, _usable_id if REFUSED in headers else kinds.parse_job_id)
+    if source and checked["retries"]:
+        raise NotUsable(
+            f"header retries: {checked['retries']} is refused; say how often to retry by the job's argument retries"
+        )
     try:
         follows = canvas.check(embed, is_own_queue)
     except NotUsable as exc:
@@ -193,7 +199,8 @@ def _incoming(envelope: Mapping[str, Any], source: str, is_own_queue: Callable[[
     place = source or list_of(envelope)
     made = _envelope({**message.headers(job_id, ""), **checked}, args, kwargs, follows, place, _tag(envelope))
     term = Term(kinds.moment(checked["eta"]), kinds.moment(checked["expires"]))
-    return Incoming(job_id, args, kwargs, message.timeless(made), term, checked.get(REFUSED, ""))
+    limits = Limits(*checked["timelimit"])
+    return Incoming(job_id, args, kwargs, message.timeless(made), term, checked.get(REFUSED, ""), limits)
 
 
 def _check_task(headers: Mapping[str, Any]) -> None:
@@ -331,13 +338,18 @@ def _flag(value: Any) -> bool | None:
 def _limits(value: Any) -> list[float | None]:
     if value is None:
         return [None, None]
-    if not isinstance(value, list) or len(value) != 2 or not all(_is_limit(one) for one in value):
-        raise ValueError("must be two numbers of seconds")
+    if not isinstance(value, list) or len(value) != 2 or not all(_is_limit(limit) for limit in value):
+        raise ValueError(f"must be two numbers of seconds, up to {jobspec.LONGEST_S:,}")
+    hard, soft = value
+    if hard and soft and soft > hard:
+        raise ValueError("has a soft limit (the second) above the hard one")
     return value
 
 
 def _is_limit(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0)
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= jobspec.LONGEST_S
+    )
 
 
 def _names(value: Any) -> list[str] | None:

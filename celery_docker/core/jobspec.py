@@ -18,7 +18,8 @@ TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
 CONTAINER_INPUT = "/input"
 CONTAINER_OUTPUT = "/output"
-_YEAR_S = 31_536_000
+LONGEST_S = 31_536_000
+LONGEST_GRACE_S = 300
 
 
 @dataclass(frozen=True)
@@ -293,11 +294,18 @@ FIELDS = (
         "retries", kinds.number(0, 1000), ("--retries",), "how often to retry a failure; default: the worker's setting"
     ),
     Field("retry_on", kinds.EXIT_CODES, ("--retry-on",), "retry only after these exit codes"),
-    Field("timeout", kinds.duration(1, _YEAR_S), ("--timeout",), "seconds after which a run is ended, without a retry"),
+    Field(
+        "timeout", kinds.duration(1, LONGEST_S), ("--timeout",), "seconds after which a run is ended, without a retry"
+    ),
     Field(
         "stop_signal", kinds.SIGNAL, ("--stop-signal",), "the signal to end with; default: the image's, else SIGTERM"
     ),
-    Field("stop_grace", kinds.duration(0, 300), ("--stop-timeout",), "seconds from that signal to KILL; default: 10"),
+    Field(
+        "stop_grace",
+        kinds.duration(0, LONGEST_GRACE_S),
+        ("--stop-timeout",),
+        "seconds from that signal to KILL; default: 10",
+    ),
     Field("env", kinds.ENVIRONMENT, ("-e", "--env"), "set a variable of the environment", repeated=True),
     Field("memory", kinds.MEMORY, ("-m", "--memory"), "the most memory, without swap; default: the host's policy"),
     Field("cpus", kinds.CPUS, ("--cpus",), "the most CPUs, like 2 or 0.5; default: the host's policy"),
@@ -324,7 +332,7 @@ OPTIONS = (
     Field("priority", kinds.number(0, 9), ("--priority",), "0 to 9, 0 is first; default: 0"),
     Field(
         "expires",
-        kinds.duration(1, _YEAR_S),
+        kinds.duration(1, LONGEST_S),
         ("--expires",),
         "seconds that the job may wait for its start; default: for ever",
     ),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from celery_docker import errors
-from celery_docker.core import container, jobspec, lifecycle, output, plan
+from celery_docker.core import container, jobspec, lifecycle, output, plan, timelimits
 from celery_docker.core.container import Container, Event, Frame, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
@@ -66,7 +66,8 @@ class Attempts:
             if job.delivery.refusal:
                 raise errors.SpecError(job.delivery.refusal)
             jobspec.check_job_id(job.job_id)
-            spec = job.spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            spec = job.spec = timelimits.limited(spec, job.delivery.limits)
             if job.claim.verdict is Verdict.ADOPT:
                 existing = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
                 return spec, self._continue(job, spec, existing, announcer)

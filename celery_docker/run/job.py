@@ -11,6 +11,7 @@ from celery_docker.core import jobspec, output, receipt
 from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.core.timelimits import NO_LIMITS, Limits
 from celery_docker.run.outbox import Outbox
 
 
@@ -18,7 +19,7 @@ from celery_docker.run.outbox import Outbox
 class Delivery:
     """A message as it was taken from a queue, where it lies until it is claimed, and when it may run.
 
-    `refusal` is why the job is to end as rejected, empty where it may run.
+    `refusal` is why the job is to end as rejected, empty where it may run. `limits` are Celery's time limits.
     """
 
     job_id: str
@@ -29,12 +30,21 @@ class Delivery:
     taken: Taken | None = None
     term: Term = ANY_TIME
     refusal: str = ""
+    limits: Limits = NO_LIMITS
 
 
 def delivery(message: Incoming, queue: str, taken: Taken | None = None) -> Delivery:
     """Return the delivery of a message that was read; `queue` is its Redis list."""
     return Delivery(
-        message.job_id, message.args, message.kwargs, queue, message.envelope, taken, message.term, message.refusal
+        message.job_id,
+        message.args,
+        message.kwargs,
+        queue,
+        message.envelope,
+        taken,
+        message.term,
+        message.refusal,
+        message.limits,
     )
 
 
@@ -53,6 +63,8 @@ class Job:
     tail: output.Tail = field(default_factory=output.Tail)
     outbox: Outbox = field(init=False)
     spec: jobspec.JobSpec | None = None
+    # Once the job has ended, as far as this host knows.
+    receipt: Mapping[str, Any] | None = None
     end_request: EndRequest | None = None
     # The Docker process that the container was started or found under.
     docker_life: int = 0

@@ -78,8 +78,8 @@ class Runner:
             self.forget(delivery.job_id)
             raise
         if claim.verdict is Verdict.DROP:
-            log.info("a second delivery was dropped: the record says so", extra={"job": delivery.job_id})
             self.forget(delivery.job_id)
+            self._log_drop(delivery)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
         job.end_request = claim.end_request
@@ -89,6 +89,7 @@ class Runner:
     def run(self, job: Job, announcer: Announcer) -> Ended | LetGo:
         """Bring a claimed job to its end, or to its next wait. Raises nothing that a job could cause."""
         if job.claim.receipt is not None:
+            job.receipt = job.claim.receipt
             job.attempt.container_id = job.claim.receipt["container_id"]
             return _ended(job.claim.receipt)
         try:
@@ -156,6 +157,23 @@ class Runner:
         """Return the jobs that hold a slot now."""
         return self.slot_table.jobs()
 
+    def _log_drop(self, delivery: Delivery) -> None:
+        """Say why a message runs nothing, with a warning where its sender may have wanted another job."""
+        (held,) = self.retrying.until_stored(
+            lambda: self.records.ownerships([delivery.job_id], host=self.host)
+        ).values()
+        about = {"job": delivery.job_id}
+        if held is not None and held.state == lifecycle.State.QUEUED:
+            log.info("its message was dropped: it waits for its time", extra=about)
+        elif held is not None and held.envelope and message.arguments(held.envelope) != _arguments(delivery):
+            log.warning(
+                "a second delivery was dropped: its arguments differ from those of the job that has this id; "
+                "an id is used up by its first job",
+                extra=about,
+            )
+        else:
+            log.info("a second delivery was dropped: the record says so", extra=about)
+
     def _conclude(
         self, job: Job, spec: jobspec.JobSpec | None, outcome: Outcome, announcer: Announcer
     ) -> Ended | LetGo:
@@ -193,6 +211,7 @@ class Runner:
             tail=job.tail,
         ).to_dict()
         self.retrying.until_stored(lambda: self.records.finish(job.holding, state, built))
+        job.receipt = built
         return _ended(built)
 
     def _reserve(self, job_id: str) -> bool:
@@ -221,6 +240,10 @@ class Runner:
 
 def _ended(stored: Mapping[str, Any]) -> Ended:
     return Ended(lifecycle.State(stored["state"]), receipt.Receipt.from_dict(stored).sentence(), stored)
+
+
+def _arguments(delivery: Delivery) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    return message.arguments(delivery.envelope)
 
 
 def _new_tag() -> str:

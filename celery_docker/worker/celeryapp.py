@@ -31,12 +31,11 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     """Return the application that takes jobs while the intake is open and runs them. Nothing is connected yet."""
     url, tls = _split_tls(worker_settings.broker_url)
     app = Celery("celery_docker", set_as_current=False)
-    options = {**_TRANSPORT, "host": runner.host, "intake": intake}
-    app.conf.update(_BASE, broker_url=url, broker_transport_options=options)
+    app.conf.update(_BASE, broker_url=url, broker_transport_options={**_TRANSPORT, "host": runner.host})
     app.conf.update(result_backend=f"celery_docker.worker.results:Results+{url}")
     app.conf.update(result_expires=worker_settings.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.Worker = app.subclass_with_self(Controller, name="Worker")
-    app.register_task(RunDocker(runner))
+    app.register_task(RunDocker(runner, intake))
     app.steps["consumer"].add(Recovery)
     Panel.data["revoke"] = revoke_command(runner.cancel_many)
     return app

@@ -28,13 +28,14 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         self._done = False
 
     def start(self, consumer: Any) -> None:
-        """Deliver the messages of the jobs left behind."""
+        """Let the new connection take messages, after those of the jobs left behind."""
+        task, channel = consumer.app.tasks[jobspec.TASK_NAME], consumer.task_consumer.channel
+        channel.intake = task.intake
         if self._done:
             return
         self._done = True
-        channel = consumer.task_consumer.channel
         deliver = consumer.create_task_handler()
-        envelopes = consumer.app.tasks[jobspec.TASK_NAME].runner.left_behind()
+        envelopes = task.runner.left_behind()
         if envelopes:
             log.info("taking over %d jobs", len(envelopes))
         for envelope in envelopes:

@@ -83,6 +83,7 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
         signal.signal(signal.SIGTERM, lambda *_: leaving.begin(shutdown.Departure.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.begin(shutdown.Departure.HAND_OVER))
         built.inbox.open(sender)
+        built.events.open(sender)
         built.duties.serving()
         built.orphans.start()
 

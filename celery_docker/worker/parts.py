@@ -39,6 +39,7 @@ from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.livelog import LiveLog
 from celery_docker.worker import celeryapp, queuedresults
+from celery_docker.worker.events import Events
 from celery_docker.worker.inbox import Inbox
 
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class Parts:
     runner: Runner
     intake: Intake
     inbox: Inbox
+    events: Events
     duties: Duties
     heartbeat: Heartbeat
     health: Health
@@ -126,7 +128,7 @@ def build_parts(
     worker_settings: settings.Settings, policy: Policy, slots: int, around: Surroundings, environ: Mapping[str, str]
 ) -> Parts:
     """Return the parts of a worker, put together; nothing has been started."""
-    intake, inbox, link, host = Intake(), Inbox(), around.records.link, around.host
+    intake, inbox, events, link, host = Intake(), Inbox(), Events(), around.records.link, around.host
     health = Health(intake, around.engine, around.folders, lambda: len(runner.jobs()))
     broadcast = Broadcast(LiveLog(link), host)
     retrying = Retrying(on_host_fault=health.suspect)
@@ -149,7 +151,7 @@ def build_parts(
         retrying,
         host,
         worker_settings.retention_s,
-        tell=functools.partial(queuedresults.tell, application.backend),
+        tell=functools.partial(queuedresults.tell, application.backend, events),
     )
     duties = Duties(
         runner,
@@ -189,7 +191,7 @@ def build_parts(
         is_serving=lambda: duties.is_serving,
     )
     drained = DrainWatch(around.records, host, intake)
-    return Parts(application, runner, intake, inbox, duties, heartbeat, health, broadcast, drained, orphans)
+    return Parts(application, runner, intake, inbox, events, duties, heartbeat, health, broadcast, drained, orphans)
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:

@@ -13,11 +13,12 @@ from celery_docker import errors
 from celery_docker.core import incoming, message
 from celery_docker.core.lifecycle import State
 from celery_docker.run.queuedends import QueuedEnd
+from celery_docker.worker.events import Events
 from celery_docker.worker.results import Results
 
 
-def tell(backend: Results, ends: Sequence[QueuedEnd]) -> None:
-    """Store the results of jobs that ended while they were queued; returns when Redis has them.
+def tell(backend: Results, events: Events, ends: Sequence[QueuedEnd]) -> None:
+    """Store the results of jobs that ended while they were queued, and send their events; returns when Redis has them.
 
     Those that stand alone go to Redis together, which is most of them.
     """
@@ -29,6 +30,7 @@ def tell(backend: Results, ends: Sequence[QueuedEnd]) -> None:
     for end, context in zip(ends, contexts, strict=True):
         if _has_follower(context):
             _tell_with_followers(backend, end, context)
+        events.ended(end.job.job_id, end.state, end.receipt.failure_line())
 
 
 def _tell_with_followers(backend: Results, end: QueuedEnd, context: Context) -> None:

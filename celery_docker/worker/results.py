@@ -11,6 +11,7 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError
 
 from celery_docker import errors
+from celery_docker.worker import events
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
         request = options.get("request")
         if isinstance(exc, errors.JobFailed):
             receipt = getattr(request, "receipt", None) or {}
-            traceback = str(receipt.get("output") or "")[-_SHOWN_OUTPUT:] or None
+            traceback = events.output_of(receipt)
         return super().mark_as_failure(task_id, exc, traceback, **options)
 
     def store_many(self, results: Sequence[tuple[str, Exception, str, Any]]) -> None:
@@ -66,6 +67,3 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
         meta: dict[str, Any] = super()._get_result_meta(result, state, traceback, request, **options)
         receipt = getattr(request, "receipt", None)
         return {**meta, "receipt": receipt} if state == states.FAILURE and receipt else meta
-
-
-_SHOWN_OUTPUT = 4096

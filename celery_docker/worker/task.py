@@ -17,12 +17,13 @@ from celery.exceptions import Ignore
 from celery.worker.request import Request
 
 from celery_docker import errors
+from celery_docker.background.intake import Intake
 from celery_docker.core import jobspec, kinds
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 from celery_docker.run.job import Job
 from celery_docker.run.runner import Ended, Runner
-from celery_docker.worker import transport
+from celery_docker.worker import events, transport
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,24 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Claim the job, then acknowledge its message."""
         job = self.request_dict["job"] = self.task.runner.claim(transport.delivery_of(self.message))
+        self.request_dict["send_event"] = super().send_event
         if job is not None:
             transport.claimed(self.message)
         super().on_accepted(pid, time_accepted)
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """Send an event of Celery's, unless the job's own announcements tell it better."""
+        if type == "task-started":
+            # Celery means that the slot was taken. The job may wait for its time, or be another host's.
+            return
+        if type == "task-failed":
+            fields["traceback"] = self._output()
+        super().send_event(type, **fields)
+
+    def _output(self) -> str | None:
+        job: Job | None = self.request_dict.get("job")
+        receipt = job.receipt if job is not None else None
+        return events.output_of(receipt or {})
 
 
 class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
@@ -57,8 +73,9 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
     # Celery makes this text of every result, for a log line of its own that is switched off.
     resultrepr_maxsize = 64
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, intake: Intake) -> None:
         self.runner = runner
+        self.intake = intake
 
     def run(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
         """Return the job's receipt.
@@ -75,7 +92,10 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise Ignore
         log.info("%s", end.sentence, extra={"job": job.job_id})
         if end.state is State.CANCELLED:
-            self.backend.mark_as_revoked(job.job_id, end.sentence, request=self.request)
+            stored = not self.request.ignore_result
+            self.backend.mark_as_revoked(job.job_id, end.sentence, request=self.request, store_result=stored)
+            had_container = job.attempt.container_id is not None
+            self.request.send_event("task-revoked", **events.revoked(terminated=had_container))
             self.runner.done(job, settled=True)
             raise Ignore
         if end.state is not State.SUCCEEDED:
@@ -91,17 +111,24 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
 
 
 class _Announcer:
-    """Tells the result backend about a job that has not ended; repeated by Celery until Redis has it."""
+    """Tells Celery's clients and monitors about a job that has not ended; repeated by Celery until Redis has it.
+
+    A client that wants no result is told nothing: no later end would replace what it was told.
+    """
 
     def __init__(self, task: RunDocker) -> None:
         self._backend = task.backend
         self._request = task.request
 
     def started(self, meta: Mapping[str, Any]) -> None:
-        self._backend.store_result(self._request.id, dict(meta), states.STARTED, request=self._request)
+        if not self._request.ignore_result:
+            self._backend.store_result(self._request.id, dict(meta), states.STARTED, request=self._request)
+        self._request.send_event("task-started")
 
     def retrying(self, reason: str) -> None:
-        self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
+        if not self._request.ignore_result:
+            self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
+        self._request.send_event("task-retried", exception=reason, traceback=None)
 
 
 def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[..., dict[str, str]]:

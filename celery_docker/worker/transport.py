@@ -67,11 +67,12 @@ class QoS(virtual.QoS):  # type: ignore[misc]  # kombu ships no types
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     """A channel that moves messages instead of popping them.
 
-    Needs the transport options `host`, whose name the lists bear, and `intake`: while it is closed, nothing is taken.
+    Needs the transport option `host`, whose name the lists bear, and an `intake`: while it is closed, or before it is
+    set, nothing is taken. It is no option, because Celery shows those to whoever asks.
     """
 
     QoS = QoS
-    from_transport_options = (*redis.Channel.from_transport_options, "host", "intake")
+    from_transport_options = (*redis.Channel.from_transport_options, "host")
     host = ""
     intake: Any = None
 
@@ -102,7 +103,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         kombu's names are kept: its poller calls them.
         """
         lists = self._lists()
-        if not lists or not self.intake.is_open:
+        if not lists or self.intake is None or not self.intake.is_open:
             return
         # The race of a lost connection, and why the script puts back first on a new one:
         #   worker  sends `take`                                  Redis moves m1 from `celery` to this host's list

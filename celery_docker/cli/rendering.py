@@ -14,6 +14,7 @@ from celery_docker.cli import progress
 from celery_docker.cli.tables import Align, Column
 from celery_docker.core import message, receipt, wording
 from celery_docker.core.lifecycle import State
+from celery_docker.core.waiting import Wait
 from celery_docker.store.listing import BatchRow, JobRow
 
 JOB_COLUMNS = (
@@ -33,40 +34,39 @@ RESULT_COLUMNS = (
     Column("reason", min_width=6, may_shrink=True),
 )
 RESULT_FIELDS = ("batch_index", "state", "exit_code", "run_s", "reason")
-_JSON_FIELDS = ("receipt", "spec", "attempts", "labels")
-_NUMBER_FIELDS = ("attempt", "batch_index", "exit_code", "exits", "fence", "host_faults", "held", "pending")
+_JSON_FIELDS = ("receipt", "spec", "attempts", "labels", "after")
+_NUMBER_FIELDS = (
+    "attempt",
+    "batch_index",
+    "exit_code",
+    "exits",
+    "fence",
+    "host_faults",
+    "held",
+    "pending",
+    "pulled_bytes",
+    "pull_size_bytes",
+)
 # What the listing says under another name, or nobody can read.
 _UNLISTED = ("owner", "pending", "held", "message", "batch", "queue", "released")
 _LABEL_WIDTH = 9
 
 
-def job_cells(row: JobRow, now: float, *, whole: bool) -> tuple[str, ...]:
+def job_cells(row: JobRow, wait: Wait | None, now: float, *, whole: bool) -> tuple[str, ...]:
     """Return the cells of `JOB_COLUMNS`; ids are cut unless `whole`."""
     return (
         row.job_id if whole else wording.short_id(row.job_id),
         row.state.value,
         row.name or wording.UNKNOWN,
         row.image or wording.UNKNOWN,
-        where(row),
+        where(row, wait),
         wording.ago(_age_s(row, now)),
     )
 
 
-def where(row: JobRow) -> str:
-    """Return the host that has or had a job, or what it waits for."""
-    if row.cancel_reason and not row.state.is_final:
-        return "being cancelled"
-    if row.state is State.QUEUED:
-        return _waits_for(row)
-    return row.host or wording.UNKNOWN
-
-
-def _waits_for(row: JobRow) -> str:
-    if row.waits_for:
-        return f"after {row.waits_for} {'job' if row.waits_for == 1 else 'jobs'}"
-    if row.held:
-        return "held by its batch"
-    return f"for attempt {row.attempt + 1}" if row.attempt else wording.UNKNOWN
+def where(row: JobRow, wait: Wait | None) -> str:
+    """Return the reason for which a job waits, or the host that has or had it."""
+    return row.host or wording.UNKNOWN if wait is None else wait.reason
 
 
 def _age_s(row: JobRow, now: float) -> float | None:
@@ -89,7 +89,7 @@ def result_cells(job_id: str, values: Sequence[str | None], *, whole: bool) -> t
     )
 
 
-def job_json(row: JobRow) -> dict[str, Any]:
+def job_json(row: JobRow, wait: Wait | None) -> dict[str, Any]:
     """Return a job for programs."""
     return {
         "id": row.job_id,
@@ -113,10 +113,20 @@ def job_json(row: JobRow) -> dict[str, Any]:
         "waits_for": row.waits_for,
         "held": row.held,
         "cancel_reason": row.cancel_reason,
+        "wait": None if wait is None else _wait_json(wait),
     }
 
 
-def record_json(row: JobRow, record: Mapping[str, str]) -> dict[str, Any]:
+def _wait_json(wait: Wait) -> dict[str, Any]:
+    return {
+        "kind": wait.kind.value,
+        "reason": wait.reason,
+        "jobs_before": wait.jobs_before,
+        "next_try_at": timestamp(wait.next_try_at),
+    }
+
+
+def record_json(row: JobRow, wait: Wait | None, record: Mapping[str, str]) -> dict[str, Any]:
     """Return all that is known of a job, each thing once: its record, its job document, and the rest of its receipt."""
     facts = {name: _value(name, text) for name, text in record.items() if name not in _UNLISTED}
     if "spec" not in facts:
@@ -125,11 +135,12 @@ def record_json(row: JobRow, record: Mapping[str, str]) -> dict[str, Any]:
         facts["spec"] = {**({"args": list(args)} if args else {}), **kwargs}
     ended = facts.pop("receipt", None) or {}
     facts["attempts"] = (ended or facts).get("attempts") or []
-    merged = {**facts, **job_json(row)}
+    listed = job_json(row, wait)
+    merged = {**facts, **listed}
     rest = {name: value for name, value in ended.items() if name not in merged or merged[name] != value}
     return {
-        **job_json(row),
-        **{name: value for name, value in merged.items() if name not in job_json(row)},
+        **listed,
+        **{name: value for name, value in merged.items() if name not in listed},
         "receipt": rest if ended else None,
     }
 
@@ -142,13 +153,13 @@ def _value(name: str, text: str) -> Any:
     return int(text) if name in _NUMBER_FIELDS else text
 
 
-def job_facts(row: JobRow, now: float) -> list[str]:
+def job_facts(row: JobRow, wait: Wait | None, now: float) -> list[str]:
     """Return the main facts about a job, a line each."""
-    place = where(row)
     facts = {
         "job": row.job_id,
         "state": row.state.value + ("" if row.state.is_final else f" for {wording.duration(_age_s(row, now))}"),
-        "waits" if row.state is State.QUEUED else "host": place if place != wording.UNKNOWN else None,
+        "waits": None if wait is None else wait.reason,
+        "host": row.host,
         "name": row.name,
         "image": row.image,
         "queue": row.queue,
@@ -157,12 +168,20 @@ def job_facts(row: JobRow, now: float) -> list[str]:
         "submitted": _moment(row.submitted_at, now),
         "ended": _moment(row.finished_at, now),
         "ran": None if row.run_s is None else wording.duration(row.run_s),
-        "attempts": str(row.attempt) if row.attempt > 1 else None,
+        "attempts": _attempts(row),
         "exit": None if row.exit_code is None else str(row.exit_code),
-        "reason": row.reason or (None if row.state.is_final else row.cancel_reason),
+        "reason": row.reason,
         "retry of": row.retry_of,
     }
     return _lines(facts)
+
+
+def _attempts(row: JobRow) -> str | None:
+    """Return how many attempts there were; the one that goes on is not counted among them."""
+    if row.state in (State.STARTING, State.RUNNING):
+        return f"{row.attempt - 1} before this one" if row.attempt > 1 else None
+    least = 1 if row.state is State.QUEUED else 2
+    return str(row.attempt) if row.attempt >= least else None
 
 
 def batch_json(row: BatchRow, finished_at: float | None, now: float) -> dict[str, Any]:

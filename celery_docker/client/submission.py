@@ -58,7 +58,7 @@ class JobBuilder:
             after=options.after,
             batch_id=None if place is None else place.batch_id,
             batch_index=0 if place is None else place.index,
-            about={**_listed(kwargs), "submitted_by": self.name},
+            about={**_listed(kwargs), **_after(options), "submitted_by": self.name},
         )
 
     def again(
@@ -102,3 +102,7 @@ def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:
     if kwargs.get("labels"):
         about["labels"] = json.dumps(kwargs["labels"])
     return about
+
+
+def _after(options: Submission) -> dict[str, str]:
+    return {"after": json.dumps(options.after)} if options.after else {}

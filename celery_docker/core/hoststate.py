@@ -44,3 +44,14 @@ def is_accepting(report: Mapping[str, Any]) -> bool:
     """True if nothing kept the worker that wrote this report from taking jobs."""
     accepting = report.get("accepting")
     return not str(report.get("status", "")).startswith(TAKES_NO_JOBS) if accepting is None else bool(accepting)
+
+
+def obstacle(report: Mapping[str, Any]) -> str:
+    """Return the reason for which the worker that wrote this report takes no jobs; empty if it does."""
+    if is_stopping(report):
+        return "its worker is stopping"
+    if is_accepting(report):
+        return ""
+    # The status ends with the number of jobs that run.
+    reason = str(report.get("status", "")).removeprefix(f"{TAKES_NO_JOBS}: ").rpartition("; ")[0]
+    return reason or "its status does not say why"

@@ -203,7 +203,7 @@ def _place_sentence(place: Place) -> str:
     if not place.before and place.exact:
         return "it is next"
     count = f"{place.before} {'job' if place.before == 1 else 'jobs'} before it"
-    return count if place.exact else f"more than {count}"
+    return count if place.exact else f"at least {count}"
 
 
 def _moment(at: float, now: float) -> str:

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 from celery_docker import errors
 from celery_docker.core import container, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, faults, locallog, logstream, unixhttp
+from celery_docker.engine import answers, api, cgroup, faults, locallog, logstream, pullreports, unixhttp
 
 _PULL_SILENCE_S = 600
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
@@ -105,10 +105,17 @@ class DockerEngine:
             return found.container_id
         raise faults.create_refused(plan.name, plan.image, answer.status, answer.text)
 
-    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
+    def pull(
+        self,
+        image: str,
+        *,
+        needed: Callable[[], bool] = lambda: True,
+        progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
+    ) -> None:
         """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
 
         Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
+        `progress` is called with the bytes that have come and all that are known of, from time to time.
         """
         name, tag, credentials = _pull_arguments(image)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
@@ -116,9 +123,11 @@ class DockerEngine:
         if opened.response.status >= 400:
             answer = self._calls.read(opened)
             raise faults.pull_refused(image, answer.status, answer.text)
+        reports = pullreports.PullReports(image)
         with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
             for line in opened.response:
-                _check_progress(image, line)
+                reports.add(line)
+                progress(reports.pulled_bytes, reports.size_bytes)
                 if not needed():
                     return
         # A stream that was cut between two lines looks like a good end.
@@ -288,14 +297,6 @@ def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
             f"the credentials for {registry} cannot be read: {faults.one_line(str(exc))}; see docker login"
         ) from exc
     return name, tag or "latest", {"X-Registry-Auth": docker.auth.encode_header(known).decode()} if known else {}
-
-
-def _check_progress(image: str, line: bytes) -> None:
-    with contextlib.suppress(ValueError):
-        report = json.loads(line)
-        detail = report.get("errorDetail") or {}
-        if "error" in report or detail:
-            raise faults.pull_refused(image, detail.get("code"), detail.get("message") or report["error"])
 
 
 def _log_stream(

@@ -10,9 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from threading import Thread
 
 from celery_docker import errors
 from celery_docker.core import container, jobspec, lifecycle, output, plan, timelimits
@@ -24,13 +22,13 @@ from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
 from celery_docker.run.job import Job, grace_s
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
 
 log = logging.getLogger(__name__)
 
 # Docker takes a moment from the end of a container's streams to its end.
 _LINGER_S = 60
-_CHECK_S = 0.5
 
 
 class _EndRequested(Exception):
@@ -182,22 +180,7 @@ class Attempts:
 
     def _pull(self, job: Job, image: str) -> None:
         log.info("pulling %s", image, extra={"job": job.job_id})
-        began = time.monotonic()
-        pulled: Future[None] = Future()
-        Thread(target=self._pull_in_the_background, args=(job, image, pulled), daemon=True).start()
-        # A registry may say nothing for minutes: an end request does not wait for it.
-        while not wait([pulled], _CHECK_S).done:
-            _check_end_request(job)
-        pulled.result()
-        job.attempt.pull_s = round(time.monotonic() - began, 3)
-        _check_end_request(job)
-
-    def _pull_in_the_background(self, job: Job, image: str, pulled: Future[None]) -> None:
-        try:
-            self.engine.pull(image, needed=lambda: job.end_request is None)
-            pulled.set_result(None)
-        except Exception as exc:  # noqa: BLE001  # raised again where it is waited for
-            pulled.set_exception(exc)
+        Pull(self.engine, self.records, job, image).run(lambda: _check_end_request(job))
 
     def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""

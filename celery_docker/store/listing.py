@@ -13,6 +13,7 @@ from typing import Any
 
 from celery_docker.core import hoststate, lifecycle, message
 from celery_docker.core.hoststate import SILENT_S, WorkerState
+from celery_docker.core.waiting import HostFacts
 
 ROW_FIELDS = (
     "state",
@@ -35,6 +36,8 @@ ROW_FIELDS = (
     "pending",
     "held",
     "cancel_reason",
+    "pulled_bytes",
+    "pull_size_bytes",
 )
 
 
@@ -44,6 +47,7 @@ class JobRow:
 
     `waits_for` how many other jobs have to succeed first; `held` says that the limit of its batch keeps it back.
     `claimed_at` is of the latest attempt. A job that is being cancelled has a `cancel_reason` and no final state yet.
+    `pull` has the bytes of its image that were pulled, and all that are known of; None where no pull has begun.
     """
 
     job_id: str
@@ -67,6 +71,7 @@ class JobRow:
     waits_for: int
     held: bool
     cancel_reason: str | None
+    pull: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         waits_for=int(present.get("pending", 0)),
         held="held" in present,
         cancel_reason=present.get("cancel_reason"),
+        pull=_pull(present),
     )
 
 
@@ -173,15 +179,10 @@ def _number(text: str | None) -> float | None:
     return None if text is None else float(text)
 
 
-def nobody_takes(workers: Sequence[WorkerRow], queue: str) -> str:
-    """Return the reason for which no host takes the jobs of a queue now; empty if one does."""
-    alive = [row for row in workers if not row.lost and row.heard_s < SILENT_S]
-    if not alive:
-        return "no worker is alive"
-    serving = [row for row in alive if queue in row.about.get("queues", ())]
-    if not serving:
-        return f"no worker serves the queue {queue!r}"
-    return "" if any(row.drained is None for row in serving) else "every worker is drained"
+def _pull(present: Mapping[str, str]) -> tuple[int, int] | None:
+    if "pulled_bytes" not in present:
+        return None
+    return int(present["pulled_bytes"]), int(present.get("pull_size_bytes", 0))
 
 
 def state_of(row: WorkerRow) -> WorkerState:
@@ -195,3 +196,21 @@ def state_of(row: WorkerRow) -> WorkerState:
     if row.drained is not None:
         return WorkerState.DRAINED
     return WorkerState.READY if hoststate.is_accepting(row.about) else WorkerState.SICK
+
+
+def host_facts(row: WorkerRow) -> HostFacts:
+    """Return what the waits of jobs depend on of a host."""
+    return HostFacts(
+        row.host,
+        queues=tuple(row.about.get("queues", ())),
+        free_slots=int(row.about.get("slots", 0)) - row.jobs,
+        obstacle=_obstacle(row),
+        silent_s=row.heard_s,
+        is_lost=row.lost,
+    )
+
+
+def _obstacle(row: WorkerRow) -> str:
+    if row.drained is not None:
+        return f"drained by {row.drained}"
+    return hoststate.obstacle(row.about)

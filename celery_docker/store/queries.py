@@ -10,6 +10,7 @@ from celery_docker.store.batchqueries import BatchQueries
 from celery_docker.store.hostqueries import HostQueries
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import Match
+from celery_docker.store.waitqueries import WaitQueries
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Queries:
     def hosts(self) -> HostQueries:
         """Questions about hosts."""
         return HostQueries(self.link)
+
+    @property
+    def waits(self) -> WaitQueries:
+        """Questions about the reasons for which jobs wait."""
+        return WaitQueries(self.link)
 
     def now(self) -> float:
         """Return the time by Redis' clock."""

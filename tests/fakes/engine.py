@@ -86,6 +86,7 @@ class FakeEngine:
     def __init__(self, images: dict[str, Script] | None = None) -> None:
         self.images = dict(images or {})
         self.registry: dict[str, Script] = {}
+        self.layer_bytes = 2**20
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
         self._containers: dict[str, _Made] = {}
@@ -151,11 +152,18 @@ class FakeEngine:
             self._containers[container_id] = _Made(state, self.images[plan.image])
             return container_id
 
-    def pull(self, image: str, *, needed: Callable[[], bool] = lambda: True) -> None:
+    def pull(
+        self,
+        image: str,
+        *,
+        needed: Callable[[], bool] = lambda: True,
+        progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
+    ) -> None:
         self._called("pull")
         with self._changed:
             if image not in self.registry:
                 raise errors.RequestError(f"image {image!r} cannot be pulled: not found; check its name and tag")
+            progress(self.layer_bytes, self.layer_bytes)
             self.images[image] = self.registry[image]
 
     def digest(self, image_id: str) -> str:

@@ -165,6 +165,8 @@ class FakeRecords:
                 return self._answer(Verdict.DROP, job)
             for one in (self.delayed, self.waiting, self.expiring):
                 one.pop(job_id, None)
+            for name in ("pulled_bytes", "pull_size_bytes"):
+                job.pop(name, None)
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
             job["fence"] = str(int(job.get("fence", 0)) + 1)
             job["attempt"] = str(int(job.get("attempt", 0)) + 1)

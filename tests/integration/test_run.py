@@ -130,7 +130,11 @@ def test_what_could_not_be_shown_is_told(worker: Worker, tmp_path: Path) -> None
 def test_a_second_attempt_is_told(worker: Worker, tmp_path: Path, folder: Path) -> None:
     script = "echo again; [ -e /output/on ] || { touch /output/on; exit 5; }"
     line = ["run", "--retries", "1", "-o", str(folder), "busybox", "sh", "-c", script]
-    assert ended(started(worker, tmp_path, *line)) == (0, "again\nagain\n", "celery-docker: attempt 2\n")
+    status, out, err = ended(started(worker, tmp_path, *line))
+    assert (status, out) == (0, "again\nagain\n")
+    first, second = sorted(err.splitlines())
+    assert first.startswith("celery-docker: attempt 1 failed: exit code 5")
+    assert second == "celery-docker: attempt 2"
 
 
 def test_the_receipt_as_json(worker: Worker, tmp_path: Path) -> None:

@@ -30,8 +30,7 @@ def ps(context: Context) -> int:
     with context.client() as client:
         jobs = _selected(context, client.queries, states, batch)
         rows = list(islice(jobs, None if most is None else most + 1))
-        now = client.queries.now()
-    _list(context, rows[:most], now)
+        _list(context, client.queries, rows[:most])
     if most is not None and len(rows) > most:
         context.screen.note(f"there are more than these {most}; show more of them with -n, or all ids with -q")
     return 0
@@ -61,16 +60,19 @@ def _state(word: str) -> State:
         raise errors.UsageError(f"--state: {word!r} must be one of {', '.join(State)}") from exc
 
 
-def _list(context: Context, rows: Sequence[JobRow], now: float) -> None:
+def _list(context: Context, queries: Queries, rows: Sequence[JobRow]) -> None:
     if context.is_quiet:
         for row in rows:
             context.screen.data(row.job_id)
-    elif context.wants_json:
+        return
+    now = queries.now()
+    waits = queries.waits.of(rows, now)
+    if context.wants_json:
         for row in rows:
-            context.screen.line_of_json(rendering.job_json(row))
+            context.screen.line_of_json(rendering.job_json(row, waits.get(row.job_id)))
     else:
         whole = context.is_whole
-        cells = (rendering.job_cells(row, now, whole=whole) for row in rows)
+        cells = (rendering.job_cells(row, waits.get(row.job_id), now, whole=whole) for row in rows)
         context.screen.table(rendering.JOB_COLUMNS, cells, whole=whole)
 
 
@@ -95,10 +97,11 @@ def status(context: Context) -> int:
 
 def _job_status(context: Context, queries: Queries, job_id: str, now: float) -> None:
     row = queries.jobs.row(job_id)
+    wait = queries.waits.of([row], now).get(job_id)
     if context.wants_json:
-        context.screen.line_of_json(rendering.job_json(row))
+        context.screen.line_of_json(rendering.job_json(row, wait))
         return
-    for line in rendering.job_facts(row, now):
+    for line in rendering.job_facts(row, wait, now):
         context.screen.data(line)
 
 
@@ -180,11 +183,13 @@ def inspect(context: Context) -> int:
     names = context.operands
     documents: list[dict[str, Any]] = []
     with context.client() as client:
-        resolved = operands.resolve(client.queries, names)
+        queries = client.queries
+        resolved = operands.resolve(queries, names)
         for match in resolved.matches:
-            for job_id in operands.jobs_of(client.queries, match):
-                documents.append(
-                    rendering.record_json(client.queries.jobs.row(job_id), client.queries.jobs.record(job_id))
-                )
+            rows = [queries.jobs.row(job_id) for job_id in operands.jobs_of(queries, match)]
+            waits = queries.waits.of(rows, queries.now())
+            documents += (
+                rendering.record_json(row, waits.get(row.job_id), queries.jobs.record(row.job_id)) for row in rows
+            )
     context.screen.indented_json(documents)
     return operands.report_problems(context, resolved)

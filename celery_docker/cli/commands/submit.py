@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 from celery_docker.cli import dryrun, exitcodes, jobargs, lastid, localfiles, operands
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.cli.waitlines import WaitLines
 from celery_docker.client.outages import Outages
 from celery_docker.core import jobspec, lifecycle, wording
 from celery_docker.core.container import Stream
 from celery_docker.core.receipt import Receipt
-from celery_docker.store import listing
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
@@ -48,10 +48,6 @@ def run(context: Context) -> int:
         interrupt.job_id = job_id
         outages = context.outages()
         with context.client() as client:
-            with outages:
-                missing = listing.nobody_takes(client.queries.hosts.rows(), submission.queue)
-                if missing:
-                    context.screen.note(f"{PROGRAM}: {missing}: the job waits; see {PROGRAM} doctor")
             stored = _followed(context, client, job_id, interrupt, outages)
     if context.wants_json:
         context.screen.json(stored)
@@ -99,6 +95,7 @@ def _followed(
 ) -> Mapping[str, Any]:
     """Show a job's output as it comes and return its receipt."""
     reader, output = client.logs_of(job_id), _Output(context)
+    wait_lines = WaitLines(client.queries, job_id, context.screen.note)
     while True:
         with outages:
             interrupt.cancel(client)
@@ -106,7 +103,10 @@ def _followed(
             receipt = client.queries.jobs.receipt(job_id)
             for piece in reader.so_far():
                 output.show(piece)
-            if receipt is not None:
+            if receipt is None:
+                wait_lines.look()
+            else:
+                wait_lines.end(Receipt.from_dict(receipt))
                 output.end(Receipt.from_dict(receipt))
                 return receipt
         time.sleep(_PAUSE_S)

@@ -25,6 +25,7 @@ from tests.contract.records.worlds import (
     claim,
     envelope,
     finish,
+    held,
     requeue,
     submit,
     update,
@@ -244,3 +245,14 @@ def test_the_claim_takes_the_message_off_the_hosts_list(world: World, records: R
         got = records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), taken=taken)
         assert got.verdict is verdict
         assert world.taken(HOST) == []
+
+
+def test_a_claim_forgets_the_pull_of_the_attempt_before(records: Records, world: World) -> None:
+    """Otherwise the next attempt would look as if it pulled, before it does."""
+    fence = claim(records).fence
+    records.update(held(fence), {"pulled_bytes": 5, "pull_size_bytes": 7})
+    requeue(records, fence, delay_s=0.0)
+    assert records.record("j1")["pulled_bytes"] == "5"
+    world.housekeeping.publish_due(LATE)
+    assert claim(records).verdict is Verdict.RUN
+    assert {"pulled_bytes", "pull_size_bytes"} & records.record("j1").keys() == set()

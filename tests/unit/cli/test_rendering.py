@@ -9,11 +9,13 @@ import pytest
 from celery_docker.cli import rendering, tables
 from celery_docker.core import message
 from celery_docker.core.hoststate import WorkerState
+from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow, WorkerRow
 
 NOW = 1_700_000_000.0
 JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
+SLOT = Wait(WaitKind.SLOT, "no free slot; 3 jobs before it", jobs_before=3)
 
 
 def row(**known: str) -> JobRow:
@@ -29,23 +31,18 @@ def worker(**known: object) -> WorkerRow:
 
 
 @pytest.mark.parametrize(
-    ("known", "expected"),
+    ("known", "wait", "expected"),
     [
-        ({}, "-"),
-        ({"pending": "1"}, "after 1 job"),
-        ({"pending": "2", "held": "1"}, "after 2 jobs"),
-        ({"held": "1"}, "held by its batch"),
-        ({"attempt": "1", "owner": ""}, "for attempt 2"),
-        ({"cancel_reason": "no"}, "being cancelled"),
-        ({"state": "running", "owner": "node1"}, "node1"),
-        ({"state": "running", "owner": "node1", "cancel_reason": "no"}, "being cancelled"),
-        ({"state": "cancelled", "owner": "node1", "cancel_reason": "no"}, "node1"),
-        ({"state": "lost"}, "-"),
+        ({}, SLOT, "no free slot; 3 jobs before it"),
+        ({"state": "running", "owner": "node1"}, None, "node1"),
+        ({"state": "running", "owner": "node1"}, Wait(WaitKind.END, "being stopped: no"), "being stopped: no"),
+        ({"state": "cancelled", "owner": "node1", "cancel_reason": "no"}, None, "node1"),
+        ({"state": "lost"}, None, "-"),
     ],
     ids=str,
 )
-def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], expected: str) -> None:
-    assert rendering.where(row(**known)) == expected
+def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], wait: Wait | None, expected: str) -> None:
+    assert rendering.where(row(**known), wait) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,14 +56,14 @@ def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], expected: st
     ids=str,
 )
 def test_the_cells_of_a_job(known: dict[str, str], since: str) -> None:
-    cells = rendering.job_cells(row(name="n", **known), NOW, whole=False)
+    cells = rendering.job_cells(row(name="n", **known), None, NOW, whole=False)
     assert cells == ("0f3a1b2c", known.get("state", "queued"), "n", "-", "-", since)
-    assert rendering.job_cells(row(**known), NOW, whole=True)[0] == JOB_ID
+    assert rendering.job_cells(row(**known), None, NOW, whole=True)[0] == JOB_ID
 
 
 def test_a_table_of_long_names_fits_60_columns() -> None:
     known = {"name": "n" * 80, "image": "registry.example.org/group/image:tag", "owner": "node" * 20}
-    cells = rendering.job_cells(row(state="succeeded", finished_at=str(NOW - 3599), **known), NOW, whole=False)
+    cells = rendering.job_cells(row(state="succeeded", finished_at=str(NOW - 3599), **known), None, NOW, whole=False)
     assert max(map(len, tables.render(rendering.JOB_COLUMNS, [cells], 60))) == 60
     result = rendering.result_cells(JOB_ID, ["10000", "timed_out", "143", "86399", "r" * 300], whole=False)
     assert max(map(len, tables.render(rendering.RESULT_COLUMNS, [result], 60))) == 60
@@ -80,9 +77,10 @@ def test_a_result_that_is_not_known_is_not_nothing() -> None:
 
 def test_the_facts_about_a_job() -> None:
     """What is not known has no line; what came from others cannot move the cursor."""
-    assert rendering.job_facts(row(image="busybox", queue="night\x06\x163"), NOW) == [
+    assert rendering.job_facts(row(image="busybox", queue="night\x06\x163"), SLOT, NOW) == [
         f"job        {JOB_ID}",
         "state      queued for 1m",
+        "waits      no free slot; 3 jobs before it",
         "image      busybox",
         "queue      night",
         "submitted  2023-11-14T22:12:20Z (1m ago)",
@@ -95,7 +93,7 @@ def test_the_facts_about_a_job() -> None:
         "run_s": "2",
         "attempt": "2",
     }
-    assert rendering.job_facts(row(**ended), NOW)[-4:] == [
+    assert rendering.job_facts(row(**ended), None, NOW)[-4:] == [
         "ran        2s",
         "attempts   2",
         "exit       3",
@@ -105,10 +103,30 @@ def test_the_facts_about_a_job() -> None:
 
 def test_a_job_for_programs() -> None:
     """Times are RFC 3339 in UTC, and what is unknown is null."""
-    found = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"))))
+    found = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"), SLOT)))
     assert (found["id"], found["state"], found["submitted_at"]) == (JOB_ID, "queued", "2023-11-14T22:12:20.000Z")
     assert (found["exit_code"], found["host"], found["labels"]) == (None, None, {"a": "b"})
     assert (found["batch_id"], found["batch_index"]) == ("b1", 7)
+    reason = "no free slot; 3 jobs before it"
+    assert found["wait"] == {"kind": "slot", "reason": reason, "jobs_before": 3, "next_try_at": None}
+    assert rendering.job_json(row(state="running"), None)["wait"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "attempt", "expected"),
+    [
+        ("queued", 0, None),
+        ("queued", 5, "attempts   5"),
+        ("running", 1, None),
+        ("running", 6, "attempts   5 before this one"),
+        ("failed", 1, None),
+        ("failed", 6, "attempts   6"),
+    ],
+)
+def test_the_number_of_attempts(state: str, attempt: int, expected: str | None) -> None:
+    """The wait before attempt 6 is told beside `attempts 5`, and not beside any other number."""
+    lines = rendering.job_facts(row(state=state, attempt=str(attempt)), None, NOW)
+    assert [line for line in lines if line.startswith("attempts")] == ([] if expected is None else [expected])
 
 
 def test_all_that_is_known_of_a_job() -> None:
@@ -120,7 +138,7 @@ def test_all_that_is_known_of_a_job() -> None:
         "fence": "2",
         "message": "{}",
     }
-    found = rendering.record_json(row(state="failed"), {**record, "cancelled_at": str(NOW), "container_id": "c1"})
+    found = rendering.record_json(row(state="failed"), None, {**record, "cancelled_at": str(NOW), "container_id": "c1"})
     assert (found["spec"], found["attempts"]) == ({"image": "x"}, receipt["attempts"])
     # Each thing is said once: of the receipt, there is what is not said above it.
     assert found["receipt"] == {"output": "a", "name": "other"}
@@ -130,7 +148,7 @@ def test_all_that_is_known_of_a_job() -> None:
 
 def test_what_a_plain_client_asked_for_is_in_its_message() -> None:
     envelope = message.task_message(JOB_ID, {"image": "x"}, queue="celery", tag="t", origin="")
-    found = rendering.record_json(row(), {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
+    found = rendering.record_json(row(), None, {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
     assert (found["spec"], found["receipt"], found["attempts"]) == ({"image": "x"}, None, [{}])
 
 

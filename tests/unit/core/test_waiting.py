@@ -59,7 +59,7 @@ def test_hosts_for_a_queued_job(hosts: list[HostFacts], kind: WaitKind, reason: 
         (Place(0), "no free slot; it is next"),
         (Place(1), "no free slot; 1 job before it"),
         (Place(7), "no free slot; 7 jobs before it"),
-        (Place(1000, exact=False), "no free slot; more than 1000 jobs before it"),
+        (Place(1000, exact=False), "no free slot; at least 1000 jobs before it"),
     ],
 )
 def test_the_place_in_the_queue(place: Place, reason: str) -> None:

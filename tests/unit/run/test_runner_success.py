@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.unit.run.workbench import (
     Bench,
     make_bench,
 )
+from tests.waiting import eventually
 
 # Success
 
@@ -87,6 +90,29 @@ def test_a_missing_image_is_pulled(bench: Bench) -> None:
     assert end.state is State.SUCCEEDED
     assert end.receipt["pull_s"] is not None
     assert bench.engine.calls.count("pull") == 1
+
+
+def test_a_pull_is_told_in_the_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its beginning, and with the bytes that have come; a Redis that is away does not hold it up."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def pull(image: str, *, needed: Callable[[], bool], progress: Callable[[int, int], object]) -> None:
+        progress(2**20, 2**22)
+        arrived.set()
+        release.wait(30)
+        bench.engine.images[image] = OK
+
+    monkeypatch.setattr(bench.engine, "pull", pull)
+    bench.records.failures["update"] = [errors.StoreAway("no answer")]
+    thread = threading.Thread(target=bench.ended, kwargs={"image": "tool:1"})
+    thread.start()
+    assert arrived.wait(30)
+    fields = ("state", "image", "pulled_bytes", "pull_size_bytes")
+    expected = ["starting", "tool:1", str(2**20), str(2**22)]
+    eventually(lambda: [bench.records.record(JOB).get(name) for name in fields] == expected, 30, "the bytes")
+    release.set()
+    thread.join(30)
+    assert bench.records.record(JOB)["state"] == "succeeded"
 
 
 def test_an_image_that_is_there_is_not_pulled(bench: Bench) -> None:

@@ -1,0 +1,81 @@
+"""Lines for somebody who looks at one job: of each attempt that another one follows, and of each longer wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.core import waiting, wording
+from celery_docker.core.receipt import Receipt
+from celery_docker.core.waiting import Wait, WaitKind
+from celery_docker.store.queries import Queries
+
+# Redis is asked so often; a wait is worth a line after a while, and another one where its numbers have changed.
+_ASK_EVERY_S = 1.0
+_PATIENCE_S = 3.0
+_AGAIN_S = 30.0
+
+
+@dataclass
+class WaitLines:
+    """The lines about one job; `note` writes one. `look` often, then `end` once."""
+
+    queries: Queries
+    job_id: str
+    note: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _asked_at_s: float = float("-inf")
+    _attempts: int = 0
+    _kind: WaitKind | None = None
+    _begun_at_s: float = 0.0
+    _noted: str = ""
+    _noted_at_s: float = float("-inf")
+
+    def look(self) -> None:
+        """Write what is new. Raises `StoreAway` or `StoreRefused`."""
+        now_s = self.clock()
+        attempts = self.queries.waits.attempts([self.job_id]).get(self.job_id, [])
+        if len(attempts) <= self._attempts and now_s - self._asked_at_s < _ASK_EVERY_S:
+            return
+        self._asked_at_s = now_s
+        rows = self.queries.jobs.rows([self.job_id])
+        wait = self.queries.waits.of(rows, self.queries.now()).get(self.job_id)
+        self._enter(wait, now_s)
+        self._note_attempts(attempts, wait, now_s)
+        if wait is not None:
+            self._note_wait(wait, now_s)
+
+    def end(self, receipt: Receipt) -> None:
+        """Write what was not written of the attempts before the last."""
+        self._note_attempts(receipt.attempts[:-1], None, self.clock())
+
+    def _enter(self, wait: Wait | None, now_s: float) -> None:
+        kind = None if wait is None else wait.kind
+        if kind is not self._kind:
+            self._kind, self._begun_at_s = kind, now_s
+            self._noted, self._noted_at_s = "", float("-inf")
+
+    def _note_attempts(self, entries: Sequence[Mapping[str, Any]], wait: Wait | None, now_s: float) -> None:
+        """Write of each attempt that has ended since, with the wait after it where that is known."""
+        for entry in entries[self._attempts :]:
+            sentence = waiting.failed_attempt(entry["attempt"], entry.get("reason") or "")
+            if wait is not None and wait.reason.startswith(sentence):
+                sentence = self._noted = wait.reason
+                self._noted_at_s = now_s
+            self._write(sentence)
+        self._attempts = max(self._attempts, len(entries))
+
+    def _note_wait(self, wait: Wait, now_s: float) -> None:
+        # The line about the attempt before has this one.
+        if wait.kind is WaitKind.RETRY or wait.reason == self._noted or now_s - self._noted_at_s < _AGAIN_S:
+            return
+        is_stuck = wait.kind in waiting.OBSTACLES
+        if is_stuck or now_s - self._begun_at_s >= _PATIENCE_S:
+            self._noted, self._noted_at_s = wait.reason, now_s
+            self._write(f"{wait.reason}: the job waits; see {PROGRAM} doctor" if is_stuck else wait.reason)
+
+    def _write(self, sentence: str) -> None:
+        self.note(wording.harmless(f"{PROGRAM}: {sentence}"))

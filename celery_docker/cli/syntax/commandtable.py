@@ -169,7 +169,8 @@ COMMANDS = (
             ("in a script", "celery-docker status --json $id | jq -r .state"),
             ("the load of the queue", "celery-docker status"),
         ),
-        "Without an id it shows how many jobs wait and run, and the workers.",
+        "Of a job that waits it says for what; of one that is tried again, why the last attempt failed. Without an id "
+        "it shows how many jobs wait and run, and the workers.",
     ),
     Command(
         "results",

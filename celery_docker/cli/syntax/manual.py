@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from celery_docker.cli import exitcodes
 from celery_docker.cli.syntax import commandtable, helptext
 from celery_docker.cli.syntax.grammar import Command, Flag
+from celery_docker.core.waiting import WaitKind
 
 _OF_JOBS = (*commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS)
 _OF_ALL = (commandtable.HELP, commandtable.BROKER, commandtable.JSON, commandtable.QUIET)
@@ -42,6 +43,19 @@ _EXIT_STATUSES = (
     (f"{exitcodes.CANCELLED}", "The job was cancelled."),
 )
 
+_WAITS: dict[WaitKind, str] = {
+    WaitKind.SLOT: "A free slot on a host. jobs_before are served before it; it may be more than the first 1000.",
+    WaitKind.PULL: "Its image, which the host pulls: so much has come, of those layers whose size is known.",
+    WaitKind.RETRY: "The pause after an attempt that failed, and why it did; next_try_at is its end.",
+    WaitKind.TIME: "The time for which it was sent, next_try_at.",
+    WaitKind.JOBS: "Other jobs, which have to succeed before it.",
+    WaitKind.BATCH: "Its turn: the limit of its batch holds it back.",
+    WaitKind.WORKER: "A worker: none is alive.",
+    WaitKind.QUEUE: "A worker for its queue: no live one serves that.",
+    WaitKind.HOST: "A host: each that serves its queue takes no jobs, and says why; or the host that has it is silent.",
+    WaitKind.END: "Its end: somebody cancelled it, or it expired or was lost, and a host has to carry that out.",
+}
+
 
 def parts() -> dict[str, str]:
     """Return the parts of celery-docker(1), by file name."""
@@ -50,6 +64,7 @@ def parts() -> dict[str, str]:
         "job-flags.rst": _flags(_OF_JOBS),
         "common-flags.rst": _flags(_OF_ALL),
         "program-flags.rst": _flags(_OF_PROGRAM),
+        "waits.rst": "\n".join(_entry(kind.value, text) for kind, text in _WAITS.items()),
         "exit-statuses.rst": "\n".join(_entry(*entry) for entry in _EXIT_STATUSES),
     }
 

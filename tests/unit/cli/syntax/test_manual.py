@@ -15,6 +15,7 @@ import pytest
 from celery_docker.cli import exitcodes
 from celery_docker.cli.syntax import commandtable, helptext, manual
 from celery_docker.core import jobspec, settings
+from celery_docker.core.waiting import WaitKind
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[4]
@@ -124,3 +125,9 @@ def test_the_build_writes_the_same_files_each_time(built: Path, tmp_path: Path) 
     assert all((built / path).read_bytes() == (again / path).read_bytes() for path in files)
     assert '"2026-01-02"' in (built / "man/celery-docker.1").read_text()
     assert json.loads((built / "schema/job.schema.json").read_text()) == jobspec.json_schema()
+
+
+def test_every_kind_of_wait_is_in_the_page() -> None:
+    lines = manual.parts()["waits.rst"].splitlines()
+    assert [line for line in lines if line and not line.startswith(" ")] == [kind.value for kind in manual._WAITS]
+    assert set(manual._WAITS) == set(WaitKind)

@@ -19,12 +19,15 @@ _FULL = 0.8
 _LEAST_FREE = 0.05
 _LEAST_FREE_BYTES = 2**30
 _LEAST_API = (1, 41)
+_AS_ROOT = "sudo celery-docker doctor"
 
 
 class Level(StrEnum):
     """The gravity of a finding."""
 
     OK = "ok"
+    # It could not be looked at.
+    SKIP = "skip"
     WARN = "warn"
     FAIL = "fail"
 
@@ -60,9 +63,11 @@ def findings(gathered: facts.Facts) -> list[Finding]:
     results = [reach(gathered.redis)]
     if not gathered.redis.problem:
         results += [finding for check in _REDIS_CHECKS for finding in check(gathered.redis)]
-        results += versions(gathered.redis.workers or (), gathered.version)
+        results += versions(gathered)
+        results += closed_questions(gathered.redis)
     if gathered.host is not None:
         results += [finding for check in _HOST_CHECKS for finding in check(gathered.host)]
+        results += closed_files(gathered.closed)
     return results
 
 
@@ -177,16 +182,54 @@ def clocks(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.OK, "clock", "all clocks agree to 5 s")]
 
 
-def versions(workers: Sequence[facts.Worker], ours: str) -> list[Finding]:
-    """Find the hosts that run another version than this one."""
-    alive = [worker for worker in workers if worker.version and worker.heard_s < SILENT_S]
-    different = [f"{worker.host} {worker.version}" for worker in alive if worker.version != ours]
+def versions(gathered: facts.Facts) -> list[Finding]:
+    """Find the workers that run another version than the one installed here."""
+    ours, machine = gathered.version, gathered.host and gathered.host.machine
+    alive = [worker for worker in gathered.redis.workers or () if worker.version and worker.heard_s < SILENT_S]
     if not alive or not ours:
         return []
-    if different:
-        says = f"this is {ours}, others are not: {', '.join(different)}"
-        return [Finding(Level.WARN, "version", says, "install the same package on all hosts")]
-    return [Finding(Level.OK, "version", f"all run {ours}")]
+    different = [worker for worker in alive if worker.version != ours]
+    here = [worker for worker in different if worker.machine == machine and machine]
+    others = [f"{worker.host} {worker.version}" for worker in different if worker not in here]
+    results = [
+        Finding(
+            Level.WARN,
+            "version",
+            f"{worker.host} runs {worker.version}, installed is {ours}",
+            "systemctl reload celery-worker",
+        )
+        for worker in here
+    ]
+    if others:
+        says = f"this is {ours}, others are not: {', '.join(others)}"
+        results.append(Finding(Level.WARN, "version", says, "install the same package on all hosts"))
+    return results or [Finding(Level.OK, "version", f"all run {ours}")]
+
+
+def closed_questions(redis: facts.Redis) -> list[Finding]:
+    """Name what this user of Redis may not ask."""
+    answers = {
+        "persistence": redis.has_log,
+        "eviction": redis.eviction,
+        "memory": redis.used_bytes,
+        "workers": redis.workers,
+        "clock": redis.ahead_s,
+    }
+    missing = [name for name, answer in answers.items() if answer is None]
+    if not missing:
+        return []
+    says = f"this user of Redis may not ask about it, so these were not looked at: {', '.join(missing)}"
+    return [
+        Finding(Level.SKIP, "redis", says, "celery-docker doctor --broker URL, with the login of its administrator")
+    ]
+
+
+def closed_files(paths: Sequence[str]) -> list[Finding]:
+    """Name the files of settings that this user may not read."""
+    if not paths:
+        return []
+    says = f"you may not read {', '.join(paths)}, so the usual values are taken for granted"
+    return [Finding(Level.SKIP, "settings", says, _AS_ROOT)]
 
 
 def service(host: facts.Host) -> list[Finding]:
@@ -195,7 +238,8 @@ def service(host: facts.Host) -> list[Finding]:
     if unit.active == "failed" or unit.sub == "auto-restart":
         says = "has failed" if unit.active == "failed" else "ends again and again; systemd keeps starting it"
         remedy = "mend what its last lines say, then systemctl restart celery-worker"
-        return [Finding(Level.FAIL, "celery-worker", says, remedy, unit.log)]
+        closed = [] if unit.log else [Finding(Level.SKIP, "journal", "you may not read the worker's log", _AS_ROOT)]
+        return [Finding(Level.FAIL, "celery-worker", says, remedy, unit.log), *closed]
     if unit.active == "inactive":
         return [Finding(Level.WARN, "celery-worker", "is stopped on this host", "systemctl start celery-worker")]
     return [Finding(Level.OK, "celery-worker", f"is {unit.active}")]
@@ -206,7 +250,7 @@ def docker(host: facts.Host) -> list[Finding]:
     answer = host.docker
     if answer.is_denied:
         says = f"you may not ask Docker at {answer.where}, so it was not looked at"
-        return [Finding(Level.WARN, "docker", says, "run this with sudo; who is in group docker may ask, and is root")]
+        return [Finding(Level.SKIP, "docker", says, f"{_AS_ROOT}; who is in group docker may ask, and is root")]
     if answer.problem:
         says = f"does not answer at {answer.where}: {answer.problem}"
         return [Finding(Level.FAIL, "docker", says, "systemctl start docker; if that fails: journalctl -u docker")]

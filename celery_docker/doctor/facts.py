@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Worker:
-    """A host that takes jobs: how long ago it was heard, by how much its clock is ahead, and what it runs."""
+    """A host that takes jobs: how long ago it was heard, by how much its clock is ahead, and what it runs.
+
+    `version` is that of the process, since its start; `machine` the id of the computer.
+    """
 
     host: str
     heard_s: float
     ahead_s: float | None = None
     version: str | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,24 @@ class Unit:
 
 @dataclass(frozen=True)
 class Host:
-    """The facts about a host that runs jobs."""
+    """The facts about a host that runs jobs; `machine` is the id of the computer."""
 
     unit: Unit
     docker: DockerFacts
     disks: tuple[Disk, ...] = ()
     is_in_docker_group: bool | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was gathered; no `host` where none of the jobs run on this one. `version`: that of this command."""
+    """All that was gathered; no `host` where none of the jobs run on this one.
+
+    `version` is that of this command, hence the one installed here; `closed` are the files of settings that this user
+    may not read.
+    """
 
     redis: Redis
     host: Host | None = None
     version: str = ""
+    closed: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import http.client
 import os
 import pwd
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from celery_docker.doctor import facts
@@ -25,7 +26,7 @@ def gather(docker_host: str) -> facts.Host | None:
     service = unit()
     if service is None or not (service.is_enabled or service.active != "inactive"):
         return None
-    return facts.Host(service, docker(docker_host), disks(), is_in_group())
+    return facts.Host(service, docker(docker_host), disks(), is_in_group(), machine_id())
 
 
 def unit() -> facts.Unit | None:
@@ -84,6 +85,14 @@ def is_in_group(user: str = _USER, group: str = _GROUP) -> bool | None:
     except KeyError:
         return False
     return user in members.gr_mem or entry.pw_gid == members.gr_gid
+
+
+def machine_id(path: str = "/etc/machine-id") -> str | None:
+    """Return the id that the worker of this machine reports; None where the machine has none."""
+    try:
+        return Path(path).read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _asked(*command: str) -> str:

@@ -95,7 +95,9 @@ def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
     except errors.StoreRefused:
         return None
     return tuple(
-        facts.Worker(row.host, row.heard_s, row.ahead_s, row.about.get("version")) for row in rows if not row.lost
+        facts.Worker(row.host, row.heard_s, row.ahead_s, row.about.get("version"), row.about.get("machine"))
+        for row in rows
+        if not row.lost
     )
 
 

@@ -19,6 +19,7 @@ def doctor(context: Context) -> int:
         redis=redisfacts.gather(context.config.broker_url),
         host=hostfacts.gather(_docker_host(context)),
         version=package.version() or "0+source",
+        closed=context.config.closed,
     )
     findings = checks.findings(gathered)
     if context.wants_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -152,8 +153,8 @@ def test_redis(check: Callable[[Redis], list[Finding]], known: Redis, expected: 
             checks.docker,
             Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
             [
-                "warn  docker: you may not ask Docker at unix:///d, so it was not looked at → run this with sudo; who "
-                "is in group docker may ask, and is root"
+                "skip  docker: you may not ask Docker at unix:///d, so it was not looked at → sudo celery-docker "
+                "doctor; who is in group docker may ask, and is root"
             ],
         ),
         (
@@ -199,10 +200,37 @@ def test_this_host(check: Callable[[Host], list[Finding]], known: Host, expected
 
 def test_versions() -> None:
     both = (Worker("a", 1, version="1.0"), Worker("b", 1, version="1.1"), Worker("gone", 900, version="0.1"))
-    assert said(checks.versions(both, "1.1")) == [
+    known = facts.Facts(Redis("r", workers=both), version="1.1")
+    assert said(checks.versions(known)) == [
         "warn  version: this is 1.1, others are not: a 1.0 → install the same package on all hosts"
     ]
-    assert said(checks.versions(both[1:], "1.1")) == ["ok    version: all run 1.1"]
+    assert said(checks.versions(replace(known, redis=Redis("r", workers=both[1:])))) == ["ok    version: all run 1.1"]
+
+
+def test_a_worker_of_this_machine_that_an_upgrade_has_not_reached() -> None:
+    """Two workers of this machine, and another machine, which has the old package."""
+    workers = (
+        Worker("a", 1, version="1.0", machine="m1"),
+        Worker("two@a", 1, version="1.1", machine="m1"),
+        Worker("b", 1, version="1.0", machine="m2"),
+    )
+    known = facts.Facts(Redis("r", workers=workers), Host(RUNNING, WELL, machine="m1"), version="1.1")
+    assert said(checks.versions(known)) == [
+        "warn  version: a runs 1.0, installed is 1.1 → systemctl reload celery-worker",
+        "warn  version: this is 1.1, others are not: b 1.0 → install the same package on all hosts",
+    ]
+
+
+def test_what_an_ordinary_user_could_not_look_at() -> None:
+    redis = Redis("r", used_bytes=1, workers=(), ahead_s=0.0)
+    known = facts.Facts(redis, Host(Unit("failed", "failed", True), WELL), closed=("/etc/default/celery-worker",))
+    assert [line for line in said(checks.findings(known)) if line.startswith("skip")] == [
+        "skip  redis: this user of Redis may not ask about it, so these were not looked at: persistence, eviction "
+        "→ celery-docker doctor --broker URL, with the login of its administrator",
+        "skip  journal: you may not read the worker's log → sudo celery-docker doctor",
+        "skip  settings: you may not read /etc/default/celery-worker, so the usual values are taken for granted "
+        "→ sudo celery-docker doctor",
+    ]
 
 
 def test_a_redis_that_does_not_answer_is_all_that_is_said_of_it() -> None:

@@ -54,6 +54,7 @@ class Housekeeping(Protocol):
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
     def forget_expired(self, before: float) -> int: ...
+    def repair(self) -> Sequence[str]: ...
     def end_requests(self) -> Sequence[JobToEnd]: ...
 
 
@@ -112,6 +113,8 @@ class Duties:
             yield "watchdog", watchdog_s, self._feed_watchdog
 
     def _republish(self) -> None:
+        for key in self._records.repair():
+            log.error("the key %s held something else than it should; it is kept as %s:broken", key, key)
         self._records.republish(self._records.now() - _REPAIR_EVERY_S)
 
     def _clean(self) -> None:

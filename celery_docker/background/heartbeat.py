@@ -184,7 +184,7 @@ class Heartbeat:
     def _take_over(self, silence: Silence) -> None:
         fates: Counter[str] = Counter()
         for job_id, record in self._hosts.jobs(silence.host).items():
-            loss = hostloss.loss(record, silence, str(uuid.uuid4()))
+            loss = hostloss.loss(job_id, record, silence, str(uuid.uuid4()))
             fates[self._hosts.lose(job_id, silence, to_host=self._host, record=record, loss=loss)] += 1
         is_lost = self._hosts.bury(silence)
         if is_lost or fates.total() > fates[Takeover.KEPT]:

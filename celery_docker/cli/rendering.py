@@ -5,15 +5,15 @@ Owns the names in `--json`: the receipt's, where it has the same thing. Pure.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker.cli import progress
 from celery_docker.cli.tables import Align, Column
-from celery_docker.core import message, receipt, wording
+from celery_docker.core import incoming, receipt, wording
 from celery_docker.core.lifecycle import State
+from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import Wait
 from celery_docker.store.listing import BatchRow, JobRow
 
@@ -35,6 +35,7 @@ RESULT_COLUMNS = (
 )
 RESULT_FIELDS = ("batch_index", "state", "exit_code", "run_s", "reason")
 _JSON_FIELDS = ("receipt", "spec", "attempts", "labels", "after")
+_TIME_FIELDS = ("submitted_at", "claimed_at", "finished_at", "expires_at", "cancelled_at")
 _NUMBER_FIELDS = (
     "attempt",
     "batch_index",
@@ -84,7 +85,7 @@ def result_cells(job_id: str, values: Sequence[str | None], *, whole: bool) -> t
         job_id if whole else wording.short_id(job_id),
         state or wording.UNKNOWN,
         code or wording.UNKNOWN,
-        wording.duration(float(run_s) if run_s else None),
+        wording.duration(Fields({"run_s": run_s or ""}).number("run_s")),
         reason or "",
     )
 
@@ -131,9 +132,10 @@ def record_json(row: JobRow, wait: Wait | None, record: Mapping[str, str]) -> di
     facts = {name: _value(name, text) for name, text in record.items() if name not in _UNLISTED}
     if "spec" not in facts:
         # Of a plain client's job there is only the message.
-        args, kwargs = message.arguments(json.loads(record.get("message") or "{}"))
-        facts["spec"] = {**({"args": list(args)} if args else {}), **kwargs}
-    ended = facts.pop("receipt", None) or {}
+        parsed = incoming.of_envelope(row.job_id, incoming.of_record(row.job_id, record.get("message")))
+        facts["spec"] = {**({"args": list(parsed.args)} if parsed.args else {}), **parsed.kwargs}
+    facts.pop("receipt", None)
+    ended = receipt.Receipt.of_text(row.job_id, record["receipt"]) if record.get("receipt") else {}
     facts["attempts"] = (ended or facts).get("attempts") or []
     listed = job_json(row, wait)
     merged = {**facts, **listed}
@@ -146,11 +148,15 @@ def record_json(row: JobRow, wait: Wait | None, record: Mapping[str, str]) -> di
 
 
 def _value(name: str, text: str) -> Any:
+    """Return a field of a record for programs; as it is, where it cannot be read or is that of a newer version."""
+    fields = Fields({name: text})
     if name in _JSON_FIELDS:
-        return json.loads(text)
-    if name.endswith("_at"):
-        return timestamp(float(text))
-    return int(text) if name in _NUMBER_FIELDS else text
+        value = fields.json(name, list if name == "attempts" else dict)
+    elif name in _TIME_FIELDS:
+        value = timestamp(fields.moment(name))
+    else:
+        value = fields.whole(name) if name in _NUMBER_FIELDS else text
+    return text if fields.problems else value
 
 
 def job_facts(row: JobRow, wait: Wait | None, now: float) -> list[str]:

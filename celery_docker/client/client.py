@@ -23,6 +23,7 @@ from celery_docker.core.jobspec import JobSpec, Submission
 from celery_docker.store import jobstore, livelog, redislink
 from celery_docker.store.jobstore import Store
 from celery_docker.store.queries import Queries
+from celery_docker.store.refused import RefusedMessages
 
 Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
 
@@ -264,6 +265,15 @@ class Client:
     def store(self) -> Store:
         """The writer of records."""
         return jobstore.connect(self.url)
+
+    @property
+    def refused(self) -> RefusedMessages:
+        """Messages that no worker could run.
+
+        >>> client.refused.count()
+        0
+        """
+        return RefusedMessages(self.store.link)
 
     @cached_property
     def queries(self) -> Queries:

@@ -6,7 +6,6 @@ no right to write there. A record alone counts as long as Redis keeps it, and on
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from celery_docker.core import batch
 from celery_docker.core.batchinputs import Source
 from celery_docker.core.lifecycle import State
+from celery_docker.core.recordfields import Fields
 from celery_docker.store.queries import Queries
 
 # A field of a batch that was submitted with --skip-done.
@@ -55,8 +55,11 @@ def _succeeded(queries: Queries, batch_id: str, *, is_array: bool) -> Iterator[t
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
     for state, spec, index in queries.jobs.fields(queries.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
-            kwargs = json.loads(spec)
-            yield batch.marker_of(kwargs, int(index) if is_array else None), kwargs.get("outputpath")
+            known = Fields({"spec": spec, "index": index})
+            kwargs, number = known.json("spec", dict), known.whole("index")
+            if not known.problems:
+                folder = kwargs.get("outputpath")
+                yield batch.marker_of(kwargs, number if is_array else None), folder if isinstance(folder, str) else None
 
 
 def _is_marked(job: batch.Expanded) -> bool:

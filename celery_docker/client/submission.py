@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import jobspec, message
+from celery_docker.core import incoming, jobspec, message
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
+from celery_docker.core.recordfields import Fields
 
 # What `JobBuilder.again` has to know of a job, by the names of its record's fields.
 RETRIED = ("state", "receipt", "spec", "message", "batch", "batch_index")
@@ -79,11 +80,15 @@ class JobBuilder:
             raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
         if receipt is None:
             raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
-        envelope = json.loads(text or "{}")
+        parsed = incoming.of_envelope(job_id, incoming.of_record(job_id, text))
+        known = Fields({"spec": spec or "", "batch_index": batch_index or ""})
+        given = known.json("spec", dict)
+        if given is None and parsed.refusal:
+            raise errors.SpecError(f"job {job_id} cannot be queued again: {parsed.refusal}")
         # Of a plain client's job there is only the message.
-        kwargs = json.loads(spec) if spec else jobspec.parse(*message.arguments(envelope)).to_kwargs()
-        place = None if batch_id is None else Place(batch_id, int(batch_index or 0))
-        new = self.job(kwargs, message.submission(envelope), place)
+        spec_of = jobspec.parse(parsed.args, parsed.kwargs) if given is None else jobspec.parse((), given)
+        place = None if batch_id is None else Place(batch_id, known.count("batch_index"))
+        new = self.job(spec_of.to_kwargs(), message.submission(parsed.envelope), place)
         return replace(new, about={**new.about, "retry_of": job_id})
 
 

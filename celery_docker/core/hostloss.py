@@ -5,15 +5,15 @@ Pure. Every time is by Redis' clock, in seconds since the epoch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from celery_docker.core import lifecycle, message, receipt
+from celery_docker.core import incoming, lifecycle, message, receipt
 from celery_docker.core.jobrecord import Ownership
+from celery_docker.core.recordfields import Fields
 
 # Two heartbeats that are further apart are not one streak.
 GAP_S = 15
@@ -88,17 +88,18 @@ def is_fenced(ownership: Ownership | None, host: str, fence: int) -> bool:
     return ownership is not None and ownership.fence is not None and (ownership.owner, ownership.fence) != (host, fence)
 
 
-def loss(record: Mapping[str, str], silence: Silence, tag: str) -> Loss:
+def loss(job_id: str, record: Mapping[str, str], silence: Silence, tag: str) -> Loss:
     """Decide from its record how a silent host's job goes on. `tag` is that of its next delivery."""
-    envelope = json.loads(record["message"]) if record.get("message") and record.get("queue") else None
-    host_faults = int(record.get("host_faults", 0))
+    fields = Fields(record)
+    envelope = incoming.of_record(job_id, fields.text("message")) if fields.text("queue") else None
+    host_faults = fields.count("host_faults")
     silent = f"host {silence.host} was silent for {silence.for_s:.0f} s"
     end_reason = _end_reason(envelope, host_faults)
     return Loss(
         ends=end_reason is not None,
         reason=f"its {silent}{end_reason or ''}",
         host_faults=host_faults + 1,
-        attempts=(*json.loads(record.get("attempts") or "[]"), _entry(record, silence, silent)),
+        attempts=(*fields.entries("attempts"), _entry(record, silence, silent)),
         envelope=message.redelivery(envelope, tag) if envelope else {},
     )
 
@@ -128,10 +129,11 @@ def _end_reason(envelope: Mapping[str, Any] | None, host_faults: int) -> str | N
 
 def _entry(record: Mapping[str, str], silence: Silence, reason: str) -> dict[str, Any]:
     """Return the entry about the lost attempt, in the shape of `receipt.Attempt.entry`."""
-    started_at = float(record.get("claimed_at") or silence.heard_at)
+    fields = Fields(record)
+    started_at = fields.moment("claimed_at") or silence.heard_at
     began = record.get("state") == lifecycle.State.RUNNING
     return {
-        "attempt": int(record.get("attempt", 0)),
+        "attempt": fields.count("attempt"),
         "host": silence.host,
         # The field may be that of an earlier attempt until this one runs.
         "container_id": record.get("container_id") if began else None,

@@ -27,6 +27,8 @@ MOST_TEXT_BYTES = MOST_BYTES * 3 // 2
 # The header by which a worker remembers that it has refused a message whose job has an id.
 REFUSED = "refused"
 _ID = re.compile(rb'(?<!\\)"id": ?"([a-zA-Z0-9][a-zA-Z0-9_.-]{0,127})"')
+# What a record may bear, and a client can ask for; our keys have a colon.
+_USABLE = re.compile(r"[ -9;-~]{1,128}", re.ASCII)
 _MOST_REASON = 500
 _MOST_REPR = 1024
 _MOST_TAG = 128
@@ -168,7 +170,7 @@ def _quietly(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _is_usable(job_id: object) -> bool:
     """Say whether a client can ask for the result of this id, and a record bear it."""
-    return isinstance(job_id, str) and 0 < len(job_id) <= 128 and job_id.isprintable() and ":" not in job_id
+    return isinstance(job_id, str) and _USABLE.fullmatch(job_id) is not None
 
 
 def _incoming(envelope: Mapping[str, Any], source: str, is_own_queue: Callable[[str], bool]) -> Incoming:

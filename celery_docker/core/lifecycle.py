@@ -5,11 +5,17 @@ Owns every decision about success, failure and retry. Pure: no clock, no randomn
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from celery_docker.core import sizes
+
+# The state of a job whose record cannot be read, and what a reader adds to an unknown one of a job that has ended.
+BROKEN = "broken"
+HAS_ENDED = " (ended)"
+_WORD = re.compile(r"[a-z][a-z_]{0,30}( \(ended\))?", re.ASCII)
 
 
 class State(StrEnum):
@@ -27,9 +33,24 @@ class State(StrEnum):
     ERROR = "error"
     LOST = "lost"
 
+    @classmethod
+    def _missing_(cls, value: object) -> State:
+        """Return a state of a newer version, which is shown as it is; `broken` for what is no word at all."""
+        word = value if isinstance(value, str) and _WORD.fullmatch(value) else BROKEN
+        unknown = str.__new__(cls, word)
+        unknown._name_, unknown._value_ = "UNKNOWN", word
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """False for the state of a newer version, and for one that cannot be read."""
+        return self.value in State.__members__.values()
+
     @property
     def is_final(self) -> bool:
-        """True for a state that absorbs whatever comes later."""
+        """True for a state that absorbs whatever comes later; of an unknown one, the reader has added whether it is."""
+        if not self.is_known:
+            return self.endswith(HAS_ENDED)
         return self not in (State.QUEUED, State.STARTING, State.RUNNING)
 
 
@@ -55,6 +76,11 @@ class Cause(StrEnum):
     LOST = "lost"
     # Another attempt would mend nothing, or could run the job a second time.
     ERROR = "error"
+
+
+def cause_of(text: str | None) -> Cause:
+    """Return the cause of an end request as a record has it; one of a newer version counts as a cancel."""
+    return Cause(text) if text in (Cause.EXPIRED, Cause.LOST) else Cause.CANCELLED
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def job_id(text: str) -> str:
     """Return the id in a message as it lies in a list; empty where somebody has put something else there."""
     try:
         return str(json.loads(text)["headers"]["id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from celery_docker.core import jobspec, lifecycle, output
+from celery_docker.core import jobspec, lifecycle, output, strictjson
 from celery_docker.core.container import Stream, Usage
 
 
@@ -85,6 +85,21 @@ class Receipt:
     last_stderr_line: str | None = None
 
     @classmethod
+    def of_text(cls, job_id: str, text: str | bytes) -> dict[str, Any]:
+        """Return a receipt as Redis has it; one that cannot be read says so, and nothing else.
+
+        A field of a newer version is kept, one of another kind than ours is left out.
+        """
+        try:
+            values = strictjson.table(text)
+        except strictjson.NotUsable as exc:
+            return cls(job_id, state=lifecycle.BROKEN, reason=f"its receipt in Redis {exc}").to_dict()
+        kept = {name: value for name, value in values.items() if name not in _KINDS or isinstance(value, _KINDS[name])}
+        kept["attempts"] = [entry for entry in kept.get("attempts", ()) if isinstance(entry, dict)]
+        state = lifecycle.State(str(kept.get("state"))).value
+        return {**kept, "id": job_id, "state": state}
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Receipt:
         """Return a stored receipt, of this version or another: a missing field is unknown, one too many is ignored."""
         present = {name: value for name, value in values.items() if name in _NAMES and value is not None}
@@ -114,6 +129,15 @@ class Receipt:
 
 
 _NAMES = frozenset(line.name for line in fields(Receipt))
+_TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+# What JSON may say for each field, from its annotation.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    line.name: (
+        *_TYPES.get(str(line.type).partition(" ")[0], (list,)),
+        *((type(None),) if "None" in str(line.type) else ()),
+    )
+    for line in fields(Receipt)
+}
 
 
 def build(

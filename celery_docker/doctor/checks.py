@@ -298,8 +298,18 @@ def disks(host: facts.Host) -> list[Finding]:
     return tight or ([] if least is None else [Finding(Level.OK, "disk", f"at least {wording.size(least)} are free")])
 
 
+def refused(redis: facts.Redis) -> list[Finding]:
+    """Tell whether messages are put aside that no worker could run."""
+    if not redis.refused:
+        return []
+    messages = "message is" if redis.refused == 1 else "messages are"
+    says = f"{redis.refused} {messages} put aside that no worker could run; the last: {redis.last_refusal}"
+    return [Finding(Level.WARN, "queue", says, "see: celery-docker queue refused; then put-back or throw-away")]
+
+
 _REDIS_CHECKS: tuple[Callable[[facts.Redis], list[Finding]], ...] = (
     access,
+    refused,
     persistence,
     eviction,
     memory,

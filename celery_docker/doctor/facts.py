@@ -24,6 +24,7 @@ class Redis:
     """The facts about Redis. `problem`: why it could not be asked. `is_open`: it answers without a password.
 
     `bind` are the addresses that it listens on, `save` its rule for snapshots; `ahead_s`: this host's clock.
+    `refused` messages are put aside; `last_refusal` is the reason of the latest.
     """
 
     where: str
@@ -40,6 +41,8 @@ class Redis:
     most_bytes: int | None = None
     ahead_s: float | None = None
     workers: tuple[Worker, ...] | None = None
+    refused: int | None = None
+    last_refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from celery_docker import errors
 from celery_docker.doctor import facts
 from celery_docker.store import redislink
 from celery_docker.store.hostqueries import HostQueries
+from celery_docker.store.refused import RefusedMessages
 
 _LOGIN = ("username", "password")
 
@@ -34,6 +35,7 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
     now, ours = _clocks(link)
     info = _asked(link, "info") or {}
     rules = _rules(link)
+    refusals = _refusals(link)
     save = rules.get("save")
     return facts.Redis(
         where=where,
@@ -49,6 +51,8 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
         most_bytes=info.get("maxmemory"),
         ahead_s=None if now is None else ours - now,
         workers=_workers(link),
+        refused=None if refusals is None else len(refusals),
+        last_refusal=refusals[-1] if refusals else "",
     )
 
 
@@ -99,6 +103,13 @@ def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
         for row in rows
         if not row.lost
     )
+
+
+def _refusals(link: redislink.Link) -> list[str] | None:
+    try:
+        return [row.reason for row in RefusedMessages(link).rows()]
+    except errors.StoreRefused:
+        return None
 
 
 def _is_local(hostname: str) -> bool:

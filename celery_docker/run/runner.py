@@ -90,7 +90,7 @@ class Runner:
         """Bring a claimed job to its end, or to its next wait. Raises nothing that a job could cause."""
         if job.claim.receipt is not None:
             job.receipt = job.claim.receipt
-            job.attempt.container_id = job.claim.receipt["container_id"]
+            job.attempt.container_id = job.claim.receipt.get("container_id")
             return _ended(job.claim.receipt)
         try:
             spec, outcome = self.attempts.run(job, announcer)

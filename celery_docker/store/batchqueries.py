@@ -39,7 +39,7 @@ class BatchQueries:
             with self.link.client.pipeline(transaction=False) as pipeline:
                 for batch_id in batch_ids:
                     pipeline.hget(keys.batch(batch_id), "template")
-                templates = pipeline.execute()
+                templates = redislink.answers(pipeline)
         return [batch_id for batch_id, template in zip(batch_ids, templates, strict=True) if template == template_id]
 
     def field(self, batch_id: str, name: str) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from celery_docker.core import hostreport
 from celery_docker.store import keys, listing, redislink
 from celery_docker.store.listing import WorkerRow
 
@@ -28,11 +28,13 @@ class HostQueries:
             for host in last_heard:
                 pipeline.hget(keys.host_about(host), "about")
                 pipeline.scard(keys.host_jobs(host))
-            answers = pipeline.execute()
+            answers = redislink.answers(pipeline)
         now, names = seconds + microseconds / 1e6, {host for host, _ in present}
         rows = []
         for (host, heard_at), text, jobs in zip(last_heard.items(), answers[::2], answers[1::2], strict=True):
-            report = json.loads(text or "{}")
+            report = hostreport.parse(text)
             ahead_s = listing.ahead_s(report.get("clock"), heard_at)
-            rows.append(WorkerRow(host, now - heard_at, ahead_s, jobs, report, drained.get(host), host not in names))
+            rows.append(
+                WorkerRow(host, now - heard_at, ahead_s, jobs or 0, report, drained.get(host), host not in names)
+            )
         return sorted(rows, key=lambda row: row.host)

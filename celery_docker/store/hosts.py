@@ -7,13 +7,12 @@ here waits for a Redis that is away: a call raises `StoreAway` and can be repeat
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker.core import strictjson
+from celery_docker.core import hostreport
 from celery_docker.core.hostloss import Beat, Loss, Silence, Takeover
 from celery_docker.core.jobrecord import Ownership
 from celery_docker.store import keys, ownership, redislink
@@ -34,7 +33,7 @@ class HostStore:
         """Send a heartbeat, unless another machine has sent one under this name a moment ago."""
         touched = [keys.HOSTS, keys.host_about(host), keys.LOST_HOSTS]
         now, before, rival = self.link.call("beat", touched, [host, machine, _dump(about), NAME_KEPT_S])
-        return Beat(float(now), float(before) if before else None, json.loads(rival) if rival else None)
+        return Beat(float(now), float(before) if before else None, hostreport.parse(rival) if rival else None)
 
     def leave(self, host: str) -> bool:
         """Take a host that has stopped out of the list; False if it still has a job or a message in hand."""
@@ -71,7 +70,7 @@ class HostStore:
             with self.link.client.pipeline(transaction=False) as pipeline:
                 for job_id in job_ids:
                     pipeline.hgetall(keys.job(job_id))
-                records = pipeline.execute()
+                records = redislink.answers(pipeline, {})
         return dict(zip(job_ids, records, strict=True))
 
     def lose(self, job_id: str, silence: Silence, *, to_host: str, record: Mapping[str, str], loss: Loss) -> Takeover:
@@ -99,9 +98,7 @@ def served_queues(client: Any) -> set[str]:
     names: set[str] = set()
     for host in client.zrange(keys.HOSTS, 0, -1):
         text = client.hget(keys.host_about(host if isinstance(host, str) else host.decode(errors="replace")), "about")
-        with contextlib.suppress(strictjson.NotUsable):
-            queues = strictjson.table(text or "{}").get("queues")
-            names |= {queue for queue in queues if isinstance(queue, str)} if isinstance(queues, list) else set()
+        names.update(hostreport.parse(text).get("queues", ()))
     return names
 
 

@@ -5,12 +5,12 @@ Invariant: every step may be done by several workers at once, and twice; the sec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from celery_docker.core import incoming, lifecycle, message
 from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
-from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.core.lifecycle import EndRequest
 from celery_docker.store import keys, redislink
 
 _AT_ONCE = 1000
@@ -37,8 +37,8 @@ class Housekeeping:
                 job_id,
                 state or "",
                 queue or "",
-                json.loads(text) if text else None,
-                EndRequest(Cause(cause or Cause.CANCELLED), reason or ""),
+                incoming.of_record(job_id, text or None),
+                EndRequest(lifecycle.cause_of(cause), reason or ""),
             )
             for job_id, (state, reason, queue, text, cause) in zip(job_ids, rows, strict=True)
         ]
@@ -69,6 +69,11 @@ class Housekeeping:
         listed = {job_id for source in lists for job_id in self._listed(source)}
         return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
 
+    def repair(self) -> list[str]:
+        """Put shared keys away that hold something else than they should; return their names."""
+        names: list[str] = self.link.call("repair", list(keys.TYPES), list(keys.TYPES.values()))
+        return names
+
     def forget_expired(self, before: float) -> int:
         """Drop index entries older than `before` whose records or batches have expired; return how many."""
         return self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
@@ -90,7 +95,7 @@ class Housekeeping:
             for source in lists:
                 pipeline.llen(source)
             pipeline.zcard(keys.WAITING)
-            *listed, waiting = pipeline.execute()
+            *listed, waiting = redislink.answers(pipeline, 0)
         return bool(sum(listed) >= waiting)
 
     def _up_to(self, index: str, moment: float) -> list[str]:
@@ -107,7 +112,7 @@ class Housekeeping:
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hmget(keys.job(job_id), names)
-            rows: list[list[str | None]] = pipeline.execute()
+            rows: list[list[str | None]] = redislink.answers(pipeline, [None] * len(names))
         return rows
 
     def _listed(self, source: str) -> Iterator[str]:
@@ -115,13 +120,6 @@ class Housekeeping:
         for last in range(-1, -(10**7), -_AT_ONCE):
             with self.link.translated():
                 texts = self.link.client.lrange(source, last - _AT_ONCE + 1, last)
-            yield from (job_id for text in texts if (job_id := _job_id(text)))
+            yield from (job_id for text in texts if (job_id := message.job_id(text)))
             if len(texts) < _AT_ONCE:
                 return
-
-
-def _job_id(text: str) -> str:
-    try:
-        return str(json.loads(text)["headers"]["id"])
-    except (ValueError, TypeError, KeyError):
-        return ""

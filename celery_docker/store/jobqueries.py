@@ -14,6 +14,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import message
+from celery_docker.core.receipt import Receipt
 from celery_docker.store import idlookup, keys, listing, redislink
 from celery_docker.store.listing import JobRow, Load
 
@@ -79,7 +80,7 @@ class JobQueries:
                 pipeline.zcard(place)
             for host in self.link.client.zrange(keys.HOSTS, 0, -1):
                 pipeline.scard(keys.host_jobs(host))
-            queued, delayed, blocked, *in_hand = pipeline.execute()
+            queued, delayed, blocked, *in_hand = redislink.answers(pipeline, 0)
         return Load(sum(in_hand), queued, delayed, blocked)
 
     def record(self, job_id: str) -> dict[str, str]:
@@ -95,19 +96,19 @@ class JobQueries:
         return self.receipts([job_id])[0]
 
     def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
-        """Yield the receipts of those jobs that have ended as they are stored, each a JSON text in one line."""
+        """Yield the receipts of those jobs that have ended each a JSON text in one line."""
         for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
-            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-                for job_id in part:
-                    pipeline.hget(keys.job(job_id), "receipt")
-                texts = pipeline.execute()
-            yield from (text for text in texts if text is not None)
+            texts = self.link.call("receipts", [], [keys.JOB, *part])
+            rows = zip(part, texts, strict=True)
+            yield from (json.dumps(Receipt.of_text(job_id, text)) for job_id, text in rows if text)
 
     def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the receipt of each job, None for one that has not ended or has no record."""
         receipts: list[dict[str, Any] | None] = []
         for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
-            receipts += json.loads(self.link.call("receipts", [], [keys.JOB, *part]))
+            texts = self.link.call("receipts", [], [keys.JOB, *part])
+            rows = zip(part, texts, strict=True)
+            receipts += [Receipt.of_text(job_id, text) if text else None for job_id, text in rows]
         return receipts
 
     def resolve(self, text: str) -> str:
@@ -121,7 +122,7 @@ class JobQueries:
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             for _, key in lists:
                 pipeline.llen(key)
-            lengths = pipeline.execute()
+            lengths = redislink.answers(pipeline, 0)
         total = dict.fromkeys(names, 0)
         for (name, _), length in zip(lists, lengths, strict=True):
             total[name] += length
@@ -158,7 +159,7 @@ class JobQueries:
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             for host in self.link.client.zrange(keys.HOSTS, 0, -1):
                 pipeline.smembers(keys.host_jobs(host))
-            return [job_id for job_ids in pipeline.execute() for job_id in sorted(job_ids)]
+            return [job_id for job_ids in redislink.answers(pipeline, ()) for job_id in sorted(job_ids)]
 
     def _ranked(self, place: str, *, newest_first: bool = False) -> Iterator[str]:
         first = 0

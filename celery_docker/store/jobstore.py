@@ -27,6 +27,8 @@ from celery_docker.core.jobrecord import (
     Term,
     Verdict,
 )
+from celery_docker.core.receipt import Receipt
+from celery_docker.core.recordfields import Fields
 from celery_docker.store import keys, ownership, redislink
 
 # How many new jobs go to Redis at once, and what a listing shows of a receipt.
@@ -81,12 +83,13 @@ class Store:
 
         In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says.
         """
-        return _claim(self.link.call("claim", *_claim_call(job_id, host, queue, envelope, taken, term)))
+        return _claim(job_id, self.link.call("claim", *_claim_call(job_id, host, queue, envelope, taken, term)))
 
     def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]:
         """Claim queued jobs that are to end, in one round trip."""
         calls = [_claim_call(job.job_id, host, job.queue, job.envelope or {}) for job in jobs]
-        return [_claim(row) for row in self.link.call_many("claim", calls)]
+        rows = zip(jobs, self.link.call_many("claim", calls), strict=True)
+        return [_claim(job.job_id, row) for job, row in rows]
 
     def update(self, holding: Holding, values: Mapping[str, str | int | float]) -> None:
         """Add to the record of a job that this host owns. Raises `Fenced` if it does not."""
@@ -155,11 +158,11 @@ class Store:
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
         with self.link.translated():
-            job_ids = sorted(self.link.client.smembers(keys.host_jobs(host)))
+            job_ids = sorted(self.link.call("owned", [keys.host_jobs(host)], []))
             with self.link.client.pipeline(transaction=False) as pipeline:
                 for job_id in job_ids:
                     pipeline.hget(keys.job(job_id), "message")
-                texts = pipeline.execute()
+                texts = redislink.answers(pipeline)
         return {job_id: incoming.of_record(job_id, text) for job_id, text in zip(job_ids, texts, strict=True)}
 
     def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
@@ -234,22 +237,24 @@ def _check_owned(answer: Any, holding: Holding) -> None:
         raise errors.Fenced(f"job {holding.job_id} belongs to another host now")
 
 
-def _claim(row: list[str]) -> Claim:
+def _claim(job_id: str, row: list[str]) -> Claim:
     verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason, cancel_cause = row
+    counts = {"fence": fence, "attempt": attempt, "exits": exits, "host_faults": host_faults}
+    known = Fields({**counts, "submitted_at": submitted_at, "attempts": attempts})
     return Claim(
         verdict=Verdict(verdict),
-        fence=int(fence or 0),
-        attempt=int(attempt or 0),
-        tally=lifecycle.Tally(exits=int(exits or 0), host_faults=int(host_faults or 0)),
-        submitted_at=float(submitted_at) if submitted_at else None,
-        attempts=tuple(json.loads(attempts)) if attempts else (),
-        receipt=json.loads(receipt) if receipt else None,
+        fence=known.count("fence"),
+        attempt=known.count("attempt"),
+        tally=lifecycle.Tally(exits=known.count("exits"), host_faults=known.count("host_faults")),
+        submitted_at=known.moment("submitted_at"),
+        attempts=known.entries("attempts"),
+        receipt=Receipt.of_text(job_id, receipt) if receipt else None,
         end_request=_end_request(cancel_reason, cancel_cause),
     )
 
 
 def _end_request(reason: str, cause: str) -> lifecycle.EndRequest | None:
-    return lifecycle.EndRequest(lifecycle.Cause(cause or lifecycle.Cause.CANCELLED), reason) if reason else None
+    return lifecycle.EndRequest(lifecycle.cause_of(cause), reason) if reason else None
 
 
 def _or_blank(value: float | None) -> float | str:

@@ -34,6 +34,15 @@ JOB = PREFIX + "job:"
 BATCH = PREFIX + "batch:"
 
 
+# The type of each key that there is once.
+TYPES = {
+    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
+    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS), "hash"),
+    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT), "string"),
+    CANCELLING: "set",
+}
+
+
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash."""
     return JOB + job_id

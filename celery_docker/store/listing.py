@@ -5,14 +5,15 @@ Times are seconds since the epoch by Redis' clock; None is unknown, or not yet.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from celery_docker.core import hoststate, lifecycle, message
 from celery_docker.core.hoststate import SILENT_S, WorkerState
+from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import HostFacts
 
 ROW_FIELDS = (
@@ -124,7 +125,8 @@ class Match:
 def job(job_id: str, values: Sequence[str | None]) -> JobRow:
     """Return the row of a job from the values of `ROW_FIELDS`."""
     present = {name: value for name, value in zip(ROW_FIELDS, values, strict=True) if value}
-    return JobRow(
+    known = Fields(present)
+    row = JobRow(
         job_id=job_id,
         state=lifecycle.State(present["state"]),
         name=present.get("name"),
@@ -132,57 +134,70 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         host=present.get("owner"),
         queue=message.queue_name(present["queue"]) if "queue" in present else None,
         batch_id=present.get("batch"),
-        batch_index=_integer(present.get("batch_index")),
-        submitted_at=_number(present.get("submitted_at")),
-        claimed_at=_number(present.get("claimed_at")),
-        finished_at=_number(present.get("finished_at")),
-        exit_code=_integer(present.get("exit_code")),
-        attempt=int(present.get("attempt", 0)),
+        batch_index=known.whole("batch_index"),
+        submitted_at=known.moment("submitted_at"),
+        claimed_at=known.moment("claimed_at"),
+        finished_at=known.moment("finished_at"),
+        exit_code=known.whole("exit_code"),
+        attempt=known.count("attempt"),
         reason=present.get("reason"),
-        run_s=_number(present.get("run_s")),
+        run_s=known.number("run_s"),
         submitted_by=present.get("submitted_by"),
-        labels=json.loads(present.get("labels", "{}")),
+        labels=known.words("labels"),
         retry_of=present.get("retry_of"),
-        waits_for=int(present.get("pending", 0)),
+        waits_for=known.count("pending"),
         held="held" in present,
         cancel_reason=present.get("cancel_reason"),
-        pull=_pull(present),
+        pull=_pull(known),
     )
+    return _named(row, known.problems)
+
+
+def _named(row: JobRow, problems: Sequence[str]) -> JobRow:
+    """Return the row of a job with the reason why its record cannot be read, where that is so."""
+    if problems:
+        ended = lifecycle.HAS_ENDED if row.state.is_final or row.finished_at is not None else ""
+        reason = f"its record is broken: {'; '.join(problems)}"
+        return replace(row, state=lifecycle.State(lifecycle.BROKEN + ended), reason=reason)
+    if row.state.is_known:
+        return row
+    word = row.state.value.removesuffix(lifecycle.HAS_ENDED)
+    reason = "its record is broken" if word == lifecycle.BROKEN else f"this version does not know the state {word!r}"
+    return replace(row, reason=row.reason or reason)
 
 
 def batch(batch_id: str, record: Mapping[str, str], flat: Sequence[Any]) -> BatchRow:
     """Return the row of a batch from its hash, and from state, count, state, count..."""
+    fields = Fields(record)
     return BatchRow(
         batch_id=batch_id,
         name=record.get("name"),
-        created_at=float(record.get("created_at", 0)),
-        size=int(record.get("size", 0)),
-        limit=_integer(record.get("limit")),
+        created_at=fields.moment("created_at") or 0.0,
+        size=fields.count("size"),
+        limit=fields.whole("limit"),
         submitted_by=record.get("submitted_by"),
-        counts={str(state): int(count) for state, count in zip(flat[::2], flat[1::2], strict=True)},
+        counts=_counts(flat),
     )
+
+
+def _counts(flat: Sequence[Any]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for state, count in zip(flat[::2], flat[1::2], strict=True):
+        counts[lifecycle.State(state).value] += int(count)
+    return dict(counts)
 
 
 def ahead_s(clock: object, heard_at: float) -> float | None:
     """Return by how much a host's clock was ahead when it sent a heartbeat; None where it did not say."""
     try:
         return datetime.fromisoformat(str(clock)).timestamp() - heard_at
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def _integer(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def _number(text: str | None) -> float | None:
-    return None if text is None else float(text)
-
-
-def _pull(present: Mapping[str, str]) -> tuple[int, int] | None:
-    if "pulled_bytes" not in present:
-        return None
-    return int(present["pulled_bytes"]), int(present.get("pull_size_bytes", 0))
+def _pull(known: Fields) -> tuple[int, int] | None:
+    pulled_bytes = known.whole("pulled_bytes")
+    return None if pulled_bytes is None else (pulled_bytes, known.count("pull_size_bytes"))
 
 
 def state_of(row: WorkerRow) -> WorkerState:

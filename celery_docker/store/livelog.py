@@ -6,7 +6,6 @@ gap. The receipt has the end of the output for longer than this.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,7 +124,8 @@ class Reader:
                 return []
             ((_, entries),) = answer
             self._last_id = entries[-1][0].decode()
-            pieces = [piece for _, values in entries if (piece := _piece(values)).stream in self.streams]
+            read = (_piece(values) for _, values in entries)
+            pieces = [piece for piece in read if piece is not None and piece.stream in self.streams]
             if pieces:
                 return pieces
 
@@ -135,7 +135,7 @@ class Reader:
             state, text = self.link.client.hmget(keys.job(self.job_id), ("state", "receipt"))
         if state is None:
             raise errors.NoSuchJob(f"no job has the id {self.job_id!r}; list the jobs with: celery-docker ps --all")
-        return None if text is None else Receipt.from_dict(json.loads(text))
+        return None if text is None else Receipt.from_dict(Receipt.of_text(self.job_id, text))
 
 
 def _arguments(chunk: Chunk) -> list[Any]:
@@ -146,9 +146,13 @@ def _arguments(chunk: Chunk) -> list[Any]:
     return args
 
 
-def _piece(values: Mapping[bytes, bytes]) -> Piece:
-    stream, attempt, offset = (int(values[name]) for name in (b"stream", b"attempt", b"offset"))
-    return Piece(Stream(stream), attempt, offset, values[b"data"])
+def _piece(values: Mapping[bytes, bytes]) -> Piece | None:
+    """Return a piece of output; None for an entry that no worker of this version has written."""
+    try:
+        stream, attempt, offset = (int(values[name]) for name in (b"stream", b"attempt", b"offset"))
+        return Piece(Stream(stream), attempt, offset, values[b"data"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _of_receipt(receipt: Receipt, streams: Collection[Stream]) -> list[Piece]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from celery_docker.core import incoming
 from celery_docker.core.jobrecord import Ownership
+from celery_docker.core.recordfields import Fields
 from celery_docker.store import keys, redislink
 
 _FIELDS = ("state", "owner", "fence", "receipt", "message")
@@ -17,20 +18,20 @@ def read(link: redislink.Link, job_ids: Sequence[str], *, host: str) -> dict[str
         for job_id in job_ids:
             pipeline.hmget(keys.job(job_id), _FIELDS)
             pipeline.sismember(keys.host_jobs(host), job_id)
-        answers = pipeline.execute()
+        answers = redislink.answers(pipeline, [None] * len(_FIELDS))
     rows = zip(answers[::2], answers[1::2], strict=True)
-    return {job_id: _ownership(*row) for job_id, row in zip(job_ids, rows, strict=True)}
+    return {job_id: _ownership(job_id, *row) for job_id, row in zip(job_ids, rows, strict=True)}
 
 
-def _ownership(values: Sequence[str | None], in_hand: object) -> Ownership | None:
+def _ownership(job_id: str, values: Sequence[str | None], in_hand: object) -> Ownership | None:
     state, owner, fence, receipt, text = values
     if state is None:
         return None
     return Ownership(
         state,
         owner or "",
-        fence=int(fence) if fence else None,
+        fence=Fields({"fence": fence or ""}).whole("fence"),
         has_ended=bool(receipt),
         in_hand=bool(in_hand),
-        envelope=json.loads(text) if text else None,
+        envelope=incoming.of_record(job_id, text or None),
     )

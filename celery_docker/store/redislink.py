@@ -100,6 +100,8 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
         client = redis.Redis.from_url(
             url,
             decode_responses=text,
+            # Anybody may have written bytes that are no text; they are shown as such, and name nothing.
+            encoding_errors="replace",
             socket_timeout=CALL_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_keepalive=True,
@@ -111,6 +113,15 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     except (TypeError, ValueError) as exc:
         raise errors.StoreRefused(f"cannot use {settings.masked(url)}: {exc}") from exc
     return Link(client, url)
+
+
+def answers(pipeline: Any, empty: Any = None) -> list[Any]:
+    """Send the questions of a pipeline and return the answers; `empty` for a key that holds something else."""
+    replies = pipeline.execute(raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return [empty if isinstance(reply, Exception) else reply for reply in replies]
 
 
 def source(name: str) -> str:

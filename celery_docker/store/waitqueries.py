@@ -6,13 +6,13 @@ first `_PLACES` messages only, which keeps Redis busy for some milliseconds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celery_docker.core import message, waiting
 from celery_docker.core.lifecycle import State
+from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import JobFacts, Place, Wait
 from celery_docker.store import keys, listing, redislink
 from celery_docker.store.hostqueries import HostQueries
@@ -63,7 +63,7 @@ class WaitQueries:
     def attempts(self, job_ids: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
         """Return the attempts of jobs that another one followed, or is to follow, as in a receipt."""
         rows = zip(job_ids, JobQueries(self.link).fields(job_ids, "attempts"), strict=True)
-        return {job_id: json.loads(text) for job_id, (text,) in rows if text}
+        return {job_id: list(Fields({"attempts": text}).entries("attempts")) for job_id, (text,) in rows if text}
 
     def _facts(self, rows: Sequence[JobRow]) -> dict[str, JobFacts]:
         queued = [row for row in rows if row.state is State.QUEUED and not row.cancel_reason]
@@ -112,12 +112,17 @@ class WaitQueries:
         """Return the first job that each of these waits for, where its record says that."""
         jobs = JobQueries(self.link)
         rows = zip(job_ids, jobs.fields(job_ids, "after"), strict=True)
-        after = {job_id: json.loads(text)[:_PENDING_AT_MOST] for job_id, (text,) in rows if text}
+        after = {job_id: _ids(text)[:_PENDING_AT_MOST] for job_id, (text,) in rows if text}
         earlier = list(dict.fromkeys(other for others in after.values() for other in others))
         states = dict(zip(earlier, (state for (state,) in jobs.fields(earlier, "state")), strict=True))
         going = {job_id for job_id, state in states.items() if state is not None and not State(state).is_final}
         first = {job_id: next((other for other in others if other in going), None) for job_id, others in after.items()}
         return {job_id: other for job_id, other in first.items() if other is not None}
+
+
+def _ids(text: str) -> list[str]:
+    ids = Fields({"after": text}).json("after", list) or []
+    return [job_id for job_id in ids if isinstance(job_id, str)]
 
 
 def _failure(attempts: Sequence[Mapping[str, Any]] | None) -> str:

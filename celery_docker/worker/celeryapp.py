@@ -18,6 +18,7 @@ from celery_docker.background.intake import Intake
 from celery_docker.core import jobspec, settings
 from celery_docker.run.runner import Runner
 from celery_docker.store import redislink
+from celery_docker.worker import control
 from celery_docker.worker.inbox import Recovery
 from celery_docker.worker.task import RunDocker, revoke_command
 
@@ -37,7 +38,12 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     app.Worker = app.subclass_with_self(Controller, name="Worker")
     app.register_task(RunDocker(runner, intake))
     app.steps["consumer"].add(Recovery)
+    app.finalize()
+    # Celery's own tasks let a sender write into the results of others; canvas does without them here.
+    for name in set(app.tasks) - {jobspec.TASK_NAME}:
+        app.tasks.pop(name)
     Panel.data["revoke"] = revoke_command(runner.cancel_many)
+    Panel.data.update(control.commands(dict(Panel.data)))
     return app
 
 

@@ -9,6 +9,7 @@ record decides.
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
+from celery.worker.control import Panel
 from kombu.transport import redis, virtual
 
-from celery_docker.core import incoming, jobspec
+from celery_docker.core import broadcast, incoming, jobspec, strictjson, wording
 from celery_docker.core.jobrecord import Taken
 from celery_docker.run import job
 from celery_docker.store import hosts, keys, redislink, refused
@@ -181,6 +183,13 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         )
         return place
 
+    def _handle_message(self, client: Any, r: Any) -> Any:
+        """Read what came over a channel, where anybody can publish anything; what is no command of ours is left out."""
+        payload = super()._handle_message(client, r)
+        if isinstance(payload["data"], bytes | str):
+            payload["data"] = _command(payload["data"])
+        return payload
+
     def _is_own_queue(self, name: str) -> bool:
         """Say whether a queue is served here, or by another host of this Redis, which is asked only then."""
         if name in self.active_queues or name == jobspec.DEFAULT_QUEUE:
@@ -197,6 +206,15 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
     """kombu's Redis transport with the channel above."""
 
     Channel = Channel
+
+
+def _command(data: bytes | str) -> bytes:
+    """Return a control command as Celery may have it; empty for what is none."""
+    try:
+        return json.dumps(broadcast.parse(data, Panel.data)).encode()
+    except strictjson.NotUsable as exc:
+        log.warning("a control command was dropped: %s", wording.one_line(str(exc), 300))
+        return b""
 
 
 def message_of(channel: Any, envelope: Mapping[str, Any]) -> Any:

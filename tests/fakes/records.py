@@ -336,6 +336,9 @@ class FakeRecords:
         with self._call("expire_due"):
             return sum(self._expire(job_id) for job_id in _up_to(self.expiring, now))
 
+    def repair(self) -> list[str]:
+        return []
+
     def republish(self, before: float) -> int:
         with self._call("republish"):
             listed = {json.loads(text)["headers"]["id"] for texts in self.queues.values() for text in texts}

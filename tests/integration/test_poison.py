@@ -6,6 +6,9 @@ import base64
 import bz2
 import gzip
 import json
+import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +22,7 @@ from tests import servers
 from tests.integration.test_messages import in_hand
 from tests.integration.test_worker import RESULT_S, Plain, clean_redis, plain
 from tests.waiting import eventually
-from tests.workers.worker import Worker
+from tests.workers.worker import ROOT, Worker
 
 __all__ = ["clean_redis", "plain"]
 
@@ -275,3 +278,56 @@ def test_what_a_worker_had_taken_before_it_died_does_no_harm_to_the_next(
         assert plain.succeed("busybox", "echo two")["output"] == "two\n"
         eventually(lambda: in_hand(clean_redis) == [], RESULT_S, "nothing left of what was taken")
         eventually(lambda: len(aside(clean_redis)) >= len(NAMELESS), 20, "all of them put aside")
+
+
+def cli(server: servers.RedisServer, *words: str) -> tuple[int, str, str]:
+    """Run the command line; return its status, output and complaints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery_docker.cli", *words, "--broker", server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "COLUMNS": "200"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_refused_messages_are_shown_put_back_and_thrown_away(
+    sender: Plain, steady: Worker, server: servers.RedisServer
+) -> None:
+    for sent in (headers(task="tasks.run_pipeline"), headers(id=None), envelope(body="x" * 100_000)):
+        put(server, json.dumps(sent).encode())
+    eventually(lambda: len(aside(server)) == 3, 20, "three messages put aside")
+    assert sender.app.AsyncResult(JOB).get(timeout=RESULT_S, propagate=False) is not None
+    rows = [json.loads(line) for line in cli(server, "queue", "refused", "--json")[1].splitlines()]
+    assert [(row["id"], row["task"], row["can_be_put_back"]) for row in rows] == [
+        (JOB, "tasks.run_pipeline", True),
+        (None, "tasks.run_docker", True),
+        (JOB, "tasks.run_docker", False),
+    ]
+    assert "geheim-wort" not in cli(server, "queue", "refused")[1]
+    assert "3 messages are put aside" in cli(server, "doctor")[1]
+    first, second, third = (row["number"] for row in rows)
+    status, _, complaint = cli(server, "queue", "put-back", third)
+    assert status == 1
+    assert "more than 64 KiB is not kept" in complaint
+    assert cli(server, "queue", "put-back", first)[:2] == (0, f"{first}\n")
+    eventually(lambda: [row.number for row in aside(server)][-1] not in (first, second, third), 20, "refused again")
+    assert cli(server, "queue", "put-back", "99999")[0] == 2
+    assert cli(server, "queue", "throw-away", "all")[0] == 0
+    assert aside(server) == []
+    assert cli(server, "queue", "refused")[1].count("\n") <= 1
+
+
+def test_a_message_that_is_put_back_runs_once_it_can_be_read(sender: Plain, server: servers.RedisServer) -> None:
+    """As after an upgrade: what the reason said is not so any more."""
+    put(server, json.dumps(headers(task="tasks.run_pipeline")).encode())
+    (row,) = eventually(lambda: aside(server), 20)
+    assert str(sender.app.AsyncResult(JOB).get(timeout=RESULT_S, propagate=False)).startswith("rejected: ")
+    with server.client() as client:
+        client.hset(keys.REFUSED_TEXTS, row.number, json.dumps(envelope()))
+        eventually(lambda: client.ttl(keys.job(JOB)) > 0, 20, "the rejected job to be settled")
+    assert cli(server, "queue", "put-back", row.number)[0] == 0
+    fresh = sender.app.AsyncResult(JOB)
+    eventually(lambda: fresh.backend.get_task_meta(JOB, cache=False)["status"] == "SUCCESS", RESULT_S, "its success")

@@ -296,8 +296,13 @@ COMMANDS = (
     Command(
         "queue",
         "queue",
-        "show how many jobs wait in a queue, or cancel them",
-        Operands("[length|purge]", 0, 1, words=("length", "purge")),
+        "show how many jobs wait, cancel them, or list refused messages",
+        Operands(
+            "[length|purge|refused|put-back NUMBER|throw-away NUMBER]",
+            0,
+            None,
+            words=("length", "purge", "refused", "put-back", "throw-away", "all"),
+        ),
         (
             Flag(("--queue",), "the queue; default: the one in client.conf, else celery", "NAME", kind=kinds.QUEUE),
             YES,
@@ -306,11 +311,17 @@ COMMANDS = (
         (
             ("the number of waiting jobs", "celery-docker queue"),
             ("cancel all jobs of a queue", "celery-docker queue purge --queue night"),
+            ("list the refused messages", "celery-docker queue refused"),
+            ("put two of them back", "celery-docker queue put-back 3 4"),
+            ("throw all of them away", "celery-docker queue throw-away all"),
         ),
         "purge cancels every job of the queue that no host has taken, no matter who submitted it, also jobs that "
         "wait for "
         "a retry, for other jobs or for their batch. Running jobs go on. On a terminal purge asks first; elsewhere it "
-        "needs --yes.",
+        "needs --yes. A message that no worker can run is refused: it is put aside, with the reason. If it names its "
+        "job, "
+        "the job ends as rejected. put-back sends the message again, after an upgrade for example. The last 500 are "
+        "kept, and the text of those up to 64 KiB; a longer one cannot be put back.",
     ),
     Command(
         "doctor",

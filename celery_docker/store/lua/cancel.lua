@@ -2,6 +2,10 @@
 -- left as it is.
 -- KEYS: job, index, delayed, cancelling.  ARGV: job id, reason.
 -- Returns the state it was in; 'unknown' for a job without a record. If its message exists, it will run nothing.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local now = redis.call('TIME')[1]
 if redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
   return redis.call('HGET', KEYS[1], 'state')

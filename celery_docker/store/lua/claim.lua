@@ -9,6 +9,10 @@
 -- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds).
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
 -- attempts, receipt, cancel reason, cancel cause}.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
@@ -49,7 +53,7 @@ if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
     -- It waits for its time: this is a second copy of the message, the one that counts comes later.
     return answer('drop')
   end
-  if tonumber(redis.call('HGET', KEYS[1], 'attempt') or 0) == 0 then
+  if (tonumber(redis.call('HGET', KEYS[1], 'attempt')) or 0) == 0 then
     local expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or ARGV[7])
     if expires_at and expires_at <= now then
       redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'expired',
@@ -70,6 +74,13 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('HDEL', KEYS[1], 'pulled_bytes', 'pull_size_bytes')
+-- A number that is none begins again; the fence above every one that it may have been.
+for _, name in ipairs({'fence', 'attempt'}) do
+  local number = tonumber(redis.call('HGET', KEYS[1], name) or 0)
+  if not number or number % 1 ~= 0 or number < 0 or number > 9e14 then
+    redis.call('HSET', KEYS[1], name, name == 'fence' and time[1] or 0)
+  end
+end
 redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', now)
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HINCRBY', KEYS[1], 'attempt', 1)

@@ -3,7 +3,11 @@
 -- Returns {state, count, state, count...}.
 local counts, flat = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local state = redis.call('HGET', ARGV[1] .. id, 'state')
+  local kind = redis.call('TYPE', ARGV[1] .. id).ok
+  local state = kind ~= 'none' and 'broken'
+  if kind == 'hash' then
+    state = redis.call('HGET', ARGV[1] .. id, 'state')
+  end
   if state then
     counts[state] = (counts[state] or 0) + 1
   end

@@ -6,12 +6,15 @@ for i = 2, #ARGV do
   is_failure[ARGV[i]] = true
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local job = redis.call('HMGET', ARGV[1] .. id, 'state', 'finished_at')
-  local ended_at = tonumber(job[2] or 0)
+  local job = {}
+  if redis.call('TYPE', ARGV[1] .. id).ok == 'hash' then
+    job = redis.call('HMGET', ARGV[1] .. id, 'state', 'finished_at')
+  end
+  local ended_at = tonumber(job[2] or 0) or 0
   if ended_at > last then
     answer[1], last = job[2], ended_at
   end
-  if is_failure[job[1]] then
+  if job[1] and is_failure[job[1]] then
     answer[#answer + 1] = id
   end
 end

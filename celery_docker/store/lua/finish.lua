@@ -5,12 +5,25 @@
 -- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches,
 -- then field, value, field, value... for listings.
 -- Returns 1, or 0 for a host that is not the owner.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
+local function is_record(key)
+  return redis.call('TYPE', key).ok == 'hash'
+end
+
+local function is_list(key)
+  local kind = key and redis.call('TYPE', key).ok
+  return kind == 'list' or kind == 'none'
+end
+
 local function publish(id)
   local job = redis.call('HMGET', ARGV[6] .. id, 'queue', 'message', 'held', 'pending', 'cancelled_at')
-  if job[3] or tonumber(job[4] or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
+  if not is_list(job[1]) or not job[2] or job[3] or (tonumber(job[4]) or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
     return
   end
   redis.call('LPUSH', job[1], job[2])
@@ -19,12 +32,15 @@ end
 
 local function go_on_after(id)
   local key = ARGV[6] .. id
+  if not is_record(key) then
+    return
+  end
   local job = redis.call('HMGET', key, 'pending', 'receipt')
   if not job[1] or job[2] then
     return
   end
   if ARGV[4] == 'succeeded' then
-    redis.call('HINCRBY', key, 'pending', -1)
+    redis.call('HSET', key, 'pending', string.format('%.0f', (tonumber(job[1]) or 1) - 1))
     return publish(id)
   end
   if redis.call('HSETNX', key, 'cancelled_at', now) == 1 then
@@ -34,17 +50,26 @@ local function go_on_after(id)
   redis.call('SADD', KEYS[4], id)
 end
 
+local function add(batch, active, open)
+  local before = redis.call('HMGET', batch, 'active', 'open')
+  redis.call('HSET', batch, 'active', string.format('%.0f', (tonumber(before[1]) or 0) + active),
+    'open', string.format('%.0f', (tonumber(before[2]) or 0) + open))
+end
+
 local function release_next(batch)
-  redis.call('HINCRBY', batch, 'active', -1)
+  add(batch, -1, 0)
   while true do
     local id = redis.call('LPOP', batch .. ':held')
     if not id then
       return
     end
-    local job = redis.call('HMGET', ARGV[6] .. id, 'state', 'held', 'cancelled_at')
+    local job = {}
+    if is_record(ARGV[6] .. id) then
+      job = redis.call('HMGET', ARGV[6] .. id, 'state', 'held', 'cancelled_at')
+    end
     if job[1] == 'queued' and job[2] and not job[3] then
       redis.call('HDEL', ARGV[6] .. id, 'held')
-      redis.call('HINCRBY', batch, 'active', 1)
+      add(batch, 1, 0)
       return publish(id)
     end
   end
@@ -64,12 +89,14 @@ if job[3] then
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 8))
 redis.call('ZREM', KEYS[6], ARGV[3])
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
-  go_on_after(id)
+if redis.call('TYPE', KEYS[1] .. ':dependents').ok == 'set' then
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
+    go_on_after(id)
+  end
 end
 redis.call('DEL', KEYS[1] .. ':dependents')
-if job[4] and redis.call('EXISTS', ARGV[7] .. job[4]) == 1 then
-  redis.call('HINCRBY', ARGV[7] .. job[4], 'open', -1)
+if job[4] and is_record(ARGV[7] .. job[4]) then
+  add(ARGV[7] .. job[4], 0, -1)
   -- A job that was held back until its end took no place among the published ones.
   if not job[5] then
     release_next(ARGV[7] .. job[4])

@@ -5,18 +5,25 @@
 -- ARGV: host, fence, attempt, the most bytes, the most entries, seconds to keep it,
 -- then stream, offset, data, stream, offset, data... (the offset is that of the first byte in the attempt's stream).
 -- Returns 1, or 0 for a host that is not the owner, and after the job's end.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'log_attempt', 'log_bytes', 'log_1', 'log_2')
-local attempt, known = tonumber(ARGV[3]), tonumber(job[4] or 0)
+local attempt, known = tonumber(ARGV[3]), tonumber(job[4]) or 0
+if redis.call('TYPE', KEYS[2]).ok ~= 'stream' and redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('DEL', KEYS[2])
+end
 if job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3] or attempt < known then
   return 0
 end
 local ends = {0, 0}
 if attempt == known then
-  ends = {tonumber(job[6] or 0), tonumber(job[7] or 0)}
+  ends = {tonumber(job[6]) or 0, tonumber(job[7]) or 0}
 end
 local total = 0
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  total = tonumber(job[5] or 0)
+  total = tonumber(job[5]) or 0
 end
 
 for i = 7, #ARGV, 3 do
@@ -30,10 +37,10 @@ for i = 7, #ARGV, 3 do
     ends[stream] = offset + #data
   end
 end
-while total > tonumber(ARGV[4]) or redis.call('XLEN', KEYS[2]) > tonumber(ARGV[5]) do
+while redis.call('XLEN', KEYS[2]) > 0 and (total > tonumber(ARGV[4]) or redis.call('XLEN', KEYS[2]) > tonumber(ARGV[5])) do
   local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
   redis.call('XDEL', KEYS[2], oldest[1])
-  total = total - #oldest[2][8]
+  total = total - #(oldest[2][8] or '')
 end
 redis.call('HSET', KEYS[1], 'log_attempt', attempt, 'log_bytes', total, 'log_1', ends[1], 'log_2', ends[2])
 redis.call('EXPIRE', KEYS[2], ARGV[6])

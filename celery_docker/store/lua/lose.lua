@@ -3,6 +3,10 @@
 -- KEYS: job, the silent host's jobs, the new host's jobs, hosts, waiting, cancelling, the job's queue list.
 -- ARGV: job id, silent host, new host, its last heartbeat as read, fence as read, '1' to end it,
 -- host faults, attempts, envelope, reason of the end.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local heard = redis.call('ZSCORE', KEYS[4], ARGV[2])
 if not heard or tonumber(heard) > tonumber(ARGV[4]) then
   return 'kept'
@@ -29,7 +33,8 @@ if job[4] then
   return 'cancelled'
 end
 local now = redis.call('TIME')[1]
-if ARGV[6] == '1' then
+local kind = redis.call('TYPE', KEYS[7]).ok
+if ARGV[6] == '1' or (kind ~= 'list' and kind ~= 'none') then
   redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'lost', 'cancel_reason', ARGV[10])
   redis.call('SADD', KEYS[6], ARGV[1])
   return 'lost'

@@ -1,10 +1,15 @@
 -- Publishes a delayed job whose time has come: its message goes back to its queue. A second call does nothing.
 -- KEYS: job, delayed, waiting.  ARGV: job id.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end
 local job = redis.call('HMGET', KEYS[1], 'state', 'queue', 'message')
-if job[1] ~= 'queued' then
+local kind = job[2] and redis.call('TYPE', job[2]).ok
+if job[1] ~= 'queued' or not job[3] or (kind ~= 'list' and kind ~= 'none') then
   return 0
 end
 redis.call('LPUSH', job[2], job[3])

@@ -3,6 +3,10 @@
 -- KEYS: job, the host's jobs, delayed.
 -- ARGV: host, fence, job id, delay in seconds, envelope, exits, host faults, attempts, queue list, number of attempts.
 -- Returns 1, or 0 for a host that is not the owner.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'released')
 if job[4] == ARGV[2] then
   return 1

@@ -2,6 +2,10 @@
 -- gets its expiry; its batch does too after the last job.
 -- KEYS: job, the host's jobs, the job's log.
 -- ARGV: job id, retention in seconds, the same for the log, prefix of the keys of batches.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 redis.call('SREM', KEYS[2], ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'receipt', 'batch')
 if not job[1] then
@@ -11,7 +15,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
 if job[2] then
   local batch = ARGV[4] .. job[2]
-  if tonumber(redis.call('HGET', batch, 'open') or 0) <= 0 then
+  if redis.call('TYPE', batch).ok == 'hash' and (tonumber(redis.call('HGET', batch, 'open')) or 0) <= 0 then
     for _, key in ipairs({batch, batch .. ':jobs', batch .. ':held'}) do
       redis.call('EXPIRE', key, ARGV[2])
     end

@@ -4,13 +4,17 @@
 -- ARGV: job id, queue list, envelope, spec, seconds in which it has to start ('': no limit), batch id ('' for none),
 -- index in the batch, the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
+-- A key that holds something else is no record: it counts as lost.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
 local FIXED, AFTER = 9, 7
 local count = #KEYS - FIXED
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
 for i = 1, count do
-  if redis.call('EXISTS', KEYS[FIXED + i]) == 0 then
+  if redis.call('TYPE', KEYS[FIXED + i]).ok ~= 'hash' then
     return ARGV[AFTER + i]
   end
 end
@@ -45,18 +49,20 @@ if ARGV[6] ~= '' then
   -- A job that is tried again takes the place of the one that ended.
   redis.call('ZREMRANGEBYSCORE', KEYS[8], ARGV[7], ARGV[7])
   redis.call('ZADD', KEYS[8], ARGV[7], ARGV[1])
-  if redis.call('HINCRBY', KEYS[7], 'open', 1) == 1 then
+  local batch = redis.call('HMGET', KEYS[7], 'limit', 'active', 'open')
+  local open, active, limit = (tonumber(batch[3]) or 0) + 1, tonumber(batch[2]) or 0, tonumber(batch[1])
+  redis.call('HSET', KEYS[7], 'open', string.format('%.0f', open))
+  if open == 1 then
     for i = 7, 9 do
       redis.call('PERSIST', KEYS[i])
     end
   end
-  local batch = redis.call('HMGET', KEYS[7], 'limit', 'active')
-  held = batch[1] and tonumber(batch[2] or 0) >= tonumber(batch[1])
+  held = limit and active >= limit
   if held then
     redis.call('HSET', KEYS[1], 'held', 1)
     redis.call('RPUSH', KEYS[9], ARGV[1])
   else
-    redis.call('HINCRBY', KEYS[7], 'active', 1)
+    redis.call('HSET', KEYS[7], 'active', string.format('%.0f', active + 1))
   end
 end
 

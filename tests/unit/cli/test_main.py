@@ -104,7 +104,7 @@ def test_a_home_that_is_missing_or_read_only_is_no_error(
         (["submit", "--priority", "x", "--cpus", "y", "busybox"], 2, "--cpus: 'y' must be"),
         (["submit", "--broker", "http://x", "busybox"], 2, "--broker: CELERY_DOCKER_BROKER_URL='http://x': must"),
         (["logs"], 2, "logs: give JOB"),
-        (["queue", "clear"], 2, "queue: 'clear' must be length or purge"),
+        (["queue", "clear"], 2, "queue: 'clear' must be length, purge, refused"),
         (["completion", "tcsh"], 2, "completion: 'tcsh' must be one of bash, zsh, fish"),
         (["cancel", "@last"], 4, "@last: it is not known what you have submitted last"),
     ],

@@ -96,7 +96,7 @@ def record(kwargs: dict[str, Any] | None = None, **fields: str) -> dict[str, str
     ],
 )
 def test_which_jobs_end_with_their_host(found: dict[str, str], reason: str | None) -> None:
-    loss = hostloss.loss(found, SILENCE, "t2")
+    loss = hostloss.loss("j1", found, SILENCE, "t2")
     assert loss.ends is (reason is not None)
     assert loss.reason == f"its host node1 was silent for 612 s{reason or ''}"
 
@@ -109,12 +109,12 @@ def test_a_message_with_arguments_that_no_job_has() -> None:
     """Whatever is in the queue, the new host goes on."""
     envelope = {"body": "W1tdLCBbMV0sIHt9XQ==", "headers": {"id": "j1"}, "properties": {}}
     assert not isinstance(message.arguments(envelope)[1], Mapping)
-    assert not hostloss.loss(record(message=json.dumps(envelope)), SILENCE, "t2").ends
+    assert not hostloss.loss("j1", record(message=json.dumps(envelope)), SILENCE, "t2").ends
 
 
 def test_what_the_record_then_says() -> None:
     earlier = {"attempt": 1, "host": "node3"}
-    loss = hostloss.loss(record(attempts=json.dumps([earlier]), host_faults="3"), SILENCE, "t2")
+    loss = hostloss.loss("j1", record(attempts=json.dumps([earlier]), host_faults="3"), SILENCE, "t2")
     assert loss.host_faults == 4
     assert loss.envelope["properties"]["delivery_tag"] == "t2"
     assert loss.attempts == (
@@ -133,7 +133,7 @@ def test_what_the_record_then_says() -> None:
 
 def test_an_attempt_that_had_not_begun() -> None:
     """The record may name the container of the attempt before."""
-    (entry,) = hostloss.loss(record(state="starting"), SILENCE, "t2").attempts
+    (entry,) = hostloss.loss("j1", record(state="starting"), SILENCE, "t2").attempts
     assert entry["container_id"] is None
 
 
@@ -141,7 +141,7 @@ def test_a_record_that_was_begun_again_in_mid_job() -> None:
     """Redis lost the record, and the owner's next word began it without the time of the claim."""
     found = record()
     del found["claimed_at"]
-    (entry,) = hostloss.loss(found, SILENCE, "t2").attempts
+    (entry,) = hostloss.loss("j1", found, SILENCE, "t2").attempts
     assert entry["started_at"] == "2026-01-01T00:00:00.000Z", "when the host was last heard"
 
 

@@ -38,6 +38,8 @@ CONSTANTS: dict[str, tuple[str, ...]] = {
     "_FIELDS": ownership._FIELDS,
     "WANTED": (donemarks.WANTED,),
 }
+# The methods of `recordfields.Fields`, which is called `fields` where it holds a whole record.
+FIELD_READERS = ("text", "whole", "count", "number", "moment", "words", "entries", "json")
 # For each record and field, the scripts and modules that use it.
 Uses = dict[tuple[str, str], set[str]]
 
@@ -106,7 +108,7 @@ def _fields_read(node: ast.AST, whole: str) -> Iterator[tuple[str, str]]:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
         return
     method, owner, key = node.func.attr, ast.unparse(node.func.value), ast.unparse(node.args[0])
-    if method == "get" and owner == "record":
+    if (method == "get" and owner == "record") or (owner == "fields" and method in FIELD_READERS):
         yield from ((whole, field) for field in _texts(node.args[0]))
     elif method in ("hget", "hmget") and key != "keys.DRAINED":
         record = "batch" if "keys.batch(" in key else "host" if "keys.host_about(" in key else "job"

@@ -42,7 +42,7 @@ def offered(*words: str) -> list[str]:
         (["run", "--network", "=", "br"], ["bridge"]),
         (["run", "-e", "A=1", "--pull", "n"], ["never"]),
         (["cancel", "@"], ["@last"]),
-        (["queue", "p"], ["purge"]),
+        (["queue", "pur"], ["purge"]),
         (["ps", "--state", "r"], ["running", "rejected"]),
         (["completion", "z"], ["zsh"]),
         (["logs", "-f", "--std"], ["--stdout", "--stderr"]),

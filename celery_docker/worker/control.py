@@ -1,0 +1,55 @@
+"""Celery's control commands, as a worker answers them: what nobody would see in the state of a host is refused."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery_docker.core import wording
+
+log = logging.getLogger(__name__)
+
+Command = Callable[..., Any]
+
+_SLOTS = "set CELERY_DOCKER_CONCURRENCY in /etc/default/celery-worker, then: systemctl reload celery-worker"
+_QUEUES = "set CELERY_DOCKER_OPTS='-Q NAME,...' in /etc/default/celery-worker, then: systemctl reload celery-worker"
+REFUSED: Mapping[str, str] = {
+    "shutdown": "use on its host: systemctl stop celery-worker",
+    "cancel_consumer": "use: celery-docker drain HOST, which is seen and outlives a restart",
+    "add_consumer": _QUEUES,
+    "pool_grow": _SLOTS,
+    "pool_shrink": _SLOTS,
+    "pool_restart": "use on its host: systemctl reload celery-worker",
+    "autoscale": _SLOTS,
+    "time_limit": "give each job a timeout",
+    "rate_limit": "use the limit of a batch, or CELERY_DOCKER_CONCURRENCY",
+}
+
+
+def commands(known: Mapping[str, Command]) -> dict[str, Command]:
+    """Return Celery's commands with ours for what is refused; none of them raises anything."""
+    kept = {name: _guarded(name, command) for name, command in known.items() if name not in REFUSED}
+    return {**kept, **{name: _refusal(name, remedy) for name, remedy in REFUSED.items()}}
+
+
+def _refusal(name: str, remedy: str) -> Command:
+    def refuse(state: Any, /, **_arguments: Any) -> dict[str, str]:
+        log.warning("the control command %s was refused", name)
+        return {"error": f"{name} is refused: {remedy}"}
+
+    return refuse
+
+
+def _guarded(name: str, command: Command) -> Command:
+    @functools.wraps(command)
+    def answer(state: Any, /, **arguments: Any) -> Any:
+        try:
+            return command(state, **arguments)
+        except Exception as exc:  # noqa: BLE001  # whatever somebody has sent, the worker goes on
+            reason = wording.one_line(f"{type(exc).__name__}: {exc}", 300)
+            log.error("the control command %s failed: %s", name, reason)
+            return {"error": f"{name} failed: {reason}"}
+
+    return answer

@@ -1,0 +1,196 @@
+"""A record that somebody has damaged, or a newer version has written, breaks nobody: it is shown for what it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_docker.client.client import Client
+from celery_docker.core import message
+from celery_docker.store import keys
+from tests import servers
+from tests.integration.test_poison import cli
+from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain
+from tests.waiting import eventually
+from tests.workers.worker import Worker
+
+__all__ = ["clean_redis", "folder", "plain"]
+
+BAD = "damaged"
+# The fields of a running job's record, or all of it (None), as somebody may leave them.
+DAMAGE: dict[str, dict[str, str | bytes] | None] = {
+    "no record": None,
+    "an unknown state": {"state": "evil"},
+    "a state of bytes": {"state": b"\xff\xfe\x1b[31m"},
+    "labels": {"labels": "{"},
+    "labels of a list": {"labels": "[1]"},
+    "attempt": {"attempt": "foo"},
+    "attempts": {"attempts": "5"},
+    "deep attempts": {"attempts": "[" * 50_000},
+    "times": {"submitted_at": "x", "claimed_at": "1e999", "finished_at": "-1", "run_s": "nan"},
+    "late times": {"submitted_at": "1e300", "claimed_at": "1e300"},
+    "message": {"message": "{"},
+    "message of another": {"message": json.dumps(message.task_message("o", {}, queue="celery", tag="", origin=""))},
+    "message of bytes": {"message": b"\xff\xfe"},
+    "spec": {"spec": "[" * 50_000},
+    "receipt": {"state": "succeeded", "receipt": "{"},
+    "receipt of a list": {"state": "succeeded", "receipt": "[]"},
+    "receipt of other types": {"state": "failed", "receipt": '{"state": 5, "attempts": 7, "output": {}, "host": []}'},
+    "numbers": {"exit_code": "x", "batch_index": "x", "pending": "x", "fence": "x", "exits": "x", "host_faults": "x"},
+    "queue": {"queue": keys.HOSTS},
+    "the next version": {"state": "suspended", "suspended_at": "12", "plan": "{}", "cancel_cause": "evicted"},
+    "its end": {"state": "evicted", "receipt": '{"state": "evicted", "reason": "by x", "new": 1}', "finished_at": "1"},
+}
+READERS = (
+    ("ps",),
+    ("ps", "--all"),
+    ("ps", "--all", "--json"),
+    ("ps", "--state", "running"),
+    ("status",),
+    ("status", BAD),
+    ("status", BAD, "--json"),
+    ("inspect", BAD),
+    ("results", BAD),
+    ("results", BAD, "--json"),
+    ("logs", BAD),
+    ("queue",),
+    ("workers",),
+    ("workers", "--json"),
+    ("doctor",),
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[servers.RedisServer]:
+    with servers.RedisServer() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
+    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
+        yield worker
+
+
+def damage(server: servers.RedisServer, fields: dict[str, Any] | None, *, waits: bool = True, **base: Any) -> None:
+    now = time.time()
+    with server.client() as client:
+        client.delete(keys.job(BAD))
+        if fields is None:
+            client.set(keys.job(BAD), "no record")
+        else:
+            envelope = message.task_message(BAD, {"image": "busybox"}, queue="celery", tag="", origin="")
+            whole = {"state": "queued", "queue": "celery", "message": json.dumps(envelope), "submitted_at": now}
+            client.hset(keys.job(BAD), mapping={**whole, **base, **fields})
+        client.zadd(keys.INDEX, {BAD: now})
+        for place in (keys.WAITING, keys.BLOCKED, keys.EXPIRING):
+            client.zadd(place, {BAD: 1}) if waits else client.zrem(place, BAD)
+        client.zadd(keys.INDEX, {b"\xff\xfe": 2, "": 3, "a\nb": 4})
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_every_reader_survives_a_damaged_record(
+    name: str, server: servers.RedisServer, steady: Worker, plain: Plain
+) -> None:
+    client = Client(server.url)
+    good = client.submit("busybox", "echo fine", name="good")
+    assert good.wait(RESULT_S) == "succeeded"
+    damage(server, DAMAGE[name])
+    for words in READERS:
+        status, out, complaint = cli(server, *words)
+        assert "Traceback" not in complaint, (words, complaint)
+        assert status in (0, 1, 2, 125, 128), (words, status, complaint)
+        if "--all" in words:
+            assert good.id[:8] in out
+            assert BAD in out or DAMAGE[name] is None, "what is no record at all counts as lost"
+        assert "\x1b" not in out
+    after = client.submit("busybox", "echo fine", after=[good])
+    assert after.wait(RESULT_S) == "succeeded"
+    with server.client() as redis:
+        redis.zrem(keys.INDEX, b"\xff\xfe", "", "a\nb")
+        redis.delete(keys.job(BAD))
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "reason"),
+    [
+        ("an unknown state", "evil", "this version does not know the state 'evil'"),
+        ("labels", "broken", "its record is broken: labels: "),
+        ("attempt", "broken", "its record is broken: attempt: 'foo' is not a whole number"),
+        ("its end", "evicted (ended)", "this version does not know the state 'evicted'"),
+        ("the next version", "suspended", "this version does not know the state 'suspended'"),
+    ],
+)
+def test_a_damaged_record_is_shown_as_what_it_is(
+    name: str, word: str, reason: str, server: servers.RedisServer, steady: Worker
+) -> None:
+    damage(server, DAMAGE[name], owner="elsewhere", claimed_at=time.time(), waits=False)
+    rows = {row["id"]: row for row in map(json.loads, cli(server, "ps", "--all", "--json")[1].splitlines())}
+    assert rows[BAD]["state"] == word
+    assert reason in rows[BAD]["reason"]
+    assert word.partition(" ")[0] in cli(server, "status", BAD)[1]
+
+
+def test_the_end_of_a_newer_version_is_an_end(server: servers.RedisServer, steady: Worker) -> None:
+    damage(server, DAMAGE["its end"])
+    client = Client(server.url)
+    assert client.job(BAD).wait(timeout=20).is_final
+    client.close()
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_worker_survives_a_damaged_record_in_every_place(
+    name: str, clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
+) -> None:
+    """Among the jobs of its host, those that are to end, that wait, are due, expire; with a job that runs on."""
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
+        running = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}; echo done"], outputpath=str(folder))
+        eventually((folder / "on").exists, 20)
+        with clean_redis.client() as client:
+            (host,) = (key.decode().split(":")[2] for key in client.scan_iter(f"{keys.PREFIX}host:*:about"))
+            worker.kill()
+            damage(clean_redis, DAMAGE[name], owner=host, fence=1)
+            client.sadd(keys.host_jobs(host), BAD, b"\xff\xfe", "", "a\nb", "x:dependents")
+            client.sadd(keys.CANCELLING, BAD, b"\xff\xfe", "", "ghost")
+            client.zadd(keys.DELAYED, {BAD: 1, b"\xff\xfe": 1, "": 1})
+            client.lpush("celery", json.dumps(message.task_message(BAD, {}, queue="celery", tag="t", origin="")))
+        worker.start()
+        assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
+        cancelled = plain.send("busybox", "sleep 100")
+        with Client(clean_redis.url).store.link.client as client:
+            eventually(lambda: client.hget(keys.job(cancelled.id), "state") == "running", 20)
+        cancelled.revoke()
+        eventually(lambda: cancelled.state == "REVOKED", RESULT_S, f"the cancel; log {worker.log[-2000:]}")
+        (folder / "go").touch()
+        assert running.get(timeout=RESULT_S)["output"] == "done\n"
+        assert "Traceback" not in worker.log
+        assert "its turn failed" not in worker.log
+
+
+def test_reports_of_other_hosts_may_say_anything(server: servers.RedisServer, steady: Worker) -> None:
+    reports = (
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"slots": "x", "queues": 5, "status": {}, "clock": [], "version": 7}',
+        b"[" * 9999,
+    )
+    with server.client() as client:
+        for number, report in enumerate(reports):
+            client.zadd(keys.HOSTS, {f"odd{number}": time.time()})
+            client.hset(keys.host_about(f"odd{number}"), mapping={"about": report})
+        client.zadd(keys.HOSTS, {b"\xff\xfe": time.time()})
+        client.set(keys.host_about("string"), "x")
+        client.zadd(keys.HOSTS, {"string": time.time()})
+    for words in (("workers",), ("workers", "--json"), ("status",), ("doctor",), ("ps",)):
+        _, _, complaint = cli(server, *words)
+        assert "Traceback" not in complaint, (words, complaint)
+    assert "odd3" in cli(server, "workers")[1]
+    with server.client() as client:
+        client.zrem(keys.HOSTS, b"\xff\xfe", "string", *(f"odd{number}" for number in range(len(reports))))

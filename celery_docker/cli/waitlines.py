@@ -13,8 +13,11 @@ from celery_docker.core.receipt import Receipt
 from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.store.queries import Queries
 
-# Redis is asked so often; a wait is worth a line after a while, and another one where its numbers have changed.
+# A wait is worth a line after a while, and another one where its numbers have changed. To find the place in a queue
+# costs Redis some milliseconds: after a wait's first seconds it is asked seldom.
 _ASK_EVERY_S = 1.0
+_FIRST_SECONDS_S = 5.0
+_ASK_LATER_S = 10.0
 _PATIENCE_S = 3.0
 _AGAIN_S = 30.0
 
@@ -30,7 +33,7 @@ class WaitLines:
     _asked_at_s: float = float("-inf")
     _attempts: int = 0
     _kind: WaitKind | None = None
-    _begun_at_s: float = 0.0
+    _begun_at_s: float | None = None
     _noted: str = ""
     _noted_at_s: float = float("-inf")
 
@@ -38,7 +41,7 @@ class WaitLines:
         """Write what is new. Raises `StoreAway` or `StoreRefused`."""
         now_s = self.clock()
         attempts = self.queries.waits.attempts([self.job_id]).get(self.job_id, [])
-        if len(attempts) <= self._attempts and now_s - self._asked_at_s < _ASK_EVERY_S:
+        if len(attempts) <= self._attempts and now_s - self._asked_at_s < self._pause_s(now_s):
             return
         self._asked_at_s = now_s
         rows = self.queries.jobs.rows([self.job_id])
@@ -52,9 +55,13 @@ class WaitLines:
         """Write what was not written of the attempts before the last."""
         self._note_attempts(receipt.attempts[:-1], None, self.clock())
 
+    def _pause_s(self, now_s: float) -> float:
+        is_new = self._begun_at_s is None or now_s - self._begun_at_s < _FIRST_SECONDS_S
+        return _ASK_EVERY_S if is_new else _ASK_LATER_S
+
     def _enter(self, wait: Wait | None, now_s: float) -> None:
         kind = None if wait is None else wait.kind
-        if kind is not self._kind:
+        if kind is not self._kind or self._begun_at_s is None:
             self._kind, self._begun_at_s = kind, now_s
             self._noted, self._noted_at_s = "", float("-inf")
 
@@ -73,7 +80,7 @@ class WaitLines:
         if wait.kind is WaitKind.RETRY or wait.reason == self._noted or now_s - self._noted_at_s < _AGAIN_S:
             return
         is_stuck = wait.kind in waiting.OBSTACLES
-        if is_stuck or now_s - self._begun_at_s >= _PATIENCE_S:
+        if is_stuck or now_s - (self._begun_at_s or 0) >= _PATIENCE_S:
             self._noted, self._noted_at_s = wait.reason, now_s
             self._write(f"{wait.reason}: the job waits; see {PROGRAM} doctor" if is_stuck else wait.reason)
 

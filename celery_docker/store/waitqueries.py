@@ -103,7 +103,7 @@ class WaitQueries:
         return due_at
 
     def _head(self, queue: str) -> _Head:
-        is_all, *job_ids = self.link.call("heads", message.queue_keys(queue), [_PLACES, _PLACES_BYTES])
+        is_all, *job_ids = self.link.call("heads", message.queue_keys(queue), [_PLACES, _PLACES_BYTES, keys.JOB])
         # Of a job that is there twice, the first one counts.
         places = {job_id: place for place, job_id in reversed(list(enumerate(job_ids)))}
         return _Head(places, len(job_ids), bool(is_all))

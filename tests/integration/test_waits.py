@@ -111,6 +111,15 @@ def test_the_place_in_the_queue(shelf: Shelf) -> None:
     assert (wait and wait.jobs_before) == 2
 
 
+def test_jobs_that_are_to_end_hold_nobody_up(shelf: Shelf) -> None:
+    shelf.beat(slots=0)
+    shelf.submit("j1", "j2", "j3")
+    shelf.store.cancel("j1", reason="cancelled by alice")
+    # Whatever lies under the key of a record.
+    shelf.client.set(keys.job("j2"), "no record")
+    assert shelf.reason("j3") == "no free slot; 1 job before it"
+
+
 def test_a_message_that_a_host_has_just_taken(shelf: Shelf) -> None:
     shelf.beat()
     shelf.submit("j1")

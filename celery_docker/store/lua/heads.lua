@@ -1,21 +1,31 @@
--- Reads which jobs are next in a queue. It stops after so many messages, and after so many bytes of them.
--- KEYS: the queue's lists in the order in which they are served.  ARGV: most messages, most bytes.
+-- Reads which jobs are next in a queue, without those that have an end request: their messages are dropped when it is
+-- their turn. It stops after so many messages, and after so many bytes of them.
+-- KEYS: the queue's lists in the order in which they are served.
+-- ARGV: most messages, most bytes, prefix of the keys of records.
 -- Returns {1 if that is all of them, otherwise 0, job id, job id...}, '' for a message without one.
 local AT_ONCE = 20
-local answer, bytes = {1}, 0
+local answer, count, bytes = {1}, 0, 0
+
+local function job_id(message)
+  -- The body before it is base64, without a quotation mark.
+  local _, finish = string.find(message, '"id": ?"')
+  return finish and string.match(message, '^[^"]*', finish + 1) or ''
+end
+
 for _, list in ipairs(KEYS) do
   local last = -1
   while true do
     local messages = redis.call('LRANGE', list, last - AT_ONCE + 1, last)
     for i = #messages, 1, -1 do
-      if #answer > tonumber(ARGV[1]) or bytes > tonumber(ARGV[2]) then
+      if count >= tonumber(ARGV[1]) or bytes > tonumber(ARGV[2]) then
         answer[1] = 0
         return answer
       end
-      -- The body before it is base64, without a quotation mark.
-      local _, finish = string.find(messages[i], '"id": ?"')
-      answer[#answer + 1] = finish and string.match(messages[i], '^[^"]*', finish + 1) or ''
-      bytes = bytes + #messages[i]
+      count, bytes = count + 1, bytes + #messages[i]
+      local id = job_id(messages[i])
+      if redis.pcall('HEXISTS', ARGV[3] .. id, 'cancelled_at') ~= 1 then
+        answer[#answer + 1] = id
+      end
     end
     if #messages < AT_ONCE then
       break

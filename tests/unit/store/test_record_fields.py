@@ -63,7 +63,7 @@ def _uses_in_scripts() -> tuple[Uses, Uses]:
     reads: Uses = defaultdict(set)
     writes: Uses = defaultdict(set)
     for path in sorted((PACKAGE / "store" / "lua").glob("*.lua")):
-        for match in re.finditer(r"redis\.call\('(H[A-Z]+)', ", path.read_text()):
+        for match in re.finditer(r"redis\.p?call\('(H[A-Z]+)', ", path.read_text()):
             key, *arguments = _arguments(path.read_text()[match.end() :])
             record = OTHER_KEYS.get((path.name, key), "job")
             assert match[1] in READS | WRITES, f"{path.name}: {match[1]} is not counted here"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Thread
 from typing import Protocol
 
@@ -38,6 +38,7 @@ _READINESS: dict[Phase, dict[str, int]] = {
     Phase.SERVING: {"READY": 1},
     Phase.STOPPING: {"STOPPING": 1},
 }
+_NO_QUEUE = "it serves no queue, after cancel_consumer; systemctl restart celery-worker"
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
 
@@ -76,6 +77,7 @@ class Duties:
         intake: Intake,
         *,
         slots: int,
+        queues: Callable[[], Collection[str]],
         retention_s: int,
         environ: Mapping[str, str],
         end_queued: EndQueued,
@@ -85,6 +87,7 @@ class Duties:
         self._observer = observer
         self._intake = intake
         self._slots = slots
+        self._queues = queues
         self._retention_s = retention_s
         self._environ = environ
         self._end_queued = end_queued
@@ -145,7 +148,9 @@ class Duties:
 
     @property
     def _reason(self) -> str:
-        return "; ".join(filter(None, (self._redis_fault, self._intake.reason)))
+        # A Celery client may have taken all of them from it.
+        unserved = "" if self._queues() else _NO_QUEUE
+        return "; ".join(filter(None, (self._redis_fault, self._intake.reason, unserved)))
 
     @property
     def is_serving(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker.cli.syntax.grammar import PROGRAM
@@ -33,9 +33,12 @@ class WaitLines:
     _asked_at_s: float = float("-inf")
     _attempts: int = 0
     _kind: WaitKind | None = None
-    _begun_at_s: float | None = None
+    _begun_at_s: float = field(init=False)
     _noted: str = ""
     _noted_at_s: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._begun_at_s = self.clock()
 
     def look(self) -> None:
         """Write what is new. Raises `StoreAway` or `StoreRefused`."""
@@ -56,12 +59,12 @@ class WaitLines:
         self._note_attempts(receipt.attempts[:-1], None, self.clock())
 
     def _pause_s(self, now_s: float) -> float:
-        is_new = self._begun_at_s is None or now_s - self._begun_at_s < _FIRST_SECONDS_S
+        is_new = now_s - self._begun_at_s < _FIRST_SECONDS_S
         return _ASK_EVERY_S if is_new else _ASK_LATER_S
 
     def _enter(self, wait: Wait | None, now_s: float) -> None:
         kind = None if wait is None else wait.kind
-        if kind is not self._kind or self._begun_at_s is None:
+        if kind is not self._kind:
             self._kind, self._begun_at_s = kind, now_s
             self._noted, self._noted_at_s = "", float("-inf")
 
@@ -80,7 +83,7 @@ class WaitLines:
         if wait.kind is WaitKind.RETRY or wait.reason == self._noted or now_s - self._noted_at_s < _AGAIN_S:
             return
         is_stuck = wait.kind in waiting.OBSTACLES
-        if is_stuck or now_s - (self._begun_at_s or 0) >= _PATIENCE_S:
+        if is_stuck or now_s - self._begun_at_s >= _PATIENCE_S:
             self._noted, self._noted_at_s = wait.reason, now_s
             self._write(f"{wait.reason}: the job waits; see {PROGRAM} doctor" if is_stuck else wait.reason)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery_docker.core import wording
 from celery_docker.core.hoststate import SILENT_S
+from celery_docker.core.waiting import WaitKind
 from celery_docker.doctor import facts
 
 _APART_S = 5
@@ -164,6 +165,29 @@ def workers(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host"), *silent]
 
 
+def queues(redis: facts.Redis) -> list[Finding]:
+    """Tell which queues have jobs that no host takes. That no worker is alive is told already."""
+    return [
+        Finding(
+            Level.WARN,
+            "queue",
+            f"{stuck.jobs} {'job waits' if stuck.jobs == 1 else 'jobs wait'} in {stuck.name!r}: {stuck.wait.reason}",
+            _queue_remedy(stuck),
+        )
+        for stuck in redis.stuck
+        if stuck.wait.kind is not WaitKind.WORKER
+    ]
+
+
+def _queue_remedy(stuck: facts.StuckQueue) -> str:
+    if stuck.wait.kind is WaitKind.HOST:
+        return "celery-docker resume HOST for a drained one; mend what another says"
+    return (
+        f"let a worker serve it (CELERY_DOCKER_OPTS=-Q {stuck.name}; a restart undoes cancel_consumer), "
+        f"or cancel them: celery-docker queue purge --queue {stuck.name}"
+    )
+
+
 def clocks(redis: facts.Redis) -> list[Finding]:
     """Tell which clocks differ from that of Redis, by which everything is timed."""
     apart = [(worker.host, worker.ahead_s) for worker in redis.workers or () if worker.ahead_s is not None]
@@ -314,6 +338,7 @@ _REDIS_CHECKS: tuple[Callable[[facts.Redis], list[Finding]], ...] = (
     eviction,
     memory,
     workers,
+    queues,
     clocks,
 )
 _HOST_CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (service, docker, group, live_restore, disks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celery_docker.core.waiting import Wait
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -17,6 +19,15 @@ class Worker:
     ahead_s: float | None = None
     version: str | None = None
     machine: str | None = None
+
+
+@dataclass(frozen=True)
+class StuckQueue:
+    """A queue in which jobs wait and that no host takes jobs from, and why."""
+
+    name: str
+    jobs: int
+    wait: Wait
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Redis:
     workers: tuple[Worker, ...] | None = None
     refused: int | None = None
     last_refusal: str = ""
+    stuck: tuple[StuckQueue, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery_docker import errors
+from celery_docker.core import jobspec, waiting
 from celery_docker.doctor import facts
-from celery_docker.store import redislink
+from celery_docker.store import listing, redislink
 from celery_docker.store.hostqueries import HostQueries
+from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.refused import RefusedMessages
 
 _LOGIN = ("username", "password")
@@ -53,6 +55,7 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
         workers=_workers(link),
         refused=None if refusals is None else len(refusals),
         last_refusal=refusals[-1] if refusals else "",
+        stuck=_stuck(link),
     )
 
 
@@ -110,6 +113,19 @@ def _refusals(link: redislink.Link) -> list[str] | None:
         return [row.reason for row in RefusedMessages(link).rows()]
     except errors.StoreRefused:
         return None
+
+
+def _stuck(link: redislink.Link) -> tuple[facts.StuckQueue, ...]:
+    """Return the queues in which jobs wait for a worker; none where this user may not ask."""
+    try:
+        jobs, rows = JobQueries(link), HostQueries(link).rows()
+        served = {queue for row in rows for queue in row.about.get("queues", ())}
+        lengths = jobs.queue_lengths(sorted({jobspec.DEFAULT_QUEUE, *served, *jobs.waiting_queues()}))
+    except errors.StoreRefused:
+        return ()
+    hosts = [listing.host_facts(row) for row in rows]
+    waits = {queue: waiting.obstacle(hosts, queue) for queue, length in lengths.items() if length}
+    return tuple(facts.StuckQueue(queue, lengths[queue], wait) for queue, wait in waits.items() if wait is not None)
 
 
 def _is_local(hostname: str) -> bool:

@@ -137,6 +137,12 @@ class JobQueries:
         rows = zip(waiting, self.fields(waiting, "queue"), strict=True)
         return list(dict.fromkeys([*listed, *(job_id for job_id, (name,) in rows if name in lists)]))
 
+    def waiting_queues(self) -> set[str]:
+        """Return the queues of those jobs that have waited longest in one, some hundreds."""
+        with self.link.translated():
+            job_ids = self.link.client.zrange(keys.WAITING, 0, _ROWS_AT_ONCE - 1)
+        return {message.queue_name(name) for (name,) in self.fields(job_ids, "queue") if name}
+
     def _messages(self, name: str) -> list[str]:
         """Return the ids of the messages in a list, the next to be served first; others are passed over."""
         texts: list[str] = []

@@ -11,7 +11,7 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.core import hoststate
+from celery_docker.core import hoststate, waiting
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow
@@ -125,20 +125,26 @@ def _show_failures(context: Context, batch: BatchRow, first: Sequence[JobRow], c
 
 def _summary(context: Context, queries: Queries) -> int:
     load, workers = queries.jobs.load(), queries.hosts.rows()
-    queues = sorted({context.config.queue, *(queue for row in workers for queue in row.about.get("queues", ()))})
-    lengths = queries.jobs.queue_lengths(queues)
+    served = {queue for row in workers for queue in row.about.get("queues", ())}
+    lengths = queries.jobs.queue_lengths(sorted({context.config.queue, *served, *queries.jobs.waiting_queues()}))
+    hosts = [listing.host_facts(row) for row in workers]
+    waits = {queue: waiting.obstacle(hosts, queue) for queue, length in lengths.items() if length}
+    reasons = {queue: wait.reason for queue, wait in waits.items() if wait is not None}
     states = [listing.state_of(row) for row in workers]
     counts = {state: states.count(state) for state in hoststate.WorkerState if state in states}
     slots = sum(int(row.about.get("slots", 0)) for row in workers if not row.lost)
     if context.wants_json:
         jobs = {"in_hand": load.in_hand, "queued": load.queued, "delayed": load.delayed, "blocked": load.blocked}
-        context.screen.line_of_json({"jobs": jobs, "queues": lengths, "workers": counts, "slots": slots})
+        context.screen.line_of_json(
+            {"jobs": jobs, "queues": lengths, "workers": counts, "slots": slots, "waits": reasons}
+        )
         return 0
     facts = {
         "jobs": f"{load.in_hand} in hand, {load.queued} queued, {load.delayed} delayed, {load.blocked} held back",
         "queues": ", ".join(f"{queue} {length}" for queue, length in lengths.items()),
         "workers": ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
         "slots": str(slots),
+        **({"waits": "; ".join(dict.fromkeys(reasons.values()))} if reasons else {}),
     }
     for line in rendering.facts_lines(facts.items()):
         context.screen.data(line)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.doctor import checks, facts
 from celery_docker.doctor.checks import Finding
-from celery_docker.doctor.facts import Disk, DockerFacts, Host, Redis, Unit, Worker
+from celery_docker.doctor.facts import Disk, DockerFacts, Host, Redis, StuckQueue, Unit, Worker
 
 GIB = 2**30
 RUNNING = Unit("active", "running", True)
@@ -31,6 +32,26 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
 @pytest.mark.parametrize(
     ("check", "known", "expected"),
     [
+        (checks.queues, Redis("r"), []),
+        (
+            checks.queues,
+            Redis("r", stuck=(StuckQueue("night", 3, Wait(WaitKind.QUEUE, "no worker serves the queue 'night'")),)),
+            [
+                "warn  queue: 3 jobs wait in 'night': no worker serves the queue 'night' → let a worker serve it "
+                "(CELERY_DOCKER_OPTS=-Q night; a restart undoes cancel_consumer), or cancel them: celery-docker queue "
+                "purge --queue night"
+            ],
+        ),
+        (
+            checks.queues,
+            Redis("r", stuck=(StuckQueue("celery", 1, Wait(WaitKind.HOST, "node1 takes no jobs: drained by al@n")),)),
+            [
+                "warn  queue: 1 job waits in 'celery': node1 takes no jobs: drained by al@n → celery-docker resume "
+                "HOST for a drained one; mend what another says"
+            ],
+        ),
+        # That is another finding, of all queues.
+        (checks.queues, Redis("r", stuck=(StuckQueue("celery", 1, Wait(WaitKind.WORKER, "no worker is alive")),)), []),
         (checks.access, Redis("db", is_local=False, is_open=True), [PUBLIC.format("db")]),
         (checks.access, Redis("r", is_open=True, bind="* -::*", is_protected=False), [PUBLIC.format("r")]),
         (checks.access, Redis("r", is_open=True, bind="", is_protected=False), [PUBLIC.format("r")]),

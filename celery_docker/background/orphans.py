@@ -1,7 +1,7 @@
 """Containers of this host's jobs that no slot looks after: found, and given to a slot or cleaned away.
 
 Owns the look at them, over and over, in a thread of its own; what becomes of each is decided in `container`. Invariant:
-nothing is touched without our labels, our name for it and this host's id, and nothing while Redis or Docker is away.
+nothing is touched without our labels and this host's id, and nothing while Redis or Docker is away.
 """
 
 from __future__ import annotations

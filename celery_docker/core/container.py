@@ -5,7 +5,7 @@ Owns the view of a container that all folders share. Pure: the engine fills it i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -43,6 +43,7 @@ class Container:
     """One container as `docker inspect` shows it; what Docker does not know yet is None.
 
     `image_id` is the local image's content id, `pid` the host's process id of the container's first process.
+    `restarts`: somebody has told the engine to start it again after its end.
     """
 
     container_id: str
@@ -56,6 +57,14 @@ class Container:
     pid: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    restarts: bool = False
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a container as the engine told it to whoever waited; `exit_code` None: it is gone, its end unseen."""
+
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,20 +79,30 @@ class Listed:
 
 
 class Event(StrEnum):
-    """Docker's own events of a container: its start, a signal that somebody had sent to it, its end."""
+    """Docker's own events of a container: its start, a signal to end that somebody had sent to it, its end."""
 
     START = "start"
     KILL = "kill"
     DIE = "die"
 
 
-def ended_by_itself(remembered: Collection[Event]) -> bool:
+def ended_by_itself(remembered: Sequence[Event]) -> bool:
     """Return True if the events that one Docker process has seen prove that a container ended by itself.
 
-    It saw start and end, so that no other came between, and nobody told it to end the container. The end alone would
-    not do: a Docker that was killed and is started again ends what still runs, and remembers that.
+    It saw the last start and the end, so that no other came between, and nobody told it to end the container. The end
+    alone would not do: a Docker that was killed and is started again ends what still runs, and remembers that.
     """
-    return set(remembered) == {Event.START, Event.DIE}
+    return set(_since_start(remembered)) == {Event.START, Event.DIE}
+
+
+def was_signalled(remembered: Sequence[Event]) -> bool:
+    """Return True if somebody had a signal to end sent to a container, and has not started it again since."""
+    return Event.KILL in _since_start(remembered)
+
+
+def _since_start(remembered: Sequence[Event]) -> Sequence[Event]:
+    starts = [index for index, event in enumerate(remembered) if event is Event.START]
+    return remembered[starts[-1] :] if starts else remembered
 
 
 class Stream(IntEnum):

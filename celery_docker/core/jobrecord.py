@@ -57,7 +57,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer to a claim. `attempt` counts from 1; `submitted_at` is None for a plain Celery client's job."""
+    """The answer to a claim. `attempt` counts from 1; `submitted_at` is None for a plain Celery client's job.
+
+    `container_id` is that of the container which this attempt may have started, None if there is none.
+    """
 
     verdict: Verdict
     fence: int = 0
@@ -67,6 +70,7 @@ class Claim:
     attempts: tuple[Mapping[str, Any], ...] = ()
     receipt: Mapping[str, Any] | None = None
     end_request: lifecycle.EndRequest | None = None
+    container_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def cause_of(text: str | None) -> Cause:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one attempt. `reason` is one line for people, empty after success."""
+    """The outcome of one attempt. `reason` is one line for people, empty after a success like any other."""
 
     cause: Cause
     reason: str = ""
@@ -266,6 +266,11 @@ def outcome_of_end_request(outcome: Outcome, request: EndRequest) -> Outcome:
     if request.cause is Cause.INTERRUPTED and outcome.succeeded:
         return outcome
     return replace(outcome, cause=request.cause, reason=request.reason)
+
+
+def with_remark(outcome: Outcome, remark: str) -> Outcome:
+    """Return an outcome whose reason also says something else that people should know; empty: nothing."""
+    return replace(outcome, reason="; ".join(part for part in (outcome.reason, remark) if part))
 
 
 def exit_sentence(exit_code: int) -> str:

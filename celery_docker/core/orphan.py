@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from celery_docker.core.container import ALIVE, LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Listed, Status, name_of
+from celery_docker.core.container import ALIVE, LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Listed, Status
 from celery_docker.core.jobrecord import Ownership
 
 
@@ -27,12 +27,10 @@ EVIDENCE_S = 3600
 def is_ours(listed: Listed, host: str, now: datetime) -> bool:
     """Decide whether a container was made by this host for a job, and long enough ago for a slot to have it.
 
-    Labels alone do not prove it: an image that somebody made of a job's container hands them on, the name it does not.
+    Its labels prove it, whatever its name is by now: the engine lists none that has them from an image.
     """
-    job_id = listed.labels.get(LABEL_JOB)
     return (
-        job_id is not None
-        and listed.name == name_of(job_id)
+        LABEL_JOB in listed.labels
         and listed.labels.get(LABEL_HOST) == host
         and LABEL_ATTEMPT in listed.labels
         and (now - listed.created_at).total_seconds() >= ORPHAN_GRACE_S

@@ -10,13 +10,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker.core import container
+from celery_docker.core.container import Status
+
+# Podman's words for Docker's states.
+_RELATED_WORDS = {
+    "configured": Status.CREATED,
+    "initialized": Status.CREATED,
+    "stopping": Status.RUNNING,
+    "stopped": Status.EXITED,
+}
+_RELATED_EVENTS = {"died": "die"}
+# A signal of these asks for news, and ends nothing that listens to it: CONT, USR1, USR2, WINCH.
+_HARMLESS_SIGNALS = ("18", "10", "12", "28")
 
 
 def container_of(details: Mapping[str, Any]) -> container.Container:
     """Return what an inspection says about a container."""
     state = details["State"]
-    status = container.Status(state["Status"])
-    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or bool(state["Error"]))
+    status = _status(state["Status"]) or _status_by_facts(state)
+    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or bool(state.get("Error")))
     return container.Container(
         container_id=details["Id"],
         name=details["Name"].removeprefix("/"),
@@ -25,10 +37,11 @@ def container_of(details: Mapping[str, Any]) -> container.Container:
         image_id=details["Image"],
         exit_code=state["ExitCode"] if ended else None,
         oom_killed=state["OOMKilled"] if ended else None,
-        error=state["Error"] or None,
+        error=state.get("Error") or None,
         pid=state["Pid"] or None,
         started_at=_moment(state["StartedAt"]),
         finished_at=_moment(state["FinishedAt"]) if ended else None,
+        restarts=details["HostConfig"].get("RestartPolicy", {}).get("Name") not in (None, "", "no"),
     )
 
 
@@ -37,10 +50,36 @@ def listed(entry: Mapping[str, Any]) -> container.Listed:
     return container.Listed(
         container_id=entry["Id"],
         name=entry["Names"][0].removeprefix("/") if entry["Names"] else "",
-        status=container.Status(entry["State"]),
+        # A list has no other facts than the word: nothing that may run is given up for one that is not known.
+        status=_status(entry["State"]) or Status.RUNNING,
         labels=entry["Labels"] or {},
         created_at=datetime.fromtimestamp(entry["Created"], UTC),
     )
+
+
+def event_of(entry: Mapping[str, Any]) -> container.Event | None:
+    """Return an event of a container; None for a signal that ends nothing, and for what we do not ask about."""
+    action = entry.get("Action") or entry.get("status")
+    if action == container.Event.KILL and _attributes(entry).get("signal") in _HARMLESS_SIGNALS:
+        return None
+    return next((event for event in container.Event if event == _RELATED_EVENTS.get(str(action), action)), None)
+
+
+def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (entry.get("Actor") or {}).get("Attributes") or {}
+
+
+def _status(word: str) -> Status | None:
+    """Return the state that an engine's word stands for, None for an unknown word."""
+    known = {status.value: status for status in Status} | _RELATED_WORDS
+    return known.get(word)
+
+
+def _status_by_facts(state: Mapping[str, Any]) -> Status:
+    """Return the state of a container whose word for it is not known."""
+    if state.get("Running") or state.get("Paused") or state.get("Restarting") or state.get("Pid"):
+        return Status.RUNNING
+    return Status.CREATED if _moment(state["FinishedAt"]) is None else Status.EXITED
 
 
 def _moment(text: str) -> datetime | None:

@@ -39,6 +39,7 @@ class DockerEngine:
     def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
+        self._image_jobs = functools.lru_cache(maxsize=512)(self._look_up_image_job)
 
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
@@ -56,16 +57,16 @@ class DockerEngine:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
         return self._calls.life(_PING_S)
 
-    def remembered(self, container_id: str) -> frozenset[container.Event]:
-        """Return what the Docker process that takes new connections remembers of a container.
+    def remembered(self, container_id: str) -> list[container.Event]:
+        """Return the events of a container that the Docker process which takes new connections remembers, in order.
 
         It keeps its last 256 events in memory: what is not among them may have been all the same. Raises `HostError`.
         """
         filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
         period = {"since": 0, "until": f"{time.time():.9f}"}
         answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
-        actions = {json.loads(line)["Action"] for line in answer.body.splitlines()}
-        return frozenset(event for event in container.Event if event in actions)
+        events = [answers.event_of(json.loads(line)) for line in answer.body.splitlines()]
+        return [event for event in events if event is not None]
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
@@ -76,12 +77,16 @@ class DockerEngine:
         return bool(self._calls.about("/info")["LiveRestoreEnabled"])
 
     def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
-        """Return the containers that have all these labels, running or not. Raises `HostError`."""
+        """Return the containers that have all these labels, running or not. Raises `HostError`.
+
+        An image that somebody made of a job's container hands its labels on: its containers are left out.
+        """
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
         if not answer.ok:
             raise faults.refused("the containers cannot be listed", answer.status, answer.text)
-        return [answers.listed(one) for one in self._calls.parsed(answer)]
+        rows = self._calls.parsed(answer)
+        return [answers.listed(row) for row in rows if not self._is_copy(row)]
 
     def inspect(self, name: str) -> container.Container | None:
         """Return the container of that name or id, None if there is none."""
@@ -170,16 +175,17 @@ class DockerEngine:
             exit_code = details.get("State", {}).get("ExitCode")
             raise faults.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
 
-    def ended(self, container_id: str, *, within_s: float) -> bool:
-        """Wait until the container is not running any more, or is gone.
+    def ended(self, container_id: str, *, within_s: float) -> container.End | None:
+        """Wait for the end of a container and return it; one that is gone has ended too.
 
-        False if it still runs after `within_s`, or if Docker was away in the meantime: then nothing is known, and its
+        None if it still runs after `within_s`, or if Docker was away in the meantime: then nothing is known, and its
         streams may have been cut.
         """
         try:
-            return self._waited(container_id, within_s) or self.inspect(container_id) is None
+            end = self._waited(container_id, within_s)
+            return container.End() if end is None and self.inspect(container_id) is None else end
         except errors.HostError:
-            return False
+            return None
 
     def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
         """Stop a container: its signal, the grace, then KILL; again until Docker says that it does not run.
@@ -221,19 +227,21 @@ class DockerEngine:
         path = f"/containers/{container_id}"
         if signal is not None:  # a stop takes a signal only since API 1.42
             killed = self._calls.ask("POST", f"{path}/kill?{urlencode({'signal': signal})}")
-            if killed.ok and grace_s and self._waited(container_id, grace_s):
+            if killed.ok and grace_s and self._waited(container_id, grace_s) is not None:
                 return
             grace_s = 0 if killed.ok else grace_s
         self._calls.ask("POST", f"{path}/stop?t={grace_s}", timeout_s=self._calls.timeout_s + grace_s)
 
-    def _waited(self, container_id: str, timeout_s: float) -> bool:
-        """Wait until Docker says that the container does not run; False for any other answer, or none in time."""
+    def _waited(self, container_id: str, timeout_s: float) -> container.End | None:
+        """Wait until Docker says that the container does not run; None for any other answer, or none in time."""
         path = f"/containers/{container_id}/wait?condition=not-running"
         try:
             answer = self._calls.ask("POST", path, timeout_s=timeout_s)
-            return answer.ok and not self._calls.parsed(answer).get("Error")
+            # A wait that Docker gave up has -1 and an error; a container that ended with an error has its own code.
+            exit_code = self._calls.parsed(answer).get("StatusCode") if answer.ok else None
         except errors.EngineAway:
-            return False
+            return None
+        return container.End(exit_code) if isinstance(exit_code, int) and exit_code >= 0 else None
 
     def _has_ended(self, container_id: str) -> bool:
         found = self.inspect(container_id)
@@ -272,12 +280,27 @@ class DockerEngine:
         is_alive = details["State"]["Status"] in container.ALIVE
         return locallog.Records(None if is_alive else locallog.path_of(self.folder(), details["Id"]))
 
+    def _is_copy(self, row: Mapping[str, Any]) -> bool:
+        job_id = (row["Labels"] or {}).get(container.LABEL_JOB)
+        return job_id is not None and self._image_jobs(row["ImageID"]) == job_id
+
+    def _look_up_image_job(self, image_id: str) -> str | None:
+        """Return the job of whose container somebody has made an image."""
+        config = self._image(image_id).get("Config") or {}
+        job_id: str | None = (config.get("Labels") or {}).get(container.LABEL_JOB)
+        return job_id
+
     def _look_up_digest(self, image_id: str) -> str:
+        digests = self._image(image_id).get("RepoDigests")
+        return str(digests[0]) if digests else image_id
+
+    def _image(self, image_id: str) -> dict[str, Any]:
+        """Return an inspection of an image, empty if it is gone."""
         answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
-        digests = self._calls.parsed(answer).get("RepoDigests") if answer.ok else None
-        if answer.ok or answer.status == 404:
-            return str(digests[0]) if digests else image_id
-        raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
+        if not answer.ok and answer.status != 404:
+            raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
+        details: dict[str, Any] = self._calls.parsed(answer) if answer.ok else {}
+        return details
 
 
 def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:

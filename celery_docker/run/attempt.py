@@ -11,16 +11,18 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from celery_docker import errors
 from celery_docker.core import container, jobspec, lifecycle, output, plan, timelimits
-from celery_docker.core.container import Container, Event, Frame, Step
+from celery_docker.core.container import Container, End, Frame, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
 from celery_docker.run.job import Job, grace_s
+from celery_docker.run.lookup import Lookup
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
@@ -67,8 +69,8 @@ class Attempts:
             spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             spec = job.spec = timelimits.limited(spec, job.delivery.limits)
             if job.claim.verdict is Verdict.ADOPT:
-                existing = self.retrying.until_answered(lambda: self.engine.inspect(container.name_of(job.job_id)))
-                return spec, self._continue(job, spec, existing, announcer)
+                return spec, self._continue(job, spec, self._lookup.of_this_attempt(job), announcer)
+            self._lookup.remove_renamed(job)
             return spec, self._begin(job, spec, announcer)
         except errors.CannotStart as exc:
             return spec, Outcome(Cause.REQUEST, str(exc), exit_code=exc.exit_code)
@@ -77,14 +79,14 @@ class Attempts:
         except errors.HostError as exc:
             self.retrying.on_host_fault(exc)
             return spec, Outcome(Cause.HOST, str(exc))
-        except errors.ContainerGone as exc:
-            return spec, Outcome(Cause.ERROR, str(exc))
+        except errors.ContainerGone:
+            return spec, self._endings.outcome_when_gone(job)
         except _EndRequested as exc:
             return spec, Outcome(exc.request.cause, exc.request.reason)
         except errors.Fenced:
             raise
         except Exception as exc:
-            log.exception("a mistake of ours", extra={"job": job.job_id})
+            log.exception("a mistake of ours", extra=_job(job))
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
             self.broadcast.last_words(job)
@@ -92,6 +94,10 @@ class Attempts:
     @property
     def _endings(self) -> Endings:
         return Endings(self.engine, self.policy, self.boot_id, self.retrying)
+
+    @property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.engine, self.host, self.retrying)
 
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
@@ -118,15 +124,18 @@ class Attempts:
         if existing is None or step is Step.CREATE:
             return self._begin(job, spec, announcer)
         if step is Step.REPLACE:
+            # Whoever comes next must not take the container for one that ran and was removed by somebody else.
+            self.retrying.until_stored(
+                lambda: self.records.update(job.holding, {"state": lifecycle.State.STARTING.value})
+            )
             self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
-        log.info(
-            "container %s is %s: taken over", existing.container_id[:12], existing.status, extra={"job": job.job_id}
-        )
+        log.info("container %s is %s: taken over", existing.container_id[:12], existing.status, extra=_job(job))
         job.docker_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = existing.container_id
+        job.started_by = existing.started_at
         events = self.retrying.until_answered(lambda: self.engine.remembered(existing.container_id))
-        job.was_signalled = Event.KILL in events
+        job.was_signalled = container.was_signalled(events)
         if job.end_request is not None:
             self.stop(job)
         if step is Step.ADOPT:
@@ -179,7 +188,7 @@ class Attempts:
             return self.engine.create(container_plan)
 
     def _pull(self, job: Job, image: str) -> None:
-        log.info("pulling %s", image, extra={"job": job.job_id})
+        log.info("pulling %s", image, extra=_job(job))
         Pull(self.engine, self.records, job, image).run(lambda: _check_end_request(job))
 
     def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
@@ -188,21 +197,26 @@ class Attempts:
         try:
             with (
                 self.logs.open(job.job_id, job.attempt.number, resolved.logoutfile, resolved.logerrfile) as files,
-                self.engine.attach(container_id) as stream,
+                self._attached(container_id) as stream,
             ):
                 self._announce(job, container_id, announcer)
                 job.docker_life = self.engine.life()
                 with job.lock:
                     _check_end_request(job)
                     self._start_once(container_id)
+                job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
-                log.info(
-                    "attempt %d runs in container %s", job.attempt.number, container_id[:12], extra={"job": job.job_id}
-                )
+                log.info("attempt %d runs in container %s", job.attempt.number, container_id[:12], extra=_job(job))
                 return self._follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)
             raise
+
+    def _attached(self, container_id: str) -> LogStream:
+        try:
+            return self.engine.attach(container_id)
+        except errors.ContainerGone as exc:
+            raise errors.HostError("somebody else removed its container before it was started") from exc
 
     def _remove_quietly(self, container_id: str) -> None:
         try:
@@ -246,23 +260,34 @@ class Attempts:
         #   worker     asks whether it has ended: no; replays that log after the bytes of line 1, and reads line 2
         try:
             self._read(job, stream, files)
-            while not self.engine.ended(container_id, within_s=_LINGER_S):
-                # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it is
-                # complete: go on from the byte we have.
+            while True:
+                while (end := self.engine.ended(container_id, within_s=_LINGER_S)) is None:
+                    # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it
+                    # is complete: go on from the byte we have.
+                    watched = complete = False
+                    self._read_on(job, container_id, files)
+                if not complete:
+                    # Docker may end a replay of a running container before a last line without its end.
+                    self._read_on(job, container_id, files)
+                outcome = self._endings.outcome(job, container_id, end, watched=watched)
+                if outcome is not None:
+                    if complete and job.started_again:
+                        # What was attached to ended with the first run.
+                        self._read_on(job, container_id, files)
+                    return outcome
+                log.warning(
+                    "somebody else has started container %s again: it is followed", container_id[:12], extra=_job(job)
+                )
+                job.started_again = True
                 watched = complete = False
                 self._read_on(job, container_id, files)
-            if not complete:
-                # Docker may end a replay of a running container before a last line without its end.
-                self._read_on(job, container_id, files)
         except errors.LogError as exc:
-            log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
+            log.error("%s; its container is stopped", exc, extra=_job(job))
             if isinstance(exc, errors.LogFull):
                 self.retrying.on_host_fault(errors.NoSpace(str(exc)))
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
-            return replace(
-                self._endings.outcome(job, container_id, watched=watched), cause=Cause.ERROR, reason=str(exc)
-            )
-        return self._endings.outcome(job, container_id, watched=watched)
+            outcome = self._endings.outcome(job, container_id, End(), watched=watched)
+            return replace(outcome or Outcome(Cause.ERROR), cause=Cause.ERROR, reason=str(exc))
 
     def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
         with self.retrying.until_answered(lambda: self.engine.replay(container_id)) as again:
@@ -273,6 +298,10 @@ class Attempts:
             job.tail.add(frame)
             files.write(frame)
             job.outbox.add(frame)
+
+
+def _job(job: Job) -> dict[str, str]:
+    return {"job": job.job_id}
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -72,6 +73,9 @@ class Job:
     was_signalled: bool = False
     # True once an end request found a container that ran: its end is our doing.
     stopped: bool = False
+    # Its container had been started by then; one with a later start was started again by somebody else.
+    started_by: datetime | None = None
+    started_again: bool = False
     # On the monotonic clock, so that nobody who sets the other one ends a job.
     deadline_s: float | None = None
     # Held while an end request is set, and while the container is started unless there is one.

@@ -238,7 +238,7 @@ def _check_owned(answer: Any, holding: Holding) -> None:
 
 
 def _claim(job_id: str, row: list[str]) -> Claim:
-    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, cancel_reason, cancel_cause = row
+    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, *end_request, container_id = row
     counts = {"fence": fence, "attempt": attempt, "exits": exits, "host_faults": host_faults}
     known = Fields({**counts, "submitted_at": submitted_at, "attempts": attempts})
     return Claim(
@@ -249,7 +249,8 @@ def _claim(job_id: str, row: list[str]) -> Claim:
         submitted_at=known.moment("submitted_at"),
         attempts=known.entries("attempts"),
         receipt=Receipt.of_text(job_id, receipt) if receipt else None,
-        end_request=_end_request(cancel_reason, cancel_cause),
+        end_request=_end_request(*end_request),
+        container_id=container_id or None,
     )
 
 

@@ -32,6 +32,9 @@ class World(Protocol):
 
     def plan(self, script: fakes.Script) -> plan.ContainerPlan: ...
 
+    def image_of(self, container_id: str) -> str:
+        """Make an image of a container, as `docker commit` does."""
+
 
 class FakeWorld:
     def __init__(self) -> None:
@@ -43,12 +46,16 @@ class FakeWorld:
         self.engine.images[f"fake:{number}"] = script
         return planned(JobSpec(f"fake:{number}"), f"contract-{number}")
 
+    def image_of(self, container_id: str) -> str:
+        self.engine.images["copy:1"] = fakes.Script(labels=found(self, container_id).labels)
+        return "copy:1"
+
 
 class RealWorld:
     """Docker does what the script says by a shell's command line."""
 
-    def __init__(self, engine: DockerEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
+        self.engine, self._dockerd = engine, dockerd
         self._numbers = itertools.count()
 
     def plan(self, script: fakes.Script) -> plan.ContainerPlan:
@@ -58,6 +65,11 @@ class RealWorld:
             made.body["HostConfig"] |= {"Init": False}
             made.body["Cmd"] = ["nope"] if script.cannot_start == 127 else ["/etc/passwd"]
         return made
+
+    def image_of(self, container_id: str) -> str:
+        status, answer = self._dockerd.request("POST", f"/commit?container={container_id}&repo=copy&tag=1", b"{}")
+        assert status == 201, answer
+        return "copy:1"
 
 
 def planned(spec: JobSpec, job_id: str) -> plan.ContainerPlan:
@@ -79,7 +91,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         return
     dockerd: servers.Dockerd = request.getfixturevalue("dockerd")
     engine = DockerEngine(dockerd.url, connections=8)
-    yield RealWorld(engine)
+    yield RealWorld(engine, dockerd)
     engine.close()
     dockerd.remove_containers()
 
@@ -126,6 +138,7 @@ def test_docker_remembers_what_became_of_a_container(world: World) -> None:
     ran, _ = run(world, fakes.says(exit_code=143))
     world.engine.stop(ran, grace_s=1)
     assert remembered(ran) == {Event.START, Event.DIE}
+    assert list(world.engine.remembered(ran)) == [Event.START, Event.DIE], "in the order in which they came"
     running = world.engine.create(world.plan(fakes.Script(until_released=True)))
     assert remembered(running) == set()
     world.engine.start(running)
@@ -153,6 +166,18 @@ def test_containers_are_listed_by_their_labels(world: World) -> None:
     assert (listed.container_id, listed.name, listed.status) == (running, there.name, Status.RUNNING)
     assert listed.labels == there.body["Labels"]
     assert abs((datetime.now(UTC) - listed.created_at).total_seconds()) < _TIMEOUT_S
+
+
+def test_what_is_made_of_an_image_of_a_container_is_not_listed(world: World) -> None:
+    """It has the labels from the image; nobody gave them to it."""
+    planned_first = world.plan(fakes.says())
+    first = world.engine.create(planned_first)
+    other = world.plan(fakes.says())
+    copy = replace(other, body={**other.body, "Image": world.image_of(first), "Labels": {}})
+    copied = world.engine.create(copy)
+    labels = planned_first.body["Labels"]
+    assert labels.items() <= found(world, copied).labels.items()
+    assert [row.container_id for row in world.engine.containers(labels)] == [first]
 
 
 def test_nothing_is_found_under_an_unknown_name(world: World) -> None:
@@ -199,6 +224,7 @@ def test_attached_before_the_start_nothing_is_lost(world: World) -> None:
 def test_the_exit_code_is_known_after_wait(world: World, exit_code: int) -> None:
     """And with it that nobody ran out of memory, and when it began and ended."""
     container_id, _ = run(world, fakes.says(exit_code=exit_code))
+    assert world.engine.ended(container_id, within_s=_TIMEOUT_S) == container.End(exit_code)
     seen = found(world, container_id)
     assert (seen.status, seen.exit_code, seen.oom_killed, seen.pid) == (Status.EXITED, exit_code, False, None)
     assert seen.started_at is not None
@@ -263,7 +289,17 @@ def test_wait_returns_when_the_container_ends(world: World) -> None:
 
 def test_wait_for_a_container_that_is_gone(world: World) -> None:
     """Somebody removed it: there is nothing to wait for."""
-    assert world.engine.ended("run-nobody", within_s=_TIMEOUT_S)
+    assert world.engine.ended("run-nobody", within_s=_TIMEOUT_S) == container.End()
+
+
+def test_a_container_that_is_removed_while_somebody_waits(world: World) -> None:
+    """Its end is remembered, with the signal that made it."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    world.engine.start(container_id)
+    world.engine.remove(container_id)
+    assert world.engine.ended(container_id, within_s=_TIMEOUT_S)
+    eventually(lambda: set(world.engine.remembered(container_id)) == set(Event), _TIMEOUT_S)
+    assert container.was_signalled(world.engine.remembered(container_id))
 
 
 def test_a_container_that_runs_on_has_not_ended(world: World) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from celery_docker import errors
 from celery_docker.core import container
-from celery_docker.core.container import ALIVE, Container, Event, Frame, Listed, Status, Stream, Usage
+from celery_docker.core.container import ALIVE, Container, End, Event, Frame, Listed, Status, Stream, Usage
 from celery_docker.core.plan import ContainerPlan
 
 _STOPPED_BY_SIGNAL = 143
@@ -28,6 +28,7 @@ class Script:
     """What containers of an image do: say this, then exit; `until_released`: only after `FakeEngine.release`.
 
     `cannot_start`: the exit code (126 or 127) with which Docker refuses the start. `oom_killed`: the kernel ended it.
+    `labels` are those of the image.
     """
 
     output: tuple[Frame, ...] = ()
@@ -35,6 +36,7 @@ class Script:
     until_released: bool = False
     cannot_start: int | None = None
     oom_killed: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def says(out: bytes = b"", err: bytes = b"", exit_code: int = 0) -> Script:
@@ -74,6 +76,10 @@ class _Made:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # What each process of Docker saw of it.
     events: list[tuple[int, Event]] = field(default_factory=list)
+    # That of its last end, which is also told to those who waited for it while it runs again.
+    exit_code: int | None = None
+    # Told to stop: its restart policy counts no more.
+    is_stopped: bool = False
 
 
 class FakeEngine:
@@ -90,6 +96,7 @@ class FakeEngine:
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
         self._containers: dict[str, _Made] = {}
+        self._gone: dict[str, _Made] = {}
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
         self._broken = False
@@ -118,10 +125,11 @@ class FakeEngine:
         self._called("has_live_restore")
         return self.live_restore
 
-    def remembered(self, container_id: str) -> set[Event]:
+    def remembered(self, container_id: str) -> list[Event]:
         self._called("remembered")
         with self._changed:
-            return {event for life, event in self._known(container_id).events if life == self.lives}
+            made = self._find(container_id) or self._gone.get(container_id)
+            return [event for life, event in made.events if life == self.lives] if made else []
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")
@@ -135,7 +143,7 @@ class FakeEngine:
             return [
                 Listed(*(one.state.container_id, one.state.name, one.state.status, one.state.labels), one.created_at)
                 for one in self._containers.values()
-                if labels.items() <= one.state.labels.items()
+                if labels.items() <= one.state.labels.items() and not _is_copy(one)
             ]
 
     def create(self, plan: ContainerPlan) -> str:
@@ -147,7 +155,7 @@ class FakeEngine:
                 raise errors.NameTaken(f"a container named {plan.name} exists already; look at it first")
             self._count += 1
             container_id = f"{self._count:064x}"
-            labels = dict(plan.body["Labels"])
+            labels = {**self.images[plan.image].labels, **plan.body["Labels"]}
             state = Container(container_id, plan.name, Status.CREATED, labels, f"sha256:{plan.image}")
             self._containers[container_id] = _Made(state, self.images[plan.image])
             return container_id
@@ -173,6 +181,8 @@ class FakeEngine:
     def attach(self, container_id: str) -> FakeStream:
         self._called("attach")
         with self._changed:
+            if self._find(container_id) is None:
+                raise errors.ContainerGone
             return self._listen(container_id)
 
     def replay(self, container_id: str) -> FakeStream:
@@ -202,17 +212,28 @@ class FakeEngine:
             if not made.script.until_released:
                 self._end(made, made.script.exit_code)
 
-    def ended(self, container_id: str, *, within_s: float) -> bool:
+    def ended(self, container_id: str, *, within_s: float) -> End | None:
         self._called("ended")
         with self._changed:
-            self._changed.wait_for(lambda: self._broken or not self._runs(container_id), within_s)
+            before = self._ends(container_id)
+            self._changed.wait_for(
+                lambda: self._broken or not self._runs(container_id) or self._ends(container_id) > before, within_s
+            )
             broken, self._broken = self._broken, False
-            return not broken and not self._runs(container_id)
+            if broken or (self._runs(container_id) and self._ends(container_id) == before):
+                return None
+            made = self._find(container_id) or self._gone.get(container_id)
+            return End(made.exit_code if made else None)
+
+    def _ends(self, name: str) -> int:
+        made = self._find(name)
+        return 0 if made is None else [event for _, event in made.events].count(Event.DIE)
 
     def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
         self._called("stop")
         with self._changed:
             if self._runs(container_id):
+                self._known(container_id).is_stopped = True
                 self.tell(container_id)
                 self._end(self._known(container_id), _KILLED if signal == "SIGKILL" else _STOPPED_BY_SIGNAL)
 
@@ -222,8 +243,10 @@ class FakeEngine:
             made = self._find(container_id)
             if made is not None:
                 if made.state.status is Status.RUNNING:
+                    made.is_stopped = True
+                    self.tell(container_id)
                     self._end(made, _KILLED)
-                del self._containers[made.state.container_id]
+                self._gone[made.state.container_id] = self._containers.pop(made.state.container_id)
                 self._changed.notify_all()
 
     def age_s(self, c: Container) -> float | None:
@@ -249,6 +272,36 @@ class FakeEngine:
         """Send a container a signal, to end, of which it takes no notice yet."""
         with self._changed:
             self._known(name).events.append((self.lives, Event.KILL))
+
+    def close_output(self, name: str) -> None:
+        """Let a container close its output; it goes on."""
+        with self._changed:
+            for stream in self._known(name).streams:
+                stream.close()
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a container another name, as `docker rename` does."""
+        with self._changed:
+            made = self._known(name)
+            made.state = replace(made.state, name=new_name)
+
+    def restart(self, name: str, exit_code: int = _STOPPED_BY_SIGNAL) -> None:
+        """Stop a container, and start it again at once, as `docker restart` does."""
+        with self._changed:
+            self.tell(name)
+            self.release(name, exit_code)
+            self._run_again(self._known(name))
+
+    def start_again(self, name: str) -> None:
+        """Start a container that has ended."""
+        with self._changed:
+            self._run_again(self._known(name))
+
+    def set_restart_policy(self, name: str) -> None:
+        """Have a container started again after each end, as `docker update --restart=always` does."""
+        with self._changed:
+            made = self._known(name)
+            made.state = replace(made.state, restarts=True)
 
     def say(self, name: str, frame: Frame) -> None:
         """Let a running container write."""
@@ -299,6 +352,17 @@ class FakeEngine:
         for stream in made.streams:
             stream.frames.put(frame)
 
+    def _run_again(self, made: _Made) -> None:
+        for stream in made.streams:
+            stream.close()
+        made.state = replace(
+            *(made.state,),
+            **{"status": Status.RUNNING, "pid": 1, "exit_code": None, "oom_killed": None, "finished_at": None},
+            started_at=datetime.now(UTC),
+        )
+        made.events.append((self.lives, Event.START))
+        self._changed.notify_all()
+
     def _end(self, made: _Made, exit_code: int) -> None:
         made.state = replace(
             made.state,
@@ -308,7 +372,16 @@ class FakeEngine:
             pid=None,
             finished_at=datetime.now(UTC),
         )
+        made.exit_code = exit_code
         made.events.append((self.lives, Event.DIE))
+        if made.state.restarts and not made.is_stopped:
+            self._run_again(made)
+            return
         for stream in made.streams:
             stream.close()
         self._changed.notify_all()
+
+
+def _is_copy(made: _Made) -> bool:
+    job_id = made.state.labels.get(container.LABEL_JOB)
+    return job_id is not None and made.script.labels.get(container.LABEL_JOB) == job_id

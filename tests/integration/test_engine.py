@@ -93,13 +93,13 @@ class Waiter(threading.Thread):
     def __init__(self, engine: DockerEngine, container_id: str) -> None:
         super().__init__(daemon=True)
         self._engine, self._container_id = engine, container_id
-        self._said: bool | None = None
+        self._said: container.End | None = None
         self.start()
 
     def run(self) -> None:
         self._said = self._engine.ended(self._container_id, within_s=60)
 
-    def answer(self) -> bool | None:
+    def answer(self) -> container.End | None:
         self.join(_TIMEOUT_S)
         assert not self.is_alive()
         return self._said
@@ -267,11 +267,11 @@ class TestRestarts:
             waiter = waiting(engine, container_id)
             server.kill()
             server.start()
-            assert waiter.answer() is False
+            assert waiter.answer() is None
             assert inspected(engine, container_id).status is Status.RUNNING
             waiter = waiting(engine, container_id)
             engine.stop(container_id, grace_s=5)
-            assert waiter.answer() is True
+            assert waiter.answer() is not None
         assert server.leftovers() == []
 
     def test_a_docker_that_hangs(self, own_dockerd: servers.Dockerd) -> None:
@@ -377,7 +377,7 @@ class TestConnections:
         inspected(engine, ended)
         assert container.ended_by_itself(engine.remembered(ended))
         own_dockerd.restart()
-        assert [engine.remembered(container_id) for container_id in (ended, running)] == [frozenset(), frozenset()]
+        assert [engine.remembered(container_id) for container_id in (ended, running)] == [[], []]
 
     def test_the_folder_of_docker(self, dockerd: servers.Dockerd, engine: DockerEngine) -> None:
         """Where its disk fills up."""

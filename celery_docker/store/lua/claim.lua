@@ -8,7 +8,7 @@
 -- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages.
 -- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds).
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
--- attempts, receipt, cancel reason, cancel cause}.
+-- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started}.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -23,6 +23,9 @@ local function answer(verdict)
   for i = 1, 9 do
     row[i + 1] = job[i] or ''
   end
+  -- In any other state the field is that of an earlier attempt.
+  local running = redis.call('HGET', KEYS[1], 'state') == 'running'
+  row[11] = running and redis.call('HGET', KEYS[1], 'container_id') or ''
   return row
 end
 

@@ -226,8 +226,6 @@ def test_one_that_does_not_run_is_removed_after_an_hour(
         (NAME, {LABEL_HOST: HOST + "0"}),
         (NAME, {LABEL_JOB: None}),
         (NAME, {LABEL_ATTEMPT: None}),
-        # An image made of a job's container hands its labels on.
-        ("web", {}),
     ],
 )
 def test_what_is_not_ours_is_not_touched(house: House, name: str, labels: dict[str, str | None]) -> None:
@@ -237,6 +235,24 @@ def test_what_is_not_ours_is_not_touched(house: House, name: str, labels: dict[s
     house.sweep()
     assert house.engine.names() == [name]
     assert not {"inspect", "stop", "remove"} & set(house.engine.calls)
+
+
+def test_what_was_made_of_an_image_of_a_jobs_container_is_not_touched(house: House) -> None:
+    """Somebody has run `docker commit`: the image hands the labels on."""
+    house.engine.images["copy"] = Script(until_released=True, labels={LABEL_JOB: JOB})
+    house.container(image="copy", name="web")
+    house.finished()
+    house.records.settle(JOB, host=HOST, retention_s=60)
+    house.sweep()
+    assert house.engine.names() == ["web"]
+
+
+def test_a_container_that_somebody_renamed_is_removed_too(house: House) -> None:
+    house.container(name="x")
+    house.finished()
+    house.records.settle(JOB, host=HOST, retention_s=60)
+    house.sweep()
+    assert house.engine.names() == []
 
 
 def test_a_young_one_is_not_touched(house: House) -> None:

@@ -80,8 +80,9 @@ OURS = {LABEL_JOB: "j1", LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}
         ("run-j1", {LABEL_JOB: "j1", LABEL_ATTEMPT: "1"}, 60, False),
         ("run-j1", {LABEL_HOST: HOST, LABEL_ATTEMPT: "1"}, 60, False),
         ("run-j1", {LABEL_JOB: "j1", LABEL_HOST: HOST}, 60, False),
-        ("run-j2", OURS, 60, False),
-        ("web", OURS, 60, False),
+        # Somebody has renamed it.
+        ("run-j2", OURS, 60, True),
+        ("web", OURS, 60, True),
     ],
 )
 def test_whether_a_container_is_ours(name: str, labels: dict[str, str], age_s: float, expected: bool) -> None:
@@ -144,13 +145,33 @@ def test_an_orphan_that_docker_is_removing(known: Ownership | None) -> None:
 @pytest.mark.parametrize(
     ("remembered", "expected"),
     [
-        ({Event.START, Event.DIE}, True),
-        ({Event.START, Event.KILL, Event.DIE}, False),
+        ([Event.START, Event.DIE], True),
+        ([Event.START, Event.KILL, Event.DIE], False),
         # Docker was killed and started again, and ended what still ran.
-        ({Event.DIE}, False),
-        ({Event.START}, False),
-        (set(), False),
+        ([Event.DIE], False),
+        ([Event.START], False),
+        ([], False),
+        # Somebody has restarted it, and it ended by itself since.
+        ([Event.START, Event.KILL, Event.DIE, Event.START, Event.DIE], True),
+        ([Event.KILL, Event.DIE, Event.START, Event.DIE], True),
+        ([Event.START, Event.DIE, Event.START], False),
     ],
 )
-def test_an_end_that_is_surely_the_containers_own(remembered: set[Event], expected: bool) -> None:
+def test_an_end_that_is_surely_the_containers_own(remembered: list[Event], expected: bool) -> None:
     assert container.ended_by_itself(remembered) is expected
+
+
+@pytest.mark.parametrize(
+    ("remembered", "expected"),
+    [
+        ([Event.START, Event.KILL], True),
+        ([Event.KILL, Event.DIE], True),
+        ([Event.START, Event.DIE], False),
+        # What somebody has started again since is not told to end.
+        ([Event.START, Event.KILL, Event.DIE, Event.START], False),
+        ([Event.START, Event.KILL, Event.DIE, Event.START, Event.KILL], True),
+        ([], False),
+    ],
+)
+def test_an_order_to_end_counts_until_the_next_start(remembered: list[Event], expected: bool) -> None:
+    assert container.was_signalled(remembered) is expected

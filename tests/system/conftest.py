@@ -24,8 +24,12 @@ def plain_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(package: Path, plain_client: Path) -> Iterator[Installed]:
-    """A machine on which `apt install ./celery-docker_*.deb` was all that was done to get the worker."""
+    """A machine on which `apt install ./celery-docker_*.deb` was all that was done to get the worker.
+
+    It is a small one: without procps there is no kill, no ps and no pgrep.
+    """
     with machine.Machine.boot("package", machine.ready_image()) as booted:
+        booted.run("dpkg", "--purge", "procps")
         machine.import_busybox(booted)
         debian = Installed(booted)
         debian.add_plain_client(plain_client)

@@ -1,0 +1,181 @@
+"""Reload, check-config, upgrade and removal by an administrator's hand, on a Debian without procps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.machines.installed import SETTINGS, Installed
+from tests.waiting import eventually
+
+HELD = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
+RELOAD = ("systemctl", "reload", "celery-worker")
+NEXT = "9.0"
+# The package that is installed, as the next version of itself.
+_MAKE_NEXT = """
+cd /root
+dpkg-deb --raw-extract celery-docker_*.deb next
+sed -i "s/^Version: .*/Version: $1/" next/DEBIAN/control
+cd next/opt/celery/venv/lib/python3*/site-packages
+sed -i "s/^Version: .*/Version: $1/" celery_docker-*.dist-info/METADATA
+mv celery_docker-*.dist-info "celery_docker-$1.dist-info"
+dpkg-deb --build /root/next "/root/next.deb"
+rm -r /root/next
+"""
+
+
+@dataclass
+class Held:
+    """A machine whose worker runs a job until the test lets it end."""
+
+    installed: Installed
+    job_id: str
+    folder: str
+
+    def state(self) -> tuple[str, str]:
+        """Return the worker's process and the container's start: what a harmless event leaves as it is."""
+        inspect = ("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", f"run-{self.job_id}")
+        return self.installed.show("MainPID"), self.installed.debian.run(*inspect).stdout
+
+    def edit(self, **settings: str | int) -> None:
+        lines = [f"CELERY_DOCKER_{name}={value}\n" for name, value in settings.items()]
+        self.installed.debian.shell(f"cat >{SETTINGS}", input="".join(lines))
+
+    def succeeds(self) -> None:
+        """Let the job end; it has run once."""
+        self.installed.debian.run("touch", f"{self.folder}/go")
+        state, receipt = self.installed.result(self.job_id)
+        assert (state, len(receipt["attempts"])) == ("SUCCESS", 1)
+
+
+@pytest.fixture
+def held(installed: Installed) -> Iterator[Held]:
+    debian = installed.debian
+    debian.shell("rm -rf /srv/held && install -d -m 777 /srv/held")
+    installed.configure(CONCURRENCY=2, LOG_LEVEL="INFO")
+    installed.wait_until_ready()
+    job_id = installed.send(image="busybox", command=["sh", "-c", HELD], outputpath="/srv/held", retries=0)
+    eventually(debian.path("/srv/held/on").exists, 30, "the job to run")
+    yield Held(installed, job_id, "/srv/held")
+    debian.run("touch", "/srv/held/go")
+    eventually(lambda: installed.containers("--all") == [], 30, "the end of the container")
+
+
+def test_a_reload_applies_a_changed_setting_and_leaves_the_running_job_alone(held: Held) -> None:
+    """Without the program kill, which a small Debian does not have."""
+    assert held.installed.debian.run("which", "kill", check=False).stdout == ""
+    pid, container = held.state()
+    held.edit(CONCURRENCY=5, LOG_LEVEL="INFO")
+    held.installed.debian.run(*RELOAD)
+    eventually(lambda: held.installed.status == "1 job running, 4 of 5 slots free", 30, "the new setting")
+    assert held.state()[1] == container
+    assert held.state()[0] != pid
+    held.succeeds()
+
+
+BAD = {
+    "a word for a number": ({"CONCURRENCY": "many"}, "CELERY_DOCKER_CONCURRENCY='many': must be a whole number from 0"),
+    "an option that celery does not know": ({"OPTS": "--nonsense"}, "No such option '--nonsense'"),
+    "no policy": ({"POLICY": "/etc/none.toml"}, "CELERY_DOCKER_POLICY='/etc/none.toml': cannot be read"),
+    "another database": ({"BROKER_URL": "redis://127.0.0.1/1"}, "systemctl restart celery-worker waits for them"),
+    "a wrong login": ({"BROKER_URL": "redis://me:s3cret@127.0.0.1/0"}, "refuses the login"),
+}
+
+
+@pytest.mark.parametrize(("settings", "expected"), BAD.values(), ids=BAD)
+def test_a_reload_with_a_bad_setting_fails_and_names_it(held: Held, settings: dict[str, str], expected: str) -> None:
+    """The old worker goes on, and the next good reload works."""
+    before, debian = held.state(), held.installed.debian
+    held.edit(**settings)
+    assert debian.run(*RELOAD, check=False).returncode != 0
+    assert held.state() == before
+    assert held.installed.is_active
+    status = debian.run("systemctl", "status", "celery-worker", check=False).stdout
+    (line,) = [line for line in status.splitlines() if "not reloaded, the worker goes on" in line]
+    assert expected in line
+    assert "s3cret" not in status
+    urgent = debian.run("journalctl", "--unit=celery-worker", "--priority=err", "--output=cat").stdout
+    assert expected in urgent
+    held.edit(CONCURRENCY=3)
+    debian.run(*RELOAD)
+    eventually(lambda: held.installed.status == "1 job running, 2 of 3 slots free", 30, "the good setting")
+    held.succeeds()
+
+
+def test_check_config_by_root_by_a_member_of_the_group_and_by_anybody(installed: Installed) -> None:
+    debian = installed.debian
+    debian.run("useradd", "--groups", "celery", "member")
+    debian.run("useradd", "anybody")
+    debian.shell(f"echo CELERY_DOCKER_CONCURRENCY=many >{SETTINGS}")
+    for user in (None, "member"):
+        bad = debian.run("celery-docker", "check-config", user=user, check=False)
+        expected = f"{SETTINGS}: CELERY_DOCKER_CONCURRENCY='many': must be a whole number from 0 to 500\n"
+        assert (bad.returncode, bad.stdout, bad.stderr) == (78, "", expected)
+    closed = debian.run("celery-docker", "check-config", user="anybody", check=False)
+    assert closed.returncode != 0
+    assert f"you may not read {SETTINGS}: run this with sudo, or as a member of group celery" in closed.stderr
+    debian.shell(f"echo CELERY_DOCKER_CONCURRENCY=3 >{SETTINGS}")
+    assert f"{SETTINGS} and the policy are in order" in debian.run("celery-docker", "check-config").stdout
+
+
+def test_doctor_names_what_an_ordinary_user_could_not_look_at(installed: Installed) -> None:
+    lines = installed.debian.run("celery-docker", "doctor", user="nobody", check=False).stdout.splitlines()
+    skipped = [line for line in lines if line.startswith("skip")]
+    assert [line.split()[1] for line in skipped] == ["docker:", "settings:"]
+    assert all("→ sudo celery-docker doctor" in line for line in skipped)
+
+
+def test_an_upgrade_with_a_bad_setting_leaves_the_worker_running(held: Held) -> None:
+    """apt says what is wrong, doctor says which version runs; once it is mended, a reload brings the new one."""
+    before, debian = held.state(), held.installed.debian
+    current = debian.run("dpkg-query", "--show", "--showformat=${Version}", "celery-docker").stdout
+    debian.shell(_MAKE_NEXT, NEXT)
+    held.edit(CONCURRENCY="many")
+    output = debian.run("apt-get", "install", "--yes", "/root/next.deb", timeout_s=300).stdout
+    assert f"celery-docker: {SETTINGS}: CELERY_DOCKER_CONCURRENCY='many': must be" in output
+    assert "the worker goes on as it is; then: systemctl reload celery-worker" in output
+    eventually(lambda: "not reloaded" in held.installed.log, 30, "the refused reload")
+    assert held.state() == before
+
+    def version_line() -> str:
+        lines = debian.run("celery-docker", "doctor", check=False).stdout.splitlines()
+        return next(line for line in lines if " version: " in line)
+
+    expected = f"package runs {current}, installed is {NEXT} → systemctl reload celery-worker"
+    eventually(lambda: version_line() == f"warn  version: {expected}", 30, "doctor to say so")
+    held.edit(CONCURRENCY=3)
+    debian.run(*RELOAD)
+    eventually(lambda: held.installed.status == "1 job running, 2 of 3 slots free", 30, "the new process")
+    assert held.state()[1] == before[1]
+    eventually(lambda: version_line() == f"ok    version: all run {NEXT}", 30, "doctor to be content")
+    held.succeeds()
+
+
+def test_an_upgrade_leaves_a_stopped_worker_stopped(installed: Installed) -> None:
+    debian = installed.debian
+    debian.run("systemctl", "stop", "celery-worker")
+    debian.shell("apt-get install --yes --allow-downgrades /root/celery-docker_*.deb", timeout_s=300)
+    assert installed.show("ActiveState") == "inactive"
+    debian.shell(f"echo CELERY_DOCKER_CONCURRENCY=many >{SETTINGS}")
+    debian.shell("apt-get install --yes --reinstall /root/celery-docker_*.deb", timeout_s=300)
+    assert installed.show("ActiveState") == "inactive"
+
+
+def test_a_removal_says_what_it_waits_for(held: Held) -> None:
+    """And ends with the jobs."""
+    debian = held.installed.debian
+    debian.shell(
+        "systemd-run --quiet --unit=removal --setenv=DEBIAN_FRONTEND=noninteractive apt-get remove --yes celery-docker"
+    )
+
+    def output() -> str:
+        return debian.journal("removal")
+
+    eventually(lambda: "celery-docker cancel JOB ends one" in output(), 60, "the removal to say what it waits for")
+    assert re.search(r"waiting for the running jobs to end, up to 7200 s .*: 1 job running", output())
+    held.succeeds()
+    eventually(lambda: debian.run("systemctl", "is-active", "removal", check=False).stdout != "active\n", 60, "its end")
+    assert debian.run("which", "celery-docker", check=False).stdout == ""

@@ -29,22 +29,30 @@ _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 
 @dataclass(frozen=True)
 class Resolved:
-    """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for."""
+    """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for.
+
+    `user_name` is the user's name on this host, or the uid where it has none.
+    """
 
     user: str | None = None
     inputpath: str | None = None
     outputpath: str | None = None
     logoutfile: str | None = None
     logerrfile: str | None = None
+    user_name: str | None = None
 
 
 @dataclass(frozen=True)
 class ContainerPlan:
-    """A container to be made: its name, the request body in the words of the Docker API (1.41), and when to pull."""
+    """A container to be made: its name, the request body in the words of the Docker API (1.41), and when to pull.
+
+    `user_name` is for an image that does not know the job's user; see `imageuser`.
+    """
 
     name: str
     body: dict[str, Any]
     pull: str = kinds.DEFAULT_PULL
+    user_name: str | None = None
 
     @property
     def image(self) -> str:
@@ -80,7 +88,7 @@ def plan(
         body["StopSignal"] = spec.stop_signal
     if resolved.user is not None:
         body["User"] = resolved.user
-    return ContainerPlan(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL)
+    return ContainerPlan(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name)
 
 
 def tagged(image: str) -> str:

@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
-from celery_docker.core import container, pauses
+from celery_docker.core import container, imageuser, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, faults, locallog, logstream, pullreports, unixhttp
+from celery_docker.engine import answers, api, cgroup, faults, imageusers, locallog, logstream, pullreports, unixhttp
 
 _PULL_SILENCE_S = 600
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
@@ -38,6 +38,7 @@ class DockerEngine:
 
     def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
+        self._images = imageusers.Images(self._calls)
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
         self._image_jobs = functools.lru_cache(maxsize=512)(self._look_up_image_job)
 
@@ -94,11 +95,30 @@ class DockerEngine:
         return None if details is None else answers.container_of(details)
 
     def create(self, plan: ContainerPlan) -> str:
-        """Make the planned container and return its id.
+        """Make the planned container, with a name and a home for a user whom its image does not know; return its id.
 
         Raises `NameTaken`, `ImageMissing`, `RequestError` where the plan cannot be met, `HostError` otherwise. An
         answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
         """
+        if plan.user_name is None or (image := self._images.look_up(plan.image)) is None:
+            return self._create(plan)
+        image_id, variables = image
+        users = self._images.known(image_id)
+        if users is not None or not imageuser.missing(plan, variables):
+            return self._create(plan if users is None else imageuser.completed(plan, variables, users))
+        # An image shows its files in a container only. The environment of one is fixed, so it is made once more.
+        container_id = self._create(plan)
+        users = self._images.learn(image_id, container_id)
+        complete = plan if users is None else imageuser.completed(plan, variables, users)
+        if complete is plan:
+            return container_id
+        try:
+            self.remove(container_id)
+        except errors.HostError:
+            return container_id
+        return self._create(complete)
+
+    def _create(self, plan: ContainerPlan) -> str:
         try:
             answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
             if answer.ok:

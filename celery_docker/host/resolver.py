@@ -35,7 +35,7 @@ def resolve(spec: jobspec.JobSpec, docker_host: str) -> tuple[plan.Resolved, pol
     )
     _distinct(paths["inputpath"], paths["outputpath"])
     real = {name: path.real if path else None for name, path in (paths | logs).items()}
-    return plan.Resolved(user=user, **real), request
+    return plan.Resolved(user=user, user_name=_user_name(user), **real), request
 
 
 def boot_id() -> str:
@@ -75,6 +75,17 @@ def _distinct(inputpath: policy.HostPath | None, outputpath: policy.HostPath | N
         raise errors.RequestError(
             f"outputpath: {outputpath.path!r} is the inputpath too; they must differ: /input is read-only"
         )
+
+
+def _user_name(user: str | None) -> str | None:
+    """Return the name on this host of a user in the form `uid[:gid]`, the uid where it has none."""
+    if user is None:
+        return None
+    uid = user.partition(":")[0]
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except KeyError:
+        return uid
 
 
 def _user(user: str | None) -> str | None:

@@ -53,6 +53,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+_HOME = "mkdir -p ~/.cache/torch && echo $USER $LOGNAME $HOME"
 _EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
 
 
@@ -60,6 +61,7 @@ _EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
     ("line", "expected"),
     [
         (["busybox", "echo", "hello"], (0, "hello\n", "")),
+        (["-u", "54321", "busybox", "sh", "-c", _HOME], (0, "54321 54321 /tmp\n", "")),
         (["busybox", "sh", "-c", "echo no; echo why >&2; exit 3"], (3, "no\n", "why\ncelery-docker: exit code 3\n")),
         (["--timeout", "1", "busybox", "sleep", "60"], (124, "", "celery-docker: timed out")),
         (["--expires", "1", "--queue", "nobody", "busybox", "true"], (124, "", "celery-docker: expired")),
@@ -75,7 +77,17 @@ _EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
         ),
     ],
     ids=[
-        *("success", "its own code", "timeout", "expired", "missing input", "policy", "no image", "not executable"),
+        *(
+            "success",
+            "a user without a name",
+            "its own code",
+            "timeout",
+            "expired",
+            "missing input",
+            "policy",
+            "no image",
+            "not executable",
+        ),
         *("no such command", "killed", "out of memory"),
     ],
 )

@@ -143,6 +143,21 @@ def test_users(user: str | None, expected: str | None, uid: str | None) -> None:
     assert request.uid == uid
 
 
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        (None, None),
+        ("nobody", "nobody"),
+        (f"{NOBODY.pw_uid}:7", "nobody"),
+        (str(UNUSED_UID), str(UNUSED_UID)),
+        (f"{UNUSED_UID}:7", str(UNUSED_UID)),
+    ],
+)
+def test_the_name_for_an_image_that_knows_none(user: str | None, expected: str | None) -> None:
+    resolved, _ = resolver.resolve(JobSpec("busybox", user=user), SOCKET)
+    assert resolved.user_name == expected
+
+
 @pytest.mark.parametrize("user", ["no-such-user", "no-such-user:7"])
 def test_an_unknown_user(user: str) -> None:
     assert refusal(JobSpec("busybox", user=user)) == (

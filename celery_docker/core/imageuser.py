@@ -1,0 +1,68 @@
+"""User of a job whom its image does not know: the name and the home that programs look for in the environment. Pure.
+
+Docker takes HOME from the image's /etc/passwd. Whoever is not in there has no name, and `/` for a home, which only root
+may write: Python's `getpass.getuser()` fails, and so does all that writes to ~/.cache. What the job or the image says
+is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from celery_docker.core.plan import ContainerPlan
+
+_NAMES = ("USER", "LOGNAME")
+_HOME = "HOME"
+_TMP = "/tmp"  # noqa: S108  # the container's own
+_OWN_HOME = "/home/celery-docker"
+_FIELDS = 7
+_UID = re.compile(r"[0-9]{1,10}")
+
+
+@dataclass(frozen=True)
+class ImageUsers:
+    """The users that an image knows, and whether everybody may write its /tmp."""
+
+    uids: frozenset[int]
+    has_open_tmp: bool
+
+
+def uids_of(passwd: str) -> frozenset[int]:
+    """Return the uids in the text of an /etc/passwd; a line without its seven fields counts for nothing."""
+    rows = (line.split(":") for line in passwd.split("\n"))
+    return frozenset(int(row[2]) for row in rows if len(row) == _FIELDS and _UID.fullmatch(row[2]))
+
+
+def is_open(mode: int) -> bool:
+    """Return True for the mode bits of a folder that everybody may enter and write."""
+    return mode & 0o003 == 0o003
+
+
+def missing(plan: ContainerPlan, image_variables: Collection[str]) -> list[str]:
+    """Return the variables that neither the job nor the image sets; none for a job without a user of its own."""
+    if plan.user_name is None:
+        return []
+    own = {assignment.partition("=")[0] for assignment in plan.body["Env"]}
+    return [name for name in (*_NAMES, _HOME) if name not in own and name not in image_variables]
+
+
+def completed(plan: ContainerPlan, image_variables: Collection[str], users: ImageUsers) -> ContainerPlan:
+    """Return the plan with a name and a home for its user, where the image does not know the user.
+
+    The home is /tmp, where everybody may write it, else a tmpfs. Root may write `/` and needs none.
+    """
+    uid, _, gid = plan.body.get("User", "").partition(":")
+    names = missing(plan, image_variables)
+    if not names or not uid.isdigit() or int(uid) in users.uids:
+        return plan
+    values = {name: plan.user_name for name in _NAMES}
+    tmpfs = {}
+    if uid != "0":
+        values[_HOME] = _TMP if users.has_open_tmp else _OWN_HOME
+        if _HOME in names and not users.has_open_tmp:
+            tmpfs = {_OWN_HOME: ",".join([f"uid={uid}", *([f"gid={gid}"] if gid else []), "mode=0700", "exec"])}
+    env = sorted([*plan.body["Env"], *(f"{name}={values[name]}" for name in names if name in values)])
+    host_config = {**plan.body["HostConfig"], **({"Tmpfs": tmpfs} if tmpfs else {})}
+    return replace(plan, body={**plan.body, "Env": env, "HostConfig": host_config})

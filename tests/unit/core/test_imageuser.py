@@ -1,0 +1,58 @@
+"""The name and the home of a user whom an image does not know."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_docker.core import imageuser
+from celery_docker.core.imageuser import ImageUsers
+from celery_docker.core.plan import ContainerPlan
+
+
+def planned(user: str = "7:8", *env: str, user_name: str | None = "alice") -> ContainerPlan:
+    return ContainerPlan(
+        "run-1", {"User": user, "Env": ["A=1", *env], "HostConfig": {"Init": True}}, "missing", user_name
+    )
+
+
+def test_only_what_nobody_sets_is_added() -> None:
+    made = imageuser.completed(planned("7:8", "LOGNAME="), {"USER"}, ImageUsers(frozenset({0}), True))
+    assert made == ContainerPlan(
+        "run-1",
+        {"User": "7:8", "Env": ["A=1", "HOME=/tmp", "LOGNAME="], "HostConfig": {"Init": True}},
+        "missing",
+        "alice",
+    )
+
+
+def test_without_an_open_tmp_the_home_is_the_users_own() -> None:
+    nothing = ImageUsers(frozenset(), False)
+    assert imageuser.completed(planned(), (), nothing).body == {
+        "User": "7:8",
+        "Env": ["A=1", "HOME=/home/celery-docker", "LOGNAME=alice", "USER=alice"],
+        "HostConfig": {"Init": True, "Tmpfs": {"/home/celery-docker": "uid=7,gid=8,mode=0700,exec"}},
+    }
+    assert imageuser.completed(planned("7"), (), nothing).body["HostConfig"]["Tmpfs"] == {
+        "/home/celery-docker": "uid=7,mode=0700,exec"
+    }
+    assert "Tmpfs" not in imageuser.completed(planned("7", "HOME=/h"), (), nothing).body["HostConfig"]
+
+
+def test_a_plan_stays_as_it_is_where_nothing_is_missing() -> None:
+    for plan, variables, users in (
+        (planned(), {"USER", "LOGNAME", "HOME"}, ImageUsers(frozenset(), True)),
+        (planned(), (), ImageUsers(frozenset({7}), True)),
+        (planned(user_name=None), (), ImageUsers(frozenset(), True)),
+    ):
+        assert imageuser.completed(plan, variables, users) is plan
+
+
+def test_uids_are_those_of_whole_lines() -> None:
+    text = "root:x:0:0:root:/:/bin/sh\n\n#c:x:1\nx:y:2:3\na:x:\u0663:3:::\nb:x:4:5::/home/b:\nc:x:-5:6:::"
+    assert imageuser.uids_of(text) == {0, 4}
+
+
+@given(st.text("a:0123456789\n\r\0\u0663-") | st.text())
+def test_any_text_has_uids_or_none(text: str) -> None:
+    assert all(uid >= 0 for uid in imageuser.uids_of(text))

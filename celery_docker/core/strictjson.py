@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_DEPTH = 100
+# How much of a name a complaint repeats.
+_SHOWN = 60
 
 
 class NotUsable(ValueError):
@@ -34,7 +36,7 @@ def parse(text: str | bytes, *, depth: int = MOST_DEPTH) -> Any:
     except RecursionError as exc:
         raise NotUsable("is nested too deeply") from exc
     except ValueError as exc:
-        raise NotUsable("is not JSON") from exc
+        raise NotUsable("is not JSON") from exc  # which knows the place
     if "\\u" in words or any("\ud800" <= character <= "\udfff" for character in words):
         _check_unicode(value)
     _check_depth(value, depth)
@@ -52,12 +54,14 @@ def table(text: str | bytes) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise NotUsable("has a name twice in one table")
+        seen = set[str]()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise NotUsable(f"has the key {name[:_SHOWN]!r} twice in one table; remove one")
     return value
 
 
 def _no_constant(word: str) -> Any:
-    raise NotUsable(f"has {word}, which is not JSON")
+    raise NotUsable(f"{word} is not a number in JSON")
 
 
 def _finite(digits: str) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from celery_docker.core import kinds
+from celery_docker.core import strictjson
 
 # No job can start with more arguments and environment than this.
 MAX_BYTES = 4 * 2**20
@@ -25,7 +25,6 @@ _NO_TEXT = {
     b"\xd0\xcf\x11\xe0": "is a document of an old Office; export it as CSV in UTF-8",
     b"\x1f\x8b": "is compressed; unpack it",
 }
-_MAX_DIGITS = 4300
 
 
 def text(data: bytes) -> str:
@@ -55,16 +54,16 @@ def has_old_line_ends(text: str) -> bool:
 
 
 def strict_json(text: str) -> Any:
-    """Return the value that a JSON text describes, where no table has a key twice and each number is one.
+    """Return the value that a JSON text describes, as strictly as one that comes from Redis is read.
 
     Raises `json.JSONDecodeError` with the place, and `ValueError` for what is JSON and not usable.
     """
     try:
-        return json.loads(
-            text.removeprefix(_BOM), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_int=_integer
-        )
-    except RecursionError as exc:
-        raise ValueError("is nested too deeply") from exc
+        return strictjson.parse(text.removeprefix(_BOM))
+    except strictjson.NotUsable as exc:
+        if isinstance(exc.__cause__, json.JSONDecodeError):
+            raise exc.__cause__ from None
+        raise
 
 
 def _decoded(data: bytes, most_bytes: int) -> str:
@@ -90,22 +89,3 @@ def _is_wide(data: bytes) -> bool:
     return len(first) == len(second) and (
         (b"\n" in first and not second.strip(b"\0")) or (b"\n" in second and not first.strip(b"\0"))
     )
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = set[str]()
-        name = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"has the key {kinds.shown(name)} twice; remove one")
-    return table
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is not a number in JSON; put it in quotes or leave the key out")
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("has a number of too many digits")
-    return int(digits)

@@ -99,10 +99,10 @@ def test_an_image_alone_keeps_the_documents_command(tmp_path: Path) -> None:
     [
         ("{\n  'a'", "line 2, column 3: Expecting property name enclosed in double quotes; it must be JSON"),
         ("[]", "must be a table of fields"),
-        ('{"image": "a", "env": {"A": "1", "A": "2"}}', "has the key 'A' twice; remove one"),
+        ('{"image": "a", "env": {"A": "1", "A": "2"}}', "has the key 'A' twice in one table; remove one"),
         ('{"image": "a", "cpus": NaN}', "NaN is not a number in JSON"),
         ("[" * 100_000, "is nested too deeply"),
-        (f"[{'1' * 5000}]", "has a number of too many digits"),
+        (f"[{'1' * 5000}]", "has a number that is too large"),
     ],
 )
 def test_a_document_that_is_none(tmp_path: Path, text: str, expected: str) -> None:

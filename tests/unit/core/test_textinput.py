@@ -85,11 +85,11 @@ def test_lines_end_at_lf_only() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"a": {"b": 1, "c": 2, "b": 3}}', "has the key 'b' twice; remove one"),
-        ("[NaN]", "NaN is not a number in JSON; put it in quotes or leave the key out"),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', "has the key 'b' twice in one table; remove one"),
+        ("[NaN]", "NaN is not a number in JSON"),
         ("[-Infinity]", "-Infinity is not a number in JSON"),
         ("[" * 100_000, "is nested too deeply"),
-        ("1" * 5000, "has a number of too many digits"),
+        ("1" * 5000, "has a number that is too large"),
     ],
 )
 def test_json_that_is_not_usable(text: str, complaint: str) -> None:
@@ -111,7 +111,8 @@ def test_any_bytes_are_text_or_a_complaint_in_one_line(data: bytes) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+        st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(),
+        lambda s: st.lists(s) | st.dictionaries(st.text(), s),
     )
 )
 def test_json_is_read_back(value: object) -> None:

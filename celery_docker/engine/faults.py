@@ -44,6 +44,10 @@ _REQUEST_PHRASES = (
 # Docker passes the kernel's ENOSPC on as words only.
 _FULL_PHRASE = "no space left on device"
 
+# The words of runc for a container that the kernel ended before its command began, or that needs more than its limit
+# already. Docker writes 127 into it, as if its command did not exist.
+_SMALL_MEMORY_PHRASES = ("oom-killed", "memory limit too low", "memory.limit_in_bytes: device or resource busy")
+
 
 def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused create stands for."""
@@ -58,6 +62,8 @@ def create_refused(name: str, image: str, status: int | None, text: str) -> erro
 
 def start_refused(command: str, exit_code: int | None, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
+    if any(phrase in text.lower() for phrase in _SMALL_MEMORY_PHRASES):
+        return errors.RequestError("the container's memory limit is too small to start it; raise it with -m")
     if status == 400 and exit_code in CANNOT_START:
         why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"
         return errors.CannotStart(why, exit_code)

@@ -77,6 +77,22 @@ def test_a_refused_start(status: int, exit_code: int | None, kind: type[Exceptio
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "OCI runtime create failed: runc create failed: unable to start container process: container init was OOM-killed "
+        "(memory limit too low?): unknown",
+        'failed to write "4194304": write /sys/fs/cgroup/memory/docker/12/memory.limit_in_bytes: device or resource busy',
+    ],
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_memory_limit_that_no_container_can_start_in(text: str, status: int) -> None:
+    """Docker gives it the exit code of a command that does not exist; another try finds it no better."""
+    error = faults.start_refused("true", 127, status, text)
+    assert type(error) is errors.RequestError
+    assert str(error) == "the container's memory limit is too small to start it; raise it with -m"
+
+
+@pytest.mark.parametrize(
     ("exc", "kind", "words"),
     [
         (FileNotFoundError(errno.ENOENT, "x"), errors.EngineAway, "no such file; install docker.io or start docker"),

@@ -15,6 +15,7 @@ from celery_docker.store.queries import Queries
 
 # A wait is worth a line after a while, and another one where its numbers have changed. To find the place in a queue
 # costs Redis some milliseconds: after a wait's first seconds it is asked seldom.
+_LOOK_EVERY_S = 0.15
 _ASK_EVERY_S = 1.0
 _FIRST_SECONDS_S = 5.0
 _ASK_LATER_S = 10.0
@@ -30,6 +31,7 @@ class WaitLines:
     job_id: str
     note: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
+    _looked_at_s: float = float("-inf")
     _asked_at_s: float = float("-inf")
     _attempts: int = 0
     _kind: WaitKind | None = None
@@ -43,6 +45,9 @@ class WaitLines:
     def look(self) -> None:
         """Write what is new. Raises `StoreAway` or `StoreRefused`."""
         now_s = self.clock()
+        if now_s - self._looked_at_s < _LOOK_EVERY_S:
+            return
+        self._looked_at_s = now_s
         attempts = self.queries.waits.attempts([self.job_id]).get(self.job_id, [])
         if len(attempts) <= self._attempts and now_s - self._asked_at_s < self._pause_s(now_s):
             return

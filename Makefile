@@ -34,7 +34,7 @@ SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/
 	celery_docker/cli/syntax/shells/completion.bash debian/tests/service debian/tests/venv \
 	$(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
-test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,machine,shells,man
+test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,flower,machine,shells,man
 test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made

@@ -42,7 +42,7 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     # Celery's own tasks let a sender write into the results of others; canvas does without them here.
     for name in set(app.tasks) - {jobspec.TASK_NAME}:
         app.tasks.pop(name)
-    Panel.data["revoke"] = revoke_command(runner.cancel_many)
+    Panel.data["revoke"] = Panel.data["terminate"] = revoke_command(runner.cancel_many)
     Panel.data.update(control.commands(dict(Panel.data)))
     return app
 

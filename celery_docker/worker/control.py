@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery.utils.serialization import jsonify
+
 from celery_docker.core import wording
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,9 @@ REFUSED: Mapping[str, str] = {
     "autoscale": _SLOTS,
     "time_limit": "give each job a timeout",
     "rate_limit": "use the limit of a batch, or CELERY_DOCKER_CONCURRENCY",
+    "revoke_by_stamped_headers": "use revoke with the ids, or cancel their batch: celery-docker cancel BATCH",
+    "election": "workers elect nobody, they run without gossip",
+    "objgraph": "its library is not installed",
 }
 
 
@@ -46,7 +51,8 @@ def _guarded(name: str, command: Command) -> Command:
     @functools.wraps(command)
     def answer(state: Any, /, **arguments: Any) -> Any:
         try:
-            return command(state, **arguments)
+            # An answer that is no JSON would be lost, and with it what comes while Celery listens anew.
+            return jsonify(command(state, **arguments), unknown_type_filter=repr)
         except Exception as exc:  # noqa: BLE001  # whatever somebody has sent, the worker goes on
             reason = wording.one_line(f"{type(exc).__name__}: {exc}", 300)
             log.error("the control command %s failed: %s", name, reason)

@@ -99,6 +99,11 @@ class Desk:
         ((_, said),) = answer.items()
         return said
 
+    def record(self, sent: AsyncResult) -> dict[str, str]:
+        with self.server.client(decode_responses=True) as client:
+            record: dict[str, str] = client.hgetall(f"celery-docker:job:{sent.id}")
+        return record
+
     def key(self, name: str) -> Any:
         with self.server.client(decode_responses=True) as client:
             return client.get(name)
@@ -268,13 +273,13 @@ def objects(desk: Desk) -> None:
     with desk.app.connection_for_write() as connection, desk.app.amqp.Producer(connection) as producer:
         for options in ({"producer": producer}, {"publisher": producer}, {"connection": connection}):
             assert desk.succeeded(**options)["state"] == "succeeded"
-    options: dict[str, Any] = {
+    others: dict[str, Any] = {
         "router": desk.app.amqp.router,
         "route_name": "x",
         "result_cls": desk.app.AsyncResult,
         "add_to_parent": False,
     }
-    assert desk.succeeded(**options, task_type=None)["state"] == "succeeded"
+    assert desk.succeeded(**others, task_type=None)["state"] == "succeeded"
 
 
 OPTION_CHECKS: dict[str, Callable[[Desk], None]] = {
@@ -361,6 +366,43 @@ MESSAGE_CHECKS: dict[str, Callable[[Desk], None]] = {
     "another task": another_task,
     "unreadable": unreadable,
 }
+
+
+def revoke(desk: Desk) -> None:
+    for sent in (desk.send(countdown=3600), desk.send("sleep 60")):
+        answer = ended_by(desk, sent, "revoke", terminate=True, signal="KILL")
+        assert answer == {"ok": f"cancelling {sent.id}"}
+    assert desk.control("revoke", task_id="no id")["error"].startswith("revoke is refused: ")
+
+
+def terminate(desk: Desk) -> None:
+    for sent in (desk.send(countdown=3600), desk.send("sleep 60")):
+        ended_by(desk, sent, "terminate", signal="TERM")
+
+
+def ended_by(desk: Desk, sent: AsyncResult, command: str, **arguments: Any) -> Any:
+    """Cancel a job by a control command, and see that its record says the same as Celery's result."""
+    eventually(lambda: desk.record(sent), RESULT_S, "its record")
+    answer = desk.control(command, task_id=[sent.id], **arguments)
+    eventually(lambda: sent.state == "REVOKED", RESULT_S, "Celery's state")
+    assert desk.record(sent)["state"] == "cancelled"
+    return answer
+
+
+def event_switches(desk: Desk) -> None:
+    assert desk.control("disable_events")["ok"].startswith("task events")
+    assert desk.control("enable_events") == {"ok": "task events enabled"}
+    assert desk.control("heartbeat") is None
+
+
+CONTROL_CHECKS: dict[str, Callable[[Desk], None]] = {
+    **dict.fromkeys(("enable_events", "disable_events", "heartbeat"), event_switches),
+    "revoke": revoke,
+    "terminate": terminate,
+}
+INSPECT_ARGUMENTS: dict[str, dict[str, Any]] = {"query_task": {"ids": ["x"]}, "hello": {"from_node": "x"}}
+# What waits, and what is cancelled, is in Redis.
+EMPTY = {"scheduled", "reserved", "revoked"}
 # The page has what belongs to a canvas among the options.
 SHARED = {name: check for name, check in CANVAS_CHECKS.items() if name in OPTIONS}
 
@@ -380,6 +422,33 @@ def test_a_message_is_treated_as_the_page_says(name: str, desk: Desk) -> None:
     MESSAGE_CHECKS[name](desk)
 
 
+@pytest.mark.parametrize("name", CONTROL)
+def test_a_control_command_does_what_the_page_says(name: str, desk: Desk) -> None:
+    if CONTROL[name] == "refused":
+        assert desk.control(name, unexpected=1)["error"].startswith(f"{name} is refused: ")
+    else:
+        CONTROL_CHECKS[name](desk)
+
+
+@pytest.mark.parametrize("name", INSPECT)
+def test_an_inspect_command_does_what_the_page_says(name: str, desk: Desk) -> None:
+    answer = desk.control(name, **INSPECT_ARGUMENTS.get(name, {}))
+    if INSPECT[name] == "refused":
+        assert answer["error"].startswith(f"{name} is refused: ")
+        return
+    assert "error" not in (answer or ())
+    assert answer == [] or name not in EMPTY
+
+
+def test_a_command_right_after_one_that_fails_is_not_lost(desk: Desk) -> None:
+    sent = desk.send(countdown=3600)
+    eventually(lambda: desk.record(sent), RESULT_S, "its record")
+    desk.app.control.broadcast("query_task", arguments={"ids": 5})
+    desk.app.control.broadcast("no_such_command")
+    desk.app.control.revoke(sent.id)
+    eventually(lambda: sent.state == "REVOKED", RESULT_S, "the revoke to hold")
+
+
 def test_the_page_knows_every_option_of_celery() -> None:
     """Those of both calls, and of the message that they make; celery's own words about them are left out."""
     signatures = (Celery.send_task, Celery().amqp.as_task_v2, Celery().amqp._create_task_sender())
@@ -394,6 +463,8 @@ def test_the_page_has_no_row_without_a_test() -> None:
     assert OPTIONS.keys() == OPTION_CHECKS.keys() | SHARED.keys()
     assert CANVAS.keys() <= CANVAS_CHECKS.keys()
     assert MESSAGES.keys() == MESSAGE_CHECKS.keys()
+    assert {name for name, verdict in CONTROL.items() if verdict != "refused"} == CONTROL_CHECKS.keys()
+    assert all(verdict in ("honoured", "refused") for verdict in INSPECT.values())
 
 
 def test_the_page_knows_every_command_of_celery() -> None:

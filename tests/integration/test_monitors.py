@@ -14,6 +14,7 @@ import pytest
 from celery.result import AsyncResult
 
 from tests import servers
+from tests.integration.test_celery_surface import rows
 from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain, worker
 from tests.waiting import eventually
 from tests.workers.worker import Worker
@@ -138,6 +139,26 @@ def test_a_client_that_wants_no_result_finds_none(
     plain.succeed("busybox", "true")
     with clean_redis.client() as client:
         assert client.exists(f"celery-task-meta-{sent.id}") == 0
+
+
+def test_every_event_of_the_page_is_sent(dockerd: servers.Dockerd, clean_redis: servers.RedisServer) -> None:
+    """docs/CELERY.md lists them; a job's whole life, and a worker's, has all of them."""
+    names = {name for row in rows() if row.section == "Events" for name in row.names if row.verdict == "honoured"}
+    plain = Plain(clean_redis.url)
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as process, watching(plain) as receiver:
+        plain.succeed("busybox", "true")
+        plain.fail("busybox", ["sh", "-c", "exit 3"], retries=1)
+        cancelled = plain.send("busybox", "sleep 60")
+        eventually(lambda: cancelled.state == "STARTED", RESULT_S, "the job to run")
+        plain.app.control.revoke(cancelled.id)
+        receiver.last(cancelled.id, "revoked")
+        process.kill()
+        process.start()
+        process.terminate()
+        process.wait()
+        eventually(lambda: names <= {event["type"] for event in receiver.events}, RESULT_S, f"all of {sorted(names)}")
+        assert {"task-rejected", "task-sent"}.isdisjoint(event["type"] for event in receiver.events)
+    plain.app.close()
 
 
 def test_a_worker_shows_its_statistics_and_settings_without_secrets(dockerd: servers.Dockerd) -> None:

@@ -112,6 +112,10 @@ class IdentityTaken(CeleryDockerError):
     """another worker works under this host's name"""
 
 
+class EndUnseen(CeleryDockerError):
+    """Docker was killed as it started the container, which ran all the same; nobody knows how it ended"""
+
+
 class StoreAway(CeleryDockerError):
     """Redis does not answer; the same call may succeed later"""
 

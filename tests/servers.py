@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -301,6 +302,56 @@ class Dockerd(_Service, DockerSocket):
         return [place for place in (*root.glob(f"*/{self.name}"), root / self.name) if place.exists()]
 
 
+class Containerd(_Service):
+    """A containerd of its own, as Debian's service is one: it outlives the dockerd that uses it."""
+
+    program = "containerd"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = self.folder / "sock"
+        lines = ["version = 2", f'root = "{self.folder}/root"', f'state = "{self.folder}/state"']
+        lines += ["[grpc]", f'address = "{self.socket}"', "[ttrpc]", f'address = "{self.folder}/ttrpc"']
+        (self.folder / "config.toml").write_text("\n".join(lines))
+
+    def _arguments(self) -> list[str]:
+        return ["--config", str(self.folder / "config.toml")]
+
+    def _answers(self) -> bool:
+        return self._is_alive() and self.socket.exists()
+
+
+class ApartDockerd(Dockerd):
+    """A dockerd whose containerd is a service of its own; `kill` ends dockerd alone."""
+
+    def __init__(self, *options: str) -> None:
+        self.containerd = Containerd()
+        super().__init__(*options, f"--containerd={self.containerd.socket}")
+
+    def start(self) -> None:
+        if self.containerd.process is None:
+            self.containerd.start()
+        super().start()
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def kill_as_it_starts(self) -> None:
+        """Kill dockerd as soon as the command of a container runs; there must be none before."""
+        deadline = time.monotonic() + _START_S
+        while not self.commands():
+            assert time.monotonic() < deadline, "no container was started"
+        self.kill()
+
+    def stop(self) -> None:
+        super().stop()
+        self.containerd.stop()
+
+    def commands(self) -> list[int]:
+        """Return the processes of containers whose command runs, whatever Docker knows of them."""
+        return [pid for place in self._cgroups()[:1] for pid in _processes_in(place) if not _is_waiting(pid)]
+
+
 class OldDockerd(Dockerd):
     """A dockerd that speaks API 1.40 at most, as before Docker 20.10, made of the installed one.
 
@@ -438,6 +489,13 @@ def _processes_in(cgroup: Path) -> list[int]:
         with suppress(OSError):
             pids += [int(line) for line in file.read_text().split()]
     return pids
+
+
+def _is_waiting(pid: int) -> bool:
+    """Return True for a process that has ended, or waits for the order to become a container's command."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() in (b"", b"runc\0init\0")
+    return True
 
 
 def _remove_cgroup(folder: Path) -> None:

@@ -135,16 +135,21 @@ class Step(StrEnum):
     ADOPT = "adopt"
     HARVEST = "harvest"
     REPLACE = "replace"
+    # Wait for processes that Docker does not know of.
+    AWAIT = "await"
 
 
-def next_step(container: Container | None, attempt: int) -> Step:
-    """Decide on the next step of an attempt (counted from 1), from the container that has the job's name.
+def next_step(container: Container | None, attempt: int, *, has_processes: bool = False) -> Step:
+    """Decide on the next step of an attempt (counted from 1), from the container that the job has.
 
     A container of an earlier attempt has been reported already: its place is needed. One that ended is never run
-    again: it is the evidence of this attempt.
+    again: it is the evidence of this attempt. `has_processes`: the kernel has processes of it. Where Docker says that
+    it never started, it was killed in the instant in which it did: nothing may run beside them.
     """
     if container is None:
         return Step.CREATE
+    if container.status is Status.CREATED and has_processes:
+        return Step.AWAIT
     if container.labels.get(LABEL_ATTEMPT) != str(attempt):
         return Step.REPLACE
     if container.status in ALIVE:

@@ -1,4 +1,4 @@
-"""Usage and age of a running container, from the kernel's own files: no call to Docker, no privilege.
+"""Usage, age and processes of a container, from the kernel's own files: no call to Docker, no privilege.
 
 Owns the layout of cgroups version 1 and 2. What cannot be read is None.
 """
@@ -12,6 +12,7 @@ import time
 from celery_docker.core import container
 
 _ROOT = "/sys/fs/cgroup"
+_RUNTIMES = ("runc", "crun")
 # Field 22 of /proc/PID/stat, counted from the one behind the program's name.
 _START_TIME = 19
 
@@ -38,6 +39,30 @@ def age_s(c: container.Container, *, proc: str = "/proc") -> float | None:
         ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return None
+
+
+def processes(container_id: str, *, proc: str = "/proc") -> list[int]:
+    """Return the processes of a container that run its command, whatever Docker knows of them.
+
+    Whatever manages the cgroups, and wherever, the kernel names each process' own, and its name has the container's id.
+    """
+    pids = []
+    for name in filter(str.isdigit, os.listdir(proc)):
+        with contextlib.suppress(OSError):
+            if container_id in _text(f"{proc}/{name}/cgroup") and _runs_command(_text(f"{proc}/{name}/cmdline")):
+                pids.append(int(name))
+    return sorted(pids)
+
+
+def _runs_command(line: str) -> bool:
+    """Return False for a process that has ended, and for one of the runtime that waits for the order to start."""
+    words = line.split("\0")
+    return bool(line) and not (os.path.basename(words[0]) in _RUNTIMES and words[1:2] == ["init"])
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def _folders(c: container.Container, root: str, proc: str) -> dict[str, str]:

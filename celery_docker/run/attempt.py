@@ -26,6 +26,7 @@ from celery_docker.run.lookup import Lookup
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
+from celery_docker.run.unseen import Unseen
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Attempts:
         except errors.HostError as exc:
             self.retrying.on_host_fault(exc)
             return spec, Outcome(Cause.HOST, str(exc))
+        except errors.EndUnseen as exc:
+            return spec, _outcome_of_unseen(job, exc)
         except errors.ContainerGone:
             return spec, self._endings.outcome_when_gone(job)
         except _EndRequested as exc:
@@ -94,6 +97,10 @@ class Attempts:
     @property
     def _endings(self) -> Endings:
         return Endings(self.engine, self.policy, self.boot_id, self.retrying)
+
+    @property
+    def _unseen(self) -> Unseen:
+        return Unseen(self.engine, self.retrying)
 
     @property
     def _lookup(self) -> Lookup:
@@ -120,7 +127,9 @@ class Attempts:
     def _continue(self, job: Job, spec: jobspec.JobSpec, existing: Container | None, announcer: Announcer) -> Outcome:
         if existing is not None and existing.labels.get(container.LABEL_JOB) != job.job_id:
             raise errors.RequestError(f"a container named {existing.name} exists that is not this job's; remove it")
-        step = container.next_step(existing, job.attempt.number)
+        step = self._unseen.step(existing, job.attempt.number)
+        if existing is not None and step is Step.AWAIT:
+            return self._await(job, spec, existing, announcer)
         if existing is None or step is Step.CREATE:
             return self._begin(job, spec, announcer)
         if step is Step.REPLACE:
@@ -149,6 +158,17 @@ class Attempts:
             self._announce(job, existing.container_id, announcer)
             is_over = step is not Step.ADOPT
             return self._follow(job, existing.container_id, stream, files, watched=not is_over, complete=is_over)
+
+    def _await(self, job: Job, spec: jobspec.JobSpec, existing: Container, announcer: Announcer) -> Outcome:
+        """Wait for a container that Docker does not know to run; one of an earlier attempt makes room then."""
+        is_earlier = existing.labels.get(container.LABEL_ATTEMPT) != str(job.attempt.number)
+        if not is_earlier:
+            job.attempt.container_id = existing.container_id
+        self._unseen.wait(job, existing.container_id)
+        if not is_earlier:
+            raise errors.EndUnseen
+        _check_end_request(job)
+        return self._continue(job, spec, existing, announcer)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         resolved, request = resolver.resolve(spec, self.docker_host)
@@ -201,9 +221,13 @@ class Attempts:
             ):
                 self._announce(job, container_id, announcer)
                 job.docker_life = self.engine.life()
-                with job.lock:
-                    _check_end_request(job)
-                    self._start_once(container_id)
+                try:
+                    with job.lock:
+                        _check_end_request(job)
+                        self._unseen.start(container_id)
+                except errors.EndUnseen:
+                    self._unseen.wait(job, container_id)
+                    raise
                 job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
                 log.info("attempt %d runs in container %s", job.attempt.number, container_id[:12], extra=_job(job))
@@ -223,18 +247,6 @@ class Attempts:
             self.engine.remove(container_id)
         except errors.HostError as exc:
             log.warning("container %s is left behind: %s", container_id[:12], exc)
-
-    def _start_once(self, container_id: str) -> None:
-        try:
-            self.engine.start(container_id)
-        except errors.EngineAway:
-            # The start may have been heard all the same; only Docker knows.
-            if not self._has_run(container_id):
-                raise
-
-    def _has_run(self, container_id: str) -> bool:
-        existing = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
-        return existing is not None and existing.status is not container.Status.CREATED
 
     def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
         job.attempt.container_id = container_id
@@ -302,6 +314,13 @@ class Attempts:
 
 def _job(job: Job) -> dict[str, str]:
     return {"job": job.job_id}
+
+
+def _outcome_of_unseen(job: Job, exc: errors.EndUnseen) -> Outcome:
+    # The next attempt of a job that was interrupted would be a second run.
+    if job.end_request is None or job.end_request.cause is Cause.INTERRUPTED:
+        return Outcome(Cause.ERROR, str(exc))
+    return Outcome(job.end_request.cause, job.end_request.reason)
 
 
 def _bound(job: Job, *, ran_s: float) -> None:

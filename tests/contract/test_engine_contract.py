@@ -360,6 +360,16 @@ def test_an_image_that_came_from_no_registry_has_its_own_id(world: World) -> Non
     assert image_id.startswith("sha256:")
 
 
+def test_the_processes_of_a_container(world: World) -> None:
+    """They are there while it runs: neither before nor after."""
+    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
+    assert world.engine.processes(container_id) == []
+    world.engine.start(container_id)
+    assert world.engine.processes(container_id)
+    world.engine.stop(container_id, grace_s=5)
+    assert world.engine.processes(container_id) == []
+
+
 def test_usage_of_a_running_container(world: World) -> None:
     """Some CPU, some memory while it runs; unknown, not zero, once it is over."""
     container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))

@@ -78,6 +78,8 @@ class _Made:
     events: list[tuple[int, Event]] = field(default_factory=list)
     # That of its last end, which is also told to those who waited for it while it runs again.
     exit_code: int | None = None
+    # It runs, and Docker does not know.
+    is_haunted: bool = False
     # Told to stop: its restart policy counts no more.
     is_stopped: bool = False
 
@@ -253,6 +255,12 @@ class FakeEngine:
         self._called("age_s")
         return (datetime.now(UTC) - c.started_at).total_seconds() if c.started_at and c.status in ALIVE else None
 
+    def processes(self, container_id: str) -> list[int]:
+        self._called("processes")
+        with self._changed:
+            made = self._find(container_id)
+            return [1] if made is not None and (made.is_haunted or made.state.status in ALIVE) else []
+
     def usage(self, c: Container) -> Usage:
         self._called("usage")
         return Usage(cpu_s=0.5, memory_peak_bytes=2**20) if c.pid else Usage()
@@ -272,6 +280,16 @@ class FakeEngine:
         """Send a container a signal, to end, of which it takes no notice yet."""
         with self._changed:
             self._known(name).events.append((self.lives, Event.KILL))
+
+    def start_unseen(self, name: str) -> None:
+        """Let a container run of which Docker, killed as it started it, says that it never did."""
+        with self._changed:
+            self._known(name).is_haunted = True
+
+    def end_unseen(self, name: str) -> None:
+        """Let the processes of such a container end."""
+        with self._changed:
+            self._known(name).is_haunted = False
 
     def close_output(self, name: str) -> None:
         """Let a container close its output; it goes on."""

@@ -45,6 +45,13 @@ def test_a_container_of_this_attempt(status: Status, expected: Step) -> None:
     assert container.next_step(found(status), 2) is expected
 
 
+@pytest.mark.parametrize("attempt", ["1", "2"])
+def test_a_container_that_runs_although_docker_does_not_know_it_is_waited_for(attempt: str) -> None:
+    """Docker was killed in the instant in which it started it; whichever attempt it is of, nothing runs beside it."""
+    assert container.next_step(found(Status.CREATED, attempt), 2, has_processes=True) is Step.AWAIT
+    assert container.next_step(found(Status.EXITED, "2"), 2, has_processes=True) is Step.HARVEST
+
+
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("attempt", ["1", "3", "02", "", None], ids=repr)
 def test_a_container_of_another_attempt_is_replaced(status: Status, attempt: str | None) -> None:

@@ -72,3 +72,14 @@ def test_the_age_of_a_process_is_by_the_boot_clock(tmp_path: Path) -> None:
         cgroup.age_s(Container(_ID, "run-x", Status.RUNNING, {}, "", pid=pid), proc=str(tmp_path)) for pid in (77, 78)
     ]
     assert ages == [pytest.approx(50, abs=5), None]
+
+
+def test_the_processes_of_a_container_are_found_by_the_name_of_their_cgroup(tmp_path: Path) -> None:
+    """Under any parent and any manager of cgroups; neither those of the runtime that wait to start, nor ended ones."""
+    process = {"1": f"0::/system.slice/docker-{_ID}.scope", "2": f"4:memory:/x/{_ID}\n0::/", "3": "0::/docker/other"}
+    files = {f"{pid}/cgroup": groups + "\n" for pid, groups in process.items()}
+    files |= {f"{pid}/cmdline": "sleep\0600\0" for pid in process}
+    files |= {f"{pid}/cgroup": f"0::/docker/{_ID}\n" for pid in (4, 5, 6)}
+    files |= {"4/cmdline": "runc\0init\0", "5/cmdline": "", "6/cmdline": "init\0", "self/cmdline": "x"}
+    write(tmp_path, files)
+    assert cgroup.processes(_ID, proc=str(tmp_path)) == [1, 2, 6]

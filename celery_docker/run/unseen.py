@@ -1,0 +1,80 @@
+"""Containers that run although Docker says that they were never started.
+
+Owns the doubt about a start. Invariant: while processes of a container live, nothing of its job runs beside them, and
+a container whose processes were seen is not run again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from celery_docker import errors
+from celery_docker.core import container
+from celery_docker.core.container import Container, Status, Step
+from celery_docker.core.lifecycle import Cause
+from celery_docker.run.job import Job
+from celery_docker.run.ports import Engine
+from celery_docker.run.retrying import Retrying
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Looks for processes of containers on one host, from any thread."""
+
+    engine: Engine
+    retrying: Retrying
+
+    def start(self, container_id: str) -> None:
+        """Start a container. Raises `EndUnseen` if it runs and Docker does not know it, else what the engine does."""
+        # The race that the looks are for:
+        #   worker      asks Docker to start the container
+        #   Docker      has containerd start it, and is killed before it has written that down
+        #   containerd  goes on: the container runs
+        #   Docker      is started anew, and says that the container was never started
+        #   worker      would make another container, and run the job beside it
+        try:
+            self.engine.start(container_id)
+        except errors.HostError as exc:
+            seen = bool(self.engine.processes(container_id))
+
+            def look() -> Container | None:
+                nonlocal seen
+                seen = seen or bool(self.engine.processes(container_id))
+                return self.engine.inspect(container_id)
+
+            existing = self.retrying.until_answered(look)
+            if isinstance(exc, errors.EngineAway) and existing is not None and existing.status is not Status.CREATED:
+                # The start was heard; only the answer was lost.
+                return
+            if seen:
+                raise errors.EndUnseen from exc
+            raise
+
+    def step(self, existing: Container | None, attempt: int) -> Step:
+        """Return the next step for a job, from the container that it has."""
+        is_doubtful = existing is not None and existing.status is Status.CREATED
+        pids = self.engine.processes(existing.container_id) if existing is not None and is_doubtful else ()
+        return container.next_step(existing, attempt, has_processes=bool(pids))
+
+    def wait(self, job: Job, container_id: str) -> None:
+        """Wait until a container that Docker does not know to run has no processes any more.
+
+        Docker cannot end them. So a job that is to end waits too; a worker that is to stop does not.
+        """
+        pids = self.engine.processes(container_id)
+        if pids:
+            log.warning(
+                "container %s runs although Docker, which was killed as it started it, says that it never did; "
+                "nothing is run beside it; to end it: kill %s",
+                *(container_id[:12], " ".join(map(str, pids))),
+                extra={"job": job.job_id},
+            )
+        while self.engine.processes(container_id):
+            if job.end_request is not None and job.end_request.cause is Cause.INTERRUPTED:
+                raise errors.EndUnseen(f"{errors.EndUnseen()}: its processes still run")
+            self.retrying.sleep(_LOOK_S)

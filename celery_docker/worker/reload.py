@@ -23,8 +23,8 @@ from celery_docker.worker import configuration
 
 def main(environ: Mapping[str, str]) -> int:
     """Hand the jobs of the process MAINPID over to its successor; return 78 where that could not work."""
-    pid = int(environ["MAINPID"])
     try:
+        pid = _worker(environ)
         check(environ, _environment(pid))
     except errors.CeleryDockerError as exc:
         text = f"not reloaded, the worker goes on with its old settings: {exc}"
@@ -33,6 +33,14 @@ def main(environ: Mapping[str, str]) -> int:
     with suppress(ProcessLookupError):  # it has just ended by itself, and systemd starts the next
         os.kill(pid, signal.SIGHUP)
     return 0
+
+
+def _worker(environ: Mapping[str, str]) -> int:
+    """Return the process to be reloaded, as systemd names it."""
+    pid = environ.get("MAINPID", "")
+    if not pid.isdigit():
+        raise errors.SettingsError("MAINPID is not set: this is called by systemctl reload celery-worker")
+    return int(pid)
 
 
 def check(environ: Mapping[str, str], running: Mapping[str, str]) -> None:

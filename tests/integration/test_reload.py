@@ -96,6 +96,11 @@ def test_a_login_that_redis_refuses_is_named_and_the_worker_goes_on(
     assert "s3cret" not in line
 
 
+def test_by_hand_it_points_to_systemctl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reload.main({}) == 78
+    assert "this is called by systemctl reload celery-worker\n" in capsys.readouterr().err
+
+
 def test_a_redis_or_docker_that_is_away_refuses_no_reload_but_a_new_url_has_to_answer() -> None:
     """The next process waits for them as this one does: an upgrade must not depend on them."""
     environ = {

@@ -16,8 +16,9 @@ import pytest
 from tests import servers
 from tests.machines import machine
 
-# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: not the commands under test.
+# Ctrl-C is ignored in the background of a shell, a hangup under nohup, by children too: not by the tested commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Settings of whoever runs the tests are not theirs.
 for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:
     if not name.startswith(("CELERY_DOCKER_TEST_", "CELERY_DOCKER_FAULTS")):

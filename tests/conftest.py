@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import servers
 from tests.machines import machine
@@ -19,6 +20,9 @@ from tests.machines import machine
 # Ctrl-C is ignored in the background of a shell, a hangup under nohup, by children too: not by the tested commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# How long an example takes says something of the machine, nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 # Settings of whoever runs the tests are not theirs.
 for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:
     if not name.startswith(("CELERY_DOCKER_TEST_", "CELERY_DOCKER_FAULTS")):

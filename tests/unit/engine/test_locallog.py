@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker.engine.locallog import RECORD_BYTES, Records
@@ -62,7 +62,6 @@ def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
 
 
-@settings(deadline=None)
 @given(_LINES)
 def test_every_line_end_is_there_again(tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[int, bool]]) -> None:
     """Whatever the lengths of the lines, and whether the last one has an end."""

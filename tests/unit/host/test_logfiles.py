@@ -212,7 +212,7 @@ def each_once(mixed: bytes, stdout: bytes, stderr: bytes) -> bool:
 frames = st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=12)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=frames, kills=st.lists(st.integers(1, 12), max_size=3), shared=st.booleans(), chunk=st.integers(1, 50))
 def test_any_number_of_kills_loses_and_doubles_nothing(
     tmp_path: Path, frames: list[tuple[bool, int]], kills: list[int], shared: bool, chunk: int

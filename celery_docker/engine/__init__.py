@@ -1,5 +1,5 @@
 """Docker, by its HTTP interface.
 
-May import: errors, core. Only dockerd imports docker.
+May import: errors, core. Only credentials imports docker.
 Invariant: each call but a stop ends in bounded time, with an answer or one of our errors; nothing is retried here.
 """

@@ -1,12 +1,12 @@
 """Docker, as the worker uses it: one class, plain values in and out.
 
-Owns every call to Docker and what its answers mean; the only importer of docker. Must not import the shell.
+Owns every call to Docker and what its answers mean. Must not import docker, nor the shell.
 Invariants: a call ends within its timeout; a call whose answer was lost is never repeated blindly but looked up; what
 is gone already counts as done.
 
-The calls of a job go through `enginecalls`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
+The calls of a job go through `api`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
 so that none is used twice, and closes the pool of a request in another thread once 25 more URLs were asked for.
-docker-py serves where it knows more: the registry's credentials for a pull.
+docker-py serves where it knows more: the registry's credentials for a pull (`credentials`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from urllib.parse import quote, urlencode
 from celery_docker import errors
 from celery_docker.core import container, imageuser, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, faults, imageusers, locallog, logstream, pullreports, unixhttp
+from celery_docker.engine import (
+    answers,
+    api,
+    cgroup,
+    credentials,
+    faults,
+    imageusers,
+    locallog,
+    logstream,
+    pullreports,
+    unixhttp,
+)
 
 _PULL_SILENCE_S = 600
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
@@ -142,9 +153,9 @@ class DockerEngine:
         Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
         `progress` is called with the bytes that have come and all that are known of, from time to time.
         """
-        name, tag, credentials = _pull_arguments(image)
+        name, tag, headers = credentials.pull_arguments(image)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
-        opened = self._calls.open("POST", path, credentials, timeout_s=_PULL_SILENCE_S)
+        opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)
         if opened.response.status >= 400:
             answer = self._calls.read(opened)
             raise faults.pull_refused(image, answer.status, answer.text)
@@ -325,25 +336,6 @@ class DockerEngine:
             raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
         details: dict[str, Any] = self._calls.parsed(answer) if answer.ok else {}
         return details
-
-
-def _pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
-    """Return name, tag or digest, and the header with the credentials that `docker login` left for its registry."""
-    import docker.auth  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
-    import docker.errors
-    import docker.utils
-
-    name, tag = docker.utils.parse_repository_tag(image)
-    try:
-        registry, _ = docker.auth.resolve_repository_name(name)
-        known = docker.auth.resolve_authconfig(docker.auth.load_config(), registry)
-    except docker.errors.InvalidRepository as exc:
-        raise errors.RequestError(f"image {image!r} is not an image name: {faults.one_line(str(exc))}") from exc
-    except docker.errors.DockerException as exc:
-        raise errors.HostError(
-            f"the credentials for {registry} cannot be read: {faults.one_line(str(exc))}; see docker login"
-        ) from exc
-    return name, tag or "latest", {"X-Registry-Auth": docker.auth.encode_header(known).decode()} if known else {}
 
 
 def _log_stream(

@@ -22,6 +22,17 @@ CANNOT_START = {126: "it may not be executed; check its permissions in the image
 # for a name that does not exist or may not be read. Everything else is the host's trouble and passes.
 _REQUEST_STATUS = (400, 401, 403, 404)
 _BUSY_STATUS = 429
+_LOGIN_STATUS = (401, 403)
+_LOGIN_PHRASES = (
+    "pull access denied",
+    "requested access to the resource is denied",
+    "insufficient_scope",
+    "unauthorized",
+    "authentication required",
+    "no basic auth credentials",
+)
+# Of the worker's own configuration of Docker; the unit says the same.
+LOGIN_FOLDER = "/etc/celery-docker/docker"
 _BUSY_PHRASES = ("toomanyrequests", "too many requests", "rate limit")
 _REQUEST_PHRASES = (
     "manifest unknown",
@@ -29,12 +40,7 @@ _REQUEST_PHRASES = (
     "name invalid",
     "repository name not known",
     "repository does not exist",
-    "pull access denied",
-    "requested access to the resource is denied",
-    "insufficient_scope",
-    "unauthorized",
-    "authentication required",
-    "no basic auth credentials",
+    *_LOGIN_PHRASES,
     "no matching manifest",
     "does not match the specified platform",
     "invalid reference format",
@@ -77,10 +83,21 @@ def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDock
     words = text.lower()
     busy = status == _BUSY_STATUS or any(phrase in words for phrase in _BUSY_PHRASES)
     if not busy and (status in _REQUEST_STATUS or any(phrase in words for phrase in _REQUEST_PHRASES)):
-        return errors.RequestError(f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag")
+        is_closed = status in _LOGIN_STATUS or any(phrase in words for phrase in _LOGIN_PHRASES)
+        remedy = f"; if the registry is private, root has to log this host in: {login(image)}" if is_closed else ""
+        return errors.RequestError(
+            f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag{remedy}"
+        )
     if _FULL_PHRASE in words:
         return errors.NoSpace(f"image {image!r} cannot be pulled now: {one_line(text)}; make room for Docker")
     return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
+
+
+def login(image: str) -> str:
+    """Return the command with which root gives the worker of a host the credentials for an image's registry."""
+    first, slash, _ = image.partition("/")
+    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    return f"docker --config {LOGIN_FOLDER} login" + (f" {first}" if is_host else "")
 
 
 def refused(failure: str, status: int | None, text: str) -> errors.HostError:

@@ -528,3 +528,42 @@ class TestPull:
             with pytest.raises(errors.RequestError, match="no basic auth credentials") as raised:
                 engine.pull(f"{registry.address}/private:latest")
         assert login not in str(raised.value)
+        assert str(raised.value).endswith(f"docker --config /etc/celery-docker/docker login {registry.address}")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *(
+                "",
+                "[]",
+                "1",
+                "null",
+                "{",
+                "[" * 100_000,
+                '{"auths": [1]}',
+                '{"auths": {"REGISTRY": {"auth": "c2VjcmV0"}}}',
+            ),
+            *(
+                '{"auths": {"REGISTRY": {"auth": "?"}}}',
+                '{"auths": {"REGISTRY": {"auth": 1}}}',
+                '{"auths": {"REGISTRY": 1}}',
+            ),
+            *('{"credsStore": "no-such-helper"}', '{"credHelpers": 1}', '{"credHelpers": {"REGISTRY": 1}}', "\xff"),
+        ],
+    )
+    def test_credentials_that_cannot_be_read_are_named(
+        self, engine: DockerEngine, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+    ) -> None:
+        (tmp_path / "config.json").write_bytes(text.replace("REGISTRY", registry.address).encode("latin-1"))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        with pytest.raises(errors.HostError) as raised:
+            engine.pull(f"{registry.address}/private:latest")
+        complaint = str(raised.value)
+        assert complaint.startswith(
+            f"the credentials for {registry.address} in {tmp_path}/config.json cannot be read: "
+        )
+        assert complaint.endswith(
+            f"write them anew: docker --config /etc/celery-docker/docker login {registry.address}"
+        )
+        assert complaint.isprintable()
+        assert "secret" not in complaint

@@ -31,7 +31,7 @@ MAY_IMPORT = {
 }
 # Who may import which library that is not ours.
 OWNERS = {
-    "docker": {"engine.dockerd"},
+    "docker": {"engine.credentials"},
     "redis": {"store.redislink"},
     "celery": {"worker"},
     "kombu": {"worker.transport"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,29 @@ def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> 
     now = " now" * issubclass(kind, errors.HostError)
     assert str(error).startswith(f"image 'x:y' cannot be pulled{now}: {text[:20]}")
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "text", "registry"),
+    [
+        ("x:y", 404, "pull access denied for x, repository does not exist or may require 'docker login'", ""),
+        ("group/x:y", 500, "unauthorized: authentication required", ""),
+        ("r.example/x:y", 500, 'Get "https://r.example/v2/x/manifests/y": no basic auth credentials', " r.example"),
+        ("r.example:5000/g/x:y", 403, "forbidden", " r.example:5000"),
+        ("localhost/x:y", None, "denied: requested access to the resource is denied", " localhost"),
+    ],
+)
+def test_a_registry_that_wants_a_login(image: str, status: int | None, text: str, registry: str) -> None:
+    error = faults.pull_refused(image, status, text)
+    assert str(error).endswith(
+        "; check its name and tag; if the registry is private, root has to log this host in: "
+        f"docker --config /etc/celery-docker/docker login{registry}"
+    )
+
+
+def test_the_login_is_where_the_unit_has_it() -> None:
+    unit = (Path(__file__).parents[3] / "systemd/celery-worker.service").read_text()
+    assert f"\nEnvironment=DOCKER_CONFIG={faults.LOGIN_FOLDER}\n" in unit
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,55 @@
+"""Credentials for a registry: what `docker login` has left for it in a file of this host.
+
+A part of the engine; the only importer of docker, which knows the file's forms and the helpers that it may name.
+Invariant: what is wrong with the file becomes one line that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from celery_docker import errors
+from celery_docker.engine import faults
+
+
+def pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
+    """Return name, tag or digest, and the header with the credentials for the image's registry.
+
+    Raises `RequestError` for what is no image name, `HostError` for a file that cannot be used.
+    """
+    import docker.auth  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
+    import docker.errors
+    import docker.utils
+    import docker.utils.config
+
+    name, tag = docker.utils.parse_repository_tag(image)
+    path = docker.utils.config.find_config_file()
+    try:
+        registry, _ = docker.auth.resolve_repository_name(name)
+        _check(path)
+        login = docker.auth.resolve_authconfig(docker.auth.load_config(path), registry)
+        header = {"X-Registry-Auth": docker.auth.encode_header(login).decode()} if login else {}
+    except docker.errors.InvalidRepository as exc:
+        raise errors.RequestError(f"image {image!r} is not an image name: {faults.one_line(str(exc))}") from exc
+    # Whatever the file says instead of a table or of base64 ends there in one of these.
+    except (
+        docker.errors.DockerException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as exc:
+        raise errors.HostError(
+            f"the credentials for {registry} in {path} cannot be read: {faults.one_line(str(exc))}; "
+            f"write them anew: {faults.login(image)}"
+        ) from exc
+    return name, tag or "latest", header
+
+
+def _check(path: str | None) -> None:
+    """Raise an error for a file of today's form that cannot be read: docker would go on without it."""
+    if path is not None and path.endswith(".json"):
+        json.loads(Path(path).read_bytes())

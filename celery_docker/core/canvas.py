@@ -67,7 +67,7 @@ _SIGNATURES = ("link", "link_error", "chain")
 
 
 def check(embed: Any, is_own_queue: Callable[[str], bool]) -> dict[str, Any]:
-    """Return what a message's body says of what follows its job. Raises `NotUsable`."""
+    """Return what a message's body says of what follows its job, which takes no result. Raises `NotUsable`."""
     if not isinstance(embed, dict):
         raise NotUsable("must be a table")
     for name in ("callbacks", "errbacks", "chain"):
@@ -98,6 +98,8 @@ def _signature(value: Any, name: str, is_own_queue: Callable[[str], bool]) -> No
         raise NotUsable(f"{name} has arguments that are no list and no table")
     if not _is_flag(value.get("immutable")) or not _is_whole(value.get("chord_size")):
         raise NotUsable(f"{name} has what is no signature of Celery's")
+    if kind is None and value.get("immutable") is not True:
+        raise NotUsable(f"{name} passes the job's result on, and no job takes one: write .si() for it instead of .s()")
     if kind is not None:
         _group(kind, kwargs, value.get("args") or [], name, is_own_queue)
     _options(value.get("options") or {}, name, is_own_queue)

@@ -19,6 +19,8 @@ _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITY_STEPS = (0, 3, 6, 9)
 # The most that a job's arguments may have, as JSON.
 MOST_BYTES = 2**20
+# As long as Celery's clients make it.
+_MOST_SHOWN = 1024
 _NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -34,7 +36,8 @@ def task_message(
         raise errors.SpecError(
             f"the job's arguments have {len(text):,} bytes; {MOST_BYTES:,} are the most: pass a file as its input"
         )
-    return envelope(headers(job_id, origin), _encoded(text), queue=queue, tag=tag, priority=priority)
+    words = {**headers(job_id, origin), "argsrepr": "()", "kwargsrepr": _shown(kwargs)}
+    return envelope(words, _encoded(text), queue=queue, tag=tag, priority=priority)
 
 
 def envelope(headers: Mapping[str, Any], body: str, *, queue: str, tag: str, priority: int) -> dict[str, Any]:
@@ -54,6 +57,15 @@ def envelope(headers: Mapping[str, Any], body: str, *, queue: str, tag: str, pri
             "delivery_tag": tag,
         },
     }
+
+
+def _shown(kwargs: Mapping[str, Any]) -> str:
+    """Return a job's arguments as Celery's monitors show them: shortened, and without what may be secret."""
+    hidden = (
+        {**kwargs, "env": dict.fromkeys(kwargs["env"], "***")} if isinstance(kwargs.get("env"), Mapping) else kwargs
+    )
+    text = repr(dict(hidden))
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 
 def body(args: Sequence[Any], kwargs: Mapping[str, Any], canvas: Mapping[str, Any]) -> str:

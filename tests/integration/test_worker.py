@@ -658,6 +658,14 @@ def test_a_chain_goes_on_after_a_job(worker: Worker, plain: Plain) -> None:
         plain.app.signature("tasks.run_docker", args=["busybox", f"echo {word}"], immutable=True) for word in ("a", "b")
     )
     assert chain(first, second, app=plain.app).apply_async().get(timeout=RESULT_S)["output"] == "b\n"
+    taking = plain.app.signature("tasks.run_docker", args=["busybox", "echo c"])
+    for refused in (
+        chain(first, taking, app=plain.app).apply_async().parent,
+        first.apply_async(link=taking),
+        first.apply_async(link_error=taking),
+    ):
+        with pytest.raises(Exception, match=r"write \.si\(\) for it instead of \.s\(\)"):
+            refused.get(timeout=RESULT_S)
 
 
 def test_tasks_py_prints_the_id_of_a_job_that_then_runs(

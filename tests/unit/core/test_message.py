@@ -52,6 +52,17 @@ def test_headers_and_body_are_those_of_celery_itself() -> None:
     assert ours["properties"] | theirs.properties == ours["properties"]
 
 
+def test_monitors_show_the_arguments_without_secrets_and_in_short() -> None:
+    """Flower shows these words, and a job's environment may hold passwords."""
+    kwargs = {"image": "busybox", "command": ["echo", "a"], "env": {"TOKEN": "s3cret"}}
+    headers = message.task_message("j1", kwargs, queue="celery", tag="t1", origin="1@host")["headers"]
+    assert headers["kwargsrepr"] == "{'image': 'busybox', 'command': ['echo', 'a'], 'env': {'TOKEN': '***'}}"
+    assert headers["argsrepr"] == "()"
+    long = message.task_message("j1", {"command": ["x" * 5000]}, queue="celery", tag="t1", origin="1@host")["headers"]
+    assert len(long["kwargsrepr"]) == 1024
+    assert long["kwargsrepr"].endswith("xxx...")
+
+
 def test_kombu_reads_it() -> None:
     """What the worker's transport makes of the envelope: a JSON message with its delivery tag."""
     with connection("memory://") as opened:

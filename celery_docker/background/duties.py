@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Thread
 from typing import Protocol
 
@@ -38,7 +38,6 @@ _READINESS: dict[Phase, dict[str, int]] = {
     Phase.SERVING: {"READY": 1},
     Phase.STOPPING: {"STOPPING": 1},
 }
-_NO_QUEUE = "it serves no queue, after cancel_consumer; systemctl restart celery-worker"
 _NAMED_JOBS = 3
 _NAME_LENGTH = 8
 
@@ -77,7 +76,6 @@ class Duties:
         intake: Intake,
         *,
         slots: int,
-        queues: Callable[[], Collection[str]],
         retention_s: int,
         environ: Mapping[str, str],
         end_queued: EndQueued,
@@ -87,7 +85,6 @@ class Duties:
         self._observer = observer
         self._intake = intake
         self._slots = slots
-        self._queues = queues
         self._retention_s = retention_s
         self._environ = environ
         self._end_queued = end_queued
@@ -148,9 +145,7 @@ class Duties:
 
     @property
     def _reason(self) -> str:
-        # A Celery client may have taken all of them from it.
-        unserved = "" if self._queues() else _NO_QUEUE
-        return "; ".join(filter(None, (self._redis_fault, self._intake.reason, unserved)))
+        return "; ".join(filter(None, (self._redis_fault, self._intake.reason)))
 
     @property
     def is_serving(self) -> bool:

@@ -190,8 +190,13 @@ def _attempts(row: JobRow) -> str | None:
     return str(row.attempt) if row.attempt >= least else None
 
 
-def batch_json(row: BatchRow, finished_at: float | None, now: float) -> dict[str, Any]:
-    """Return a batch for programs; `finished_at` is when the last of its jobs that have ended did."""
+def batch_json(
+    row: BatchRow, finished_at: float | None, now: float, upcoming: tuple[str, Wait] | None
+) -> dict[str, Any]:
+    """Return a batch for programs; `finished_at` is when the last of its jobs that have ended did.
+
+    `upcoming` is the first of its jobs that no host has, with its wait.
+    """
     elapsed_s = _elapsed_s(row, finished_at, now)
     return {
         "id": row.batch_id,
@@ -205,10 +210,11 @@ def batch_json(row: BatchRow, finished_at: float | None, now: float) -> dict[str
         "counts": {state.value: row.counts[state] for state in State if row.counts.get(state)},
         "jobs_per_s": progress.rate(row.counts, elapsed_s),
         "eta_s": progress.eta_s(row.counts, row.size, elapsed_s),
+        "next": None if upcoming is None else {"id": upcoming[0], "wait": _wait_json(upcoming[1])},
     }
 
 
-def batch_facts(row: BatchRow, finished_at: float | None, now: float) -> list[str]:
+def batch_facts(row: BatchRow, finished_at: float | None, now: float, upcoming: tuple[str, Wait] | None) -> list[str]:
     """Return the main facts about a batch, a line each."""
     counts = [f"{row.counts[state]} {state.value}" for state in State if row.counts.get(state)]
     facts = {
@@ -218,6 +224,7 @@ def batch_facts(row: BatchRow, finished_at: float | None, now: float) -> list[st
         "submitted": _moment(row.created_at, now),
         "limit": None if row.limit is None else f"{row.limit} at once",
         "jobs": ", ".join(counts) or "none",
+        "next": None if upcoming is None else f"{wording.short_id(upcoming[0])}: {upcoming[1].reason}",
         "progress": progress.plain_line(row.counts, row.size, _elapsed_s(row, finished_at, now)),
     }
     return _lines(facts)

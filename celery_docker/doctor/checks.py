@@ -183,8 +183,8 @@ def _queue_remedy(stuck: facts.StuckQueue) -> str:
     if stuck.wait.kind is WaitKind.HOST:
         return "celery-docker resume HOST for a drained one; mend what another says"
     return (
-        f"let a worker serve it (CELERY_DOCKER_OPTS=-Q {stuck.name}; a restart undoes cancel_consumer), "
-        f"or cancel them: celery-docker queue purge --queue {stuck.name}"
+        f"let a worker serve it (CELERY_DOCKER_OPTS=-Q {stuck.name}), or cancel "
+        f"them: celery-docker queue purge --queue {stuck.name}"
     )
 
 

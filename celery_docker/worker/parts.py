@@ -153,17 +153,12 @@ def build_parts(
         worker_settings.retention_s,
         tell=functools.partial(queuedresults.tell, application.backend, events),
     )
-
-    def queues() -> list[str]:
-        return list(application.amqp.queues.consume_from)
-
     duties = Duties(
         runner,
         Housekeeping(link),
         around.engine,
         intake,
         slots=slots,
-        queues=queues,
         retention_s=worker_settings.retention_s,
         environ=environ,
         end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
@@ -174,7 +169,7 @@ def build_parts(
         slots,
         around.docker_version,
         running=lambda: len(runner.jobs()),
-        queues=queues,
+        queues=lambda: list(application.amqp.queues.consume_from),
         activity=duties,
     )
     heartbeat = Heartbeat(

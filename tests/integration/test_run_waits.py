@@ -6,12 +6,9 @@ import json
 import signal
 from pathlib import Path
 
-from celery import Celery
-
 from tests import servers
 from tests.integration.test_run import ended, started
 from tests.integration.test_worker import clean_redis
-from tests.waiting import eventually
 from tests.workers.registry import Registry
 from tests.workers.worker import Worker
 
@@ -76,20 +73,18 @@ def test_a_silent_registry_is_told_as_a_pull(
         silent.speaks.set()
 
 
-def test_a_queue_that_no_worker_serves_any_more_is_told_everywhere(
+def test_a_queue_that_no_worker_serves_is_told_everywhere(
     dockerd: servers.Dockerd, clean_redis: servers.RedisServer, tmp_path: Path
 ) -> None:
-    """A Celery client has taken it from the worker, which still looks well otherwise."""
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_OPTS="-n one@lab") as worker:
-        Celery(broker=clean_redis.url).control.cancel_consumer("celery", reply=True, timeout=10)
-        reason = "it serves no queue, after cancel_consumer; systemctl restart celery-worker"
-        eventually(lambda: worker.status == f"Takes no jobs: {reason}; 0 jobs running", 20, "the status")
-        job_id = ended(started(worker, tmp_path, "submit", "busybox", "true"))[1].strip()
-        waits = "no worker serves the queue 'celery'"
-        # With its next heartbeat, other hosts know too.
-        eventually(lambda: waits in ended(started(worker, tmp_path, "status", job_id))[1], 30, "the reason")
-        assert waits in ended(started(worker, tmp_path, "status"))[1]
-        (row,) = ended(started(worker, tmp_path, "workers"))[1].splitlines()[1:]
-        assert ("sick" in row, row.endswith(f"Takes no jobs: {reason}; 0 jobs running")) == (True, True)
+        job_id = ended(started(worker, tmp_path, "submit", "--queue", "night", "busybox", "true"))[1].strip()
+        waits = "no worker serves the queue 'night'"
+        assert f"waits      {waits}" in ended(started(worker, tmp_path, "status", job_id))[1].splitlines()
+        assert waits in ended(started(worker, tmp_path, "ps"))[1]
+        summary = ended(started(worker, tmp_path, "status"))[1].splitlines()
+        assert ("queues     celery 0, night 1" in summary, f"waits      {waits}" in summary) == (True, True)
+        line = ("batch", "--queue", "night", "--array", "1-3%1", "busybox", "true")
+        batch_id = ended(started(worker, tmp_path, *line))[1].strip()
+        assert f": {waits}\n" in ended(started(worker, tmp_path, "status", batch_id))[1]
         findings = ended(started(worker, tmp_path, "doctor"))[1]
-        assert f"warn  queue: 1 job waits in 'celery': {waits} → " in findings
+        assert f"warn  queue: 2 jobs wait in 'night': {waits} → " in findings

@@ -84,7 +84,6 @@ def test_who_would_take_it(shelf: Shelf) -> None:
     shelf.store.drain(HOST, "alice@node1: a new disk")
     assert shelf.reason("j1") == "node1 takes no jobs: drained by alice@node1: a new disk"
     shelf.store.resume(HOST)
-    # After `cancel_consumer`.
     shelf.beat(queues=[])
     assert shelf.reason("j1") == "no worker serves the queue 'celery'"
     shelf.client.zadd(keys.HOSTS, {HOST: time.time() - 100})

@@ -13,6 +13,7 @@ from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.core import hoststate, waiting
 from celery_docker.core.lifecycle import FAILURES, State
+from celery_docker.core.waiting import Wait
 from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow
 from celery_docker.store.queries import Queries
@@ -108,12 +109,21 @@ def _job_status(context: Context, queries: Queries, job_id: str, now: float) -> 
 def _batch_status(context: Context, queries: Queries, batch_id: str, now: float) -> None:
     row = queries.batches.row(batch_id)
     finished_at, failed = queries.batches.ends(batch_id, FAILURES)
+    upcoming = _upcoming(queries, row, now)
     if context.wants_json:
-        context.screen.line_of_json({**rendering.batch_json(row, finished_at, now), "failed": failed})
+        context.screen.line_of_json({**rendering.batch_json(row, finished_at, now, upcoming), "failed": failed})
         return
-    for line in rendering.batch_facts(row, finished_at, now):
+    for line in rendering.batch_facts(row, finished_at, now, upcoming):
         context.screen.data(line)
     _show_failures(context, row, queries.jobs.rows(failed[:_FAILURES_SHOWN]), len(failed))
+
+
+def _upcoming(queries: Queries, batch: BatchRow, now: float) -> tuple[str, Wait] | None:
+    """Return the first job of a batch that no host has, with its wait."""
+    if not batch.counts.get(State.QUEUED):
+        return None
+    first = list(islice((row for row in queries.jobs.each_of_batch(batch.batch_id) if row.state is State.QUEUED), 1))
+    return next(iter(queries.waits.of(first, now).items()), None)
 
 
 def _show_failures(context: Context, batch: BatchRow, first: Sequence[JobRow], count: int) -> None:

@@ -76,10 +76,8 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
     parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "intake": Intake()}
     arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
-    queues = arguments.pop("queues", lambda: ["celery"])
     end_queued = arguments.pop("end_queued", lambda jobs, more: 0)
-    options = {"retention_s": 3600, "environ": environ, "end_queued": end_queued}
-    return duties.Duties(**arguments, **options, slots=slots, queues=queues)
+    return duties.Duties(**arguments, slots=slots, retention_s=3600, environ=environ, end_queued=end_queued)
 
 
 @pytest.mark.parametrize(
@@ -95,18 +93,6 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
 def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int, slots: int, status: str) -> None:
     made(jobs, slots).serving()
     assert said == [{"READY": 1, "STATUS": status}]
-
-
-def test_a_worker_without_a_queue_says_so(said: list[dict[str, str | int]]) -> None:
-    """After `cancel_consumer` nothing else would tell that it takes no jobs."""
-    queues: list[str] = []
-    worker = made(1, queues=lambda: queues)
-    worker.serving()
-    reason = "it serves no queue, after cancel_consumer; systemctl restart celery-worker"
-    assert said == [{"READY": 1, "STATUS": f"Takes no jobs: {reason}; 1 job running"}]
-    assert not worker.is_accepting
-    queues.append("celery")
-    assert worker.is_accepting
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ class Host:
             engine,
             self.intake,
             slots=2,
-            queues=lambda: ["b", "a"],
             retention_s=60,
             environ={},
             end_queued=lambda jobs, more: 0,

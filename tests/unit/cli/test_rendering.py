@@ -154,16 +154,19 @@ def test_what_a_plain_client_asked_for_is_in_its_message() -> None:
 
 def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
     batch = BatchRow("b1", "demo", NOW - 1000, 10, 2, "alice", {"succeeded": 9, "failed": 1})
-    ended = rendering.batch_json(batch, NOW - 990, NOW)
+    ended = rendering.batch_json(batch, NOW - 990, NOW, None)
     assert (ended["jobs_per_s"], ended["eta_s"], ended["done"]) == (1.0, 0.0, 10)
     assert ended["finished_at"] == "2023-11-14T21:56:50.000Z"
-    assert rendering.batch_facts(batch, NOW - 990, NOW)[-2:] == [
+    assert rendering.batch_facts(batch, NOW - 990, NOW, None)[-2:] == [
         "jobs       9 succeeded, 1 failed",
         "progress   10/10 100%  1 failed  1.0/s",
     ]
     going = BatchRow("b1", None, NOW - 100, 10, None, None, {"succeeded": 5, "queued": 5})
-    found = rendering.batch_json(going, NOW - 90, NOW)
+    found = rendering.batch_json(going, NOW - 90, NOW, (JOB_ID, SLOT))
     assert (found["jobs_per_s"], found["eta_s"], found["finished_at"]) == (0.05, 100.0, None)
+    assert (ended["next"], found["next"]["id"], found["next"]["wait"]["kind"]) == (None, JOB_ID, "slot")
+    lines = rendering.batch_facts(going, NOW - 90, NOW, (JOB_ID, SLOT))
+    assert "next       0f3a1b2c: no free slot; 3 jobs before it" in lines
 
 
 def test_failures_are_counted_where_they_are_many() -> None:

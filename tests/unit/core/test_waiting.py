@@ -30,7 +30,7 @@ JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
         ([SILENT], WaitKind.WORKER, "no worker is alive"),
         ([replace(FREE, is_lost=True)], WaitKind.WORKER, "no worker is alive"),
         ([OTHER], WaitKind.QUEUE, "no worker serves the queue 'celery'"),
-        # A worker after `cancel_consumer` serves no queue.
+        # Of an older version, after a Celery client has taken all queues from it.
         ([replace(FREE, queues=())], WaitKind.QUEUE, "no worker serves the queue 'celery'"),
         ([OTHER, DRAINED], WaitKind.HOST, "node1 takes no jobs: drained by alice@node1: a new disk"),
         (

@@ -38,7 +38,7 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
             Redis("r", stuck=(StuckQueue("night", 3, Wait(WaitKind.QUEUE, "no worker serves the queue 'night'")),)),
             [
                 "warn  queue: 3 jobs wait in 'night': no worker serves the queue 'night' → let a worker serve it "
-                "(CELERY_DOCKER_OPTS=-Q night; a restart undoes cancel_consumer), or cancel them: celery-docker queue "
+                "(CELERY_DOCKER_OPTS=-Q night), or cancel them: celery-docker queue "
                 "purge --queue night"
             ],
         ),

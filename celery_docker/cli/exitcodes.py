@@ -19,6 +19,8 @@ NO_SUCH_JOB = 4
 BAD_CONFIG = 78
 TIMED_OUT = 124
 NOT_RUN = 125
+# The output of an attached job that was shown is not all of it, or that of several attempts.
+INCOMPLETE = NOT_RUN
 KILLED = 128 + signal.SIGKILL
 CANCELLED = 128 + signal.SIGTERM
 # What a shell says of a program that the terminal has interrupted, or whose reader has gone.

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -46,6 +49,30 @@ class Screen:
         stream.buffer.write(data)
         stream.buffer.flush()
 
+    def takes_more(self, timeout_s: float, *, to_err: bool = False) -> bool:
+        """Return whether a write of 4 KiB would not have to wait, or would fail, after this time at most."""
+        return _is_ready(self.err if to_err else self.out, select.POLLOUT, timeout_s)
+
+    @property
+    def is_read(self) -> bool:
+        """False once nobody is left who could read the standard output."""
+        try:
+            mode = os.fstat(self.out.fileno()).st_mode
+        except (OSError, ValueError):
+            return True
+        return not stat.S_ISFIFO(mode) or not _is_ready(self.out, 0, 0)
+
+    @contextmanager
+    def safe(self, line: str) -> Iterator[None]:
+        """Write what is not to be lost; if that cannot be written, this line goes to the standard error."""
+        try:
+            yield
+            self.out.flush()
+        except OSError:
+            with suppress(OSError):
+                self.note(line)
+            raise
+
     def note(self, line: str) -> None:
         """Write a line about what was asked for."""
         self.err.write(f"{line}\n")
@@ -79,6 +106,17 @@ class Screen:
         self.err.write(f"{question} [y/N] ")
         self.err.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _is_ready(stream: TextIO, event: int, timeout_s: float) -> bool:
+    """Return whether a stream is ready for an event, or broken; one that is no file is ready."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return True
+    poll = select.poll()
+    poll.register(number, event)
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def of_process(environ: Mapping[str, str]) -> Screen:

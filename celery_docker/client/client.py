@@ -48,6 +48,7 @@ class Client:
         command: str | Sequence[str] | None = None,
         *,
         expires_s: float | None = None,
+        before: Callable[[str], object] | None = None,
         **fields: Any,
     ) -> Job:
         """Queue a job and return its handle. `fields` are those of a job document; a `JobSpec` may stand for the image.
@@ -57,7 +58,8 @@ class Client:
         succeeded
         >>> later = client.submit("busybox", ["true"], after=[job])
 
-        A job that no host could start within `expires_s` seconds ends as `expired`. Raises `SpecError`, and `NoSuchJob`
+        A job that no host could start within `expires_s` seconds ends as `expired`. `before` is called with the job's
+        id before the job is queued. Raises `SpecError`, and `NoSuchJob`
         if a job it is to run `after` is not known.
         """
         document = {**(image.to_kwargs() if isinstance(image, JobSpec) else {"image": image}), **fields}
@@ -67,6 +69,8 @@ class Client:
         job = self._builder.job(spec.to_kwargs(), options)
         if expires_s is not None:
             job = replace(job, expires_s=expires_s)
+        if before is not None:
+            before(job.job_id)
         self.store.submit([job])
         return Job(self, job.job_id)
 

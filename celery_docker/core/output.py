@@ -16,6 +16,8 @@ _STDERR_BYTES = 4096
 # How much of a running job's output can be watched from elsewhere, and in pieces of which size.
 LIVE_BYTES = 256 * 1024
 PIECE_BYTES = 16 * 1024
+# How much waits in Redis for readers at most; one chunk may go beyond.
+UNREAD_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,29 @@ def _without_cut_character(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The output of a job since the last chunk, sent by the host that owns it."""
+    """The output of a job since the last chunk, sent by the host that owns it.
+
+    `gone` are the readers that are not waited for any more.
+    """
 
     job_id: str
     host: str
     fence: int
     pieces: Sequence[Piece]
+    gone: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a chunk: the signs of life of the job's readers; `is_full`: nothing was stored, they are behind."""
+
+    signs: Mapping[str, str]
+    is_full: bool = False
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The readers of a job before its first output, and how much of each stream an earlier process has sent."""
+
+    signs: Mapping[str, str]
+    sent: Mapping[Stream, int]

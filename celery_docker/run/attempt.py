@@ -260,6 +260,7 @@ class Attempts:
             values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
+        self.broadcast.begin(job)
 
     def _follow(
         self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
@@ -309,7 +310,8 @@ class Attempts:
         for frame in stream:
             job.tail.add(frame)
             files.write(frame)
-            job.outbox.add(frame)
+            job.outbox.add(frame, keep_all=job.waits_for_readers)
+            self.broadcast.keep_up(job)
 
 
 def _job(job: Job) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,7 @@ from celery_docker.core import jobspec, output, receipt
 from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.core.readers import Readers
 from celery_docker.core.timelimits import NO_LIMITS, Limits
 from celery_docker.run.outbox import Outbox
 
@@ -63,6 +65,7 @@ class Job:
     attempt: receipt.Attempt
     tail: output.Tail = field(default_factory=output.Tail)
     outbox: Outbox = field(init=False)
+    readers: Readers = field(default_factory=Readers)
     spec: jobspec.JobSpec | None = None
     # Once the job has ended, as far as this host knows.
     receipt: Mapping[str, Any] | None = None
@@ -87,6 +90,11 @@ class Job:
     @property
     def job_id(self) -> str:
         return self.delivery.job_id
+
+    @property
+    def waits_for_readers(self) -> bool:
+        """True while no output may be dropped; a job that is to end waits for nobody."""
+        return self.end_request is None and self.readers.are_waited_for(time.monotonic())
 
     @property
     def holding(self) -> Holding:

@@ -87,8 +87,10 @@ class Logs(Protocol):
 
 
 class Broadcaster(Protocol):
-    """Tells those who watch what a job has printed."""
+    """Sends a job's output to its readers."""
 
+    def begin(self, job: Job) -> None: ...
+    def keep_up(self, job: Job) -> None: ...
     def last_words(self, job: Job) -> None: ...
 
 

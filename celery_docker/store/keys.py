@@ -29,8 +29,12 @@ DRAINED = PREFIX + "drained"
 REFUSED = PREFIX + "refused"
 REFUSED_TEXTS = PREFIX + "refused-texts"
 REFUSED_COUNT = PREFIX + "refused-count"
+# The jobs whose output is read now, by the last sign of life of a reader.
+READ_JOBS = PREFIX + "read-jobs"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
+LOG = PREFIX + "log:"
+LOG_READERS_SUFFIX = ":readers"
 BATCH = PREFIX + "batch:"
 
 
@@ -55,7 +59,12 @@ def dependents(job_id: str) -> str:
 
 def log(job_id: str) -> str:
     """Return the key of the end of a job's output, a stream."""
-    return f"{PREFIX}log:{job_id}"
+    return LOG + job_id
+
+
+def log_readers(job_id: str) -> str:
+    """Return the key of the signs of life of those who read a job's output, a hash."""
+    return f"{log(job_id)}{LOG_READERS_SUFFIX}"
 
 
 def batch(batch_id: str) -> str:

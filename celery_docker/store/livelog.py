@@ -1,11 +1,15 @@
 """The live log: the end of each job's output in Redis, a stream of its own, for readers elsewhere.
 
 Invariant: a byte of an attempt's stream is there once at most, however often it is sent; what was dropped shows as a
-gap. The receipt has the end of the output for longer than this.
+gap. For a reader that is attached and gives signs of life nothing is dropped. The receipt has the end of the output for
+longer than this.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +17,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.core import output
 from celery_docker.core.container import Stream
-from celery_docker.core.output import Chunk, Piece
+from celery_docker.core.output import Beginning, Chunk, Piece, Reply
 from celery_docker.core.receipt import Receipt
 from celery_docker.store import keys, redislink
 
@@ -21,10 +25,20 @@ BOTH = (Stream.STDOUT, Stream.STDERR)
 # While a job runs; when it has ended, `store.LOG_KEPT_S` counts.
 _KEPT_S = 1_382_400
 _MOST_ENTRIES = 8192
-_AT_ONCE = 256
+# The same while they wait for a reader.
+_MOST_UNREAD_ENTRIES = 32_768
+# A sign of life is kept for this long. A job is listed as read for a minute after one, and forgotten after an hour.
+_SIGN_KEPT_S = 3600
+_LISTED_S = 60
+# A reader gives one after this time, or after so many bytes: the job may have to wait for it.
+_SIGN_S = 1.0
+_SIGN_BYTES = output.UNREAD_BYTES // 4
+_AT_ONCE = 32
 _WAIT_MS = 500
 # Before the first entry of a stream.
 _START = "0-0"
+# The first number of a reply to a chunk.
+_FULL = 2
 
 
 @dataclass(frozen=True)
@@ -43,16 +57,36 @@ class LiveLog:
 
     link: redislink.Link
 
-    def append(self, chunks: Sequence[Chunk]) -> None:
+    def append(self, chunks: Sequence[Chunk]) -> list[Reply]:
         """Add to the logs of some jobs; it may be sent twice. Raises `StoreAway` or `StoreRefused`."""
-        self.link.call_many(
-            "log", [([keys.job(chunk.job_id), keys.log(chunk.job_id)], _arguments(chunk)) for chunk in chunks]
-        )
+        calls = [
+            ([keys.job(chunk.job_id), keys.log(chunk.job_id), keys.log_readers(chunk.job_id)], _arguments(chunk))
+            for chunk in chunks
+        ]
+        return [Reply(_pairs(signs), is_full=stored == _FULL) for stored, *signs in self.link.call_many("log", calls)]
+
+    def beginning(self, job_id: str, attempt: int) -> Beginning:
+        """Return who reads a job, and what the log has of this attempt. Raises `StoreAway` or `StoreRefused`."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.log_readers(job_id))
+            pipeline.hmget(keys.job(job_id), ("log_attempt", "log_1", "log_2"))
+            signs, (newest, *ends) = pipeline.execute()
+        known = newest is not None and int(newest) == attempt
+        return Beginning(signs, {stream: int(end or 0) if known else 0 for stream, end in zip(BOTH, ends, strict=True)})
+
+    def readers(self) -> dict[str, dict[str, str]]:
+        """Return the jobs that are read now, with the signs of life of their readers. Raises as `append` does."""
+        args = [keys.LOG, keys.LOG_READERS_SUFFIX, _LISTED_S, _SIGN_KEPT_S]
+        return {job_id: _pairs(signs) for job_id, *signs in self.link.call("readers", [keys.READ_JOBS], args)}
 
 
 @dataclass
 class Reader:
-    """The reading side, of one job. `link` answers in bytes."""
+    """The reading side, of one job. `link` answers in bytes.
+
+    Between `attach` and `detach` the job waits for this reader if need be; whoever takes its output calls `keep_alive`
+    as long as it gets on, several times in ten seconds.
+    """
 
     link: redislink.Link
     job_id: str
@@ -62,6 +96,37 @@ class Reader:
     _has_begun: bool = False
     _last_id: str = _START
     _ends: dict[tuple[int, Stream], int] = field(default_factory=dict)
+    _reader: str = ""
+    # The last entry that was taken, and when and how many bytes ago the job was told.
+    _taken_id: str = _START
+    _unsigned_bytes: int = 0
+    _signed_s: float = 0.0
+    _signs: int = 0
+
+    def attach(self) -> None:
+        """Have the job keep all output until it is read here. Raises `StoreAway` or `StoreRefused`."""
+        self._reader = uuid.uuid4().hex
+        self._sign()
+
+    def keep_alive(self) -> None:
+        """Give a sign of life if one is due; without Redis, later."""
+        is_due = time.monotonic() - self._signed_s >= _SIGN_S or self._unsigned_bytes >= _SIGN_BYTES
+        if self._reader and is_due:
+            with contextlib.suppress(errors.StoreAway):
+                self._sign()
+
+    def detach(self) -> None:
+        """Let the job go on without this reader."""
+        if self._reader:
+            touched = [keys.log_readers(self.job_id), keys.READ_JOBS, keys.job(self.job_id), keys.log(self.job_id)]
+            with contextlib.suppress(errors.StoreAway):
+                self.link.call("detach", touched, [self.job_id, self._reader, output.LIVE_BYTES])
+        self._reader = ""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return once there is more to read, or after a time. Raises `StoreAway` or `StoreRefused`."""
+        with self.link.translated():
+            self.link.client.xread({keys.log(self.job_id): self._last_id}, count=1, block=round(timeout_s * 1000))
 
     def follow(self, *, lines: int | None = None) -> Iterator[Output]:
         """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
@@ -73,6 +138,7 @@ class Reader:
         while True:
             pieces = self._read(wait=not has_ended)
             yield from self._outputs(pieces)
+            self.keep_alive()
             if pieces:
                 continue
             if has_ended:
@@ -85,16 +151,20 @@ class Reader:
         Raises `NoSuchJob`, `StoreAway` or `StoreRefused`.
         """
         receipt = self._receipt()
-        pieces = self._all()
+        before = self._last_id
+        if lines is not None and not self._has_begun:
+            pieces = output.last_lines(self._all(), lines)
+            self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}
+            self._has_begun = True
+            yield from self._outputs(pieces)
+        self._has_begun = True
+        while pieces := self._read(wait=False):
+            yield from self._outputs(pieces)
         # Output that was read before is not repeated from the receipt.
-        if receipt is not None and not pieces and self._last_id == _START:
+        if receipt is not None and before == self._last_id == _START:
             pieces = _of_receipt(receipt, self.streams)
             self.is_of_receipt = bool(pieces)
-        if lines is not None and not self._has_begun:
-            pieces = output.last_lines(pieces, lines)
-            self._ends |= {(piece.attempt, piece.stream): piece.offset for piece in reversed(pieces)}
-        self._has_begun = True
-        yield from self._outputs(pieces)
+            yield from self._outputs(pieces)
 
     def _all(self) -> list[Piece]:
         pieces: list[Piece] = []
@@ -115,6 +185,7 @@ class Reader:
 
     def _read(self, *, wait: bool) -> list[Piece]:
         """Return what comes next of the streams that are wanted; none if there was nothing at all."""
+        self._taken_id = self._last_id
         while True:
             with self.link.translated():
                 answer = self.link.client.xread(
@@ -126,8 +197,16 @@ class Reader:
             self._last_id = entries[-1][0].decode()
             read = (_piece(values) for _, values in entries)
             pieces = [piece for piece in read if piece is not None and piece.stream in self.streams]
+            self._unsigned_bytes += sum(len(piece.data) for piece in pieces)
             if pieces:
                 return pieces
+
+    def _sign(self) -> None:
+        self._signs += 1
+        touched = [keys.log_readers(self.job_id), keys.READ_JOBS]
+        sign = f"{self._taken_id} {self._signs}"
+        self.link.call("attach", touched, [self.job_id, self._reader, sign, _SIGN_KEPT_S])
+        self._signed_s, self._unsigned_bytes = time.monotonic(), 0
 
     def _receipt(self) -> Receipt | None:
         """Return the job's receipt, None while it has not ended."""
@@ -141,9 +220,14 @@ class Reader:
 def _arguments(chunk: Chunk) -> list[Any]:
     attempt = chunk.pieces[0].attempt
     args: list[Any] = [chunk.host, chunk.fence, attempt, output.LIVE_BYTES, _MOST_ENTRIES, _KEPT_S]
+    args += [output.UNREAD_BYTES, _MOST_UNREAD_ENTRIES, ",".join(chunk.gone)]
     for piece in chunk.pieces:
         args += [int(piece.stream), piece.offset, piece.data]
     return args
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _piece(values: Mapping[bytes, bytes]) -> Piece | None:

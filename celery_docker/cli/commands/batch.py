@@ -58,11 +58,12 @@ def retry(context: Context) -> int:
         job_ids = [client.queries.jobs.resolve(name) for name in context.operands]
         new_ids = [job.id for job in client.retry_many(job_ids)]
     lastid.remember(context.environ, new_ids[-1])
-    if context.wants_json:
-        context.screen.json([{"id": new, "retry_of": old} for new, old in zip(new_ids, job_ids, strict=True)])
-    else:
-        for job_id in new_ids:
-            context.screen.data(job_id)
+    with context.screen.safe(f"{PROGRAM}: queued again: {' '.join(new_ids)}"):
+        if context.wants_json:
+            context.screen.json([{"id": new, "retry_of": old} for new, old in zip(new_ids, job_ids, strict=True)])
+        else:
+            for job_id in new_ids:
+                context.screen.data(job_id)
     return 0
 
 
@@ -130,13 +131,13 @@ def _with_whole_ids(queries: Queries, jobs: Sequence[Expanded]) -> Sequence[Expa
 
 
 def _tell(context: Context, batch_id: str | None, count: int, skipped: int) -> None:
-    if context.wants_json:
-        if not context.has("--wait"):
+    with context.screen.safe(f"{PROGRAM}: the batch is queued, its id is {batch_id}"):
+        if context.wants_json and not context.has("--wait"):
             context.screen.json({"id": batch_id, "jobs": count, "skipped": skipped})
+        elif batch_id is not None and not context.wants_json:
+            context.screen.data(batch_id)
+    if context.wants_json:
         return
-    if batch_id is not None:
-        context.screen.data(batch_id)
-        context.screen.out.flush()
     if context.is_quiet:
         return
     sentence = f"{_jobs(count)} queued" + (f", {skipped:,} done already" if skipped else "")

@@ -6,12 +6,13 @@ import codecs
 from collections.abc import Iterable
 
 from celery_docker import errors
+from celery_docker.cli import attached
 from celery_docker.cli.context import Context
 from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
-from celery_docker.store.livelog import BOTH, Output
+from celery_docker.store.livelog import BOTH, Output, Reader
 from celery_docker.store.queries import Queries
 
 
@@ -25,10 +26,11 @@ def logs(context: Context) -> int:
         show = _show_json if context.wants_json else _show
         if context.has("--follow"):
             outages = context.outages()
-            with context.detaching(f"logs -f {job_id}"):
-                show(context.screen, outages.each(lambda: reader.follow(lines=lines)))
+            with context.detaching(f"logs -f {job_id}"), attached.attached(reader):
+                reader.attach()
+                show(context.screen, reader, outages.each(lambda: reader.follow(lines=lines)))
         else:
-            show(context.screen, reader.so_far(lines=lines))
+            show(context.screen, reader, reader.so_far(lines=lines))
         if reader.is_of_receipt:
             context.screen.note(f"{PROGRAM}: this is the end of both streams, in one, as the receipt keeps it")
     return 0
@@ -47,7 +49,7 @@ def _streams(context: Context) -> tuple[Stream, ...]:
     return streams or BOTH
 
 
-def _show(screen: Screen, pieces: Iterable[Output]) -> None:
+def _show(screen: Screen, reader: Reader, pieces: Iterable[Output]) -> None:
     attempt = 1
     for piece in pieces:
         if piece.attempt > attempt:
@@ -56,14 +58,17 @@ def _show(screen: Screen, pieces: Iterable[Output]) -> None:
         if piece.gap_bytes > 0:
             gone = wording.size(piece.gap_bytes)
             screen.note(f"{PROGRAM}: {gone} of {piece.stream.name.lower()} are not kept here; see the job's --log-file")
-        screen.raw(piece.data, to_err=piece.stream is Stream.STDERR)
+        for part in attached.parts(piece.data):
+            screen.raw(part, to_err=piece.stream is Stream.STDERR)
+            reader.keep_alive()
 
 
-def _show_json(screen: Screen, pieces: Iterable[Output]) -> None:
+def _show_json(screen: Screen, reader: Reader, pieces: Iterable[Output]) -> None:
     # A piece may end in the middle of a character.
     decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in BOTH}
     for piece in pieces:
         _write(screen, piece.stream, piece.attempt, piece.gap_bytes, decoders[piece.stream].decode(piece.data))
+        reader.keep_alive()
     for stream, decoder in decoders.items():
         if rest := decoder.decode(b"", final=True):
             _write(screen, stream, None, 0, rest)

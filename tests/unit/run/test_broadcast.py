@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
 from celery_docker.core.jobrecord import Claim, Verdict
-from celery_docker.core.output import Chunk
+from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.core.output import LIVE_BYTES, Beginning, Chunk, Reply
 from celery_docker.core.receipt import Attempt
 from celery_docker.run.broadcast import Broadcast
 from celery_docker.run.job import Delivery, Job
@@ -17,18 +18,33 @@ from tests.waiting import eventually
 
 
 class Sink:
-    """Takes note of what it is told, or fails."""
+    """Takes note of the chunks that it is sent, or fails; with readers, of `room` bytes at most."""
 
     def __init__(self) -> None:
         self.told: list[Chunk] = []
         self.calls = 0
         self.failure: Exception | None = None
+        self.signs: dict[str, str] = {}
+        self.sent: dict[Stream, int] = {}
+        self.room = 0
 
-    def append(self, told: Sequence[Chunk]) -> None:
+    def append(self, chunks: Sequence[Chunk]) -> list[Reply]:
         self.calls += 1
         if self.failure is not None:
             raise self.failure
-        self.told += told
+        for chunk in chunks:
+            for reader in chunk.gone:
+                self.signs.pop(reader, None)
+        if self.signs and len(self.text) >= self.room:
+            return [Reply(dict(self.signs), is_full=True) for _ in chunks]
+        self.told += chunks
+        return [Reply(dict(self.signs)) for _ in chunks]
+
+    def beginning(self, job_id: str, attempt: int) -> Beginning:
+        return Beginning(dict(self.signs), self.sent)
+
+    def readers(self) -> dict[str, dict[str, str]]:
+        return {"j1": dict(self.signs)} if self.signs else {}
 
     @property
     def text(self) -> bytes:
@@ -78,3 +94,78 @@ def test_the_jobs_are_told_of_in_the_background() -> None:
     eventually(lambda: sink.text == b"hello")
     live.stop()
     eventually(lambda: threading.active_count() == before)
+
+
+def fill(job: Job, size: int = 2 * LIVE_BYTES) -> None:
+    for _ in range(size // 1024):
+        job.outbox.add(Frame(Stream.STDOUT, bytes(1024)), keep_all=job.waits_for_readers)
+
+
+def read(sink: Sink, room: int) -> tuple[Broadcast, Job]:
+    """Return a job that has one reader, with so much room for its output."""
+    live, job = Broadcast(sink, "node1"), running()
+    sink.signs, sink.room = {"r1": "0-0 1"}, room
+    live.begin(job)
+    return live, job
+
+
+def test_a_job_that_nobody_reads_waits_for_nothing() -> None:
+    sink, job = Sink(), running()
+    fill(job)
+    Broadcast(sink, "node1").keep_up(job)
+    assert sink.calls == 0
+    assert sum(len(piece.data) for piece in job.outbox.take()) <= LIVE_BYTES
+
+
+def test_a_job_with_a_reader_waits_until_there_is_room() -> None:
+    """And nothing is dropped."""
+    sink = Sink()
+    live, job = read(sink, room=0)
+    fill(job)
+    waiting = threading.Thread(target=live.keep_up, args=(job,), daemon=True)
+    waiting.start()
+    eventually(lambda: sink.calls > 2)
+    assert sink.text == b""
+    sink.room = 1
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert sink.text == bytes(2 * LIVE_BYTES)
+
+
+def test_what_an_earlier_process_has_sent_is_not_sent_again() -> None:
+    sink = Sink()
+    sink.sent = {Stream.STDOUT: 3}
+    live, job = read(sink, room=10**9)
+    for payload in (b"ab", b"cd", b"e"):
+        job.outbox.add(Frame(Stream.STDOUT, payload))
+    live.send([job])
+    assert [(piece.offset, piece.data) for piece in sink.told[0].pieces] == [(3, b"de")]
+
+
+def test_a_job_that_is_to_end_waits_for_no_reader() -> None:
+    live, job = read(Sink(), room=0)
+    fill(job)
+    job.end_request = EndRequest(Cause.CANCELLED, "cancelled")
+    live.keep_up(job)
+    live.last_words(job)
+
+
+def test_a_reader_that_comes_later_is_noticed() -> None:
+    sink, job = Sink(), running(said=b"before")
+    live = Broadcast(sink, "node1")
+    sink.signs, sink.room = {"r1": "0-0 1"}, 10**9
+    live.start(lambda: [job])
+    eventually(lambda: job.waits_for_readers)
+    live.stop()
+
+
+def test_the_end_waits_until_the_readers_have_room_for_the_rest() -> None:
+    sink = Sink()
+    live, job = read(sink, room=0)
+    job.outbox.add(Frame(Stream.STDOUT, b"the end"))
+    waiting = threading.Thread(target=live.last_words, args=(job,), daemon=True)
+    waiting.start()
+    eventually(lambda: sink.calls > 2)
+    sink.room = 1
+    waiting.join(10)
+    assert sink.text == b"the end"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from celery_docker import errors
 from celery_docker.core import message, settings
 from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, Status
-from celery_docker.core.output import Chunk, Piece
+from celery_docker.core.output import Beginning, Chunk, Piece, Reply
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Policy
 from celery_docker.host import logfiles
@@ -53,10 +53,17 @@ class Watched:
         self.pieces: list[Piece] = []
         self.failure: Exception | None = None
 
-    def append(self, told: Sequence[Chunk]) -> None:
+    def beginning(self, job_id: str, attempt: int) -> Beginning:
+        return Beginning({}, {})
+
+    def readers(self) -> Mapping[str, Mapping[str, str]]:
+        return {}
+
+    def append(self, told: Sequence[Chunk]) -> list[Reply]:
         if self.failure is not None:
             raise self.failure
         self.pieces += [piece for one in told for piece in one.pieces]
+        return [Reply({}) for _ in told]
 
 
 @dataclass

@@ -30,6 +30,11 @@ OTHER_KEYS = {
     ("settle.lua", "batch"): "batch",
     ("beat.lua", "KEYS[2]"): "host",
 }
+# Hashes whose fields are the ids of readers.
+READERS_OF_LOGS = {
+    *(("log.lua", "KEYS[3]"), ("attach.lua", "KEYS[1]"), ("detach.lua", "KEYS[1]")),
+    ("readers.lua", "ARGV[1] .. id .. ARGV[2]"),
+}
 # The constants that hold names of fields, by the names under which code uses them.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "listing.ROW_FIELDS": listing.ROW_FIELDS,
@@ -65,6 +70,8 @@ def _uses_in_scripts() -> tuple[Uses, Uses]:
     for path in sorted((PACKAGE / "store" / "lua").glob("*.lua")):
         for match in re.finditer(r"redis\.p?call\('(H[A-Z]+)', ", path.read_text()):
             key, *arguments = _arguments(path.read_text()[match.end() :])
+            if (path.name, key) in READERS_OF_LOGS:
+                continue
             record = OTHER_KEYS.get((path.name, key), "job")
             assert match[1] in READS | WRITES, f"{path.name}: {match[1]} is not counted here"
             fields = arguments[:1] if match[1] in ("HGET", "HEXISTS", "HSETNX", "HINCRBY") else arguments

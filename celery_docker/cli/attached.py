@@ -127,7 +127,7 @@ class Attached:
                 self._pause()
         while self._cancellation.is_marked and receipt.get("container_id"):
             with outages:
-                if self._client.queries.jobs.is_settled(job_id):
+                if self._client.queries.jobs.is_settled(job_id, receipt["host"]):
                     break
             time.sleep(_PAUSE_S)
         return receipt

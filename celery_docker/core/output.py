@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celery_docker.core.container import Frame, Stream
 
@@ -39,6 +39,23 @@ class Piece:
         return Piece(self.stream, self.attempt, self.offset + count, self.data[count:])
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Output that is missing in the log that Docker keeps of a container, before byte `at` of that stream in it."""
+
+    stream: Stream
+    at: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Break:
+    """The end of a Docker process while a container's output was read: when, and how much of it had come."""
+
+    went_at: float
+    byte_counts: Mapping[Stream, int]
+
+
 class Tail:
     """The last `TAIL_BYTES` of both streams in the order they came, and how many bytes each stream had."""
 
@@ -57,6 +74,10 @@ class Tail:
         if frame.stream is Stream.STDERR:
             self._stderr_end += frame.payload[-_STDERR_BYTES:]
             del self._stderr_end[:-_STDERR_BYTES]
+
+    def skip(self, gap: Gap) -> None:
+        """Take note of output that is missing."""
+        self.byte_counts[gap.stream] += gap.size
 
     @property
     def last_stderr_line(self) -> str | None:
@@ -87,14 +108,47 @@ class Tail:
         return (_without_cut_character(data) if self._has_lost else data).decode("utf-8", errors="replace")
 
 
-def after(frames: Iterable[Frame], byte_counts: Mapping[Stream, int]) -> Iterator[Frame]:
-    """Yield the frames of a replay from the beginning without the first bytes of each stream."""
-    remaining = dict(byte_counts)
+def placed(frames: Iterable[Frame], gaps: Sequence[Gap]) -> Iterator[Frame | Gap]:
+    """Yield a replay from the beginning with its gaps at their places."""
+    left = sorted(gaps, key=lambda gap: gap.at)
+    ends = dict.fromkeys(Stream, 0)
     for frame in frames:
-        passed = min(remaining[frame.stream], len(frame.payload))
-        remaining[frame.stream] -= passed
-        if passed < len(frame.payload):
-            yield Frame(frame.stream, frame.payload[passed:])
+        payload = frame.payload
+        for gap in [gap for gap in left if gap.stream is frame.stream and gap.at < ends[gap.stream] + len(payload)]:
+            before = gap.at - ends[gap.stream]
+            if before:
+                yield Frame(frame.stream, payload[:before])
+            yield gap
+            left.remove(gap)
+            payload, ends[gap.stream] = payload[before:], gap.at
+        yield Frame(frame.stream, payload)
+        ends[frame.stream] += len(payload)
+    yield from (gap for gap in left if gap.at <= ends[gap.stream])
+
+
+def after(items: Iterable[Frame | Gap], byte_counts: Mapping[Stream, int]) -> Iterator[Frame | Gap]:
+    """Yield what a replay from the beginning has beyond the first bytes of each stream."""
+    left = dict(byte_counts)
+    for item in items:
+        size = item.size if isinstance(item, Gap) else len(item.payload)
+        passed = min(left[item.stream], size)
+        left[item.stream] -= passed
+        if passed < size:
+            if isinstance(item, Gap):
+                yield replace(item, size=size - passed)
+            else:
+                yield Frame(item.stream, item.payload[passed:])
+
+
+def new_gaps(logged: Mapping[Stream, int], gaps: Sequence[Gap], byte_counts: Mapping[Stream, int]) -> list[Gap]:
+    """Return what Docker's log lacks of the first bytes of each stream, once that Docker process has gone.
+
+    `logged` is the size of the log up to then. A Docker that goes forgets the line that it has passed on but not logged
+    because it had no end yet.
+    """
+    missing = {stream: sum(gap.size for gap in gaps if gap.stream is stream) for stream in Stream}
+    sizes = {stream: byte_counts[stream] - missing[stream] - logged[stream] for stream in Stream}
+    return [Gap(stream, logged[stream], size) for stream, size in sizes.items() if size > 0]
 
 
 def last_lines(pieces: Sequence[Piece], count: int) -> list[Piece]:

@@ -61,6 +61,10 @@ class Calls:
         with self.reaching(timeout_s):
             return self._lifeline.number(timeout_s=timeout_s)
 
+    def end_of_life(self, life: int) -> float | None:
+        """Return when the process of that number went, by the wall clock; None while it is there."""
+        return self._lifeline.end(life)
+
     def open(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> unixhttp.Opened:

@@ -69,6 +69,10 @@ class DockerEngine:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
         return self._calls.life(_PING_S)
 
+    def went_at(self, life: int) -> float | None:
+        """Return when the Docker process of that number went, by the wall clock; None while it is there."""
+        return self._calls.end_of_life(life)
+
     def remembered(self, container_id: str) -> list[container.Event]:
         """Return the events of a container that the Docker process which takes new connections remembers, in order.
 
@@ -183,10 +187,21 @@ class DockerEngine:
 
     def replay(self, container_id: str) -> logstream.LogStream:
         """Return the whole log from its beginning, followed while the container runs."""
-        records = self._records(container_id)
-        stamps = "" if records is None else "&timestamps=1"
-        opened = self._output("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1{stamps}")
-        return _log_stream(opened, opened.response.read1, records)
+        return self._log(container_id, follow="1")
+
+    def logged(self, container_id: str, *, until: float) -> dict[container.Stream, int] | None:
+        """Return how much of each stream was logged before a moment of the wall clock; None where that is not bytes.
+
+        Raises `ContainerGone` or `HostError`.
+        """
+        details = self._details(container_id)
+        if details is None or details["HostConfig"]["LogConfig"]["Type"] != locallog.DRIVER:
+            return None
+        sizes = dict.fromkeys(container.Stream, 0)
+        with self._log(container_id, until=f"{until:.9f}") as stream:
+            for frame in stream:
+                sizes[frame.stream] += len(frame.payload)
+        return sizes
 
     def start(self, container_id: str) -> None:
         """Start a container that was made; one that was started already is fine.
@@ -302,13 +317,20 @@ class DockerEngine:
         opened.connection.sock.settimeout(None)
         return opened
 
-    def _records(self, container_id: str) -> locallog.Records | None:
-        """Return what puts line ends back into a container's log; None where Docker gives them all."""
+    def _log(self, container_id: str, **options: str) -> logstream.LogStream:
         details = self._details(container_id)
         if details is None:
             raise errors.ContainerGone
+        records = self._records(details)
+        stamps = {} if records is None else {"timestamps": "1"}
+        query = urlencode({"stdout": 1, "stderr": 1, **options, **stamps})
+        opened = self._output("GET", f"/containers/{container_id}/logs?{query}")
+        return _log_stream(opened, opened.response.read1, records)
+
+    def _records(self, details: Mapping[str, Any]) -> locallog.Records | None:
+        """Return what puts line ends back into a container's log; None where Docker gives them all."""
         # The driver is another where an older version of ours made the container.
-        if details["HostConfig"]["LogConfig"]["Type"] != "local":
+        if details["HostConfig"]["LogConfig"]["Type"] != locallog.DRIVER:
             return None
         if self._calls.about("/version")["ApiVersion"] != locallog.API_WITHOUT_LINE_ENDS:
             return None

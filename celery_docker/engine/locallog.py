@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+DRIVER = "local"
 API_WITHOUT_LINE_ENDS = "1.41"
 RECORD_BYTES = 16 * 1024
 _HEADER = struct.Struct(">BxxxL")

@@ -8,14 +8,16 @@ for each call, which is most of what a short job costs its worker. Must not impo
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
 import json
 import math
 import select
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 
@@ -96,6 +98,10 @@ class Http:
         """True if an idle connection is still open at the other end too."""
         return any(idle.sock is not None and not _is_readable(idle.sock) for idle in tuple(self._idle))
 
+    def idle(self) -> list[socket.socket]:
+        """Return the sockets of the idle connections."""
+        return [connection.sock for connection in tuple(self._idle) if connection.sock is not None]
+
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
@@ -147,23 +153,39 @@ class Lifeline:
         self._http = Http(path, keep=1)
         self._question = question
         self._number = 0
+        self._ends: dict[int, float] = {}
         self._lock = Lock()
 
     def number(self, *, timeout_s: float) -> int:
         """Return the number of the process that answers, which is another for each."""
         with self._lock:
             if not self._http.is_connected:
+                self._ends.setdefault(self._number, time.time())
                 self._http.call("GET", self._question, timeout_s=timeout_s)
                 self._number += 1
+                Thread(target=self._watch, args=(self._number, self._http.idle()), daemon=True).start()
             return self._number
+
+    def end(self, number: int) -> float | None:
+        """Return when the process of that number went, by the wall clock; None if it is there, as far as is known."""
+        return self._ends.get(number)
 
     def close(self) -> None:
         """Let go; whoever answers next has another number."""
+        for connection in self._http.idle():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._http.close()
 
+    def _watch(self, number: int, connections: Sequence[socket.socket]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for connection in connections:
+                _is_readable(connection, None)
+        self._ends.setdefault(number, time.time())
 
-def _is_readable(sock: socket.socket) -> bool:
+
+def _is_readable(sock: socket.socket, timeout_ms: int | None = 0) -> bool:
     """Say whether an idle connection has something to tell, which can only be its end."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(timeout_ms))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import logging
 import os
 import stat
@@ -26,6 +27,7 @@ from typing import Self
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
+from celery_docker.core.output import Break, Gap
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +62,35 @@ class _Note:
 class LogFiles:
     """The open log files of one attempt. Use as a context manager; `write` frames in the order they come."""
 
-    def __init__(self, out: int | None, err: int | None, note: _Note, note_fd: int) -> None:
+    def __init__(self, out: int | None, err: int | None, note: _Note, note_fd: int, gaps_path: Path) -> None:
         self._out = out
         self._err = err
         self._note = note
         self._note_fd = note_fd
         self._skip = {Stream.STDOUT: 0, Stream.STDERR: 0}
+        self._gaps_path = gaps_path
+        # What Docker's log of this attempt lacks, and the files have.
+        self.gaps, self.broken = _gaps(gaps_path, note.attempt)
+
+    def skip(self, gap: Gap) -> None:
+        """Take note of output that is missing in the log that is read."""
+        self._skip[gap.stream] = max(0, self._skip[gap.stream] - gap.size)
+
+    def add_gap(self, gap: Gap) -> None:
+        """Remember a gap for whoever resumes."""
+        self.gaps.append(gap)
+        self._remember([gap.stream, gap.at, gap.size])
+
+    def note_break(self, broken: Break | None) -> None:
+        """Remember that Docker has gone, until its log was searched for gaps."""
+        self.broken = broken
+        self._remember(None if broken is None else [broken.went_at, *(broken.byte_counts[s] for s in Stream)])
+
+    def _remember(self, row: list[float] | None) -> None:
+        line = json.dumps([self._note.attempt, row]) + "\n"
+        # Without it, only a worker that is killed before the job's end leaves the next one to read a line wrongly.
+        with contextlib.suppress(OSError), self._gaps_path.open("a", encoding="ascii") as file:
+            file.write(line)
 
     def write(self, frame: Frame) -> None:
         """Append a piece to its file, or pass over it if the file has it already. Raises `LogError`."""
@@ -135,10 +160,10 @@ class LogKeeper:
         return self._begin(job_id, attempt, out, err, errors.RequestError if attempt == 1 else errors.HostError)
 
     def _begin(self, job_id: str, attempt: int, out: str | None, err: str | None, refusal: _Refusal) -> LogFiles:
-        note_fd = self._note(job_id, os.O_CREAT | os.O_TRUNC)
+        note_fd, gaps = self._note(job_id, os.O_CREAT | os.O_TRUNC), self._gaps_path(job_id)
         files = self._files(out, err, note_fd, refusal, fresh=attempt == 1)
         opened = LogFiles(
-            *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd
+            *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd, gaps
         )
         try:
             os.pwrite(note_fd, opened._note.pack(), 0)
@@ -159,13 +184,15 @@ class LogKeeper:
         if len(known) != _NOTE.size or _NOTE.unpack(known)[0] != attempt:
             os.close(note_fd)
             return self._begin(job_id, attempt, out, err, None)
-        files = LogFiles(*self._files(out, err, note_fd, None, fresh=False), _Note(*_NOTE.unpack(known)), note_fd)
+        note, gaps = _Note(*_NOTE.unpack(known)), self._gaps_path(job_id)
+        files = LogFiles(*self._files(out, err, note_fd, None, fresh=False), note, note_fd, gaps)
         files._catch_up()
         return files
 
     def forget(self, job_id: str) -> None:
         """Drop the note of a job that has ended."""
         self._path(job_id).unlink(missing_ok=True)
+        self._gaps_path(job_id).unlink(missing_ok=True)
 
     def _files(
         self, out: str | None, err: str | None, note: int, refusal: _Refusal, *, fresh: bool
@@ -193,6 +220,23 @@ class LogKeeper:
 
     def _path(self, job_id: str) -> Path:
         return self.state_dir / f"{job_id}.logs"
+
+    def _gaps_path(self, job_id: str) -> Path:
+        return self.state_dir / f"{job_id}.gaps"
+
+
+def _gaps(path: Path, attempt: int) -> tuple[list[Gap], Break | None]:
+    """Return the gaps of an attempt that an earlier process has remembered, and the break that it left unsearched."""
+    gaps: list[Gap] = []
+    broken: Break | None = None
+    with contextlib.suppress(OSError, ValueError, TypeError):  # the last line may be cut off
+        for line in path.read_text(encoding="ascii").splitlines():
+            number, row = json.loads(line)
+            if number == attempt and row and isinstance(row[0], int):
+                gaps.append(Gap(Stream(row[0]), row[1], row[2]))
+            elif number == attempt:
+                broken = Break(row[0], dict(zip(Stream, row[1:], strict=True))) if row else None
+    return gaps, broken
 
 
 def _open(path: str | None, refusal: _Refusal, *, fresh: bool) -> int | None:

@@ -72,6 +72,8 @@ class Job:
     end_request: EndRequest | None = None
     # The Docker process that the container was started or found under.
     docker_life: int = 0
+    # The one that its output was read from last.
+    log_life: int = 0
     # True if its container had been sent a signal before this process took it over.
     was_signalled: bool = False
     # True once an end request found a container that ran: its end is our doing.

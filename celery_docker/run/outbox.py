@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 
 from celery_docker.core.container import Frame, Stream
-from celery_docker.core.output import LIVE_BYTES, PIECE_BYTES, Piece
+from celery_docker.core.output import LIVE_BYTES, PIECE_BYTES, Gap, Piece
 
 # What a piece costs besides its bytes: programs that change the stream with each word make many.
 _PIECE_COST = 64
@@ -33,6 +33,11 @@ class Outbox:
     def begin_after(self, sent: Mapping[Stream, int]) -> None:
         """Leave out the beginning of each stream, which an earlier process has sent."""
         self._sent.update(sent)
+
+    def skip(self, gap: Gap) -> None:
+        """Take note of output that is missing."""
+        with self._lock:
+            self._ends[gap.stream] += gap.size
 
     def add(self, frame: Frame, *, keep_all: bool = False) -> None:
         """Take note of a piece of output; `keep_all`: drop nothing for it."""

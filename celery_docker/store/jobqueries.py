@@ -19,8 +19,6 @@ from celery_docker.store import idlookup, keys, listing, redislink
 from celery_docker.store.listing import JobRow, Load
 
 _ROWS_AT_ONCE = 1000
-# Redis' answer for a key that stays.
-_NO_TTL = -1
 _RECEIPTS_AT_ONCE = 100
 _MESSAGES_AT_ONCE = 500
 
@@ -97,10 +95,10 @@ class JobQueries:
         """Return the receipt of a job, None if it has not ended or has no record."""
         return self.receipts([job_id])[0]
 
-    def is_settled(self, job_id: str) -> bool:
-        """Return whether nothing is left of an ended job but its record: its container is gone."""
+    def is_settled(self, job_id: str, host: str) -> bool:
+        """Return whether a host has nothing left of a job that has ended: its container is gone."""
         with self.link.translated():
-            return int(self.link.client.ttl(keys.job(job_id))) != _NO_TTL
+            return job_id not in self.link.client.smembers(keys.host_jobs(host))
 
     def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
         """Yield the receipts of those jobs that have ended each a JSON text in one line."""

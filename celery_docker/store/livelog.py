@@ -116,10 +116,10 @@ class Reader:
                 self._sign()
 
     def detach(self) -> None:
-        """Let the job go on without this reader."""
+        """Let the job go on without this reader; where Redis forbids to say so, it does after a while."""
         if self._reader:
             touched = [keys.log_readers(self.job_id), keys.READ_JOBS, keys.job(self.job_id), keys.log(self.job_id)]
-            with contextlib.suppress(errors.StoreAway):
+            with contextlib.suppress(errors.StoreAway, errors.StoreRefused):
                 self.link.call("detach", touched, [self.job_id, self._reader, output.LIVE_BYTES])
         self._reader = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -249,6 +250,15 @@ def test_a_replay_follows_a_running_container(world: World) -> None:
         assert next(frames) == Frame(Stream.STDOUT, b"begun\n")
         world.engine.stop(container_id, grace_s=5)
         assert list(frames) == []
+
+
+def test_the_log_up_to_a_moment(world: World) -> None:
+    """By how much of it is there one knows what a Docker that has gone has logged."""
+    before = time.time()
+    container_id, _ = run(world, fakes.says(b"one\ntwo", b"three"))
+    assert world.engine.logged(container_id, until=before) == {Stream.STDOUT: 0, Stream.STDERR: 0}
+    assert world.engine.logged(container_id, until=time.time()) == {Stream.STDOUT: 7, Stream.STDERR: 5}
+    assert world.engine.went_at(world.engine.life()) is None
 
 
 def test_a_second_start_is_fine(world: World) -> None:

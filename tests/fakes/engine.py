@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -71,7 +72,8 @@ class FakeStream:
 class _Made:
     state: Container
     script: Script
-    said: list[Frame] = field(default_factory=list)
+    # When and what.
+    said: list[tuple[float, Frame]] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # What each process of Docker saw of it.
@@ -122,6 +124,10 @@ class FakeEngine:
     def life(self) -> int:
         self._called("life")
         return self.lives
+
+    def went_at(self, life: int) -> float | None:
+        self._called("went_at")
+        return None if life == self.lives else time.time()
 
     def has_live_restore(self) -> bool:
         self._called("has_live_restore")
@@ -192,11 +198,17 @@ class FakeEngine:
         with self._changed:
             stream = self._listen(container_id)
             made = self._known(container_id)
-            for frame in made.said:
+            for _, frame in made.said:
                 stream.frames.put(frame)
             if made.state.status is not Status.RUNNING:
                 stream.close()
             return stream
+
+    def logged(self, container_id: str, *, until: float) -> dict[Stream, int] | None:
+        self._called("logged")
+        with self._changed:
+            frames = [frame for said_at, frame in self._known(container_id).said if said_at <= until]
+            return {stream: sum(len(f.payload) for f in frames if f.stream is stream) for stream in Stream}
 
     def start(self, container_id: str) -> None:
         self._called("start")
@@ -366,7 +378,7 @@ class FakeEngine:
         return stream
 
     def _say(self, made: _Made, frame: Frame) -> None:
-        made.said.append(frame)
+        made.said.append((time.time(), frame))
         for stream in made.streams:
             stream.frames.put(frame)
 

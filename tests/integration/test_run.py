@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from celery_docker.core import wording
 from celery_docker.store import keys
 from tests import servers
 from tests.waiting import eventually
@@ -127,16 +126,6 @@ def test_output_is_shown_as_it_comes_and_once(worker: Worker, tmp_path: Path, fo
     status, out, err = ended(process)
     assert (status, err) == (0, "aside\nlast\n")
     assert out.splitlines() == [str(number) for number in range(1, 20001)]
-
-
-def test_what_could_not_be_shown_is_told(worker: Worker, tmp_path: Path) -> None:
-    """Redis keeps 256 KiB; what a job prints faster than that is read is in its log file alone."""
-    script = "head -c 8m /dev/zero | tr '\\0' x; echo end"
-    status, out, err = ended(started(worker, tmp_path, "run", "busybox", "sh", "-c", script))
-    assert status == 0
-    assert out.endswith("xend\n")
-    missing = wording.size(8 * 2**20 + len("end\n") - len(out))
-    assert err == f"celery-docker: {missing} of the output could not be shown; --log-file keeps all of it\n"
 
 
 def test_a_second_attempt_is_told(worker: Worker, tmp_path: Path, folder: Path) -> None:

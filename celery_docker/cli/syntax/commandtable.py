@@ -83,7 +83,9 @@ COMMANDS = (
             ("with limits", "celery-docker run -m 2g --cpus 1 -o out python:3 python -c 'print(1)'"),
             ("what would be done", "celery-docker run --dry-run busybox true"),
         ),
-        f"Flags after IMAGE belong to the command. Ctrl-C cancels the job; a second Ctrl-C leaves at once. {_EXIT}",
+        "Flags after IMAGE belong to the command. Every byte of the output is shown, at its reader's pace. Ctrl-C or "
+        "SIGTERM cancels the job; a second Ctrl-C leaves at once. Without --retries a job that fails is not retried, "
+        f"so that no output comes twice. {_EXIT}",
     ),
     Command(
         "submit",
@@ -209,8 +211,7 @@ COMMANDS = (
             ("the last lines", "celery-docker logs -n 5 JOB"),
         ),
         "Redis keeps the last 256 KiB while a job runs and for an hour afterwards, then 64 KiB. The job's --log-file "
-        "has "
-        "all of the output. Ctrl-C ends the display and not the job.",
+        "has all of the output. While -f follows, nothing of it is dropped. Ctrl-C ends the display and not the job.",
     ),
     Command(
         "wait",

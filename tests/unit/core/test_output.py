@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from celery_docker.core import output
 from celery_docker.core.container import Frame, Stream
-from celery_docker.core.output import JSON_BYTES, TAIL_BYTES, Tail
+from celery_docker.core.output import JSON_BYTES, TAIL_BYTES, Gap, Tail, after, new_gaps, placed
 
 
 def tail_of(*payloads: bytes) -> Tail:
@@ -136,3 +136,50 @@ def test_the_last_complaint_is_that_of_the_standard_error_alone() -> None:
     assert tail.last_stderr_line == "no such sample: 5"
     tail.add(Frame(Stream.STDERR, b"x" * 100_000 + b"end"))
     assert (tail.last_stderr_line or "")[-4:] == "xend"
+
+
+OUT, ERR = Stream.STDOUT, Stream.STDERR
+
+
+@pytest.mark.parametrize(
+    ("logged", "gaps", "read", "expected"),
+    [
+        ({OUT: 10, ERR: 5}, [], {OUT: 10, ERR: 5}, []),
+        ({OUT: 12, ERR: 5}, [], {OUT: 10, ERR: 0}, []),
+        ({OUT: 6, ERR: 5}, [], {OUT: 10, ERR: 5}, [Gap(OUT, 6, 4)]),
+        ({OUT: 0, ERR: 0}, [], {OUT: 1, ERR: 2}, [Gap(OUT, 0, 1), Gap(ERR, 0, 2)]),
+        ({OUT: 6, ERR: 0}, [Gap(OUT, 3, 4)], {OUT: 10, ERR: 0}, []),
+        ({OUT: 6, ERR: 0}, [Gap(OUT, 3, 4)], {OUT: 12, ERR: 0}, [Gap(OUT, 6, 2)]),
+    ],
+    ids=["complete", "ahead of us", "behind us", "nothing logged", "behind by the gap before", "behind once more"],
+)
+def test_the_gaps_of_a_log_whose_docker_has_gone(
+    logged: dict[Stream, int], gaps: list[Gap], read: dict[Stream, int], expected: list[Gap]
+) -> None:
+    assert new_gaps(logged, gaps, read) == expected
+
+
+def test_gaps_stand_at_their_places() -> None:
+    frames = [Frame(OUT, b"abc"), Frame(ERR, b"x"), Frame(OUT, b"def")]
+    gaps = [Gap(OUT, 2, 10), Gap(OUT, 6, 1), Gap(ERR, 5, 1)]
+    items = list(placed(frames, gaps))
+    assert items == [Frame(OUT, b"ab"), gaps[0], Frame(OUT, b"c"), Frame(ERR, b"x"), Frame(OUT, b"def"), gaps[1]]
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Stream)), st.binary(min_size=1, max_size=20)), max_size=10), st.data())
+def test_the_rest_of_a_log_with_gaps_goes_on_where_the_copy_ends(
+    said: list[tuple[Stream, bytes]], data: st.DataObject
+) -> None:
+    """Docker passed on all of it and forgot some before it went; what came later is read once."""
+    later = data.draw(st.integers(0, len(said)))
+    copy = {stream: b"".join(payload for s, payload in said[:later] if s is stream) for stream in Stream}
+    whole = {stream: b"".join(payload for s, payload in said if s is stream) for stream in Stream}
+    logged = {stream: data.draw(st.integers(0, len(copy[stream]))) for stream in Stream}
+    counts = {stream: len(copy[stream]) for stream in Stream}
+    log = [Frame(stream, copy[stream][: logged[stream]]) for stream in Stream if logged[stream]]
+    log += [Frame(stream, payload) for stream, payload in said[later:]]
+    rest = after(placed(log, new_gaps(logged, [], counts)), counts)
+    for item in rest:
+        assert isinstance(item, Frame)
+        copy[item.stream] += item.payload
+    assert copy == whole

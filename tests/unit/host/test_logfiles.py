@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
+from celery_docker.core.output import Break, Gap
 from celery_docker.host.logfiles import LogFiles, LogKeeper
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
@@ -458,3 +459,23 @@ def test_a_file_system_without_locks_has_none(keeper: LogKeeper, out: str, monke
     monkeypatch.setattr(fcntl, "flock", fail_with(errno.ENOLCK))
     with keeper.open(JOB, 1, out, None), keeper.open("j2", 1, out, None):
         pass
+
+
+def test_the_gaps_of_docker_s_log_are_known_to_the_next_process(keeper: LogKeeper, out: str) -> None:
+    """What the file has and Docker's log lacks counts as read; a further attempt has none of it."""
+    gap, broken = Gap(Stream.STDOUT, 2, 3), Break(1e9 + 0.5, {Stream.STDOUT: 5, Stream.STDERR: 0})
+    with keeper.open(JOB, 1, out, None) as files:
+        files.write(Frame(Stream.STDOUT, b"abcde"))
+        files.add_gap(gap)
+        files.note_break(broken)
+    with keeper.resume(JOB, 1, out, None) as files:
+        assert (files.gaps, files.broken) == ([gap], broken)
+        files.note_break(None)
+        files.write(Frame(Stream.STDOUT, b"ab"))
+        files.skip(gap)
+        files.write(Frame(Stream.STDOUT, b"fg"))
+    assert Path(out).read_bytes() == b"abcdefg"
+    with keeper.open(JOB, 2, out, None) as files:
+        assert (files.gaps, files.broken) == ([], None)
+    keeper.forget(JOB)
+    assert list(keeper.state_dir.iterdir()) == []

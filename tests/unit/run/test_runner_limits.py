@@ -11,6 +11,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.core.container import Frame, Status, Stream
 from celery_docker.core.lifecycle import State
+from celery_docker.core.output import Break, Gap
 from celery_docker.run.runner import Ended, LetGo
 from tests.fakes.engine import says
 from tests.unit.run.workbench import (
@@ -88,6 +89,16 @@ def test_a_stream_that_breaks_is_taken_up_again(tmp_path: Path, said: bytes) -> 
 
 class FullDisk:
     """Log files that take nothing."""
+
+    def __init__(self) -> None:
+        self.gaps: list[Gap] = []
+        self.broken: Break | None = None
+
+    def skip(self, gap: Gap) -> None: ...
+
+    def add_gap(self, gap: Gap) -> None: ...
+
+    def note_break(self, broken: Break | None) -> None: ...
 
     def write(self, frame: Frame) -> None:
         raise errors.LogFull("cannot write the log: No space left on device")

@@ -105,7 +105,7 @@ class Reader:
 
     def attach(self) -> None:
         """Have the job keep all output until it is read here. Raises `StoreAway` or `StoreRefused`."""
-        self._reader = uuid.uuid4().hex
+        self._reader = self._reader or uuid.uuid4().hex
         self._sign()
 
     def keep_alive(self) -> None:

@@ -6,10 +6,14 @@ and CELERY_DOCKER_FAULTS_SEED repeats it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests import servers
+from tests.faults.ledger import FULL
 from tests.faults.single_host import STOPPED, Conclude, ledger_and_worker
+from tests.outputs import OUTPUTS
 
 
 @pytest.mark.only_in_full
@@ -28,6 +32,36 @@ def test_kill_of_the_worker_at_random_moments(
                 ledger.adopted(unattended, worker.started_s)
                 ledger.recover()
         conclude(ledger.settle(f"worker kill -9, {kills} times"))
+
+
+def test_output_that_is_not_utf8_under_kills_of_the_worker(
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
+) -> None:
+    """Each job prints random bytes or Latin-1, slowly; its log file has them, byte for byte."""
+    kills = 20 if FULL else 4
+    outputs = {name: OUTPUTS[name] for name in ("random bytes", "Latin-1", "a last line of 100 kB without its end")}
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker):
+        logs: dict[Path, bytes] = {}
+        for number in range(4 * kills):
+            name = ledger.random.choice(list(outputs))
+            source, log = ledger.folder / name.replace(" ", "-"), ledger.folder / f"{number}.log"
+            source.write_bytes(outputs[name])
+            parts, size = ledger.random.randint(5, 40), len(outputs[name])
+            step = f"dd if=/output/{source.name} bs={size // parts + 1} skip=$n count=1 2>/dev/null"
+            loop = f"n=0; while [ $n -lt {parts} ]; do {step}; sleep 0.05; n=$((n + 1)); done"
+            ledger.add(loop, logoutfile=str(log))
+            logs[log] = outputs[name]
+        for _ in range(kills):
+            ledger.pause(0.2, 2.0)
+            worker.kill()
+            unattended = ledger.unattended()
+            worker.start()
+            ledger.adopted(unattended, worker.started_s)
+            ledger.recover()
+        row = ledger.settle(f"output that is not UTF-8 under kill -9 of the worker, {kills} times")
+        wrong = [log.name for log, expected in logs.items() if log.read_bytes() != expected]
+        assert wrong == []
+    conclude(row)
 
 
 @pytest.mark.only_in_full

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Thread
 from typing import Any
 
@@ -15,7 +15,7 @@ from celery_docker.core import message, output
 from celery_docker.core.container import Stream
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
-from celery_docker.core.output import Chunk, Piece
+from celery_docker.core.output import Beginning, Chunk, Piece, Reply
 from celery_docker.store import jobstore, keys, livelog, redislink
 from celery_docker.store.livelog import Output
 from tests import servers
@@ -41,8 +41,9 @@ class Watched:
         envelope = message.task_message("j1", {}, queue="celery", tag="t", origin="")
         self.fence = self.store.claim("j1", host=HOST, queue="celery", envelope=envelope).fence
 
-    def tell(self, *pieces: Piece) -> None:
-        self.log.append([Chunk("j1", HOST, self.fence, pieces)])
+    def tell(self, *pieces: Piece, gone: Sequence[str] = ()) -> Reply:
+        (reply,) = self.log.append([Chunk("j1", HOST, self.fence, pieces, gone)])
+        return reply
 
     def finish(self) -> None:
         self.store.finish(Holding("j1", HOST, self.fence), State.SUCCEEDED, RECEIPT)
@@ -102,6 +103,71 @@ def test_only_the_last_part_is_kept(watched: Watched) -> None:
     assert len(text(chunks)) == output.LIVE_BYTES
     assert chunks[0].gap_bytes == 40 * output.PIECE_BYTES - output.LIVE_BYTES
     assert sum(chunk.gap_bytes for chunk in chunks[1:]) == 0
+
+
+def attached(watched: Watched) -> livelog.Reader:
+    reader = watched.reader()
+    reader.attach()
+    return reader
+
+
+def test_nothing_is_dropped_that_an_attached_reader_has_not_taken(watched: Watched) -> None:
+    """The log grows up to a bound; beyond it a chunk is refused, and the worker keeps it."""
+    reader, sent = attached(watched), 0
+    while not watched.tell(out(sent, bytes(output.LIVE_BYTES))).is_full:
+        sent += output.LIVE_BYTES
+    assert output.UNREAD_BYTES <= sent <= output.UNREAD_BYTES + output.LIVE_BYTES
+    said = list(reader.so_far())
+    assert (len(text(said)), [one.gap_bytes for one in said if one.gap_bytes]) == (sent, [])
+    reader.attach()
+    assert not watched.tell(out(sent, b"x")).is_full
+    assert len(text(watched.so_far())) <= output.LIVE_BYTES
+
+
+def test_a_reader_that_is_gone_is_waited_for_no_more(watched: Watched) -> None:
+    """The worker says who is; whoever gives a sign of life again is there again."""
+    reader, sent = attached(watched), 0
+    while not (reply := watched.tell(out(sent, bytes(output.LIVE_BYTES)))).is_full:
+        sent += output.LIVE_BYTES
+    reply = watched.tell(out(sent, bytes(output.LIVE_BYTES)), gone=list(reply.signs))
+    assert (reply.is_full, reply.signs) == (False, {})
+    assert sum(one.gap_bytes for one in reader.so_far()) > output.UNREAD_BYTES // 2
+    reader.attach()
+    assert len(watched.tell(out(sent + output.LIVE_BYTES, b"x")).signs) == 1
+
+
+def test_of_two_readers_the_slower_counts(watched: Watched) -> None:
+    fast, slow = attached(watched), attached(watched)
+    watched.tell(out(0, bytes(output.LIVE_BYTES)))
+    watched.tell(out(output.LIVE_BYTES, bytes(output.LIVE_BYTES)))
+    list(fast.so_far())
+    fast.detach()
+    watched.tell(out(2 * output.LIVE_BYTES, b"x"))
+    assert len(text(list(slow.so_far()))) == 2 * output.LIVE_BYTES + 1
+
+
+def test_a_log_shrinks_when_the_last_reader_of_an_ended_job_leaves(watched: Watched) -> None:
+    reader = attached(watched)
+    for number in range(4):
+        watched.tell(out(number * output.LIVE_BYTES, bytes(output.LIVE_BYTES)))
+    watched.finish()
+    assert len(text(list(reader.so_far()))) == 4 * output.LIVE_BYTES
+    reader.detach()
+    assert len(text(watched.so_far())) <= output.LIVE_BYTES
+    assert watched.client.keys("*read*") == []
+
+
+def test_the_worker_learns_who_reads_which_job(watched: Watched) -> None:
+    assert watched.log.readers() == {}
+    assert watched.log.beginning("j1", 1) == Beginning({}, {OUT: 0, ERR: 0})
+    reader = attached(watched)
+    watched.tell(out(0, b"abc"), Piece(ERR, 1, 0, b"x"))
+    ((job_id, signs),) = watched.log.readers().items()
+    assert (job_id, len(signs)) == ("j1", 1)
+    assert watched.log.beginning("j1", 1) == Beginning(signs, {OUT: 3, ERR: 1})
+    assert watched.log.beginning("j1", 2) == Beginning(signs, {OUT: 0, ERR: 0})
+    reader.detach()
+    assert watched.log.readers() == {}
 
 
 def test_attempts_come_one_after_the_other(watched: Watched) -> None:

@@ -151,10 +151,10 @@ def check_reload(before: Settings, after: Settings, hostname: str) -> None:
         (f"{PREFIX}DOCKER_HOST", before.docker_host, after.docker_host),
         ("the worker's name", identity(before.opts, hostname), identity(after.opts, hostname)),
     ]
-    for what, old, new in changes:
+    for subject, old, new in changes:
         if old != new:
             raise errors.SettingsError(
-                f"{what} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
+                f"{subject} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
                 "systemctl restart celery-worker waits for them"
             )
 

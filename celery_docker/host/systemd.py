@@ -16,6 +16,8 @@ from collections.abc import Mapping
 _JOURNAL = "/run/systemd/journal/socket"
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
+# The first descriptor that the service manager passes to a process, by sd_listen_fds(3).
+_FIRST_FD = 3
 # A datagram to the journal must fit into the socket's buffer; the longest line that is worth reading is far below.
 _LONGEST_MESSAGE = 16 * 1024
 _JOURNAL_PATIENCE_S = 1.0
@@ -29,10 +31,37 @@ def notify(environ: Mapping[str, str], **variables: str | int) -> bool:
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return False
-    text = "\n".join(f"{name}={value}" for name, value in variables.items())
+    return _send(address, "\n".join(f"{name}={value}" for name, value in variables.items()))
+
+
+def store_socket(environ: Mapping[str, str], name: str, kept: socket.socket) -> bool:
+    """Give the service manager a socket to keep for the next process; False if it could not be told now."""
+    address = environ.get("NOTIFY_SOCKET")
+    return bool(address) and _send(str(address), f"FDSTORE=1\nFDNAME={name}", kept)
+
+
+def stored_sockets(environ: Mapping[str, str], name: str) -> list[socket.socket]:
+    """Return the sockets that an earlier process of this service has stored under a name; they are stored no more."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    numbers = [_FIRST_FD + place for place, stored in enumerate(names) if stored == name]
+    notify(environ, FDSTOREREMOVE=1, FDNAME=name)
+    return [stored for number in numbers if (stored := _socket_of(number)) is not None]
+
+
+def _socket_of(number: int) -> socket.socket | None:
+    try:
+        return socket.socket(fileno=number)
+    except OSError:
+        return None
+
+
+def _send(address: str, text: str, *kept: socket.socket) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
         try:
-            sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            sender.connect("\0" + address[1:] if address.startswith("@") else address)
+            socket.send_fds(sender, [text.encode()], [one.fileno() for one in kept])
         except OSError:
             return False
     return True

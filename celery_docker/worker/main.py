@@ -78,12 +78,18 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
     def ready(sender: Any, **_: object) -> None:
         log.info("ready: %d slots, queue on %s", slots, settings.masked(worker_settings.broker_url))
         leaving = shutdown.Shutdown(
-            built.runner, built.duties, sender, built.intake, lambda: _stop_timeout_s(worker_settings)
+            built.runner,
+            built.duties,
+            sender,
+            built.intake,
+            lambda: _stop_timeout_s(worker_settings),
+            built.relay,
         )
         signal.signal(signal.SIGTERM, lambda *_: leaving.begin(shutdown.Departure.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.begin(shutdown.Departure.HAND_OVER))
         built.inbox.open(sender)
         built.events.open(sender)
+        built.relay.take_over(sender.hostname)
         built.duties.serving()
         built.orphans.start()
 

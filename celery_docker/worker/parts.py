@@ -41,6 +41,7 @@ from celery_docker.store.livelog import LiveLog
 from celery_docker.worker import celeryapp, queuedresults
 from celery_docker.worker.events import Events
 from celery_docker.worker.inbox import Inbox
+from celery_docker.worker.relay import Relay
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class Parts:
     intake: Intake
     inbox: Inbox
     events: Events
+    relay: Relay
     duties: Duties
     heartbeat: Heartbeat
     health: Health
@@ -191,7 +193,20 @@ def build_parts(
         is_serving=lambda: duties.is_serving,
     )
     drained = DrainWatch(around.records, host, intake)
-    return Parts(application, runner, intake, inbox, events, duties, heartbeat, health, broadcast, drained, orphans)
+    return Parts(
+        application,
+        runner,
+        intake,
+        inbox,
+        events,
+        Relay(link, environ),
+        duties,
+        heartbeat,
+        health,
+        broadcast,
+        drained,
+        orphans,
+    )
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:

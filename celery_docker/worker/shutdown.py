@@ -21,6 +21,7 @@ from celery_docker.background.intake import Intake
 from celery_docker.core import lifecycle
 from celery_docker.run.job import grace_s
 from celery_docker.run.runner import Runner
+from celery_docker.worker.relay import Relay
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,15 @@ class Shutdown:
     """
 
     def __init__(
-        self, runner: Runner, duties: Duties, consumer: Any, intake: Intake, deadline_s: Callable[[], float]
+        self,
+        runner: Runner,
+        duties: Duties,
+        consumer: Any,
+        intake: Intake,
+        deadline_s: Callable[[], float],
+        relay: Relay,
     ) -> None:
+        self._relay = relay
         self._runner = runner
         self._duties = duties
         self._consumer = consumer
@@ -64,6 +72,8 @@ class Shutdown:
     def _run(self) -> None:
         departure = self._departures.get()
         self._duties.stopping()
+        if departure is Departure.HAND_OVER:
+            self._relay.hand_over()
         self._take_no_more()
         if departure is Departure.HAND_OVER:
             log.info("handing over %d running jobs to the next process", len(self._runner.jobs()))

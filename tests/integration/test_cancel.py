@@ -62,3 +62,26 @@ def test_many_jobs_of_a_plain_client_are_revoked_at_once(
     assert {result.get(timeout=RESULT_S)["state"] for result in busy} == {"succeeded"}
     assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
     assert "second delivery was dropped" not in worker.log
+
+
+def test_a_revoke_while_a_reload_is_under_way_holds(
+    worker: Worker, plain: Plain, folder: Path, clean_redis: servers.RedisServer
+) -> None:
+    """No process listens when it comes: the leaving one has left a socket behind that does."""
+    running = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}"], outputpath=str(folder))
+    eventually((folder / "on").exists, 20, "the job to run")
+    queued = plain.app.send_task("tasks.run_docker", ["busybox", "true"], queue="unserved")
+    worker.hand_over()
+    assert worker.wait() == 0
+    plain.app.control.revoke([running.id, queued.id])
+    plain.app.control.revoke("for-another", destination=["celery@elsewhere"])
+    worker.start()
+    eventually(lambda: {running.state, queued.state} == {"REVOKED"}, RESULT_S, "the revoke to hold")
+    assert plain.app.AsyncResult("for-another").state == "PENDING"
+    worker.hand_over()
+    worker.wait()
+    worker.start()
+    assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
+    with clean_redis.client() as client:
+        listeners = [row for row in client.client_list() if int(row["sub"])]
+    assert len(listeners) == 1, "a socket of an earlier process is left"

@@ -51,6 +51,8 @@ class Worker:
         # By the monotonic clock.
         self.started_s = 0.0
         self._received: list[str] = []
+        # The descriptors that the process has given to the service manager to keep.
+        self._stored: list[int] = []
         self._notify_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._notify_socket.bind(self.environ["NOTIFY_SOCKET"])
 
@@ -64,21 +66,31 @@ class Worker:
         self.notifications()  # those of an earlier process
         self._received.clear()
         self.started_s = time.monotonic()
+        passed, script = self._stored, 'exec "$@"'
+        if passed:
+            script = f'exec 3<&{passed[0]}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=revokes exec "$@"'
+        program = ("setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._inside, "setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "celery_docker.worker"],
+                ["bash", "-c", script, "bash", *self._inside, *program],
+                pass_fds=passed,
                 env={**self.environ, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
             )
+        for number in passed:
+            os.close(number)
+        self._stored = []
 
     def notifications(self) -> list[str]:
         """Return every notification since the start."""
         while True:
             try:
-                self._received.append(self._notify_socket.recv(4096).decode())
+                text, numbers, *_ = socket.recv_fds(self._notify_socket, 4096, 4)
+                self._received.append(text.decode())
+                self._stored += numbers
             except BlockingIOError:
                 return self._received
 

@@ -56,6 +56,31 @@ def test_notify_sends_assignments(manager: socket.socket) -> None:
     assert manager.recv(4096) == b"READY=1\nSTATUS=0 jobs running, 4 of 4 slots free"
 
 
+def test_a_socket_goes_to_the_manager_and_comes_back_to_the_next_process(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    kept, other_end = socket.socketpair()
+    assert systemd.store_socket(environ, "revokes", kept) is True
+    kept.close()
+    text, (number,), *_ = socket.recv_fds(manager, 4096, 4)
+    assert text == b"FDSTORE=1\nFDNAME=revokes"
+    monkeypatch.setattr(systemd, "_FIRST_FD", number - 1)
+    passed = {**environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "another:revokes"}
+    (back,) = systemd.stored_sockets(passed, "revokes")
+    assert manager.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=revokes"
+    other_end.sendall(b"m")
+    assert back.recv(9) == b"m"
+    back.close()
+    other_end.close()
+
+
+@pytest.mark.parametrize("pid", ["", "1"])
+def test_the_sockets_of_another_process_are_left_alone(pid: str) -> None:
+    """A child inherits the variables."""
+    assert systemd.stored_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "revokes"}, "revokes") == []
+
+
 def test_notify_knows_abstract_sockets() -> None:
     """systemd writes their leading NUL as @."""
     name = f"celery-docker-test-{os.getpid()}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import incoming, jobspec, message
+from celery_docker.core import incoming, jobspec, message, timelimits
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
 from celery_docker.core.recordfields import Fields
@@ -87,6 +87,7 @@ class JobBuilder:
             raise errors.SpecError(f"job {job_id} cannot be queued again: {parsed.refusal}")
         # Of a plain client's job there is only the message.
         spec_of = jobspec.parse(parsed.args, parsed.kwargs) if given is None else jobspec.parse((), given)
+        spec_of = timelimits.limited(spec_of, parsed.limits)
         place = None if batch_id is None else Place(batch_id, known.count("batch_index"))
         new = self.job(spec_of.to_kwargs(), message.submission(parsed.envelope), place)
         return replace(new, about={**new.about, "retry_of": job_id})

@@ -13,7 +13,8 @@ from typing import Any
 from celery_docker.core import kinds, strictjson, wording
 from celery_docker.core.strictjson import NotUsable
 
-MOST_BYTES = 2**20
+# A revoke may name tens of thousands of jobs.
+MOST_BYTES = 4 * 2**20
 _REPLIES = "reply.celery.pidbox"
 
 

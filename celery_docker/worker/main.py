@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from threading import Thread
 from typing import Any
 
 from celery import signals
@@ -89,7 +90,7 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
         signal.signal(signal.SIGHUP, lambda *_: leaving.begin(shutdown.Departure.HAND_OVER))
         built.inbox.open(sender)
         built.events.open(sender)
-        built.relay.take_over(sender.hostname)
+        Thread(target=built.relay.take_over, args=(sender.hostname,), daemon=True).start()
         built.duties.serving()
         built.orphans.start()
 

@@ -54,6 +54,15 @@ def dockerd() -> Iterator[servers.Dockerd]:
 
 
 @pytest.fixture(scope="session")
+def podman() -> Iterator[servers.Podman]:
+    """Podman's service for Docker's API with busybox."""
+    require("podman", servers.Podman.missing())
+    with servers.Podman() as server:
+        server.import_busybox()
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[servers.RedisServer]:
     """A redis-server; at the end no key may be left in it."""
     require("redis", servers.RedisServer.missing())

@@ -17,9 +17,10 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -32,12 +33,15 @@ BUSYBOX = "busybox:latest"
 OLD_API = "1.40"
 _START_S = 30
 _STOP_S = 60
+_PODMAN_FILES = {"CONF": "containers.conf", "STORAGE_CONF": "storage.conf"}
 
 
 class _Service:
     """A server process in a temporary folder."""
 
     program = ""
+    # None: as that of the tests.
+    environ: dict[str, str] | None = None
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cdt-"))
@@ -57,7 +61,7 @@ class _Service:
         command = ["setpriv", "--pdeathsig", "TERM", self.program, *self._arguments()]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self.environ
             )
         try:
             eventually(self._answers, _START_S, f"{self.program} to answer")
@@ -164,6 +168,15 @@ class DockerSocket:
         """Return the names of the containers that run."""
         return self._names("/containers/json")
 
+    def import_busybox(self, tag: str = BUSYBOX, labels: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Make an image of Debian's static busybox, with no command of its own."""
+        name, _, version = tag.rpartition(":")
+        changes = [("changes", f"LABEL {key}={value}") for key, value in labels.items()]
+        query = urlencode([("fromSrc", "-"), ("repo", name), ("tag", version), *changes])
+        status, answer = self.request("POST", f"/images/create?{query}", busybox_tar())
+        assert status == 200, answer
+        assert b'"error"' not in answer, answer
+
     def remove_containers(self) -> None:
         for name in self.containers():
             self.request("DELETE", f"/containers/{name}?force=1&v=1")
@@ -221,14 +234,6 @@ class Dockerd(_Service, DockerSocket):
         self._unmount()
         shutil.rmtree(self.folder / "exec")
         (self.folder / "pid").unlink()
-
-    def import_busybox(self, tag: str = BUSYBOX) -> None:
-        """Make an image of Debian's static busybox, with no command of its own."""
-        name, _, version = tag.rpartition(":")
-        query = urlencode({"fromSrc": "-", "repo": name, "tag": version})
-        status, answer = self.request("POST", f"/images/create?{query}", busybox_tar())
-        assert status == 200, answer
-        assert b'"error"' not in answer, answer
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -350,6 +355,51 @@ class ApartDockerd(Dockerd):
     def commands(self) -> list[int]:
         """Return the processes of containers whose command runs, whatever Docker knows of them."""
         return [pid for place in self._cgroups()[:1] for pid in _processes_in(place) if not _is_waiting(pid)]
+
+
+class Podman(_Service, DockerSocket):
+    """Podman's service for Docker's API, with its own storage."""
+
+    program = "podman"
+
+    def __init__(self) -> None:
+        _Service.__init__(self)
+        DockerSocket.__init__(self, self.folder / "podman.sock")
+        self.url = f"unix://{self.socket}"
+        runtime = "crun" if shutil.which("crun") else "runc"
+        engine = ["[containers]", 'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]']
+        engine += ["[engine]", 'cgroup_manager = "cgroupfs"', 'events_logger = "file"', f'runtime = "{runtime}"']
+        engine += [f'tmp_dir = "{self.folder}/tmp"', f'conmon_path = ["{shutil.which("conmon")}"]']
+        engine += [f'init_path = "{shutil.which("catatonit")}"']
+        engine += ["[engine.runtimes]", f'{runtime} = ["{shutil.which(runtime)}"]']
+        (self.folder / "containers.conf").write_text("\n".join(engine))
+        places = (f'{name} = "{self.folder}/{name}"' for name in ("graphroot", "runroot"))
+        (self.folder / "storage.conf").write_text("\n".join(("[storage]", 'driver = "vfs"', *places)))
+        policy = self.folder / ".config/containers/policy.json"
+        policy.parent.mkdir(parents=True)
+        policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        self.environ = os.environ | {"HOME": str(self.folder)}
+        self.environ |= {f"CONTAINERS_{name}": f"{self.folder}/{file}" for name, file in _PODMAN_FILES.items()}
+
+    @classmethod
+    def missing(cls) -> str:
+        if os.geteuid() != 0:
+            return "podman needs root here"
+        lacking = [program for program in ("podman", "conmon", "catatonit", "busybox") if not shutil.which(program)]
+        return f"{', '.join(lacking)}: not installed" if lacking else ""
+
+    def stop(self) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            self.remove_containers()
+        super().stop()
+
+    def _arguments(self) -> list[str]:
+        return ["system", "service", "--time=0", self.url]
+
+    def _answers(self) -> bool:
+        with suppress(OSError, http.client.HTTPException):
+            return self._is_alive() and self.request("GET", "/_ping", timeout_s=5)[0] == 200
+        return False
 
 
 class OldDockerd(Dockerd):

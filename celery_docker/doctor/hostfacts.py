@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from celery_docker.doctor import facts
-from celery_docker.engine import unixhttp
+from celery_docker.engine import podman, unixhttp
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
 _UNIT = "celery-worker.service"
@@ -56,9 +56,9 @@ def docker(docker_host: str) -> facts.DockerFacts:
         return facts.DockerFacts(docker_host, problem=(getattr(exc, "strerror", None) or str(exc)))
     return facts.DockerFacts(
         docker_host,
-        version=str(version.get("Version", "?")),
+        version=podman.name(version) if podman.is_podman(version) else str(version.get("Version", "?")),
         api=str(version.get("ApiVersion", "")),
-        has_live_restore=info.get("LiveRestoreEnabled"),
+        has_live_restore=podman.is_podman(version) or info.get("LiveRestoreEnabled"),
     )
 
 

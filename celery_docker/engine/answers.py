@@ -10,16 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker.core import container
-from celery_docker.core.container import Status
+from celery_docker.core.container import Event, Status
+from celery_docker.engine import podman
 
-# Podman's words for Docker's states.
-_RELATED_WORDS = {
-    "configured": Status.CREATED,
-    "initialized": Status.CREATED,
-    "stopping": Status.RUNNING,
-    "stopped": Status.EXITED,
-}
-_RELATED_EVENTS = {"died": "die"}
 # A signal of these asks for news, and ends nothing that listens to it: CONT, USR1, USR2, WINCH.
 _HARMLESS_SIGNALS = ("18", "10", "12", "28")
 
@@ -57,12 +50,12 @@ def listed(entry: Mapping[str, Any]) -> container.Listed:
     )
 
 
-def event_of(entry: Mapping[str, Any]) -> container.Event | None:
+def event_of(entry: Mapping[str, Any]) -> Event | None:
     """Return an event of a container; None for a signal that ends nothing, and for what we do not ask about."""
     action = entry.get("Action") or entry.get("status")
-    if action == container.Event.KILL and _attributes(entry).get("signal") in _HARMLESS_SIGNALS:
+    if action == Event.KILL and _attributes(entry).get("signal") in _HARMLESS_SIGNALS:
         return None
-    return next((event for event in container.Event if event == _RELATED_EVENTS.get(str(action), action)), None)
+    return ({event.value: event for event in Event} | podman.EVENTS).get(str(action))
 
 
 def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,7 +64,7 @@ def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _status(word: str) -> Status | None:
     """Return the state that an engine's word stands for, None for an unknown word."""
-    known = {status.value: status for status in Status} | _RELATED_WORDS
+    known = {status.value: status for status in Status} | podman.STATES
     return known.get(word)
 
 

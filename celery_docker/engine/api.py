@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.engine import faults, unixhttp
+from celery_docker.engine import faults, podman, unixhttp
 
 _LEAST_API = (1, 41)
 
@@ -29,6 +29,7 @@ class Calls:
         self.http = unixhttp.Http(self._path, keep=connections)
         self._lifeline = unixhttp.Lifeline(self._path, "/_ping")
         self._api: str | None = None
+        self._is_podman = False
 
     def ask(
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
@@ -41,6 +42,12 @@ class Calls:
             self._api = None
             raise errors.EngineAway(f"Docker at {self.base_url} was replaced by another version; ask again")
         return answer
+
+    def is_podman(self) -> bool:
+        """Return whether the one that answers is Podman."""
+        with self.reaching():
+            self._versioned("")
+        return self._is_podman
 
     def about(self, path: str) -> dict[str, Any]:
         """Return what Docker says about itself; raises `HostError` where it refuses to."""
@@ -116,6 +123,7 @@ class Calls:
                     "and 1.41 is the least; install Docker 20.10 or later"
                 )
             least = max(_LEAST_API, _numbers(server.get("MinAPIVersion", "1.41")))
+            self._is_podman = podman.is_podman(server)
             api = self._api = ".".join(map(str, least))
         return f"/v{api}{path}"
 

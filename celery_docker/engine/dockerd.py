@@ -32,6 +32,7 @@ from celery_docker.engine import (
     imageusers,
     locallog,
     logstream,
+    podman,
     pullreports,
     unixhttp,
 )
@@ -56,7 +57,7 @@ class DockerEngine:
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
         about = self._calls.about("/version")
-        return f"Docker {about['Version']} (API {about['ApiVersion']})"
+        return f"{podman.name(about)} (API {about['ApiVersion']})"
 
     def ping(self, *, within_s: float = _PING_S) -> None:
         """Ask Docker for an answer over a new connection: one that goes down answers the old ones only.
@@ -79,8 +80,10 @@ class DockerEngine:
         It keeps its last 256 events in memory: what is not among them may have been all the same. Raises `HostError`.
         """
         filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
-        period = {"since": 0, "until": f"{time.time():.9f}"}
-        answer = self._calls.ask_anew(f"/events?{urlencode({**period, 'filters': filters})}", self._calls.timeout_s)
+        query = {"since": 0, "until": f"{time.time():.9f}", "filters": filters}
+        if self._calls.is_podman():
+            query = podman.events_query(container_id, time.time())
+        answer = self._calls.ask_anew(f"/events?{urlencode(query)}", self._calls.timeout_s)
         events = [answers.event_of(json.loads(line)) for line in answer.body.splitlines()]
         return [event for event in events if event is not None]
 
@@ -90,7 +93,7 @@ class DockerEngine:
 
     def has_live_restore(self) -> bool:
         """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
-        return bool(self._calls.about("/info")["LiveRestoreEnabled"])
+        return self._calls.is_podman() or bool(self._calls.about("/info")["LiveRestoreEnabled"])
 
     def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
         """Return the containers that have all these labels, running or not. Raises `HostError`.
@@ -101,8 +104,9 @@ class DockerEngine:
         answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
         if not answer.ok:
             raise faults.refused("the containers cannot be listed", answer.status, answer.text)
-        rows = self._calls.parsed(answer)
-        return [answers.listed(row) for row in rows if not self._is_copy(row)]
+        rows = [answers.listed(row) for row in self._calls.parsed(answer) if not self._is_copy(row)]
+        # Podman takes a label without a value for any.
+        return [row for row in rows if labels.items() <= row.labels.items()]
 
     def inspect(self, name: str) -> container.Container | None:
         """Return the container of that name or id, None if there is none."""
@@ -135,7 +139,8 @@ class DockerEngine:
 
     def _create(self, plan: ContainerPlan) -> str:
         try:
-            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=plan.body)
+            body = podman.body(plan.body) if self._calls.is_podman() else plan.body
+            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=body)
             if answer.ok:
                 return str(self._calls.parsed(answer)["Id"])
         except errors.EngineAway:

@@ -55,14 +55,21 @@ _FULL_PHRASE = "no space left on device"
 _SMALL_MEMORY_PHRASES = ("oom-killed", "memory limit too low", "memory.limit_in_bytes: device or resource busy")
 
 
+# Podman has status 500 for it.
+_NAME_TAKEN_PHRASE = "that name is already in use"
+_NO_INIT_PHRASE = "container-init binary not found"
+
+
 def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused create stands for."""
     if status == 404:
         return errors.ImageMissing(f"image {image!r} is not on this host; pull it")
-    if status == 409:
+    if status == 409 or _NAME_TAKEN_PHRASE in text:
         return errors.NameTaken(f"a container named {name} exists already; look at it first")
     if status == 400:
         return errors.RequestError(f"Docker refuses this job: {one_line(text)}")
+    if _NO_INIT_PHRASE in text:
+        return errors.HostError("Podman lacks the init that it puts into containers; apt install catatonit")
     return refused(f"container {name} cannot be made", status, text)
 
 

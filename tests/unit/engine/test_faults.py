@@ -139,3 +139,17 @@ def test_a_long_text_stays_a_line() -> None:
     assert len(line) == 500
     assert line.startswith("a ba b")
     assert line.endswith("...")
+
+
+def test_podmans_refusals_of_a_create() -> None:
+    """It has status 500 for both."""
+    taken = (
+        'creating container storage: the container name "run-x" is already in use by c0: that name is already in use'
+    )
+    assert isinstance(faults.create_refused("run-x", "busybox", 500, taken), errors.NameTaken)
+    lacking = (
+        "container-init binary not found on the host: stat /usr/libexec/podman/catatonit: no such file or directory"
+    )
+    refusal = faults.create_refused("run-x", "busybox", 500, lacking)
+    assert isinstance(refusal, errors.HostError)
+    assert str(refusal) == "Podman lacks the init that it puts into containers; apt install catatonit"

@@ -1,0 +1,46 @@
+"""Podman's differences from Docker, whose API its service speaks.
+
+A part of the engine: owns Podman's words. Does no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from celery_docker.core.container import Event, Status
+
+STATES = {
+    "configured": Status.CREATED,
+    "initialized": Status.CREATED,
+    "stopping": Status.RUNNING,
+    "stopped": Status.EXITED,
+}
+EVENTS = {"died": Event.DIE, "stop": Event.KILL}
+# It keeps bytes as they come, and all of them, as Docker's driver `local` does.
+_LOG_CONFIG: dict[str, Any] = {"Type": "k8s-file", "Config": {}}
+
+
+def is_podman(about: Mapping[str, Any]) -> bool:
+    """Return True if an answer to /version is Podman's."""
+    return any("podman" in str(part.get("Name", "")).lower() for part in about.get("Components") or ())
+
+
+def name(about: Mapping[str, Any]) -> str:
+    """Return an engine's name and version, from its answer to /version."""
+    return f"{'Podman' if is_podman(about) else 'Docker'} {about['Version']}"
+
+
+def events_query(container_id: str, now_s: float) -> dict[str, Any]:
+    """Return the query for a container's events up to now; it is answered when the current second is over.
+
+    Podman knows no fraction of a second there, no time 0, and other words for some events.
+    """
+    filters = {"type": ["container"], "container": [container_id]}
+    return {"since": 1, "until": int(now_s) + 1, "filters": json.dumps(filters)}
+
+
+def body(planned: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body of a create as Podman understands it."""
+    return {**planned, "HostConfig": {**planned["HostConfig"], "LogConfig": _LOG_CONFIG}}

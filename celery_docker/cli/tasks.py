@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         if arguments.cancel is not None:
             print(f"{arguments.cancel}: {exitcodes.cancel_outcome(_cancel(config, arguments.cancel))}", file=sys.stderr)
         else:
-            print(_submit(config, _spec(arguments)))
+            return _print_id(_submit(config, _spec(arguments)))
     except errors.SpecError as exc:
         return _complain(exc, 2)
     except errors.CeleryDockerError as exc:
@@ -116,6 +116,18 @@ def _with_client(config: configfiles.Config, action: Callable[[Client], str]) ->
         raise config.with_remedy(exc) from exc
     finally:
         submitter.close()
+
+
+def _print_id(job_id: str) -> int:
+    """Print the id of a queued job; where that cannot be written, to the standard error. Return the exit status."""
+    try:
+        print(job_id, flush=True)
+    except OSError as exc:
+        print(f"tasks.py: the job is queued, its id is {job_id}; cannot write it: {exc.strerror}", file=sys.stderr)
+        # Python would try to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _show(in_use: settings.Settings) -> None:

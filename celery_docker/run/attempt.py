@@ -9,21 +9,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from celery_docker import errors
-from celery_docker.core import container, jobspec, lifecycle, output, plan, timelimits
-from celery_docker.core.container import Container, End, Frame, Step
+from celery_docker.core import container, jobspec, lifecycle, plan, timelimits
+from celery_docker.core.container import Container, End, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
-from celery_docker.core.output import Break, Gap
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
 from celery_docker.run.job import Job, grace_s
 from celery_docker.run.lookup import Lookup
+from celery_docker.run.outputreader import OutputReader
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
 from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
@@ -107,6 +106,10 @@ class Attempts:
     def _lookup(self) -> Lookup:
         return Lookup(self.engine, self.host, self.retrying)
 
+    @property
+    def _reading(self) -> OutputReader:
+        return OutputReader(self.engine, self.retrying, self.broadcast)
+
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
         container_id = job.attempt.container_id
@@ -154,7 +157,7 @@ class Attempts:
             self.retrying.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *resolver.log_paths(spec))
             ) as files,
-            self._replay(job, existing.container_id, files) as stream,
+            self._reading.replay(job, existing.container_id, files) as stream,
         ):
             self._announce(job, existing.container_id, announcer)
             is_over = step is not Step.ADOPT
@@ -273,30 +276,30 @@ class Attempts:
         #   container  prints line 2, which reaches Docker's own log only
         #   worker     asks whether it has ended: no; replays that log after the bytes of line 1, and reads line 2
         try:
-            self._read(job, output.placed(stream, files.gaps), files)
+            self._reading.read(job, stream, files)
             while True:
                 while (end := self.engine.ended(container_id, within_s=_LINGER_S)) is None:
                     # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it
                     # is complete: go on from the byte we have.
                     watched = complete = False
-                    self._note_break(job, files)
-                    self._read_on(job, container_id, files)
+                    self._reading.note_break(job, files)
+                    self._reading.go_on(job, container_id, files)
                 if not complete:
                     # Docker may end a replay of a running container before a last line without its end.
-                    self._read_on(job, container_id, files)
+                    self._reading.go_on(job, container_id, files)
                 outcome = self._endings.outcome(job, container_id, end, watched=watched)
                 if outcome is not None:
                     if complete and job.started_again:
                         # What was attached to ended with the first run.
-                        self._read_on(job, container_id, files)
+                        self._reading.go_on(job, container_id, files)
                     return outcome
                 log.warning(
                     "somebody else has started container %s again: it is followed", container_id[:12], extra=_job(job)
                 )
                 job.started_again = True
                 watched = complete = False
-                self._note_break(job, files)
-                self._read_on(job, container_id, files)
+                self._reading.note_break(job, files)
+                self._reading.go_on(job, container_id, files)
         except errors.LogError as exc:
             log.error("%s; its container is stopped", exc, extra=_job(job))
             if isinstance(exc, errors.LogFull):
@@ -304,50 +307,6 @@ class Attempts:
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
             outcome = self._endings.outcome(job, container_id, End(), watched=watched)
             return replace(outcome or Outcome(Cause.ERROR), cause=Cause.ERROR, reason=str(exc))
-
-    def _read_on(self, job: Job, container_id: str, files: LogFile) -> None:
-        with self._replay(job, container_id, files) as again:
-            self._read(job, output.after(output.placed(again, files.gaps), job.tail.byte_counts), files)
-
-    def _replay(self, job: Job, container_id: str, files: LogFile) -> LogStream:
-        """Open the log of a container for going on with it; what it lacks by then is in the gaps of the files."""
-        while True:
-            self._look_for_gaps(job, container_id, files)
-            stream = self.retrying.until_answered(lambda: self.engine.replay(container_id))
-            # The Docker that was asked for gaps may have gone before it was asked for the log.
-            if self.retrying.until_answered(self.engine.life) == job.log_life:
-                return stream
-            stream.close()
-
-    def _note_break(self, job: Job, files: LogFile) -> None:
-        went_at = self.engine.went_at(job.log_life)
-        if went_at is not None and files.broken is None:
-            files.note_break(Break(went_at, dict(job.tail.byte_counts)))
-
-    def _look_for_gaps(self, job: Job, container_id: str, files: LogFile) -> None:
-        """Find out what the log lacks where Docker has gone and another follows it, before anything more is read."""
-        life = self.retrying.until_answered(self.engine.life)
-        if life != job.log_life:
-            self._note_break(job, files)
-        broken = files.broken
-        if broken is not None:
-            logged = self.retrying.until_answered(lambda: self.engine.logged(container_id, until=broken.went_at))
-            for gap in output.new_gaps(logged, files.gaps, broken.byte_counts) if logged is not None else ():
-                log.info("Docker's log lacks %d bytes of %s", gap.size, gap.stream.name, extra={"job": job.job_id})
-                files.add_gap(gap)
-            files.note_break(None)
-        job.log_life = life
-
-    def _read(self, job: Job, stream: Iterable[Frame | Gap], files: LogFile) -> None:
-        for item in stream:
-            if isinstance(item, Gap):
-                for copy in (job.tail, files, job.outbox):
-                    copy.skip(item)
-                continue
-            job.tail.add(item)
-            files.write(item)
-            job.outbox.add(item, keep_all=job.waits_for_readers)
-            self.broadcast.keep_up(job)
 
 
 def _job(job: Job) -> dict[str, str]:

@@ -223,19 +223,61 @@ def test_a_job_whose_output_nobody_reads_any_more_is_cancelled(
     assert "because of nobody reading its output" in run.err
 
 
-@pytest.mark.parametrize("line", ["submit busybox true", "submit --json busybox true"])
-def test_an_id_that_cannot_be_written_is_told_elsewhere(worker: Worker, tmp_path: Path, line: str) -> None:
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+def into_a_full_disk(worker: Worker, home: Path, module: str, *line: str) -> tuple[int, str]:
+    """Run a command whose standard output takes nothing; return its exit status and its standard error."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
     environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "celery_docker.cli", *line.split()]
+        command = [sys.executable, "-m", module, *line]
         process = subprocess.run(command, env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    job_id = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
-    assert process.returncode == 125
-    assert process.stderr == (
-        f"celery-docker: the job is queued, its id is {job_id}\n"
+    return process.returncode, process.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "thing"),
+    [
+        (["submit", "busybox", "true"], "job"),
+        (["submit", "--json", "busybox", "true"], "job"),
+        (["batch", "--array", "1-2", "busybox", "true"], "batch"),
+    ],
+)
+def test_an_id_that_cannot_be_written_is_told_elsewhere(
+    worker: Worker, tmp_path: Path, line: list[str], thing: str
+) -> None:
+    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli", *line)
+    last = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
+    assert status == 125
+    assert err == (
+        f"celery-docker: the {thing} is queued, its id is {last}\n"
         "celery-docker: cannot write the output: No space left on device\n"
     )
+
+
+def test_tasks_py_tells_an_id_that_it_cannot_write(
+    worker: Worker, tmp_path: Path, redis_server: servers.RedisServer
+) -> None:
+    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli.tasks", "busybox", "--", "true")
+    (line,) = err.splitlines()
+    job_id = line.partition("its id is ")[2].partition(";")[0]
+    assert (status, line.partition(":")[0]) == (1, "tasks.py")
+    with redis_server.client() as client:
+        assert client.exists(keys.job(job_id))
+
+
+def test_a_full_disk_under_the_output_cancels_the_job(worker: Worker, tmp_path: Path, dockerd: servers.Dockerd) -> None:
+    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli", "run", "busybox", "yes")
+    assert status == 125
+    assert dockerd.containers() == []
+    assert err.splitlines()[-1] == "celery-docker: cannot write the output: No space left on device"
+
+
+def test_what_ends_a_command_by_timeout_ends_its_job(worker: Worker, tmp_path: Path, dockerd: servers.Dockerd) -> None:
+    """timeout(1) reports its own status once the command has ended."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
+    command = ["timeout", "2", sys.executable, "-m", "celery_docker.cli", "run", "busybox", "sleep", "1000"]
+    assert subprocess.run(command, env=environ, check=False, capture_output=True, timeout=60).returncode == 124
+    assert dockerd.containers() == []
 
 
 def test_a_job_that_fails_prints_its_output_once(worker: Worker, tmp_path: Path) -> None:

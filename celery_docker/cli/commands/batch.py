@@ -131,7 +131,9 @@ def _with_whole_ids(queries: Queries, jobs: Sequence[Expanded]) -> Sequence[Expa
 
 
 def _tell(context: Context, batch_id: str | None, count: int, skipped: int) -> None:
-    with context.screen.safe(f"{PROGRAM}: the batch is queued, its id is {batch_id}"):
+    with context.screen.safe(
+        f"{PROGRAM}: {f'the batch is queued, its id is {batch_id}' if batch_id else 'none queued'}"
+    ):
         if context.wants_json and not context.has("--wait"):
             context.screen.json({"id": batch_id, "jobs": count, "skipped": skipped})
         elif batch_id is not None and not context.wants_json:

@@ -223,12 +223,12 @@ def test_a_job_whose_output_nobody_reads_any_more_is_cancelled(
     assert "because of nobody reading its output" in run.err
 
 
-def into_a_full_disk(worker: Worker, home: Path, module: str, *line: str) -> tuple[int, str]:
+def into_a_full_disk(worker: Worker, home: Path, *line: str) -> tuple[int, str]:
     """Run a command whose standard output takes nothing; return its exit status and its standard error."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
     environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", module, *line]
+        command = [sys.executable, *line]
         process = subprocess.run(command, env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     return process.returncode, process.stderr
 
@@ -244,7 +244,7 @@ def into_a_full_disk(worker: Worker, home: Path, module: str, *line: str) -> tup
 def test_an_id_that_cannot_be_written_is_told_elsewhere(
     worker: Worker, tmp_path: Path, line: list[str], thing: str
 ) -> None:
-    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli", *line)
+    status, err = into_a_full_disk(worker, tmp_path, "-m", "celery_docker.cli", *line)
     last = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
     assert status == 125
     assert err == (
@@ -256,7 +256,7 @@ def test_an_id_that_cannot_be_written_is_told_elsewhere(
 def test_tasks_py_tells_an_id_that_it_cannot_write(
     worker: Worker, tmp_path: Path, redis_server: servers.RedisServer
 ) -> None:
-    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli.tasks", "busybox", "--", "true")
+    status, err = into_a_full_disk(worker, tmp_path, str(ROOT / "debian/tasks.py"), "busybox", "--", "true")
     (line,) = err.splitlines()
     job_id = line.partition("its id is ")[2].partition(";")[0]
     assert (status, line.partition(":")[0]) == (1, "tasks.py")
@@ -265,7 +265,7 @@ def test_tasks_py_tells_an_id_that_it_cannot_write(
 
 
 def test_a_full_disk_under_the_output_cancels_the_job(worker: Worker, tmp_path: Path, dockerd: servers.Dockerd) -> None:
-    status, err = into_a_full_disk(worker, tmp_path, "celery_docker.cli", "run", "busybox", "yes")
+    status, err = into_a_full_disk(worker, tmp_path, "-m", "celery_docker.cli", "run", "busybox", "yes")
     assert status == 125
     assert dockerd.containers() == []
     assert err.splitlines()[-1] == "celery-docker: cannot write the output: No space left on device"

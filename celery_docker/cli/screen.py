@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from celery_docker import errors
 from celery_docker.cli import tables
+from celery_docker.core import wording
 
 # What JSON output is indented by where people read it.
 _INDENT = 2
@@ -39,8 +40,8 @@ class Screen:
         return self.width is not None
 
     def data(self, line: str) -> None:
-        """Write a line of what was asked for."""
-        self.out.write(f"{line}\n")
+        """Write a line of what was asked for; a terminal must not obey what somebody has put into it."""
+        self.out.write(f"{wording.harmless_lines(line)}\n")
 
     def raw(self, data: bytes, *, to_err: bool = False) -> None:
         """Write bytes of a job's own output, at once and as they are."""
@@ -75,25 +76,28 @@ class Screen:
 
     def note(self, line: str) -> None:
         """Write a line about what was asked for."""
-        self.err.write(f"{line}\n")
+        self.err.write(f"{wording.harmless_lines(line)}\n")
         self.err.flush()
 
     def json(self, value: Any) -> None:
         """Write a value as JSON: in one line for programs, indented for people."""
-        self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT if self.is_terminal else None))
+        self._json(value, _INDENT if self.is_terminal else None)
 
     def indented_json(self, value: Any) -> None:
         """Write a value as JSON that people read, in a pipe too."""
-        self.data(json.dumps(value, ensure_ascii=False, indent=_INDENT))
+        self._json(value, _INDENT)
 
     def line_of_json(self, value: Any) -> None:
         """Write one of many values as a line of JSON."""
-        self.data(json.dumps(value, ensure_ascii=False))
+        self._json(value, None)
+
+    def _json(self, value: Any, indent: int | None) -> None:
+        self.out.write(wording.harmless_json(json.dumps(value, ensure_ascii=False, indent=indent)) + "\n")
 
     def table(self, columns: Sequence[tables.Column], rows: Iterable[Sequence[str]], *, whole: bool = False) -> None:
         """Write a table, cut to the terminal's width unless `whole`."""
         for line in tables.render(columns, rows, None if whole else self.width, colour=self.colour):
-            self.data(line)
+            self.out.write(f"{line}\n")
 
     def can_ask(self) -> bool:
         """True where somebody can answer a question."""

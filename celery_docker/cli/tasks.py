@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from celery_docker import errors
 from celery_docker.cli import exitcodes, jobargs
 from celery_docker.client import configfiles
-from celery_docker.core import jobspec, settings
+from celery_docker.core import jobspec, settings, wording
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
@@ -136,5 +136,5 @@ def _show(in_use: settings.Settings) -> None:
 
 
 def _complain(exc: errors.CeleryDockerError, status: int) -> int:
-    print(f"tasks.py: {exc}", file=sys.stderr)
+    print(f"tasks.py: {wording.harmless_lines(str(exc))}", file=sys.stderr)
     return status

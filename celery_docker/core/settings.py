@@ -189,9 +189,20 @@ def _unquoted(value: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with the password of a URL replaced by `***`; any other text comes back as it is."""
-    text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda match: f"//{match[1] or ''}:***@", text)
-    return re.sub(r"([?&]password=)[^\s&]*", r"\1***", text)
+    """Return the text with the passwords of a URL replaced by `***`, also where the URL has a mistake in it.
+
+    Any other text comes back as it is.
+    """
+    masked_text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda match: f"//{match[1] or ''}:***@", text)
+    if masked_text == text or _SCHEME.match(text):
+        masked_text = _LOGIN.sub(r"\1:***@", _MISSPELT.sub(r"\1\2***@", masked_text))
+    return re.sub(r"(\w*(?:pass?w|secret|token)\w*=)[^\s&]*", r"\1***", masked_text, flags=re.IGNORECASE)
+
+
+_SCHEME = re.compile(r"(?:rediss?|valkeys?|unix)\b(?!://)", re.IGNORECASE)
+# A URL with a mistake before its password, or with none of its beginning.
+_MISSPELT = re.compile(r"\b(rediss?|valkeys?|unix)([^\w\s@]{1,4})(?!\*\*\*@).*@", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<!\S)([^\s:@/=]+):(?!\*\*\*@)[^\s/@][^\s@]*@")
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 UNKNOWN = "-"
@@ -24,6 +25,20 @@ def harmless(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless_lines(text: str) -> str:
+    """Return a text of several lines, each made harmless; a tab stays one."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(harmless, line.split("\t"))) for line in text.split("\n"))
+
+
+def harmless_json(text: str) -> str:
+    """Return JSON with everything that a terminal would obey or hide as JSON escapes it, like \\u009b."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def one_line(text: str, most: int) -> str:

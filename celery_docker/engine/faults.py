@@ -33,6 +33,22 @@ _LOGIN_PHRASES = (
 )
 # Of the worker's own configuration of Docker; the unit says the same.
 LOGIN_FOLDER = "/etc/celery-docker/docker"
+# Of what Docker refuses with these, another try may see it otherwise: not there, too late, in use, too many.
+_PASSING_STATUS = (404, 408, 409, _BUSY_STATUS)
+# Docker answers with 500 to these too, which stand in the job: its folder, mounts, user and command.
+_JOBS_PHRASES = (
+    "not a directory",
+    "are you trying to mount a directory onto a file",
+    "unable to find user",
+    "no matching entries in passwd file",
+    "unable to find group",
+    "no matching entries in group file",
+    "invalid working directory",
+    "chdir to cwd",
+    "argument list too long",
+    "exec format error",
+    "executable file not found",
+)
 _BUSY_PHRASES = ("toomanyrequests", "too many requests", "rate limit")
 _REQUEST_PHRASES = (
     "manifest unknown",
@@ -66,7 +82,7 @@ def create_refused(name: str, image: str, status: int | None, text: str) -> erro
         return errors.ImageMissing(f"image {image!r} is not on this host; pull it")
     if status == 409 or _NAME_TAKEN_PHRASE in text:
         return errors.NameTaken(f"a container named {name} exists already; look at it first")
-    if status == 400:
+    if _is_jobs_fault(status, text):
         return errors.RequestError(f"Docker refuses this job: {one_line(text)}")
     if _NO_INIT_PHRASE in text:
         return errors.HostError("Podman lacks the init that it puts into containers; apt install catatonit")
@@ -80,9 +96,17 @@ def start_refused(command: str, exit_code: int | None, status: int | None, text:
     if status == 400 and exit_code in CANNOT_START:
         why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"
         return errors.CannotStart(why, exit_code)
-    if status == 400:
+    if _is_jobs_fault(status, text):
         return errors.RequestError(f"the container cannot be started: {one_line(text)}")
     return refused("the container cannot be started", status, text)
+
+
+def _is_jobs_fault(status: int | None, text: str) -> bool:
+    """Say whether a refusal is about the job itself, so that no other try, here or elsewhere, would go better."""
+    if status is None or status < 500:
+        return status is not None and status >= 400 and status not in _PASSING_STATUS
+    words = text.lower()
+    return any(phrase in words for phrase in _JOBS_PHRASES)
 
 
 def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDockerError:

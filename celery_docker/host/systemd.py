@@ -12,6 +12,9 @@ import socket
 import struct
 import subprocess
 from collections.abc import Mapping
+from typing import Any
+
+from celery_docker.core import wording
 
 _JOURNAL = "/run/systemd/journal/socket"
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -20,6 +23,8 @@ _DEBUG = 7
 _FIRST_FD = 3
 # A datagram to the journal must fit into the socket's buffer; the longest line that is worth reading is far below.
 _LONGEST_MESSAGE = 16 * 1024
+# A status has values of others in it, such as the reason of a drain: a line end would begin another assignment.
+_LONGEST_STATUS = 1000
 _JOURNAL_PATIENCE_S = 1.0
 
 
@@ -31,7 +36,8 @@ def notify(environ: Mapping[str, str], **variables: str | int) -> bool:
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return False
-    return _send(address, "\n".join(f"{name}={value}" for name, value in variables.items()))
+    pairs = ((name, wording.one_line(str(value), _LONGEST_STATUS)) for name, value in variables.items())
+    return _send(address, "\n".join(f"{name}={value}" for name, value in pairs))
 
 
 def store_socket(environ: Mapping[str, str], name: str, kept: socket.socket) -> bool:
@@ -98,6 +104,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        self.setFormatter(_Formatter())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_JOURNAL_PATIENCE_S)
 
@@ -134,8 +141,20 @@ def _priority(level: int) -> int:
     return next((priority for floor, priority in _PRIORITIES if level >= floor), _DEBUG)
 
 
-class _PlainFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Makes harmless what is logged: names, reasons and errors have been written by others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # the name is logging's
+        return wording.harmless(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return wording.harmless_lines(super().formatException(ei))
+
+
+class _PlainFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         job = getattr(record, "job", None)
         text = super().format(record)
-        return f"{self.formatTime(record)} {record.levelname} {f'job {job}: ' if job else ''}{text}"
+        return (
+            f"{self.formatTime(record)} {record.levelname} {f'job {wording.harmless(str(job))}: ' if job else ''}{text}"
+        )

@@ -110,8 +110,14 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
             retry=Retry(NoBackoff(), 1),
             max_connections=connections,
         )
-    except (TypeError, ValueError) as exc:
+    except TypeError as exc:
         raise errors.StoreRefused(f"cannot use {settings.masked(url)}: {exc}") from exc
+    except ValueError as exc:
+        # What the library says may be a part of the password.
+        raise errors.StoreRefused(
+            f"cannot use {settings.masked(url)}: it is not redis://[USER:PASSWORD@]HOST:PORT/NUMBER; "
+            "write '@', ':' and '/' in a password as %40, %3A and %2F"
+        ) from exc
     return Link(client, url)
 
 

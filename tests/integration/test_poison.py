@@ -280,10 +280,17 @@ def test_what_a_worker_had_taken_before_it_died_does_no_harm_to_the_next(
         eventually(lambda: len(aside(clean_redis)) >= len(NAMELESS), 20, "all of them put aside")
 
 
-def cli(server: servers.RedisServer, *words: str) -> tuple[int, str, str]:
+def cli(server: servers.RedisServer | str, *words: str) -> tuple[int, str, str]:
     """Run the command line; return its status, output and complaints."""
     done = subprocess.run(
-        [sys.executable, "-m", "celery_docker.cli", *words, "--broker", server.url],
+        [
+            sys.executable,
+            "-m",
+            "celery_docker.cli",
+            *words,
+            "--broker",
+            server if isinstance(server, str) else server.url,
+        ],
         capture_output=True,
         text=True,
         timeout=60,

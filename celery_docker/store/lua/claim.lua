@@ -42,7 +42,11 @@ if not state then
 end
 
 if state ~= 'queued' then
-  if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] or redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 0 then
+  if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then
+    redis.call('SREM', KEYS[3], ARGV[1])
+    return answer('drop')
+  end
+  if redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 0 then
     return answer('drop')
   end
   if redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
@@ -53,6 +57,7 @@ end
 
 if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
   if redis.call('ZSCORE', KEYS[4], ARGV[1]) then
+    redis.call('SREM', KEYS[3], ARGV[1])
     -- It waits for its time: this is a second copy of the message, the one that counts comes later.
     return answer('drop')
   end

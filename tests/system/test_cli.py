@@ -224,7 +224,7 @@ def test_doctor_where_docker_is_too_old(mended: Installed) -> None:
 def test_doctor_for_somebody_who_only_submits(mended: Installed, alice: str) -> None:
     """Nothing of this host where no worker runs; Docker is not theirs to ask."""
     printed = mended.debian.run("celery-docker", "doctor", user=alice, check=False).stdout
-    assert "warn  docker: you may not ask Docker" in printed
+    assert "skip  docker: you may not ask Docker" in printed
     mended.debian.run("systemctl", "disable", "--now", "celery-worker")
     try:
         assert set(examined(mended)) <= {"redis", "password", "persistence", "eviction", "workers", "clock", "version"}

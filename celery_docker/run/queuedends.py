@@ -38,14 +38,17 @@ class QueuedEnd:
 
 @dataclass
 class QueuedEnds:
-    """Ends queued jobs on one host; `tell` stores Celery's results and returns when they are stored."""
+    """Ends queued jobs on one host; `tell` stores Celery's results and returns the ids of the jobs that are told.
+
+    A job that could not be told stays this host's, and is looked at again.
+    """
 
     records: Records
     slot_table: SlotTable
     retrying: Retrying
     host: str
     retention_s: int
-    tell: Callable[[Sequence[QueuedEnd]], object]
+    tell: Callable[[Sequence[QueuedEnd]], Sequence[str]]
     _counts: Counter[str] = field(default_factory=Counter)
 
     def end(self, jobs: Sequence[JobToEnd], *, more: bool) -> int:
@@ -57,8 +60,7 @@ class QueuedEnds:
         try:
             ends = self._finished(reserved)
             if ends:
-                self.tell(ends)
-                job_ids = [end.job.job_id for end in ends]
+                job_ids = self.tell(ends)
                 self.retrying.until_stored(
                     lambda: self.records.settle_many(job_ids, host=self.host, retention_s=self.retention_s)
                 )

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis")
 # What it warns of, `tasks.Results` says without a traceback.
 _SILENT = "celery.backends.base"
+# A chord whose part has not succeeded is an error to it, with a traceback through Celery.
+_OF_CHORDS = "celery.backends.redis"
 _QUIET = ("celery.worker.strategy", "celery.app.trace")
 
 
@@ -51,8 +53,14 @@ def configure_logging(level: str, environ: Mapping[str, str]) -> None:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, root.level))
     logging.getLogger(_SILENT).setLevel(logging.ERROR)
+    logging.getLogger(_OF_CHORDS).addFilter(_without_traceback)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
 
 
 def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,11 @@ from celery_docker.run.queuedends import QueuedEnd
 from celery_docker.worker.events import Events
 from celery_docker.worker.results import Results
 
+log = logging.getLogger(__name__)
 
-def tell(backend: Results, events: Events, ends: Sequence[QueuedEnd]) -> None:
-    """Store the results of jobs that ended while they were queued, and send their events; returns when Redis has them.
+
+def tell(backend: Results, events: Events, ends: Sequence[QueuedEnd]) -> list[str]:
+    """Store the results of jobs that ended while they were queued, and send their events; return whose Redis has.
 
     Those that stand alone go to Redis together, which is most of them.
     """
@@ -27,20 +30,29 @@ def tell(backend: Results, events: Events, ends: Sequence[QueuedEnd]) -> None:
     backend.store_many(
         [(end.job.job_id, *_result(end), context) for end, context in alone if not context.ignore_result]
     )
-    for end, context in zip(ends, contexts, strict=True):
-        if _has_follower(context):
-            _tell_with_followers(backend, end, context)
+    told = [
+        end
+        for end, context in zip(ends, contexts, strict=True)
+        if not _has_follower(context) or _tell_with_followers(backend, end, context)
+    ]
+    for end in told:
         events.ended(end.job.job_id, end.state, end.receipt.failure_line())
+    return [end.job.job_id for end in told]
 
 
-def _tell_with_followers(backend: Results, end: QueuedEnd, context: Context) -> None:
-    """Tell also the chord, the chain or the callbacks that a job belongs to."""
+def _tell_with_followers(backend: Results, end: QueuedEnd, context: Context) -> bool:
+    """Tell also the chord, the chain or the callbacks that a job belongs to; False if that failed."""
     exception, _ = _result(end)
     options = {"request": context, "store_result": not context.ignore_result}
-    if end.state is State.CANCELLED:
-        backend.mark_as_revoked(end.job.job_id, str(exception), **options)
-    else:
-        backend.mark_as_failure(end.job.job_id, exception, **options)
+    try:
+        if end.state is State.CANCELLED:
+            backend.mark_as_revoked(end.job.job_id, str(exception), **options)
+        else:
+            backend.mark_as_failure(end.job.job_id, exception, **options)
+    except Exception as exc:  # noqa: BLE001  # one bad chord must not keep the others from their end
+        log.error("what follows it could not be told: %r; it is tried again", exc, extra={"job": end.job.job_id})
+        return False
+    return True
 
 
 def _result(end: QueuedEnd) -> tuple[Exception, str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from celery import chord
 
 from celery_docker.client.client import Client
+from celery_docker.store import keys
 from tests import servers
 from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain, queue_length, worker
 from tests.waiting import eventually
@@ -84,3 +88,21 @@ def test_a_revoke_while_a_reload_is_under_way_holds(
     assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
     with clean_redis.client() as client:
         assert client.pubsub_numsub("/0.celery.pidbox") == [(b"/0.celery.pidbox", 0)], "a socket of an earlier process"
+
+
+def test_a_chord_ends_when_one_of_its_queued_jobs_is_cancelled(
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
+) -> None:
+    """Its body never runs, and whoever waits for it is told so."""
+
+    def job(**options: Any) -> Any:
+        return plain.app.signature("tasks.run_docker", args=["busybox", "true"], immutable=True, options=options)
+
+    done = chord([job(), job(task_id="late", countdown=3600)], job(), app=plain.app).apply_async()
+    with clean_redis.client() as client:
+        eventually(lambda: client.hexists(keys.job("late"), "message"), RESULT_S, "the message to be read")
+    plain.app.control.revoke("late")
+    error = done.get(timeout=RESULT_S, propagate=False)
+    assert "revoked by a Celery client" in str(error)
+    assert "Traceback" not in worker.log
+    assert "could not be told" not in worker.log

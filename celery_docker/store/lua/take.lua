@@ -5,7 +5,7 @@
 -- KEYS: the host's sources, waiting, cancelling, then the queue lists in the order in which they are to be served.
 -- ARGV: prefix of the host's lists of taken messages, 1 after a reconnect, prefix of the keys of records, the most
 -- messages to drop.
--- Returns {list, message}, false if all of them are empty, or {'', number of messages dropped} if there may be more.
+-- Returns {list, message}, false if all of them are empty, or {'', number of messages dropped}: then it is asked again.
 local FIRST, LONGEST = 4, 1572864
 
 -- Returns the id of a message whose job has an end request and has not begun, or has ended by it; else nil.
@@ -16,11 +16,11 @@ local function dropped_id(message)
   local is_json, envelope = pcall(cjson.decode, message)
   local headers = is_json and type(envelope) == 'table' and envelope.headers
   local id = type(headers) == 'table' and headers.id
-  if type(id) ~= 'string' or redis.call('TYPE', ARGV[3] .. id).ok ~= 'hash' then
+  if type(id) ~= 'string' then
     return nil
   end
-  local job = redis.call('HMGET', ARGV[3] .. id, 'cancelled_at', 'state', 'receipt', 'message')
-  if not job[1] or not (job[3] or job[2] == 'queued') then
+  local job = redis.pcall('HMGET', ARGV[3] .. id, 'cancelled_at', 'state', 'receipt', 'message')
+  if job.err or not job[1] or not (job[3] or job[2] == 'queued') then
     return nil
   end
   -- A plain client's message that nobody has read yet: what is to follow its job stands only there.
@@ -28,6 +28,27 @@ local function dropped_id(message)
     return nil
   end
   return id, not job[3]
+end
+
+-- Drops the messages of such jobs from the end of a list that is served first; returns how many.
+local function drop(list)
+  local texts, ids, to_end = redis.call('LRANGE', list, -ARGV[4], -1), {}, {}
+  for i = #texts, 1, -1 do
+    local id, has_to_end = dropped_id(texts[i])
+    if not id then
+      break
+    end
+    ids[#ids + 1] = id
+    if has_to_end then
+      to_end[#to_end + 1] = id
+    end
+  end
+  redis.call('RPOP', list, #ids)
+  redis.call('ZREM', KEYS[2], unpack(ids))
+  if #to_end > 0 then
+    redis.call('SADD', KEYS[3], unpack(to_end))
+  end
+  return #ids
 end
 
 if ARGV[2] == '1' then
@@ -39,25 +60,13 @@ if ARGV[2] == '1' then
     while redis.call('LMOVE', ARGV[1] .. source, source, 'LEFT', 'RIGHT') do end
   end
 end
-local dropped = 0
 for i = FIRST, #KEYS do
   local message = redis.call('LINDEX', KEYS[i], -1)
-  while message do
-    local id, has_to_end = dropped_id(message)
-    if not id then
-      redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')
-      return {KEYS[i], message}
-    end
-    if dropped == tonumber(ARGV[4]) then
-      return {'', dropped}
-    end
-    redis.call('RPOP', KEYS[i])
-    redis.call('ZREM', KEYS[2], id)
-    if has_to_end then
-      redis.call('SADD', KEYS[3], id)
-    end
-    dropped = dropped + 1
-    message = redis.call('LINDEX', KEYS[i], -1)
+  if message and dropped_id(message) then
+    return {'', drop(KEYS[i])}
+  elseif message then
+    redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')
+    return {KEYS[i], message}
   end
 end
 return false

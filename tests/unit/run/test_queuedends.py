@@ -19,15 +19,18 @@ from tests.unit.run.workbench import HOST, OTHER
 
 @dataclass
 class Desk:
-    """A host that ends queued jobs; `told` is what Celery was told."""
+    """A host that ends queued jobs; `told` is what Celery was told, which it cannot be about the `mute` ones."""
 
     records: FakeRecords = field(default_factory=FakeRecords)
     slot_table: SlotTable = field(default_factory=SlotTable)
     told: list[tuple[str, str]] = field(default_factory=list)
+    mute: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        def tell(ends: Sequence[QueuedEnd]) -> None:
-            self.told += [(end.job.job_id, end.state.value) for end in ends]
+        def tell(ends: Sequence[QueuedEnd]) -> list[str]:
+            told = [end for end in ends if end.job.job_id not in self.mute]
+            self.told += [(end.job.job_id, end.state.value) for end in told]
+            return [end.job.job_id for end in told]
 
         retrying = Retrying(sleep=lambda _: None)
         self.ends = QueuedEnds(self.records, self.slot_table, retrying, HOST, 60, tell)
@@ -86,3 +89,12 @@ def test_a_redis_that_was_away_for_a_moment_loses_no_end() -> None:
     assert desk.ends.end(jobs, more=False) == 2
     assert desk.told == [("j0", "cancelled"), ("j1", "cancelled")]
     assert desk.records.in_hand == {HOST: set()}
+
+
+def test_a_job_that_celery_could_not_be_told_about_stays_in_hand() -> None:
+    """Its record says how it ended; its result is stored when the host looks at it again."""
+    desk = Desk(mute=("j0",))
+    assert desk.ends.end(desk.cancelled(2), more=False) == 2
+    assert desk.told == [("j1", "cancelled")]
+    assert desk.records.in_hand == {HOST: {"j0"}}
+    assert desk.records.record("j0")["state"] == "cancelled"

@@ -75,8 +75,8 @@ class WaitLines:
 
     def _note_attempts(self, entries: Sequence[Mapping[str, Any]], wait: Wait | None, now_s: float) -> None:
         """Write of each attempt that has ended since, with the wait after it where that is known."""
-        for entry in entries[self._attempts :]:
-            sentence = waiting.failed_attempt(entry["attempt"], entry.get("reason") or "")
+        for number, entry in list(enumerate(entries, 1))[self._attempts :]:
+            sentence = waiting.failed_attempt(entry.get("attempt") or number, entry.get("reason") or "")
             if wait is not None and wait.reason.startswith(sentence):
                 sentence = self._noted = wait.reason
                 self._noted_at_s = now_s

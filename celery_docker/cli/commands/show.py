@@ -55,10 +55,10 @@ def _selected(context: Context, queries: Queries, states: Sequence[State], batch
 
 
 def _state(word: str) -> State:
-    try:
-        return State(word)
-    except ValueError as exc:
-        raise errors.UsageError(f"--state: {word!r} must be one of {', '.join(State)}") from exc
+    state = State(word)
+    if not state.is_known:
+        raise errors.UsageError(f"--state: {word!r} must be one of {', '.join(State)}")
+    return state
 
 
 def _list(context: Context, queries: Queries, rows: Sequence[JobRow]) -> None:

@@ -14,7 +14,7 @@ from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
 from celery_docker.client import batchlogs
-from celery_docker.core import batch, batchinputs, jobspec
+from celery_docker.core import batch, batchinputs, jobspec, kinds
 
 _SOURCES = ("--each", "--each-from", "--array", "--manifest")
 _LINES_OF_JSON = (".jsonl", ".ndjson")
@@ -72,7 +72,9 @@ def _matching(pattern: str) -> list[str]:
     """Return the files that match, in the order of their names; `**` goes into folders."""
     paths = sorted(glob.glob(pattern, recursive=True))
     if not paths:
-        raise errors.SpecError(f"--each: no file matches {pattern!r}; quote it, so that the shell leaves it alone")
+        raise errors.SpecError(
+            f"--each: no file matches {kinds.shown(pattern)}; quote it, so that the shell leaves it alone"
+        )
     return paths
 
 

@@ -65,10 +65,18 @@ def _status(argv: Sequence[str], environ: Mapping[str, str], terminal: screen.Sc
 
         return _function(arguments)(context.Context(arguments, environ, terminal))
     except errors.CeleryDockerError as exc:
-        terminal.note(f"{PROGRAM}: {exc}")
+        terminal.note(f"{PROGRAM}: {_lines(exc)}")
         return exitcodes.of_error(exc)
     except KeyboardInterrupt:
         return exitcodes.INTERRUPTED
+
+
+def _lines(exc: errors.CeleryDockerError) -> str:
+    """Return an error for a terminal: in one line, or one for each problem of a batch."""
+    from celery_docker.core import wording
+
+    lines = str(exc).split("\n") if isinstance(exc, errors.BatchError) else [str(exc)]
+    return "\n".join(map(wording.harmless, lines))
 
 
 def _about_program(flag: Flag, terminal: screen.Screen) -> None:

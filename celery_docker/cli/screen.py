@@ -136,7 +136,9 @@ def _columns(environ: Mapping[str, str]) -> int:
     text = environ.get("COLUMNS", "")
     try:
         return (
-            int(text) if text.isdigit() and int(text) else os.get_terminal_size(sys.stdout.fileno()).columns or _WIDTH
+            int(text)
+            if text.isascii() and text.isdigit() and len(text) < 6 and int(text)
+            else os.get_terminal_size(sys.stdout.fileno()).columns or _WIDTH
         )
     except (OSError, ValueError):
         return _WIDTH

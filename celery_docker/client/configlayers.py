@@ -58,9 +58,9 @@ def _resolved(setting: settings.Setting, layers: Sequence[tuple[str, Mapping[str
     texts = [(source, layer.get(setting.variable, "").strip()) for source, layer in layers]
     source, text = next(((source, text) for source, text in reversed(texts) if text), (DEFAULT_SOURCE, setting.default))
     try:
-        return Value(setting.field, setting.parse(text), source)
+        return Value(setting.field, setting.value_of(text), source)
     except ValueError as exc:
-        raise errors.SettingsError(f"{source}: {setting.variable}={settings.masked(text)!r}: {exc}") from exc
+        raise errors.SettingsError(f"{source}: {setting.variable}={settings.shown(text)}: {exc}") from exc
 
 
 def _queue(text: str) -> str:

@@ -62,7 +62,10 @@ class Kind:
 
 def shown(value: object) -> str:
     """Return a value as a complaint prints it: in one line, shortened."""
-    text = repr(_beginning(value))
+    try:
+        text = repr(_beginning(value))
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"this {type(value).__name__}"
     return text if len(text) <= 120 else text[:117] + "..."
 
 
@@ -182,7 +185,7 @@ def _user(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text = _text(value)
-    if not _USER.fullmatch(text) or any(p.isdigit() and int(p) > _MAX_ID for p in text.split(":")):
+    if not _USER.fullmatch(text) or any(p.isdigit() and int(p[:11]) > _MAX_ID for p in text.split(":")):
         raise ValueError("must be a user's name, a uid, or uid:gid")
     return text
 

@@ -6,7 +6,6 @@ that an administrator would have to change. Allow-lists only; what no rule can a
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, sizes
+from celery_docker.core import kinds, sizes, wording
+
+# As many as Docker can count.
+_MOST_PIDS = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ def parse(text: str) -> Policy:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise errors.PolicyError(f"is not TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise errors.PolicyError("is nested too deeply") from exc
+    except ValueError as exc:  # tomllib's own, and Python's for a number of thousands of digits
+        raise errors.PolicyError(f"is not TOML: {wording.harmless(str(exc))}") from exc
     _known(table, ("images", "mounts", "logs", "users", "networks", "limits"), "")
     limits = table.get("limits", {})
     if not isinstance(limits, Mapping):
-        raise errors.PolicyError(f"limits = {limits!r} must be a table, [limits]")
+        raise errors.PolicyError(f"limits = {kinds.shown(limits)} must be a table, [limits]")
     _known(limits, ("pids", "memory", "cpus"), "limits.")
     return Policy(
         images=_strings(table, "images", ("*",)),
@@ -159,13 +163,15 @@ def _is_under(path: str, root: str) -> bool:
 def _known(table: Mapping[str, Any], names: Sequence[str], prefix: str) -> None:
     for name in table:
         if name not in names:
-            raise errors.PolicyError(f"{prefix}{name} is not a rule; known are {', '.join(prefix + n for n in names)}")
+            raise errors.PolicyError(
+                f"{prefix}{wording.harmless(name)} is not a rule; known are {', '.join(prefix + n for n in names)}"
+            )
 
 
 def _strings(table: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     value = table.get(name, list(default))
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise errors.PolicyError(f"{name} = {value!r} must be a list of strings")
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a list of strings")
     return tuple(value)
 
 
@@ -173,20 +179,22 @@ def _roots(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
     roots = _strings(table, name, ())
     for root in roots:
         if not root.startswith("/") or ".." in PurePosixPath(root).parts:
-            raise errors.PolicyError(f"{name} has {root!r}, which must be an absolute path")
+            raise errors.PolicyError(f"{name} has {kinds.shown(root)}, which must be an absolute path")
     return roots
 
 
 def _networks(table: Mapping[str, Any]) -> tuple[str, ...]:
     networks = _strings(table, "networks", ("bridge",))
     if not networks or any(network not in kinds.NETWORKS for network in networks):
-        raise errors.PolicyError(f"networks = {list(networks)!r} must name one or more of {', '.join(kinds.NETWORKS)}")
+        raise errors.PolicyError(
+            f"networks = {kinds.shown(list(networks))} must name one or more of {', '.join(kinds.NETWORKS)}"
+        )
     return networks
 
 
 def _pids(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise errors.PolicyError(f"limits.pids = {value!r} must be a whole number from 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_PIDS:
+        raise errors.PolicyError(f"limits.pids = {kinds.shown(value)} must be a whole number from 1 to {_MOST_PIDS}")
     return value
 
 
@@ -196,10 +204,13 @@ def _memory(value: object) -> int | None:
     try:
         return sizes.parse_memory(value)
     except ValueError as exc:
-        raise errors.PolicyError(f"limits.memory = {value!r} {exc}") from exc
+        raise errors.PolicyError(f"limits.memory = {kinds.shown(value)} {exc}") from exc
 
 
 def _cpus(value: object) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise errors.PolicyError(f"limits.cpus = {value!r} must be a number of CPUs, or 0 for no limit")
-    return float(value) or None
+    if value == 0 and not isinstance(value, bool):
+        return None
+    try:
+        return float(kinds.CPUS.parse(None if isinstance(value, str) else value))
+    except ValueError as exc:
+        raise errors.PolicyError(f"limits.cpus = {kinds.shown(value)} {exc}, or 0 for no limit") from exc

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from celery_docker import errors
-from celery_docker.core import textinput
+from celery_docker.core import kinds, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -24,6 +24,8 @@ MAX_CONCURRENCY = 500
 
 # What is safe in a key of Redis, in a label of Docker and as the name of a file.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,127}")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_MOST_CHARACTERS = 4096
 _POOL = "jobs run in the worker's own pool of threads"
 _SLOTS = f"set {PREFIX}CONCURRENCY"
 _LEVEL = f"set {PREFIX}LOG_LEVEL"
@@ -86,6 +88,15 @@ class Setting:
     def variable(self) -> str:
         return PREFIX + (self.name or self.field.upper())
 
+    def value_of(self, text: str) -> Any:
+        """Return the value that a text means; raises `ValueError` that says what is allowed."""
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"must have at most {_MOST_CHARACTERS} characters")
+        value = self.parse(text)
+        if not text.replace("\t", " ").isprintable():
+            raise ValueError("must be printable characters in one line")
+        return value
+
 
 def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings that a mapping of environment variables describes.
@@ -97,9 +108,9 @@ def parse(environ: Mapping[str, str]) -> Settings:
     for setting in SETTINGS:
         text = environ.get(setting.variable, "").strip() or setting.default
         try:
-            values[setting.field] = setting.parse(text)
+            values[setting.field] = setting.value_of(text)
         except ValueError as exc:
-            problems.append(f"{setting.variable}={masked(text)!r}: {exc}")
+            problems.append(f"{setting.variable}={shown(text)}: {exc}")
     if problems:
         raise errors.SettingsError("; ".join(problems))
     return Settings(**values)
@@ -115,8 +126,8 @@ def identity(opts: Sequence[str], hostname: str) -> str:
     name = hostname if option is None else _expanded(option if "@" in option else f"celery@{option}", hostname)
     if not _IDENTITY.fullmatch(name):
         raise errors.SettingsError(
-            f"{PREFIX}OPTS: the worker's name {name!r} must be up to 128 letters, digits and the characters @ . _ + -; "
-            "give it another with -n NAME"
+            f"{PREFIX}OPTS: the worker's name {kinds.shown(name)} must be up to 128 letters, digits and the characters "
+            "@ . _ + -; give it another with -n NAME"
         )
     return name
 
@@ -188,6 +199,11 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if quoted else value
 
 
+def shown(text: str) -> str:
+    """Return the text of a setting as a complaint repeats it: shortened, and without a password."""
+    return kinds.shown(masked(text[:_MOST_CHARACTERS]))
+
+
 def masked(text: str) -> str:
     """Return the text with the passwords of a URL replaced by `***`, also where the URL has a mistake in it.
 
@@ -207,13 +223,13 @@ _LOGIN = re.compile(r"(?<!\S)([^\s:@/=]+):(?!\*\*\*@)[^\s/@][^\s@]*@")
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return masked(shlex.join(value))
-    return masked(str(value))
+        return wording.harmless(masked(shlex.join(value)))
+    return wording.harmless(masked(str(value)))
 
 
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse_number(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not _DIGITS.fullmatch(text) or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(text)
 
@@ -243,7 +259,7 @@ def _broker_url(text: str) -> str:
     parts = _split_url(text, example)
     if parts.scheme not in BROKER_SCHEMES or not parts.hostname:
         raise ValueError(example)
-    if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+    if parts.path.strip("/") and not _DIGITS.fullmatch(parts.path.strip("/")):
         raise ValueError(f"the database after the host must be a number; the URL {example}")
     verification = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1]
     if verification not in TLS_VERIFICATIONS:

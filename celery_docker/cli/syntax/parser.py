@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 from celery_docker import errors
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
-from celery_docker.core import kinds
+from celery_docker.core import kinds, wording
+
+_MOST_SHOWN = 200
 
 _MOUNTS = "; -i mounts an input, -o an output folder"
 # Flags of docker run that people type, with the remedy where there is one.
@@ -118,7 +120,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong instead of printing it and ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise errors.UsageError(message)
+        raise errors.UsageError(_shown(message))
 
 
 def _parser(command: Command) -> _Parser:
@@ -141,7 +143,7 @@ def _parsed(name: str, kind: kinds.Kind, text: str) -> Any:
     try:
         return kind.parse(kind.from_text(text))
     except ValueError as exc:
-        raise errors.UsageError(f"{name}: {text!r} {exc}") from exc
+        raise errors.UsageError(f"{name}: {kinds.shown(text)} {exc}") from exc
 
 
 def _bad_value(command: Command, names: str) -> str:
@@ -153,17 +155,23 @@ def _bad_value(command: Command, names: str) -> str:
 def _unknown_command(word: str) -> str:
     common = commandtable.BROKER, commandtable.JSON, commandtable.QUIET
     if any(word.partition("=")[0] in flag.names for flag in common):
-        return f"{word}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
+        return f"{_shown(word)}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
     hint = _closest(word, [command.name for command in commandtable.COMMANDS])
-    return f"{word!r} is not a command{hint}; {PROGRAM} --help lists them"
+    return f"{kinds.shown(word)} is not a command{hint}; {PROGRAM} --help lists them"
 
 
 def _unknown_flag(command: Command, word: str) -> str:
-    name = word.partition("=")[0]
+    name = _shown(word.partition("=")[0])
     if command.operands.literal and name in _OF_DOCKER_RUN:
         return f"{command.name}: {name} is a flag of docker run that a job does not have{_OF_DOCKER_RUN[name]}"
     hint = _closest(name, [candidate for flag in command.flags for candidate in flag.names])
     return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
+
+
+def _shown(word: str) -> str:
+    """Return a word without quotes as a complaint repeats it: in one line, shortened."""
+    text = wording.harmless(word[:_MOST_SHOWN])
+    return text if len(word) <= _MOST_SHOWN else f"{text}..."
 
 
 def _closest(word: str, candidates: Iterable[str]) -> str:

@@ -309,12 +309,27 @@ def test_every_key_is_read() -> None:
         ("[limits]\nmemory = ['8g']", "limits.memory = ['8g'] must be a number of bytes"),
         ("[limits]\nmemory = true", "limits.memory = True must be a number of bytes"),
         ("[limits]\nmemory = false", "limits.memory = False must be a number of bytes"),
-        ("[limits]\ncpus = -1", "limits.cpus = -1 must be a number of CPUs, or 0 for no limit"),
-        ("[limits]\ncpus = '2'", "limits.cpus = '2' must be a number of CPUs, or 0 for no limit"),
-        ("[limits]\ncpus = true", "limits.cpus = True must be a number of CPUs, or 0 for no limit"),
+        (
+            "[limits]\ncpus = -1",
+            "limits.cpus = -1 must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no limit",
+        ),
+        (
+            "[limits]\ncpus = '2'",
+            "limits.cpus = '2' must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no limit",
+        ),
+        (
+            "[limits]\ncpus = true",
+            "limits.cpus = True must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no limit",
+        ),
         # TOML has these numbers; Docker has not.
-        ("[limits]\ncpus = inf", "limits.cpus = inf must be a number of CPUs, or 0 for no limit"),
-        ("[limits]\ncpus = nan", "limits.cpus = nan must be a number of CPUs, or 0 for no limit"),
+        (
+            "[limits]\ncpus = inf",
+            "limits.cpus = inf must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no limit",
+        ),
+        (
+            "[limits]\ncpus = nan",
+            "limits.cpus = nan must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no limit",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(text: str, expected: str) -> None:

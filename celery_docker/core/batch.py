@@ -29,6 +29,8 @@ OPTION_KEYS = tuple(field.name for field in jobspec.OPTIONS)
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _HASH_CHARS = 16
+# As many columns are named to somebody who has used another.
+_MOST_SHOWN = 12
 _FIELDS = {line.name: line for line in jobspec.DOCUMENT}
 
 
@@ -157,7 +159,7 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
         return []
     words = list(dict.fromkeys(name for name in _names(template) if name.isidentifier()))
     columns = {name: None for row in rows for name in row.fields}
-    known_columns = ", ".join(f"{{{name}}}" for name in columns)
+    known_columns = ", ".join(f"{{{name}}}" for name in list(columns)[:_MOST_SHOWN])
     unknown = [name for name in words if name not in columns]
     if unknown:
         remedy = "with blanks inside the braces it is left as it is"

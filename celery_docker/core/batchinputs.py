@@ -28,6 +28,8 @@ _ARRAY_FORM = "must be numbers and ranges like '1-100', '1,5,9-12' or '0-99:2', 
 # A hidden file is all name: .profile has no extension.
 _EXTENSION = re.compile(r"(?<=[^/])\.[^/.]+$")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+_MOST_NAME = 128
+_MOST_COLUMNS = 10_000
 _BLANKS = " \t\r\n"
 # What a spreadsheet of another country writes between its cells.
 _OTHER_SEPARATORS = {";": "';'", "\t": "TAB"}
@@ -189,6 +191,8 @@ def _header_problems(line: int, columns: Sequence[str]) -> list[str]:
             f"line {line}: has {_OTHER_SEPARATORS[separator]} and no comma; export the table with commas between its"
             " columns"
         ]
+    if len(columns) > _MOST_COLUMNS:
+        return [f"line {line}: has {len(columns):,} columns; {_MOST_COLUMNS:,} are the most"]
     problems = []
     for position, name in enumerate(columns, 1):
         first = columns.index(name) + 1
@@ -198,9 +202,16 @@ def _header_problems(line: int, columns: Sequence[str]) -> list[str]:
             problems.append(
                 f"line {line}, column {position}: {kinds.shown(name)} is the name of column {first} too; rename one"
             )
-        elif problem := _prefix_problem(name):
+        elif problem := _name_problem(name):
             problems.append(f"line {line}, column {position}: {problem}")
     return problems
+
+
+def _name_problem(column: str) -> str:
+    """Return the problem of a column's name, empty where it is good."""
+    if len(column) > _MOST_NAME or not column.isprintable():
+        return f"{kinds.shown(column)} is no name for a column: it must have at most {_MOST_NAME} printable characters"
+    return _prefix_problem(column)
 
 
 def _prefix_problem(column: str) -> str:
@@ -273,11 +284,13 @@ def _object(record: str) -> dict[str, Any]:
     value = textinput.strict_json(record)
     if not isinstance(value, dict):
         raise ValueError(f'must be a JSON object like {{"sample": "a"}}, not {record.strip()[:40]!r}')
+    if len(value) > _MOST_COLUMNS:
+        raise ValueError(f"has {len(value):,} keys; {_MOST_COLUMNS:,} are the most")
     if "" in value:
         raise ValueError("has a key without a name; name it or remove it")
-    problems = [problem for name in value if (problem := _prefix_problem(name))]
+    problems = [problem for name in value if (problem := _name_problem(name))]
     if problems:
-        raise ValueError("; ".join(problems))
+        raise ValueError("; ".join(problems[:3]))
     return {name: cell for name, cell in value.items() if cell is not None}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]) * 2**20, -1))
 sys.exit(main.main(sys.argv[2:], {"HOME": "/nowhere", "CELERY_DOCKER_BROKER_URL": "redis://127.0.0.1:1"}))
 """
 SMALL = textinput.MAX_BYTES
-LARGE = 16 * 2**20
+LARGE = 8 * 2**20
 PATTERNS: dict[str, Callable[[int], bytes]] = {
     "zeros": lambda size: bytes(size),
     "ones": lambda size: b"1" * size,
@@ -38,7 +37,7 @@ PATTERNS: dict[str, Callable[[int], bytes]] = {
     "many keys": lambda size: b"{" + b",".join(b'"%d":1' % n for n in range(size // 11)) + b"}",
     "many wrong rows": lambda size: b"a,b\n" + b"1\n" * (size // 2),
     "dots": lambda size: b"." * size,
-    "any": lambda size: random.Random(1).randbytes(size),
+    "any": lambda size: bytes(range(256)) * (size // 256),
 }
 
 
@@ -64,7 +63,7 @@ def test_a_large_file_costs_no_more_than_its_size_allows(
     """A second parse of the rest for each byte would need hours."""
     (tmp_path / "f").write_bytes(PATTERNS[pattern](size))
     done = bounded(*flags, f"{tmp_path}/f", "busybox", mebibytes=mebibytes)
-    assert done.returncode in (0, 125), done.stderr[-1000:]
+    assert done.returncode in (0, 2), done.stderr[-1000:]
     assert "Traceback" not in done.stderr
     assert len(done.stderr) < 10_000
 
@@ -73,6 +72,6 @@ def test_a_large_file_costs_no_more_than_its_size_allows(
 def test_a_file_without_an_end_is_refused(flag: str) -> None:
     command = "submit" if flag in ("-f", "--env-file") else "batch"
     done = bounded(command, "--dry-run", flag, "/dev/zero", "busybox", mebibytes=2000)
-    assert done.returncode == 125
+    assert done.returncode == 2
     assert done.stderr.startswith("celery-docker: cannot read /dev/zero: it is longer than ")
     assert len(done.stderr.splitlines()) == 1

@@ -188,6 +188,9 @@ def test_csv_forms(text: str, expected: list[tuple[int, str, str]]) -> None:
         pytest.param("sep=;\na;b\n", "line 1: 'sep=;' is for a spreadsheet; remove it", id="Excel's own line"),
         pytest.param("sep=,\na,b\n", "line 1: 'sep=' is for a spreadsheet; remove it", id="the same with a comma"),
         pytest.param("a,b\n1,2\nx\0,3\n", "line 3: has a NUL byte", id="no text"),
+        pytest.param("a,\x1b[31m\n1,2\n", "line 1, column 2: '\\x1b[31m' is no name for a column", id="escapes"),
+        pytest.param("a," + "b" * 129 + "\n1,2\n", "is no name for a column", id="a long name"),
+        pytest.param(",".join(f"c{n}" for n in range(10_001)), "has 10,001 columns; 10,000 are the most", id="columns"),
     ],
 )
 def test_refused_csv(text: str, words: str) -> None:
@@ -285,7 +288,7 @@ def test_all_mistakes_of_a_jsonl_are_told() -> None:
     assert len(refusal(batchinputs.from_jsonl, "{\n[]\n{}\n1\n").splitlines()) == 3
 
 
-@given(st.lists(st.dictionaries(st.text('#/{}aé\u2028\n"', min_size=1), st.text()), max_size=5))
+@given(st.lists(st.dictionaries(st.text('#/{}aé"', min_size=1, max_size=128), st.text()), max_size=5))
 def test_what_json_writes_is_read_back(objects: list[dict[str, str]]) -> None:
     found = batchinputs.from_jsonl("".join(json.dumps(one) + "\n" for one in objects))
     assert [row.fields for row in found] == [{**one, "#": str(index)} for index, one in enumerate(objects, 1)]

@@ -113,11 +113,13 @@ class WaitQueries:
         jobs = JobQueries(self.link)
         rows = zip(job_ids, jobs.fields(job_ids, "after"), strict=True)
         after = {job_id: _ids(text)[:_PENDING_AT_MOST] for job_id, (text,) in rows if text}
-        earlier = list(dict.fromkeys(other for others in after.values() for other in others))
+        earlier = list(dict.fromkeys(earlier_id for ids in after.values() for earlier_id in ids))
         states = dict(zip(earlier, (state for (state,) in jobs.fields(earlier, "state")), strict=True))
         going = {job_id for job_id, state in states.items() if state is not None and not State(state).is_final}
-        first = {job_id: next((other for other in others if other in going), None) for job_id, others in after.items()}
-        return {job_id: other for job_id, other in first.items() if other is not None}
+        first = {
+            job_id: next((earlier_id for earlier_id in ids if earlier_id in going), "") for job_id, ids in after.items()
+        }
+        return {job_id: earlier_id for job_id, earlier_id in first.items() if earlier_id}
 
 
 def _ids(text: str) -> list[str]:

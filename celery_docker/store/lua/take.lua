@@ -8,7 +8,8 @@
 -- Returns {list, message}, false if all of them are empty, or {'', number of messages dropped}: then it is asked again.
 local FIRST, LONGEST = 4, 1572864
 
--- Returns the id of a message whose job has an end request and has not begun, or has ended by it; else nil.
+-- Returns the id of a message whose job has an end request, and whether it has not ended; else nil. Where the job has
+-- begun, this is a copy.
 local function dropped_id(message)
   if #message > LONGEST then
     return nil
@@ -19,15 +20,15 @@ local function dropped_id(message)
   if type(id) ~= 'string' then
     return nil
   end
-  local job = redis.pcall('HMGET', ARGV[3] .. id, 'cancelled_at', 'state', 'receipt', 'message')
-  if job.err or not job[1] or not (job[3] or job[2] == 'queued') then
+  local job = redis.pcall('HMGET', ARGV[3] .. id, 'cancelled_at', 'receipt', 'message')
+  if job.err or not job[1] then
     return nil
   end
   -- A plain client's message that nobody has read yet: what is to follow its job stands only there.
-  if not job[4] and type(headers.group) == 'string' then
+  if not job[3] and type(headers.group) == 'string' then
     return nil
   end
-  return id, not job[3]
+  return id, not job[2]
 end
 
 -- Drops the messages of such jobs from the end of a list that is served first; returns how many.

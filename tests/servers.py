@@ -484,6 +484,15 @@ class RedisServer(_Service):
             return False
 
 
+class Sentinel(RedisServer):
+    """A Redis Sentinel that watches nothing."""
+
+    def _arguments(self) -> list[str]:
+        settings = self.folder / "sentinel.conf"
+        settings.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n")
+        return [str(settings), "--sentinel"]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -257,6 +257,8 @@ def _options(text: str) -> tuple[str, ...]:
 def _broker_url(text: str) -> str:
     example = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
     parts = _split_url(text, example)
+    if "sentinel" in parts.scheme or "cluster" in parts.scheme:
+        raise ValueError(f"Sentinel and Redis Cluster are not supported; the URL {example}")
     if parts.scheme not in BROKER_SCHEMES or not parts.hostname:
         raise ValueError(example)
     if parts.path.strip("/") and not _DIGITS.fullmatch(parts.path.strip("/")):

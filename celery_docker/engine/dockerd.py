@@ -222,8 +222,12 @@ class DockerEngine:
                 raise
             return
         if not answer.ok:
-            details = (self._details(container_id) or {}) if answer.status == 400 else {}
+            details = self._details(container_id) or {}
             exit_code = details.get("State", {}).get("ExitCode")
+            if details.get("State", {}).get("OOMKilled") or (
+                details.get("HostConfig", {}).get("Memory") and faults.ended_before_its_start(answer.text)
+            ):
+                raise faults.memory_too_small()
             raise faults.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
 
     def ended(self, container_id: str, *, within_s: float) -> container.End | None:

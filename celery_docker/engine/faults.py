@@ -76,6 +76,11 @@ _NAME_TAKEN_PHRASE = "that name is already in use"
 _NO_INIT_PHRASE = "container-init binary not found"
 
 
+# The words of runc for a process that is gone when it is to start. With a memory limit that is the kernel's doing: the
+# next try would end so too, or, where it gets a little further, run the job.
+_ENDED_PHRASES = ("cannot start a stopped process", "container process is already dead", "init process is not running")
+
+
 def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused create stands for."""
     if status == 404:
@@ -92,7 +97,7 @@ def create_refused(name: str, image: str, status: int | None, text: str) -> erro
 def start_refused(command: str, exit_code: int | None, status: int | None, text: str) -> errors.CeleryDockerError:
     """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
     if any(phrase in text.lower() for phrase in _SMALL_MEMORY_PHRASES):
-        return errors.RequestError("the container's memory limit is too small to start it; raise it with -m")
+        return memory_too_small()
     if status == 400 and exit_code in CANNOT_START:
         why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"
         return errors.CannotStart(why, exit_code)
@@ -107,6 +112,16 @@ def _is_jobs_fault(status: int | None, text: str) -> bool:
         return status is not None and status >= 400 and status not in _PASSING_STATUS
     words = text.lower()
     return any(phrase in words for phrase in _JOBS_PHRASES)
+
+
+def ended_before_its_start(text: str) -> bool:
+    """Return True if a refused start says that the container's first process had ended before its command began."""
+    return any(phrase in text.lower() for phrase in _ENDED_PHRASES)
+
+
+def memory_too_small() -> errors.RequestError:
+    """Return the error for a container that the kernel ends for want of memory before its command begins."""
+    return errors.RequestError("the container's memory limit is too small to start it; raise it with -m")
 
 
 def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDockerError:

@@ -7,12 +7,14 @@ but for one connection that had gone stale.
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,6 +22,7 @@ from redis.retry import Retry
 
 from celery_docker import errors
 from celery_docker.core import settings
+from celery_docker.store import relatives
 
 # The longest a call may take before Redis counts as away; the default of the library is to wait for ever.
 CALL_TIMEOUT_S = 15
@@ -37,9 +40,24 @@ class Link:
     _scripts: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Check that Redis answers. Raises `StoreAway` or `StoreRefused`."""
+        """Check that Redis answers, and can hold the queue. Raises `StoreAway` or `StoreRefused`."""
+        where = settings.masked(self.url)
+        try:
+            with self.translated():
+                self.client.ping()
+        except errors.StoreAway as exc:
+            # A Redis without TLS waits for the rest of what it takes for a command.
+            if self.url.startswith("rediss:") and _speaks_plainly(self.url):
+                raise relatives.without_tls(where) from exc
+            raise
         with self.translated():
-            self.client.ping()
+            try:
+                info = self.client.info()
+            except redis.ResponseError:  # this user may not ask; the first call that the server cannot do says so too
+                return
+        problem = relatives.of_info(info, where)
+        if problem is not None:
+            raise problem
 
     def call(self, name: str, keys: list[str], args: list[Any]) -> Any:
         """Run the script `lua/<name>.lua` and return its answer. Raises `StoreAway` or `StoreRefused`."""
@@ -76,6 +94,9 @@ class Link:
                 f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
             ) from exc
         except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
+            problem = relatives.of_text(str(exc), where)
+            if problem is not None:
+                raise problem from exc
             why = str(exc).rstrip(".")
             raise errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL") from exc
         except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
@@ -121,6 +142,18 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     return Link(client, url)
 
 
+def _speaks_plainly(url: str) -> bool:
+    """Return True if the server at a URL answers without TLS; no login is sent."""
+    parts = urlsplit(url)
+    place = (parts.hostname or "localhost", parts.port or 6379)
+    try:
+        with socket.create_connection(place, CONNECT_TIMEOUT_S) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
+
+
 def answers(pipeline: Any, empty: Any = None) -> list[Any]:
     """Send the questions of a pipeline and return the answers; `empty` for a key that holds something else."""
     replies = pipeline.execute(raise_on_error=False)
@@ -147,4 +180,4 @@ def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:
     # The last is what a script says that may not do what it does.
     if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "The user executing the script")):
         return errors.StoreRefused(f"Redis at {where} refuses: {text}; check the user and password in the URL")
-    return errors.StoreAway(f"Redis at {where} cannot do it now: {text}")
+    return relatives.of_text(text, where) or errors.StoreAway(f"Redis at {where} cannot do it now: {text}")

@@ -153,3 +153,18 @@ def test_podmans_refusals_of_a_create() -> None:
     refusal = faults.create_refused("run-x", "busybox", 500, lacking)
     assert isinstance(refusal, errors.HostError)
     assert str(refusal) == "Podman lacks the init that it puts into containers; apt install catatonit"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cannot start a stopped process: unknown", True),
+        ("OCI runtime start failed: container process is already dead: unknown", True),
+        ("failed to create shim task: no such file or directory", False),
+        ("", False),
+    ],
+)
+def test_a_start_of_what_has_ended_already(text: str, expected: bool) -> None:
+    """With a memory limit the kernel has ended it; a second try would be a second run."""
+    assert faults.ended_before_its_start(text) is expected
+    assert "too small to start it; raise it with -m" in str(faults.memory_too_small())

@@ -1,0 +1,61 @@
+"""Which server is no Redis of our kind, from its own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.store import relatives
+
+CLUSTER = "Redis at db belongs to a Redis Cluster, which is not supported: name a Redis that works alone"
+REPLICA = "Redis at db is a read-only replica: name its primary in the URL, or promote it"
+DATABASE = "Redis at db has no database of that number: name another in the URL"
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({}, None),
+        ({"redis_mode": "standalone", "role": "master"}, None),
+        # Valkey says its mode under both names.
+        ({"redis_mode": "standalone", "server_mode": "standalone", "server_name": "valkey"}, None),
+        ({"server_mode": "cluster"}, CLUSTER),
+        ({"redis_mode": "cluster"}, CLUSTER),
+        ({"redis_mode": "sentinel"}, "Redis at db is a Sentinel, which is not supported: name the Redis itself"),
+        ({"role": "slave", "slave_read_only": 1}, REPLICA),
+        ({"role": "slave", "slave_read_only": 0}, None),
+    ],
+)
+def test_what_a_server_says_of_itself(info: dict[str, Any], expected: str | None) -> None:
+    problem = relatives.of_info(info, "db")
+    assert (None if problem is None else str(problem)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("You can't write against a read only replica.", errors.StoreAway, REPLICA),
+        (
+            "READONLY You can't write against a read only replica. script: 1, on @user_script:3.",
+            errors.StoreAway,
+            REPLICA,
+        ),
+        ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreRefused, CLUSTER),
+        ("MOVED 5798 127.0.0.1:7001", errors.StoreRefused, CLUSTER),
+        ("SELECT is not allowed in cluster mode", errors.StoreRefused, CLUSTER),
+        ("DB index is out of range", errors.StoreRefused, DATABASE),
+        ("invalid DB index", errors.StoreRefused, DATABASE),
+    ],
+)
+def test_what_a_server_shows_by_a_refusal(text: str, kind: type[Exception], expected: str) -> None:
+    """One that may be promoted is waited for; for one that never fits, a restart is no remedy."""
+    problem = relatives.of_text(text, "db")
+    assert type(problem) is kind
+    assert str(problem) == expected
+
+
+@pytest.mark.parametrize("text", ["", "OOM command not allowed", "LOADING Redis is loading the dataset in memory"])
+def test_any_other_refusal_shows_nothing(text: str) -> None:
+    assert relatives.of_text(text, "db") is None

@@ -45,9 +45,9 @@ def test_a_registry_that_is_down_is_told_at_once_and_at_each_try(
 def test_a_job_that_fails_says_so_at_each_end(
     dockerd: servers.Dockerd, clean_redis: servers.RedisServer, tmp_path: Path
 ) -> None:
-    """With the retries that workers give it when nothing else is asked for."""
-    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_MAX_RETRIES="2", CELERY_DOCKER_RETRY_DELAY="1") as worker:
-        status, out, err = ended(started(worker, tmp_path, "run", "busybox", "sh", "-c", "exit 7"))
+    line = ("run", "--retries", "2", "busybox", "sh", "-c", "exit 7")
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="1") as worker:
+        status, out, err = ended(started(worker, tmp_path, *line))
     assert (status, out) == (7, "")
     lines = err.splitlines()
     assert [line.partition("; ")[0] for line in lines] == [

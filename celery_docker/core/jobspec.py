@@ -18,6 +18,8 @@ TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
 CONTAINER_INPUT = "/input"
 CONTAINER_OUTPUT = "/output"
+# So many problems of one job are told in one line.
+_MOST_PROBLEMS = 10
 LONGEST_S = 31_536_000
 LONGEST_GRACE_S = 300
 
@@ -257,7 +259,8 @@ def _problem(line: Field, name: str, value: Any, exc: ValueError) -> str:
 
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
-        raise errors.SpecError("; ".join(problems))
+        rest = [f"and {len(problems) - _MOST_PROBLEMS:,} more like these"] if len(problems) > _MOST_PROBLEMS else []
+        raise errors.SpecError("; ".join([*problems[:_MOST_PROBLEMS], *rest]))
 
 
 def _plain(value: Any) -> Any:

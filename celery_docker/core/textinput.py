@@ -12,8 +12,8 @@ from typing import Any
 
 from celery_docker.core import strictjson
 
-# No job can start with more arguments and environment than this.
-MAX_BYTES = 4 * 2**20
+# As much as the message of a job may have.
+MAX_BYTES = 2**20
 MAX_ROWS_BYTES = 256 * 2**20
 
 _BOM = "\ufeff"

@@ -54,7 +54,7 @@ def test_what_is_no_utf_8_says_what_it_is(data: bytes, complaint: str) -> None:
     [
         (b"A=1\nB=\0\n", "is not text: it has a NUL byte in line 2"),
         (b"A=1\rB=2\r", "has lines that end with CR alone, as old Macs wrote them; save it with LF"),
-        (b"#" * (textinput.MAX_BYTES + 1), "is longer than 4 MiB"),
+        (b"#" * (textinput.MAX_BYTES + 1), "is longer than 1 MiB"),
     ],
 )
 def test_what_is_no_text_of_lines(data: bytes, complaint: str) -> None:

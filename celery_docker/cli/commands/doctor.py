@@ -7,6 +7,7 @@ from celery_docker import version as package
 from celery_docker.cli.context import Context
 from celery_docker.client import configfiles
 from celery_docker.doctor import checks, facts, hostfacts
+from celery_docker.doctor.finding import Level
 
 _FAILED = 1
 
@@ -28,7 +29,7 @@ def doctor(context: Context) -> int:
         for finding in findings:
             for line in finding.lines():
                 context.screen.data(line)
-    return _FAILED if any(finding.level is checks.Level.FAIL for finding in findings) else 0
+    return _FAILED if any(finding.level is Level.FAIL for finding in findings) else 0
 
 
 def _docker_host(context: Context) -> str:

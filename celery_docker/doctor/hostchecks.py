@@ -1,0 +1,85 @@
+"""The checks of this machine: each turns facts into findings, with the remedy.
+
+Pure: `hostfacts` gathers the `facts`. A fact that could not be learnt is None, and gives no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celery_docker.core import wording
+from celery_docker.doctor import facts
+from celery_docker.doctor.finding import AS_ROOT, Finding, Level
+
+_LEAST_FREE = 0.05
+_LEAST_FREE_BYTES = 2**30
+_LEAST_API = (1, 41)
+
+
+def service(host: facts.Host) -> list[Finding]:
+    """Tell whether the worker of this host does its work."""
+    unit = host.unit
+    if unit.active == "failed" or unit.sub == "auto-restart":
+        says = "has failed" if unit.active == "failed" else "ends again and again; systemd keeps starting it"
+        remedy = "mend what its last lines say, then systemctl restart celery-worker"
+        closed = [] if unit.log else [Finding(Level.SKIP, "journal", "you may not read the worker's log", AS_ROOT)]
+        return [Finding(Level.FAIL, "celery-worker", says, remedy, unit.log), *closed]
+    if unit.active == "inactive":
+        return [Finding(Level.WARN, "celery-worker", "is stopped on this host", "systemctl start celery-worker")]
+    return [Finding(Level.OK, "celery-worker", f"is {unit.active}")]
+
+
+def docker(host: facts.Host) -> list[Finding]:
+    """Tell whether Docker can run jobs here."""
+    answer = host.docker
+    if answer.is_denied:
+        says = f"you may not ask Docker at {answer.where}, so it was not looked at"
+        return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; who is in group docker may ask, and is root")]
+    if answer.problem:
+        says = f"does not answer at {answer.where}: {answer.problem}"
+        return [Finding(Level.FAIL, "docker", says, "systemctl start docker; if that fails: journalctl -u docker")]
+    if _api(answer.api) < _LEAST_API:
+        says = f"{answer.version} (API {answer.api}) is too old"
+        return [Finding(Level.FAIL, "docker", says, "install Docker 20.10 or later")]
+    return [Finding(Level.OK, "docker", f"{answer.version} (API {answer.api})")]
+
+
+def _api(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def live_restore(host: facts.Host) -> list[Finding]:
+    """Tell whether running jobs survive a restart of Docker."""
+    if host.docker.has_live_restore is None:
+        return []
+    if host.docker.has_live_restore:
+        return [Finding(Level.OK, "live-restore", "containers survive a restart of Docker")]
+    remedy = 'put "live-restore": true into /etc/docker/daemon.json, then systemctl reload docker'
+    return [Finding(Level.WARN, "live-restore", "a restart of Docker ends the running jobs; they start again", remedy)]
+
+
+def group(host: facts.Host) -> list[Finding]:
+    """Tell whether the worker may use Docker."""
+    if host.is_in_docker_group is not False:
+        return []
+    remedy = "adduser celery docker; systemctl restart celery-worker"
+    return [Finding(Level.FAIL, "group", "user celery, the worker's, is not in group docker", remedy)]
+
+
+def disks(host: facts.Host) -> list[Finding]:
+    """Tell which disk is nearly full."""
+    tight = [
+        Finding(
+            Level.FAIL,
+            "disk",
+            f"{disk.path} has {wording.size(disk.free_bytes)} left of {wording.size(disk.total_bytes)}",
+            "make room; docker system prune removes unused images",
+        )
+        for disk in host.disks
+        if disk.free_bytes < max(_LEAST_FREE * disk.total_bytes, _LEAST_FREE_BYTES)
+    ]
+    least = min((disk.free_bytes for disk in host.disks), default=None)
+    return tight or ([] if least is None else [Finding(Level.OK, "disk", f"at least {wording.size(least)} are free")])
+
+
+CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (service, docker, group, live_restore, disks)

@@ -1,0 +1,190 @@
+"""The checks of Redis and of the workers that report to it: each turns facts into findings, with the remedy.
+
+Pure: `redisfacts` gathers the `facts`. A fact that could not be learnt is None, and gives no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celery_docker.core import wording
+from celery_docker.core.hoststate import SILENT_S
+from celery_docker.core.waiting import WaitKind
+from celery_docker.doctor import facts
+from celery_docker.doctor.finding import Finding, Level
+
+_APART_S = 5
+_FULL = 0.8
+
+
+def reach(redis: facts.Redis) -> Finding:
+    """Tell whether Redis answers."""
+    if redis.problem:
+        return Finding(Level.FAIL, "redis", redis.problem)
+    return Finding(Level.OK, "redis", f"answers at {redis.where}")
+
+
+def access(redis: facts.Redis) -> list[Finding]:
+    """Tell whether anybody on the network may use Redis."""
+    if redis.is_open is None:
+        return []
+    if not redis.is_open:
+        return [Finding(Level.OK, "password", "Redis asks for one")]
+    if redis.is_local and not _listens_publicly(redis):
+        return [Finding(Level.OK, "password", "Redis asks for none, and others cannot reach it")]
+    return [
+        Finding(
+            Level.FAIL,
+            "password",
+            f"Redis at {redis.where} can be reached from the network and asks for no password: whoever can connect is "
+            "root on the workers",
+            "set requirepass in redis.conf, or bind 127.0.0.1 -::1",
+        )
+    ]
+
+
+def _listens_publicly(redis: facts.Redis) -> bool:
+    if redis.bind is None or redis.is_protected:
+        return False
+    addresses = [address.removeprefix("-") for address in redis.bind.split()]
+    return not addresses or any(
+        not (address.startswith("127.") or address in ("::1", "localhost")) for address in addresses
+    )
+
+
+def refused(redis: facts.Redis) -> list[Finding]:
+    """Tell whether messages are put aside that no worker could run."""
+    if not redis.refused:
+        return []
+    messages = "message is" if redis.refused == 1 else "messages are"
+    says = f"{redis.refused} {messages} put aside that no worker could run; the last: {redis.last_refusal}"
+    return [Finding(Level.WARN, "queue", says, "see: celery-docker queue refused; then put-back or throw-away")]
+
+
+def persistence(redis: facts.Redis) -> list[Finding]:
+    """Tell what of the queue survives the end of Redis."""
+    remedy = "set appendonly yes in redis.conf"
+    if redis.last_save_failed:
+        return [
+            Finding(Level.FAIL, "persistence", "Redis could not write to its disk", "see its log, and mend its disk")
+        ]
+    if redis.has_log is None:
+        return []
+    if redis.has_log:
+        return [Finding(Level.OK, "persistence", "Redis writes every change to its append-only file")]
+    if redis.save == "":
+        return [Finding(Level.FAIL, "persistence", "a restart of Redis loses every job", remedy)]
+    return [Finding(Level.WARN, "persistence", "a power cut loses what came since Redis' last snapshot", remedy)]
+
+
+def eviction(redis: facts.Redis) -> list[Finding]:
+    """Tell whether Redis throws jobs away when its memory is full."""
+    if redis.eviction is None:
+        return []
+    if redis.eviction == "noeviction":
+        return [Finding(Level.OK, "eviction", "Redis throws nothing away")]
+    level = Level.FAIL if redis.most_bytes else Level.WARN
+    says = f"with maxmemory-policy {redis.eviction} Redis throws jobs away when its memory is full"
+    return [Finding(level, "eviction", says, "set maxmemory-policy noeviction in redis.conf")]
+
+
+def memory(redis: facts.Redis) -> list[Finding]:
+    """Tell whether Redis will soon refuse new jobs."""
+    if not redis.most_bytes or redis.used_bytes is None:
+        return []
+    share = redis.used_bytes / redis.most_bytes
+    says = f"Redis uses {share:.0%} of its {wording.size(redis.most_bytes)}"
+    if share > _FULL:
+        return [Finding(Level.WARN, "memory", says, "raise maxmemory in redis.conf, or keep results for less long")]
+    return [Finding(Level.OK, "memory", says)]
+
+
+def workers(redis: facts.Redis) -> list[Finding]:
+    """Tell whether anybody takes jobs."""
+    if redis.workers is None:
+        return []
+    alive = [worker.host for worker in redis.workers if worker.heard_s < SILENT_S]
+    silent = [
+        Finding(
+            Level.WARN,
+            "workers",
+            f"{worker.host} was last heard {wording.ago(worker.heard_s)}",
+            f"on {worker.host}: systemctl status celery-worker",
+        )
+        for worker in redis.workers
+        if worker.heard_s >= SILENT_S
+    ]
+    if alive:
+        return [Finding(Level.OK, "workers", f"{len(alive)} alive: {', '.join(sorted(alive))}"), *silent]
+    return [Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host"), *silent]
+
+
+def queues(redis: facts.Redis) -> list[Finding]:
+    """Tell which queues have jobs that no host takes. That no worker is alive is told already."""
+    return [
+        Finding(
+            Level.WARN,
+            "queue",
+            f"{stuck.jobs} {'job waits' if stuck.jobs == 1 else 'jobs wait'} in {stuck.name!r}: {stuck.wait.reason}",
+            _queue_remedy(stuck),
+        )
+        for stuck in redis.stuck
+        if stuck.wait.kind is not WaitKind.WORKER
+    ]
+
+
+def _queue_remedy(stuck: facts.StuckQueue) -> str:
+    if stuck.wait.kind is WaitKind.HOST:
+        return "celery-docker resume HOST for a drained one; mend what another says"
+    return (
+        f"let a worker serve it (CELERY_DOCKER_OPTS=-Q {stuck.name}), or cancel "
+        f"them: celery-docker queue purge --queue {stuck.name}"
+    )
+
+
+def clocks(redis: facts.Redis) -> list[Finding]:
+    """Tell which clocks differ from that of Redis, by which everything is timed."""
+    apart = [(worker.host, worker.ahead_s) for worker in redis.workers or () if worker.ahead_s is not None]
+    apart += [("this host", redis.ahead_s)] if redis.ahead_s is not None else []
+    wrong = [(host, ahead_s) for host, ahead_s in apart if abs(ahead_s) > _APART_S]
+    if not apart or wrong:
+        return [
+            Finding(
+                Level.WARN,
+                "clock",
+                f"{host} is {wording.duration(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} Redis' host",
+                "let both keep the time with systemd-timesyncd or chrony",
+            )
+            for host, ahead_s in wrong
+        ]
+    return [Finding(Level.OK, "clock", "all clocks agree to 5 s")]
+
+
+def closed_questions(redis: facts.Redis) -> list[Finding]:
+    """Name what this user of Redis may not ask."""
+    answers = {
+        "persistence": redis.has_log,
+        "eviction": redis.eviction,
+        "memory": redis.used_bytes,
+        "workers": redis.workers,
+        "clock": redis.ahead_s,
+    }
+    missing = [name for name, answer in answers.items() if answer is None]
+    if not missing:
+        return []
+    says = f"this user of Redis may not ask about it, so these were not looked at: {', '.join(missing)}"
+    return [
+        Finding(Level.SKIP, "redis", says, "celery-docker doctor --broker URL, with the login of its administrator")
+    ]
+
+
+CHECKS: tuple[Callable[[facts.Redis], list[Finding]], ...] = (
+    access,
+    refused,
+    persistence,
+    eviction,
+    memory,
+    workers,
+    queues,
+    clocks,
+)

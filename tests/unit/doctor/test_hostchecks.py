@@ -1,0 +1,102 @@
+"""Each bad day of a machine as facts, and the line that `doctor` prints about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from celery_docker.doctor import hostchecks
+from celery_docker.doctor.facts import Disk, DockerFacts, Host, Unit
+from celery_docker.doctor.finding import Finding
+from tests.unit.doctor.printed import RUNNING, WELL, lines
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("check", "known", "expected"),
+    [
+        (
+            hostchecks.service,
+            Host(Unit("failed", "failed", True, ("bad setting\x1b[2J", "Failed")), WELL),
+            [
+                "fail  celery-worker: has failed → mend what its last lines say, then systemctl restart celery-worker",
+                "      | bad setting\\x1b[2J",
+                "      | Failed",
+            ],
+        ),
+        (
+            hostchecks.service,
+            Host(Unit("activating", "auto-restart", True, ("Redis away",)), WELL),
+            [
+                "fail  celery-worker: ends again and again; systemd keeps starting it → mend what its last lines say, "
+                "then systemctl restart celery-worker",
+                "      | Redis away",
+            ],
+        ),
+        (
+            hostchecks.service,
+            Host(Unit("inactive", "dead", True), WELL),
+            ["warn  celery-worker: is stopped on this host → systemctl start celery-worker"],
+        ),
+        (hostchecks.service, Host(RUNNING, WELL), ["ok    celery-worker: is active"]),
+        (
+            hostchecks.docker,
+            Host(RUNNING, DockerFacts("unix:///d", "Connection refused")),
+            [
+                "fail  docker: does not answer at unix:///d: Connection refused → systemctl start docker; if that "
+                "fails: journalctl -u docker"
+            ],
+        ),
+        (
+            hostchecks.docker,
+            Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
+            [
+                "skip  docker: you may not ask Docker at unix:///d, so it was not looked at → sudo celery-docker "
+                "doctor; who is in group docker may ask, and is root"
+            ],
+        ),
+        (
+            hostchecks.docker,
+            Host(RUNNING, DockerFacts("unix:///d", version="19.03", api="1.40")),
+            ["fail  docker: 19.03 (API 1.40) is too old → install Docker 20.10 or later"],
+        ),
+        (hostchecks.docker, Host(RUNNING, WELL), ["ok    docker: 26.1 (API 1.45)"]),
+        (
+            hostchecks.live_restore,
+            Host(RUNNING, DockerFacts("unix:///d", has_live_restore=False)),
+            [
+                "warn  live-restore: a restart of Docker ends the running jobs; they start again → put "
+                '"live-restore": true into /etc/docker/daemon.json, then systemctl reload docker'
+            ],
+        ),
+        (hostchecks.live_restore, Host(RUNNING, WELL), ["ok    live-restore: containers survive a restart of Docker"]),
+        (
+            hostchecks.group,
+            Host(RUNNING, WELL, is_in_docker_group=False),
+            [
+                "fail  group: user celery, the worker's, is not in group docker → adduser celery docker; systemctl "
+                "restart celery-worker"
+            ],
+        ),
+        (hostchecks.group, Host(RUNNING, WELL, is_in_docker_group=True), []),
+        (
+            hostchecks.disks,
+            Host(
+                RUNNING, WELL, (Disk("/a", 10 * GIB, GIB - 1), Disk("/b", 100 * GIB, 4 * GIB), Disk("/c", GIB * 9, GIB))
+            ),
+            [
+                "fail  disk: /a has 1 GiB left of 10 GiB → make room; docker system prune removes unused images",
+                "fail  disk: /b has 4 GiB left of 100 GiB → make room; docker system prune removes unused images",
+            ],
+        ),
+        (
+            hostchecks.disks,
+            Host(RUNNING, WELL, (Disk("/a", 10 * GIB, 5 * GIB),)),
+            ["ok    disk: at least 5 GiB are free"],
+        ),
+    ],
+)
+def test_this_host(check: Callable[[Host], list[Finding]], known: Host, expected: list[str]) -> None:
+    assert lines(check(known)) == expected

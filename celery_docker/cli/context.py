@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.screen import Screen
-from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax import flagtable, parser
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client import configfiles
 from celery_docker.client.outages import Outages
@@ -34,11 +34,11 @@ class Context:
 
     @property
     def wants_json(self) -> bool:
-        return self.arguments.is_set(commandtable.JSON)
+        return self.arguments.is_set(flagtable.JSON)
 
     @property
     def is_quiet(self) -> bool:
-        return self.arguments.is_set(commandtable.QUIET)
+        return self.arguments.is_set(flagtable.QUIET)
 
     def has(self, key: str) -> bool:
         """Return whether a flag was given."""

@@ -15,14 +15,14 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.cli import lastid
-from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax import commandtable, flagtable, parser
 from celery_docker.core import batch, jobspec, textinput, wording
 from celery_docker.core.batch import Literal
 
 STDIN = "-"
 # The flags that name a file, or the standard input.
 _READING = ("--file", "--env-file", "--each-from", "--manifest")
-_JOB_KEYS = tuple(flag.key for flag in commandtable.JOB_FLAGS)
+_JOB_KEYS = tuple(flag.key for flag in flagtable.JOB_FLAGS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from celery_docker import errors
 from celery_docker.cli import exitcodes, screen
-from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax import flagtable, parser
 from celery_docker.cli.syntax.grammar import PROGRAM, Flag
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _status(argv: Sequence[str], environ: Mapping[str, str], terminal: screen.Sc
         if isinstance(arguments, Flag):
             _about_program(arguments, terminal)
             return 0
-        if arguments.is_set(commandtable.HELP):
+        if arguments.is_set(flagtable.HELP):
             from celery_docker.cli.syntax import helptext
 
             terminal.data(helptext.of(arguments.command))
@@ -80,7 +80,7 @@ def _lines(exc: errors.CeleryDockerError) -> str:
 
 
 def _about_program(flag: Flag, terminal: screen.Screen) -> None:
-    if flag is commandtable.VERSION:
+    if flag is flagtable.VERSION:
         from celery_docker import version as package
 
         terminal.data(f"{PROGRAM} {package.version() or '0+source'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.context import Context
-from celery_docker.cli.syntax import commandtable
+from celery_docker.cli.syntax import flagtable
 from celery_docker.cli.tables import Align, Column
 from celery_docker.core import message, wording
 
@@ -56,7 +56,7 @@ def _purge(context: Context, client: Client) -> int:
     name = context.config.queue
     job_ids = client.queries.jobs.in_queue(name)
     question = f"Cancel all {len(job_ids)} jobs that wait in queue {name!r}?"
-    if job_ids and not context.has(commandtable.YES.key) and not context.screen.confirmed(question):
+    if job_ids and not context.has(flagtable.YES.key) and not context.screen.confirmed(question):
         context.screen.note("nothing was cancelled")
         return 0
     client.cancel_many(job_ids, reason=f"queue {name} purged by {jobargs.login()}")

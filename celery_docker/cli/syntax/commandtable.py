@@ -1,16 +1,15 @@
 """The commands of `celery-docker`: the one table that parser, help, completion and man page are made of.
 
-Owns each command's words; the flags of a job come from `jobspec`. Pure, and imports nothing that is slow: a shell asks
-for it at every TAB. A command is done by the function of its name, `-` being `_`, in
-`celery_docker.cli.commands.<module>`.
+Owns each command's words; the flags of a job, and those that are the same everywhere, come from `flagtable`. Pure, and
+imports nothing that is slow: a shell asks for it at every TAB. A command is done by the function of its name, `-` being
+`_`, in `celery_docker.cli.commands.<module>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from celery_docker.cli.syntax import flagtable
 from celery_docker.cli.syntax.grammar import Command, Flag, Operands
-from celery_docker.core import jobspec, kinds
+from celery_docker.core import kinds
 from celery_docker.core.lifecycle import State
 
 SUMMARY = "queue container jobs, and see what became of them"
@@ -22,48 +21,7 @@ def find(name: str) -> Command | None:
     return next((command for command in COMMANDS if command.name == name), None)
 
 
-# Help for flags that differ from the same field in a job document.
-_JOB_HELP = {
-    "--user": "run as this user of the worker's host; default: your own uid and gid",
-    "--queue": "the queue; default: the one in client.conf, else celery",
-    "--env": "set an environment variable; NAME alone takes your own value",
-}
-
-
-def _job_flags() -> Iterator[Flag]:
-    for line in jobspec.DOCUMENT:
-        if line.flags:
-            about = _JOB_HELP.get(line.flag, line.help)
-            words = tuple(line.kind.schema.get("enum", ()))
-            yield Flag(line.flags, about, line.metavar, line.repeated, words=words)
-
-
-def _state_names() -> tuple[str, ...]:
-    return tuple(state.value for state in State)
-
-
-HELP = Flag(("-h", "--help"), "show this help")
-VERSION = Flag(("--version",), "show the version")
-BROKER = Flag(("--broker",), "the Redis to use; default: see celery-docker config", "URL")
-JSON = Flag(("--json",), "print JSON")
-QUIET = Flag(("-q", "--quiet"), "print ids only")
-YES = Flag(("-y", "--yes"), "do not ask")
-FOR_EVER = "; default: for ever"
-
-_ALWAYS = (BROKER, JSON, HELP)
-JOB_FLAGS = tuple(_job_flags())
-DOCUMENT_FLAGS = (
-    Flag(("--env-file",), "set the variables in this file, one NAME=value a line", "FILE", repeated=True),
-    Flag(("-f", "--file"), "read the job from this JSON document; flags override it", "FILE|-"),
-    Flag(("--dry-run",), "queue nothing; print the job and the equivalent docker run command"),
-)
-_REASON = Flag(("--reason",), "the reason, for those who ask later", "TEXT", kind=kinds.TEXT)
-_WAIT_TIMEOUT = Flag(
-    ("--timeout",),
-    f"stop waiting after this time, with status 124{FOR_EVER}",
-    "N[s|m|h|d]",
-    kind=kinds.duration(0, 31_536_000),
-)
+_ALWAYS = (flagtable.BROKER, flagtable.JSON, flagtable.HELP)
 _IMAGE = Operands("IMAGE [COMMAND] [ARG...]", 0, None, literal=True)
 _JOBS = Operands("JOB...", 1, None, words=(LAST,))
 _JOB_OR_BATCH = Operands("JOB|BATCH...", 1, None, words=(LAST,))
@@ -77,7 +35,7 @@ COMMANDS = (
         "submit",
         "queue a job, show its output, and exit with its code",
         _IMAGE,
-        (*JOB_FLAGS, *DOCUMENT_FLAGS, *_ALWAYS),
+        (*flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS, *_ALWAYS),
         (
             ("a sum of a file", "celery-docker run -i data.txt busybox md5sum /input"),
             ("with limits", "celery-docker run -m 2g --cpus 1 -o out python:3 python -c 'print(1)'"),
@@ -92,7 +50,7 @@ COMMANDS = (
         "submit",
         "queue a job and print its id",
         _IMAGE,
-        (*JOB_FLAGS, *DOCUMENT_FLAGS, QUIET, *_ALWAYS),
+        (*flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS, flagtable.QUIET, *_ALWAYS),
         (
             ("keep the id", "id=$(celery-docker submit -i data.txt -o out busybox md5sum /input)"),
             ("one after the other", "celery-docker submit --after $id busybox true"),
@@ -109,13 +67,17 @@ COMMANDS = (
             Flag(("--each",), "a job for each file that matches; {} is its path", "GLOB", repeated=True),
             Flag(("--each-from",), "a job for each line of this file", "FILE|-"),
             Flag(("--array",), "a job for each number, like 1-100, 0-99:2, or 1-100%8 for eight at once", "SPEC"),
-            Flag(("--manifest",), "a job for each line of this CSV or JSON Lines file; {name} is its column", "FILE|-"),
+            Flag(
+                ("--manifest",),
+                "a job for each line of this CSV or JSON Lines file; {name} is its column",
+                "FILE|-",
+            ),
             Flag(("--limit",), "run at most so many jobs of the batch at once", "N", kind=kinds.number(1, 1_000_000)),
             Flag(("--skip-done",), "leave out jobs that succeeded before with the same arguments and output folder"),
             Flag(("--wait",), "show the progress, wait for the end, and exit with the highest exit code"),
-            *JOB_FLAGS,
-            *DOCUMENT_FLAGS,
-            QUIET,
+            *flagtable.JOB_FLAGS,
+            *flagtable.DOCUMENT_FLAGS,
+            flagtable.QUIET,
             *_ALWAYS,
         ),
         (
@@ -147,11 +109,11 @@ COMMANDS = (
                 "N",
                 kind=kinds.number(1, 1_000_000),
             ),
-            Flag(("--state",), "only jobs in this state", "STATE", repeated=True, words=_state_names()),
+            Flag(("--state",), "only jobs in this state", "STATE", repeated=True, words=tuple(State)),
             Flag(("--queue",), "only jobs in this queue", "NAME", kind=kinds.QUEUE),
             Flag(("--batch",), "only jobs of this batch", "BATCH", kind=kinds.TEXT, words=(LAST,)),
             Flag(("--no-trunc",), "show whole ids and cut no column"),
-            QUIET,
+            flagtable.QUIET,
             *_ALWAYS,
         ),
         (
@@ -182,7 +144,7 @@ COMMANDS = (
         (
             Flag(("--failed",), "only jobs that did not succeed"),
             Flag(("--no-trunc",), "show whole ids and cut no column"),
-            QUIET,
+            flagtable.QUIET,
             *_ALWAYS,
         ),
         (("the failures", "celery-docker results --failed"), ("all of it", "celery-docker results --json BATCH")),
@@ -218,7 +180,7 @@ COMMANDS = (
         "jobs",
         "wait until jobs have ended",
         _JOB_OR_BATCH,
-        (_WAIT_TIMEOUT, QUIET, *_ALWAYS),
+        (flagtable.WAIT_TIMEOUT, flagtable.QUIET, *_ALWAYS),
         (("in a script", "celery-docker wait $id && echo well done"),),
         "The exit status is the job's own exit code, for several jobs the highest. Ctrl-C ends the waiting and not "
         "the jobs.",
@@ -231,15 +193,14 @@ COMMANDS = (
         _ALWAYS,
         (("the last batch", "celery-docker watch"),),
         "It shows a bar on a terminal and plain lines elsewhere. At the end come the first failures, and the command "
-        "that "
-        "runs them again. Ctrl-C ends the display and not the batch.",
+        "that runs them again. Ctrl-C ends the display and not the batch.",
     ),
     Command(
         "cancel",
         "jobs",
         "cancel jobs: queued, waiting or running",
         _JOB_OR_BATCH,
-        (_REASON, QUIET, *_ALWAYS),
+        (flagtable.REASON, flagtable.QUIET, *_ALWAYS),
         (
             ("the last job or batch", "celery-docker cancel @last"),
             ("with a reason", "celery-docker cancel --reason 'wrong data' JOB"),
@@ -253,20 +214,19 @@ COMMANDS = (
         Operands("[JOB...]", 0, None, words=(LAST,)),
         (
             Flag(("--failed",), "the jobs of this batch that did not succeed", "BATCH", kind=kinds.TEXT, words=(LAST,)),
-            QUIET,
+            flagtable.QUIET,
             *_ALWAYS,
         ),
         (("one job", "celery-docker retry JOB"), ("the failed jobs of a batch", "celery-docker retry --failed BATCH")),
         "Each job gets a new id, which is printed; its old record is kept. With --failed the new jobs take the "
-        "places of "
-        "the old ones in the batch, and the id of the batch is printed.",
+        "places of the old ones in the batch, and the id of the batch is printed.",
     ),
     Command(
         "inspect",
         "show",
         "print all facts about jobs as JSON",
         _JOBS,
-        (BROKER, HELP),
+        (flagtable.BROKER, flagtable.HELP),
         (("the number of attempts", "celery-docker inspect @last | jq '.[0].attempts | length'"),),
     ),
     Command(
@@ -274,7 +234,7 @@ COMMANDS = (
         "hosts",
         "list the hosts that run jobs",
         Operands(),
-        (QUIET, *_ALWAYS),
+        (flagtable.QUIET, *_ALWAYS),
         (("their names", "celery-docker workers -q"),),
     ),
     Command(
@@ -282,7 +242,7 @@ COMMANDS = (
         "hosts",
         "keep hosts from taking new jobs",
         _HOSTS,
-        (_REASON, *_ALWAYS),
+        (flagtable.REASON, *_ALWAYS),
         (("before a repair", "celery-docker drain --reason 'new disk' node3"),),
         "Without a name it drains this host. Running jobs go on. The drain holds until celery-docker resume.",
     ),
@@ -306,7 +266,7 @@ COMMANDS = (
         ),
         (
             Flag(("--queue",), "the queue; default: the one in client.conf, else celery", "NAME", kind=kinds.QUEUE),
-            YES,
+            flagtable.YES,
             *_ALWAYS,
         ),
         (
@@ -347,7 +307,7 @@ COMMANDS = (
         "checkconfig",
         "check the worker's settings and policy before a reload",
         Operands("[FILE]", 0, 1),
-        (HELP,),
+        (flagtable.HELP,),
         (("before systemctl reload celery-worker", "sudo celery-docker check-config"),),
         "It reads FILE, by default /etc/default/celery-worker, and the policy that it names, as the worker would, and "
         "changes nothing. The exit status is 78 if the worker would not start with them. Redis and Docker are for "
@@ -358,7 +318,7 @@ COMMANDS = (
         "config",
         "print a shell's completion script",
         Operands("bash|zsh|fish", 1, 1, words=("bash", "zsh", "fish")),
-        (HELP,),
+        (flagtable.HELP,),
         (("where the package is not installed", "source <(celery-docker completion bash)"),),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 
-from celery_docker.cli.syntax import commandtable
+from celery_docker.cli.syntax import commandtable, flagtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
 
 # The indent of the branches in the templates of bash and zsh.
@@ -18,7 +18,7 @@ _INDENT = " " * 16
 def bash() -> str:
     """Return the script for bash."""
     names = [command.name for command in commandtable.COMMANDS]
-    names += [flag.key for flag in (commandtable.HELP, commandtable.VERSION)]
+    names += [flag.key for flag in (flagtable.HELP, flagtable.VERSION)]
     return _filled(
         "bash",
         {
@@ -43,7 +43,7 @@ def zsh() -> str:
 def fish() -> str:
     """Return the script for fish."""
     first = f"complete -c {PROGRAM} -n __fish_use_subcommand"
-    program = [f"{first} {_fish_flag(flag)}" for flag in (commandtable.HELP, commandtable.VERSION)]
+    program = [f"{first} {_fish_flag(flag)}" for flag in (flagtable.HELP, flagtable.VERSION)]
     commands = [f"{first} -a {command.name} -d {_fish(command.summary)}" for command in commandtable.COMMANDS]
     return _filled(
         "fish",

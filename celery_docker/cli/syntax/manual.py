@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable
 
 from celery_docker.cli import exitcodes
-from celery_docker.cli.syntax import commandtable, helptext
+from celery_docker.cli.syntax import commandtable, flagtable, helptext
 from celery_docker.cli.syntax.grammar import Command, Flag
 from celery_docker.core.waiting import WaitKind
 
-_OF_JOBS = (*commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS)
-_OF_ALL = (commandtable.HELP, commandtable.BROKER, commandtable.JSON, commandtable.QUIET)
-_OF_PROGRAM = (commandtable.HELP, commandtable.VERSION)
+_OF_JOBS = (*flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS)
+_OF_ALL = (flagtable.HELP, flagtable.BROKER, flagtable.JSON, flagtable.QUIET)
+_OF_PROGRAM = (flagtable.HELP, flagtable.VERSION)
 # An asterisk and its kin begin markup; a dash at the beginning makes an option list; an address becomes a link.
 _MARKUP = re.compile(r"^-|[\\*`|_]|://")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from celery_docker import errors
-from celery_docker.cli.syntax import commandtable
+from celery_docker.cli.syntax import commandtable, flagtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
 from celery_docker.core import kinds, wording
 
@@ -54,8 +54,8 @@ def parse(argv: Sequence[str]) -> Arguments | Flag:
         raise errors.UsageError(f"name a command; {PROGRAM} --help lists them")
     first = argv[0]
     if first == "help":
-        return parse([argv[1], "--help"]) if len(argv) > 1 else commandtable.HELP
-    for flag in (commandtable.HELP, commandtable.VERSION):
+        return parse([argv[1], "--help"]) if len(argv) > 1 else flagtable.HELP
+    for flag in (flagtable.HELP, flagtable.VERSION):
         if first in flag.names:
             return flag
     command = commandtable.find(first)
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str]) -> Arguments | Flag:
 def _of_command(command: Command, argv: Sequence[str]) -> Arguments:
     namespace, operands = _split(command, argv)
     flags = {key: value for key, value in vars(namespace).items() if value not in (None, False)}
-    if commandtable.HELP.key in flags:
+    if flagtable.HELP.key in flags:
         return Arguments(command, flags)
     least, most = command.operands.least, command.operands.most
     if len(operands) < least:
@@ -153,7 +153,7 @@ def _bad_value(command: Command, names: str) -> str:
 
 
 def _unknown_command(word: str) -> str:
-    common = commandtable.BROKER, commandtable.JSON, commandtable.QUIET
+    common = flagtable.BROKER, flagtable.JSON, flagtable.QUIET
     if any(word.partition("=")[0] in flag.names for flag in common):
         return f"{_shown(word)}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
     hint = _closest(word, [command.name for command in commandtable.COMMANDS])

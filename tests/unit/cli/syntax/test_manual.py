@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from celery_docker.cli import exitcodes
-from celery_docker.cli.syntax import commandtable, helptext, manual
+from celery_docker.cli.syntax import commandtable, flagtable, helptext, manual
 from celery_docker.core import jobspec, settings
 from celery_docker.core.waiting import WaitKind
 from tests.conftest import require
@@ -64,8 +64,8 @@ def test_every_command_is_there_with_its_own_flags_and_examples(built: Path) -> 
         text = page.partition(f" {command.usage} ")[2].partition(f" {end} ")[0]
         assert flat(command.about) in text
         assert all(flat(f"# {about} {typed}") in text for about, typed in command.examples)
-        everywhere = (commandtable.HELP, commandtable.BROKER, commandtable.JSON, commandtable.QUIET)
-        elsewhere = (*everywhere, *commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS)
+        everywhere = (flagtable.HELP, flagtable.BROKER, flagtable.JSON, flagtable.QUIET)
+        elsewhere = (*everywhere, *flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS)
         for flag in command.flags:
             if flag not in (elsewhere if command.operands.literal else everywhere):
                 assert f"{helptext.label(flag)} " in text
@@ -82,7 +82,7 @@ def test_a_flag_that_bears_the_name_of_a_jobs_flag_is_explained_too(built: Path,
 def test_the_flags_of_jobs_and_of_the_program_are_there(built: Path) -> None:
     page = shown(built, "celery-docker.1")
     flags = page.partition(" FLAGS OF A JOB ")[2].partition(" EXIT STATUS ")[0]
-    for flag in (*commandtable.JOB_FLAGS, *commandtable.DOCUMENT_FLAGS, commandtable.BROKER, commandtable.VERSION):
+    for flag in (*flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS, flagtable.BROKER, flagtable.VERSION):
         assert f" {helptext.label(flag)} " in flags
 
 

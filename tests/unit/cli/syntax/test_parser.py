@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker import errors
-from celery_docker.cli.syntax import commandtable, parser
+from celery_docker.cli.syntax import flagtable, parser
 
 
 def parsed(line: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -111,10 +111,10 @@ def test_help_is_shown_whatever_else_is_typed(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("--help", commandtable.HELP),
-        ("-h", commandtable.HELP),
-        ("help", commandtable.HELP),
-        ("--version", commandtable.VERSION),
+        ("--help", flagtable.HELP),
+        ("-h", flagtable.HELP),
+        ("help", flagtable.HELP),
+        ("--version", flagtable.VERSION),
     ],
 )
 def test_the_program_itself(line: str, expected: object) -> None:

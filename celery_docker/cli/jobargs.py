@@ -16,7 +16,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.syntax import commandtable, flagtable, parser
-from celery_docker.core import batch, jobspec, textinput, wording
+from celery_docker.core import batch, jobflags, jobspec, textinput, wording
 from celery_docker.core.batch import Literal
 
 STDIN = "-"
@@ -97,7 +97,7 @@ def document(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
     Raises `SpecError` for a flag or a file that cannot be read as what it should be.
     """
     base = _base(arguments, local_user)
-    return _over(base, jobspec.from_flags(_typed(arguments, local_user, local_user.typed)), local_user.user, queue)
+    return _over(base, jobflags.document(_typed(arguments, local_user, local_user.typed)), local_user.user, queue)
 
 
 def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
     names = {line.flag: line.name for line in jobspec.DOCUMENT}
     image_and_command = {name: flags[name] for name in ("image", "command") if flags.get(name) is not None}
     typed = {
-        **jobspec.from_flags(closed),
+        **jobflags.document(closed),
         **image_and_command,
         **{names[key]: value for key, value in open_ones.items()},
     }

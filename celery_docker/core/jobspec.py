@@ -61,7 +61,7 @@ class JobSpec:
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: _plain(value) for name, value in pairs if value is not None}
+        return {name: json_ready(value) for name, value in pairs if value is not None}
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ class Field:
         """Return the name of the field on the command line: its long flag, else its own name."""
         return self.flags[-1] if self.flags else self.name
 
+    def complaint(self, name: str, value: Any, exc: ValueError) -> str:
+        """Return the words of a refused value; it is not in them where it may be secret."""
+        return f"{name}: {kinds.shown(value)} {exc}" if self.kind.shown else f"{name}: {exc}"
+
 
 def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
     """Return the spec that a task's arguments describe.
@@ -130,7 +134,7 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
         raise errors.SpecError("a job's arguments must be a list and a table of keywords")
     values, problems = _bind(args, kwargs, FIELDS)
     spec = _spec_values(values, problems)
-    _refuse(problems)
+    refuse(problems)
     return JobSpec(**spec)
 
 
@@ -144,29 +148,8 @@ def parse_document(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
     values, problems = _bind((), document, DOCUMENT)
     spec = _spec_values(values, problems)
     options = _values(OPTIONS, values, problems)
-    _refuse(problems)
+    refuse(problems)
     return JobSpec(**spec), Submission(**options)
-
-
-def from_flags(flags: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str, Any]:
-    """Return the job document, JSON-ready, that flags describe; what is None or an absent switch is left out.
-
-    Keys are flags (`--memory`) or names of fields (`memory`, which is what stands for a place on the command line too).
-    Whatever is missing or contradicts itself is for `parse_document` to say. Raises `SpecError` with one line that
-    names each bad flag, its value and what is allowed.
-    """
-    document: dict[str, Any] = {}
-    problems = []
-    for key, value in flags.items():
-        line = _BY_FLAG.get(key)
-        if line is None:
-            problems.append(f"{kinds.shown(key)} is not an option")
-        elif line.name in document:
-            problems.append(f"{line.flag}: was given twice, under two names")
-        else:
-            document |= _of_flag(line, key, value, problems)
-    _refuse(problems)
-    return document
 
 
 def json_schema() -> dict[str, Any]:
@@ -228,42 +211,19 @@ def _values(lines: Sequence[Field], values: Mapping[str, Any], problems: list[st
         try:
             parsed[line.name] = line.parse(value)
         except ValueError as exc:
-            problems.append(_problem(line, line.name, value, exc))
+            problems.append(line.complaint(line.name, value, exc))
     return parsed
 
 
-def _of_flag(line: Field, key: str, text: Any, problems: list[str]) -> dict[str, Any]:
-    """Return the field that a flag sets, empty if it is not given; a problem is added to `problems`."""
-    if text is None or (text is False and key.startswith("-")):
-        return {}
-    try:
-        value = line.parse(_json_value(line, key, text))
-    except ValueError as exc:
-        problems.append(_problem(line, line.flag, text, exc))
-        return {}
-    return {} if value is None else {line.name: _plain(value)}
-
-
-def _json_value(line: Field, key: str, value: Any) -> Any:
-    """Return the JSON value that a flag stands for."""
-    if value is True and key.startswith("-"):
-        return value if line.const is None else line.const
-    if line.repeated:
-        return [line.from_text(text) for text in ([value] if isinstance(value, str) else value)]
-    return line.from_text(value) if isinstance(value, str) else value
-
-
-def _problem(line: Field, name: str, value: Any, exc: ValueError) -> str:
-    return f"{name}: {kinds.shown(value)} {exc}" if line.kind.shown else f"{name}: {exc}"
-
-
-def _refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str]) -> None:
+    """Raise `SpecError` with the problems of one job in one line; nothing where there is none."""
     if problems:
         rest = [f"and {len(problems) - _MOST_PROBLEMS:,} more like these"] if len(problems) > _MOST_PROBLEMS else []
         raise errors.SpecError("; ".join([*problems[:_MOST_PROBLEMS], *rest]))
 
 
-def _plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """Return a field's value as JSON has it."""
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
@@ -344,4 +304,3 @@ OPTIONS = (
 DOCUMENT = FIELDS + OPTIONS
 # The fields that name a file or folder of the worker's host.
 HOST_PATHS = tuple(line.name for line in FIELDS if line.kind is _ON_THE_HOST)
-_BY_FLAG = {key: line for line in DOCUMENT for key in (line.name, *line.flags)}

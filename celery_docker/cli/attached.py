@@ -33,7 +33,7 @@ _WRITE_BYTES = 4096
 
 
 class Cancellation:
-    """What cancels the job: Ctrl-C, SIGTERM, or nobody who reads its output; a second Ctrl-C leaves at once.
+    """The causes that cancel the job: Ctrl-C, SIGTERM, or nobody who reads its output; a second Ctrl-C leaves at once.
 
     A signal is only noted, so that no piece of output is torn. SIGTERM may come again: timeout(1) sends it twice.
     """

@@ -55,9 +55,9 @@ def _succeeded(queries: Queries, batch_id: str, *, is_array: bool) -> Iterator[t
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
     for state, spec, index in queries.jobs.fields(queries.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
-            known = Fields({"spec": spec, "index": index})
-            kwargs, number = known.json("spec", dict), known.whole("index")
-            if not known.problems:
+            cells = Fields({"spec": spec, "index": index})
+            kwargs, number = cells.json("spec", dict), cells.whole("index")
+            if not cells.problems:
                 folder = kwargs.get("outputpath")
                 yield batch.marker_of(kwargs, number if is_array else None), folder if isinstance(folder, str) else None
 

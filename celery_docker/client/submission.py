@@ -81,14 +81,14 @@ class JobBuilder:
         if receipt is None:
             raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
         parsed = incoming.of_envelope(job_id, incoming.of_record(job_id, text))
-        known = Fields({"spec": spec or "", "batch_index": batch_index or ""})
-        given = known.json("spec", dict)
+        cells = Fields({"spec": spec or "", "batch_index": batch_index or ""})
+        given = cells.json("spec", dict)
         if given is None and parsed.refusal:
             raise errors.SpecError(f"job {job_id} cannot be queued again: {parsed.refusal}")
         # Of a plain client's job there is only the message.
         spec_of = jobspec.parse(parsed.args, parsed.kwargs) if given is None else jobspec.parse((), given)
         spec_of = timelimits.limited(spec_of, parsed.limits)
-        place = None if batch_id is None else Place(batch_id, known.count("batch_index"))
+        place = None if batch_id is None else Place(batch_id, cells.count("batch_index"))
         new = self.job(spec_of.to_kwargs(), message.submission(parsed.envelope), place)
         return replace(new, about={**new.about, "retry_of": job_id})
 

@@ -59,7 +59,7 @@ def _addressed(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _reply(body: Mapping[str, Any]) -> dict[str, Any]:

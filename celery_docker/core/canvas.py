@@ -39,7 +39,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    return value is None or (isinstance(value, list) and all(isinstance(entry, str) for entry in value))
 
 
 def is_moment(value: Any) -> bool:
@@ -84,8 +84,8 @@ def _each(value: Any, name: str, is_own_queue: Callable[[str], bool]) -> None:
         value = [value]
     if not isinstance(value, list):
         raise NotUsable(f"{name} must be a list of signatures")
-    for one in value:
-        _signature(one, name, is_own_queue)
+    for signature in value:
+        _signature(signature, name, is_own_queue)
 
 
 def _signature(value: Any, name: str, is_own_queue: Callable[[str], bool]) -> None:

@@ -37,7 +37,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {

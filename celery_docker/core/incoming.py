@@ -136,8 +136,8 @@ def list_of(envelope: Mapping[str, Any]) -> str:
 
 def _about(envelope: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return id, task and sender of a message that may be of any kind, as far as they can be shown."""
-    said = envelope.get("headers")
-    headers: dict[str, Any] = said if isinstance(said, dict) else {}
+    value = envelope.get("headers")
+    headers: dict[str, Any] = value if isinstance(value, dict) else {}
     if "task" not in headers:
         with_body = _quietly(lambda: strictjson.table(_unpacked(envelope, headers)))
         headers = {**headers, **{name: with_body[name] for name in ("id", "task") if name in with_body}}
@@ -251,8 +251,8 @@ def _decompressed(data: bytes, compression: Any) -> bytes:
         return data
     unpack = _COMPRESSIONS.get(compression) if isinstance(compression, str) else None
     if unpack is None:
-        known = ", ".join(_COMPRESSIONS)
-        raise NotUsable(f"compression: {kinds.shown(compression)} is not known; known are {known}")
+        names = ", ".join(_COMPRESSIONS)
+        raise NotUsable(f"compression: {kinds.shown(compression)} is not known; known are {names}")
     try:
         return unpack(data)
     except (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError, MemoryError) as exc:
@@ -355,7 +355,7 @@ def _is_limit(value: Any) -> bool:
 
 
 def _names(value: Any) -> list[str] | None:
-    if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
+    if value is not None and (not isinstance(value, list) or not all(isinstance(entry, str) for entry in value)):
         raise ValueError("must be a list of names")
     return value
 

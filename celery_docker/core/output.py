@@ -110,29 +110,29 @@ class Tail:
 
 def placed(frames: Iterable[Frame], gaps: Sequence[Gap]) -> Iterator[Frame | Gap]:
     """Yield a replay from the beginning with its gaps at their places."""
-    left = sorted(gaps, key=lambda gap: gap.at)
+    waiting = sorted(gaps, key=lambda gap: gap.at)
     ends = dict.fromkeys(Stream, 0)
     for frame in frames:
         payload = frame.payload
-        for gap in [gap for gap in left if gap.stream is frame.stream and gap.at < ends[gap.stream] + len(payload)]:
+        for gap in [gap for gap in waiting if gap.stream is frame.stream and gap.at < ends[gap.stream] + len(payload)]:
             before = gap.at - ends[gap.stream]
             if before:
                 yield Frame(frame.stream, payload[:before])
             yield gap
-            left.remove(gap)
+            waiting.remove(gap)
             payload, ends[gap.stream] = payload[before:], gap.at
         yield Frame(frame.stream, payload)
         ends[frame.stream] += len(payload)
-    yield from (gap for gap in left if gap.at <= ends[gap.stream])
+    yield from (gap for gap in waiting if gap.at <= ends[gap.stream])
 
 
 def after(items: Iterable[Frame | Gap], byte_counts: Mapping[Stream, int]) -> Iterator[Frame | Gap]:
     """Yield what a replay from the beginning has beyond the first bytes of each stream."""
-    left = dict(byte_counts)
+    rest = dict(byte_counts)
     for item in items:
         size = item.size if isinstance(item, Gap) else len(item.payload)
-        passed = min(left[item.stream], size)
-        left[item.stream] -= passed
+        passed = min(rest[item.stream], size)
+        rest[item.stream] -= passed
         if passed < size:
             if isinstance(item, Gap):
                 yield replace(item, size=size - passed)

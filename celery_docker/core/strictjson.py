@@ -86,7 +86,7 @@ def _inside(value: Any) -> Iterable[Any]:
 def _check_depth(value: Any, most: int) -> None:
     level = [value]
     for _ in range(most):
-        level = [one for outer in level for one in _inside(outer) if isinstance(one, dict | list)]
+        level = [item for outer in level for item in _inside(outer) if isinstance(item, dict | list)]
         if not level:
             return
     raise NotUsable("is nested too deeply")
@@ -95,10 +95,10 @@ def _check_depth(value: Any, most: int) -> None:
 def _check_unicode(value: Any) -> None:
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        texts = [one] if isinstance(one, str) else list(one) if isinstance(one, Mapping) else []
+        item = waiting.pop()
+        texts = [item] if isinstance(item, str) else list(item) if isinstance(item, Mapping) else []
         try:
             "".join(texts).encode()
         except UnicodeEncodeError as exc:
             raise NotUsable("is not valid Unicode") from exc
-        waiting.extend(_inside(one))
+        waiting.extend(_inside(item))

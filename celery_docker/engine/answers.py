@@ -64,8 +64,8 @@ def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _status(word: str) -> Status | None:
     """Return the state that an engine's word stands for, None for an unknown word."""
-    known = {status.value: status for status in Status} | podman.STATES
-    return known.get(word)
+    statuses = {status.value: status for status in Status} | podman.STATES
+    return statuses.get(word)
 
 
 def _status_by_facts(state: Mapping[str, Any]) -> Status:

@@ -144,10 +144,10 @@ class DockerEngine:
             if answer.ok:
                 return str(self._calls.parsed(answer)["Id"])
         except errors.EngineAway:
-            found = self.inspect(plan.name)
-            if found is None or not plan.body["Labels"].items() <= found.labels.items():
+            state = self.inspect(plan.name)
+            if state is None or not plan.body["Labels"].items() <= state.labels.items():
                 raise
-            return found.container_id
+            return state.container_id
         raise faults.create_refused(plan.name, plan.image, answer.status, answer.text)
 
     def pull(
@@ -217,8 +217,8 @@ class DockerEngine:
         try:
             answer = self._calls.ask("POST", f"/containers/{container_id}/start")
         except errors.EngineAway:
-            found = self.inspect(container_id)
-            if found is None or found.status is container.Status.CREATED:
+            state = self.inspect(container_id)
+            if state is None or state.status is container.Status.CREATED:
                 raise
             return
         if not answer.ok:
@@ -261,8 +261,8 @@ class DockerEngine:
         if answer.ok or answer.status == 404:
             return
         if answer.status == 409:  # somebody else is at it, or it cannot be killed
-            found = self.inspect(container_id)
-            if found is None or found.status is container.Status.REMOVING:
+            state = self.inspect(container_id)
+            if state is None or state.status is container.Status.REMOVING:
                 return
         raise faults.refused(f"container {container_id[:12]} cannot be removed", answer.status, answer.text)
 
@@ -303,8 +303,8 @@ class DockerEngine:
         return container.End(exit_code) if isinstance(exit_code, int) and exit_code >= 0 else None
 
     def _has_ended(self, container_id: str) -> bool:
-        found = self.inspect(container_id)
-        return found is None or found.status not in container.ALIVE
+        state = self.inspect(container_id)
+        return state is None or state.status not in container.ALIVE
 
     def _details(self, name: str) -> dict[str, Any] | None:
         answer = self._calls.ask("GET", f"/containers/{quote(name, safe='')}/json")

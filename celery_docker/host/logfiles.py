@@ -180,11 +180,11 @@ class LogKeeper:
         begun to write meanwhile is no reason to stop a container.
         """
         note_fd = self._note(job_id, os.O_CREAT)
-        known = os.pread(note_fd, _NOTE.size, 0)
-        if len(known) != _NOTE.size or _NOTE.unpack(known)[0] != attempt:
+        packed = os.pread(note_fd, _NOTE.size, 0)
+        if len(packed) != _NOTE.size or _NOTE.unpack(packed)[0] != attempt:
             os.close(note_fd)
             return self._begin(job_id, attempt, out, err, None)
-        note, gaps = _Note(*_NOTE.unpack(known)), self._gaps_path(job_id)
+        note, gaps = _Note(*_NOTE.unpack(packed)), self._gaps_path(job_id)
         files = LogFiles(*self._files(out, err, note_fd, None, fresh=False), note, note_fd, gaps)
         files._catch_up()
         return files

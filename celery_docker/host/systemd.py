@@ -67,7 +67,7 @@ def _send(address: str, text: str, *kept: socket.socket) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
         try:
             sender.connect("\0" + address[1:] if address.startswith("@") else address)
-            socket.send_fds(sender, [text.encode()], [one.fileno() for one in kept])
+            socket.send_fds(sender, [text.encode()], [stored.fileno() for stored in kept])
         except OSError:
             return False
     return True

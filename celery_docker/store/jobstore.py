@@ -240,14 +240,14 @@ def _check_owned(answer: Any, holding: Holding) -> None:
 def _claim(job_id: str, row: list[str]) -> Claim:
     verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, *end_request, container_id = row
     counts = {"fence": fence, "attempt": attempt, "exits": exits, "host_faults": host_faults}
-    known = Fields({**counts, "submitted_at": submitted_at, "attempts": attempts})
+    cells = Fields({**counts, "submitted_at": submitted_at, "attempts": attempts})
     return Claim(
         verdict=Verdict(verdict),
-        fence=known.count("fence"),
-        attempt=known.count("attempt"),
-        tally=lifecycle.Tally(exits=known.count("exits"), host_faults=known.count("host_faults")),
-        submitted_at=known.moment("submitted_at"),
-        attempts=known.entries("attempts"),
+        fence=cells.count("fence"),
+        attempt=cells.count("attempt"),
+        tally=lifecycle.Tally(exits=cells.count("exits"), host_faults=cells.count("host_faults")),
+        submitted_at=cells.moment("submitted_at"),
+        attempts=cells.entries("attempts"),
         receipt=Receipt.of_text(job_id, receipt) if receipt else None,
         end_request=_end_request(*end_request),
         container_id=container_id or None,

@@ -125,7 +125,7 @@ class Match:
 def job(job_id: str, values: Sequence[str | None]) -> JobRow:
     """Return the row of a job from the values of `ROW_FIELDS`."""
     present = {name: value for name, value in zip(ROW_FIELDS, values, strict=True) if value}
-    known = Fields(present)
+    cells = Fields(present)
     row = JobRow(
         job_id=job_id,
         state=lifecycle.State(present["state"]),
@@ -134,23 +134,23 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         host=present.get("owner"),
         queue=message.queue_name(present["queue"]) if "queue" in present else None,
         batch_id=present.get("batch"),
-        batch_index=known.whole("batch_index"),
-        submitted_at=known.moment("submitted_at"),
-        claimed_at=known.moment("claimed_at"),
-        finished_at=known.moment("finished_at"),
-        exit_code=known.whole("exit_code"),
-        attempt=known.count("attempt"),
+        batch_index=cells.whole("batch_index"),
+        submitted_at=cells.moment("submitted_at"),
+        claimed_at=cells.moment("claimed_at"),
+        finished_at=cells.moment("finished_at"),
+        exit_code=cells.whole("exit_code"),
+        attempt=cells.count("attempt"),
         reason=present.get("reason"),
-        run_s=known.number("run_s"),
+        run_s=cells.number("run_s"),
         submitted_by=present.get("submitted_by"),
-        labels=known.words("labels"),
+        labels=cells.words("labels"),
         retry_of=present.get("retry_of"),
-        waits_for=known.count("pending"),
+        waits_for=cells.count("pending"),
         held="held" in present,
         cancel_reason=present.get("cancel_reason"),
-        pull=_pull(known),
+        pull=_pull(cells),
     )
-    return _named(row, known.problems)
+    return _named(row, cells.problems)
 
 
 def _named(row: JobRow, problems: Sequence[str]) -> JobRow:
@@ -195,9 +195,9 @@ def ahead_s(clock: object, heard_at: float) -> float | None:
         return None
 
 
-def _pull(known: Fields) -> tuple[int, int] | None:
-    pulled_bytes = known.whole("pulled_bytes")
-    return None if pulled_bytes is None else (pulled_bytes, known.count("pull_size_bytes"))
+def _pull(cells: Fields) -> tuple[int, int] | None:
+    pulled_bytes = cells.whole("pulled_bytes")
+    return None if pulled_bytes is None else (pulled_bytes, cells.count("pull_size_bytes"))
 
 
 def state_of(row: WorkerRow) -> WorkerState:

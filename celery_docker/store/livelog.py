@@ -71,8 +71,10 @@ class LiveLog:
             pipeline.hgetall(keys.log_readers(job_id))
             pipeline.hmget(keys.job(job_id), ("log_attempt", "log_1", "log_2"))
             signs, (newest, *ends) = pipeline.execute()
-        known = newest is not None and int(newest) == attempt
-        return Beginning(signs, {stream: int(end or 0) if known else 0 for stream, end in zip(BOTH, ends, strict=True)})
+        is_current = newest is not None and int(newest) == attempt
+        return Beginning(
+            signs, {stream: int(end or 0) if is_current else 0 for stream, end in zip(BOTH, ends, strict=True)}
+        )
 
     def readers(self) -> dict[str, dict[str, str]]:
         """Return the jobs that are read now, with the signs of life of their readers. Raises as `append` does."""

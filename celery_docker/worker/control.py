@@ -33,9 +33,9 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-def commands(known: Mapping[str, Command]) -> dict[str, Command]:
+def commands(standard: Mapping[str, Command]) -> dict[str, Command]:
     """Return Celery's commands with ours for what is refused; none of them raises anything."""
-    kept = {name: _guarded(name, command) for name, command in known.items() if name not in REFUSED}
+    kept = {name: _guarded(name, command) for name, command in standard.items() if name not in REFUSED}
     return {**kept, **{name: _refusal(name, remedy) for name, remedy in REFUSED.items()}}
 
 

@@ -30,14 +30,14 @@ def tell(backend: Results, events: Events, ends: Sequence[QueuedEnd]) -> list[st
     backend.store_many(
         [(end.job.job_id, *_result(end), context) for end, context in alone if not context.ignore_result]
     )
-    told = [
+    reported = [
         end
         for end, context in zip(ends, contexts, strict=True)
         if not _has_follower(context) or _tell_with_followers(backend, end, context)
     ]
-    for end in told:
+    for end in reported:
         events.ended(end.job.job_id, end.state, end.receipt.failure_line())
-    return [end.job.job_id for end in told]
+    return [end.job.job_id for end in reported]
 
 
 def _tell_with_followers(backend: Results, end: QueuedEnd, context: Context) -> bool:

@@ -1,4 +1,4 @@
-"""What every engine promises; the same tests on the fake and on real Docker, so that the fake may be trusted."""
+"""The promises of every engine; the same tests on the fake and on real Docker, so that the fake may be trusted."""
 
 from __future__ import annotations
 
@@ -165,8 +165,8 @@ def test_containers_are_listed_by_their_labels(world: World) -> None:
     created, running = world.engine.create(here), world.engine.create(there)
     world.engine.start(running)
     host, job = container.LABEL_HOST, container.LABEL_JOB
-    assert [one.container_id for one in world.engine.containers({host: "here"})] == [created]
-    assert {one.container_id for one in world.engine.containers({})} == {created, running}
+    assert [listed.container_id for listed in world.engine.containers({host: "here"})] == [created]
+    assert {listed.container_id for listed in world.engine.containers({})} == {created, running}
     assert world.engine.containers({host: "here", job: there.body["Labels"][job]}) == []
     assert world.engine.containers({host: ""}) == []
     (listed,) = world.engine.containers({host: "heretic", job: there.body["Labels"][job]})
@@ -193,7 +193,7 @@ def test_nothing_is_found_under_an_unknown_name(world: World) -> None:
 
 
 def test_a_new_container_is_found_by_name_and_by_id(world: World) -> None:
-    """What was asked for is there, and what Docker cannot know yet is None."""
+    """All that was asked for is there, and all that Docker cannot know yet is None."""
     wanted = world.plan(fakes.says())
     container_id = world.engine.create(wanted)
     seen = found(world, wanted.name)

@@ -1,4 +1,4 @@
-"""What the list of hosts promises: the same suite on the fake and on the real one over a real Redis."""
+"""The promises of the list of hosts: the same suite on the fake and on the real one over a real Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECEIPT: dict[str, Any] = {"id": "j1", "state": "succeeded", "output": "", "atte
 
 
 class Records(ports.Records, Protocol):
-    """What the tests need of the job records."""
+    """The part of the job records that the tests need."""
 
     def submit(self, jobs: Sequence[jobrecord.New]) -> list[bool]: ...
     def record(self, job_id: str) -> dict[str, str]: ...
@@ -220,14 +220,14 @@ def test_a_host_with_a_job_in_hand_stays(world: World) -> None:
     beat(world)
     run(world)
     assert world.hosts.leave(HOST) is False
-    assert [one.host for one in world.workers()] == [HOST]
+    assert [row.host for row in world.workers()] == [HOST]
 
 
 def test_a_host_with_a_message_in_hand_stays(world: World) -> None:
     beat(world)
     world.take(HOST, QUEUE, ["a"])
     assert world.hosts.leave(HOST) is False
-    assert [one.host for one in world.workers()] == [HOST]
+    assert [row.host for row in world.workers()] == [HOST]
 
 
 # The judge
@@ -247,9 +247,9 @@ def test_silent_hosts(world: World) -> None:
         world.age(host, seconds)
     now = beat(world, JUDGE).now
     seen = world.hosts.silent(now=now, for_s=600)
-    assert [one.host for one in seen] == [HOST, OTHER]
-    assert [one.for_s for one in seen] == pytest.approx([700, 650], abs=5)
-    assert all(one.heard_at + one.for_s == pytest.approx(now) for one in seen)
+    assert [silence.host for silence in seen] == [HOST, OTHER]
+    assert [silence.for_s for silence in seen] == pytest.approx([700, 650], abs=5)
+    assert all(silence.heard_at + silence.for_s == pytest.approx(now) for silence in seen)
 
 
 # What becomes of its jobs
@@ -316,8 +316,8 @@ def test_a_job_that_had_ended_is_the_judges_to_report(world: World) -> None:
     assert world.records.record("j1") == {**as_before, "owner": JUDGE}
     assert (world.owned(HOST), world.owned(JUDGE)) == (set(), {"j1"})
     assert world.queued() == queued, "it must not run again"
-    told = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
-    assert (told.verdict, told.receipt) == (Verdict.REPORT, RECEIPT)
+    claim = world.records.claim("j1", host=JUDGE, queue=QUEUE, envelope=envelope())
+    assert (claim.verdict, claim.receipt) == (Verdict.REPORT, RECEIPT)
     assert world.records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope()).verdict is Verdict.DROP
 
 
@@ -376,7 +376,7 @@ def test_a_host_is_lost_only_without_jobs(world: World) -> None:
 def test_a_lost_host_is_remembered(world: World) -> None:
     seen = silence(world)
     world.hosts.bury(seen)
-    lost = next(one for one in world.workers() if one.host == HOST)
+    lost = next(row for row in world.workers() if row.host == HOST)
     assert (lost.lost, lost.about, lost.jobs) == (True, ABOUT, 0)
     assert lost.heard_s == pytest.approx(600, abs=5)
     kept_for_s = world.kept_for_s(HOST)
@@ -391,14 +391,14 @@ def test_a_lost_host_is_not_remembered_for_ever(world: World) -> None:
     (old,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=600)
     world.hosts.bury(old)
     world.hosts.bury(silence(world))
-    assert [one.host for one in world.workers()] == [HOST, JUDGE]
+    assert [row.host for row in world.workers()] == [HOST, JUDGE]
 
 
 def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> None:
     seen = silence(world)
     world.hosts.bury(seen)
     assert beat(world).before is None
-    assert [(one.host, one.lost) for one in world.workers()] == [(HOST, False), (JUDGE, False)]
+    assert [(row.host, row.lost) for row in world.workers()] == [(HOST, False), (JUDGE, False)]
     assert world.kept_for_s(HOST) is None
 
 
@@ -415,9 +415,9 @@ def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> Non
     world.hosts.recall(now=now)
     world.hosts.recall(now=now + 50)
     assert world.hosts.silent(now=now + 500, for_s=600) == [], "it has the full time to be heard"
-    assert [one.host for one in world.hosts.silent(now=now + 600, for_s=600)] == [HOST, JUDGE, OTHER]
-    assert [one.host for one in world.workers() if not one.lost] == [HOST, JUDGE, OTHER]
-    assert [one.host for one in world.workers() if one.lost] == ["idle"]
+    assert [silence.host for silence in world.hosts.silent(now=now + 600, for_s=600)] == [HOST, JUDGE, OTHER]
+    assert [row.host for row in world.workers() if not row.lost] == [HOST, JUDGE, OTHER]
+    assert [row.host for row in world.workers() if row.lost] == ["idle"]
 
 
 def test_the_messages_that_it_took_are_the_next_to_be_taken(world: World) -> None:

@@ -26,7 +26,7 @@ _KILLED = 137
 
 @dataclass(frozen=True)
 class Script:
-    """What containers of an image do: say this, then exit; `until_released`: only after `FakeEngine.release`.
+    """The behaviour of an image's containers: say this, then exit; `until_released`: only after `FakeEngine.release`.
 
     `cannot_start`: the exit code (126 or 127) with which Docker refuses the start. `oom_killed`: the kernel ended it.
     `labels` are those of the image.
@@ -73,7 +73,7 @@ class _Made:
     state: Container
     script: Script
     # When and what.
-    said: list[tuple[float, Frame]] = field(default_factory=list)
+    log: list[tuple[float, Frame]] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     # What each process of Docker saw of it.
@@ -149,9 +149,11 @@ class FakeEngine:
         self._called("containers")
         with self._changed:
             return [
-                Listed(*(one.state.container_id, one.state.name, one.state.status, one.state.labels), one.created_at)
-                for one in self._containers.values()
-                if labels.items() <= one.state.labels.items() and not _is_copy(one)
+                Listed(
+                    *(made.state.container_id, made.state.name, made.state.status, made.state.labels), made.created_at
+                )
+                for made in self._containers.values()
+                if labels.items() <= made.state.labels.items() and not _is_copy(made)
             ]
 
     def create(self, plan: ContainerPlan) -> str:
@@ -198,7 +200,7 @@ class FakeEngine:
         with self._changed:
             stream = self._listen(container_id)
             made = self._known(container_id)
-            for _, frame in made.said:
+            for _, frame in made.log:
                 stream.frames.put(frame)
             if made.state.status is not Status.RUNNING:
                 stream.close()
@@ -207,7 +209,7 @@ class FakeEngine:
     def logged(self, container_id: str, *, until: float) -> dict[Stream, int] | None:
         self._called("logged")
         with self._changed:
-            frames = [frame for said_at, frame in self._known(container_id).said if said_at <= until]
+            frames = [frame for at, frame in self._known(container_id).log if at <= until]
             return {stream: sum(len(f.payload) for f in frames if f.stream is stream) for stream in Stream}
 
     def start(self, container_id: str) -> None:
@@ -378,7 +380,7 @@ class FakeEngine:
         return stream
 
     def _say(self, made: _Made, frame: Frame) -> None:
-        made.said.append((time.time(), frame))
+        made.log.append((time.time(), frame))
         for stream in made.streams:
             stream.frames.put(frame)
 

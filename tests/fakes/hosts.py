@@ -22,9 +22,9 @@ from tests.fakes.records import FakeRecords
 class FakeHosts:
     """Redis in memory; its clock is that of the records.
 
-    `heard` holds each host's last heartbeat, `lost` that of the lost ones, `said` what each said of itself with its
-    machine, `taken` each host's unclaimed messages by source, newest first, `waiting` when a job's message was put into
-    its list.
+    `heard` holds each host's last heartbeat, `lost` that of the lost ones, `reports` each host's machine and report,
+    `taken` each host's unclaimed messages by source, newest first, `waiting` when a job's message was put into its
+    list.
     """
 
     records: FakeRecords
@@ -32,7 +32,7 @@ class FakeHosts:
     calls: list[str] = field(default_factory=list)
     heard: dict[str, float] = field(default_factory=dict)
     lost: dict[str, float] = field(default_factory=dict)
-    said: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    reports: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     taken: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     waiting: dict[str, float] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class FakeHosts:
     def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat:
         self._called("beat")
         now, before = self.records.clock(), self.heard.get(host)
-        other, told = self.said.get(host, (machine, {}))
+        other, report = self.reports.get(host, (machine, {}))
         if before is not None and other != machine and now - before < NAME_KEPT_S:
-            return Beat(now, before, told)
+            return Beat(now, before, report)
         self.heard[host] = now
         self.lost.pop(host, None)
         self.expiry.pop(host, None)
-        self.said[host] = (machine, dict(about))
+        self.reports[host] = (machine, dict(about))
         return Beat(now, before)
 
     def leave(self, host: str) -> bool:
@@ -55,7 +55,7 @@ class FakeHosts:
         if self.records.in_hand.get(host) or any(self.taken.get(host, {}).values()):
             return False
         self.heard.pop(host, None)
-        self.said.pop(host, None)
+        self.reports.pop(host, None)
         return True
 
     def hold(self, host: str, *, for_s: int) -> bool:
@@ -109,7 +109,7 @@ class FakeHosts:
         for source, texts in self.taken.pop(host, {}).items():
             self.records.queues.setdefault(source, []).extend(texts)
         heard_at = self.heard.pop(host)
-        self.lost = {one: at for one, at in self.lost.items() if at > heard_at - REMEMBERED_S} | {host: heard_at}
+        self.lost = {name: at for name, at in self.lost.items() if at > heard_at - REMEMBERED_S} | {host: heard_at}
         self.expiry[host] = REMEMBERED_S
         return True
 
@@ -122,7 +122,7 @@ class FakeHosts:
         return [self._row(host, heard_at) for host, heard_at in sorted({**self.lost, **self.heard}.items())]
 
     def _row(self, host: str, heard_at: float) -> WorkerRow:
-        about = self.said[host][1]
+        about = self.reports[host][1]
         heard_s, ahead_s = self.records.clock() - heard_at, listing.ahead_s(about.get("clock"), heard_at)
         jobs = len(self.records.in_hand.get(host, ()))
         return WorkerRow(host, heard_s, ahead_s, jobs, about, drained=None, lost=host not in self.heard)

@@ -32,7 +32,7 @@ from celery_docker.core.jobrecord import (
 
 @dataclass
 class FakeBatch:
-    """How many of a batch's jobs may be on their way at once, how many are, and which are held back."""
+    """A batch's limit of jobs on their way at once, the number of them, and the jobs that are held back."""
 
     limit: int | None
     active: int = 0
@@ -163,8 +163,8 @@ class FakeRecords:
                 return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
             if "cancelled_at" not in job and (job_id in self.delayed or self._must_wait(job_id, job, term)):
                 return self._answer(Verdict.DROP, job)
-            for one in (self.delayed, self.waiting, self.expiring):
-                one.pop(job_id, None)
+            for index in (self.delayed, self.waiting, self.expiring):
+                index.pop(job_id, None)
             for name in ("pulled_bytes", "pull_size_bytes"):
                 job.pop(name, None)
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
@@ -263,17 +263,17 @@ class FakeRecords:
 
     def cancel(self, job_id: str, *, reason: str) -> str:
         with self._call("cancel"):
-            known = job_id in self.jobs
+            has_record = job_id in self.jobs
             job = self.jobs.setdefault(job_id, {"state": "queued"})
             if "receipt" in job:
                 return job["state"]
-            if not known:
+            if not has_record:
                 self.index[job_id] = self.clock()
             job.setdefault("cancelled_at", repr(self.clock()))
             job.setdefault("cancel_reason", reason)
             self.delayed.pop(job_id, None)
             self.marked.add(job_id)
-            return job["state"] if known else "unknown"
+            return job["state"] if has_record else "unknown"
 
     def cancel_many(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
         with self._call("cancel_many"):

@@ -96,8 +96,8 @@ class Desk:
     def control(self, command: str, **arguments: Any) -> Any:
         """Return the answer of the worker to a control or inspect command."""
         (answer,) = self.app.control.broadcast(command, arguments=arguments, reply=True, timeout=10, limit=1)
-        ((_, said),) = answer.items()
-        return said
+        ((_, reply),) = answer.items()
+        return reply
 
     def record(self, sent: AsyncResult) -> dict[str, str]:
         with self.server.client(decode_responses=True) as client:

@@ -69,8 +69,8 @@ def test_a_command_that_would_leave_a_host_in_an_unseen_state_is_refused_with_th
     name: str, sender: Plain
 ) -> None:
     (answer,) = sender.app.control.broadcast(name, arguments=REFUSED[name], reply=True, timeout=5, limit=1)
-    ((_, said),) = answer.items()
-    assert said["error"].startswith(f"{name} is refused: ")
+    ((_, reply),) = answer.items()
+    assert reply["error"].startswith(f"{name} is refused: ")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_command_that_would_leave_a_host_in_an_unseen_state_is_refused_with_th
 )
 def test_questions_are_answered(name: str, arguments: dict[str, Any], sender: Plain) -> None:
     (answer,) = sender.app.control.broadcast(name, arguments=arguments, reply=True, timeout=5, limit=1)
-    ((_, said),) = answer.items()
-    assert "error" not in said
+    ((_, reply),) = answer.items()
+    assert "error" not in reply
 
 
 def test_nothing_but_our_task_is_registered(sender: Plain) -> None:
@@ -140,7 +140,7 @@ def test_canvas_works_without_the_tasks_of_celery(sender: Plain) -> None:
 
     assert chain(job("a"), job("b"), job("c"), app=app).apply_async().get(timeout=RESULT_S)["output"] == "c\n"
     both = group([job("d"), job("e")], app=app).apply_async().get(timeout=RESULT_S)
-    assert [one["output"] for one in both] == ["d\n", "e\n"]
+    assert [receipt["output"] for receipt in both] == ["d\n", "e\n"]
     assert chord([job("f"), job("g")], job("h"), app=app).apply_async().get(timeout=RESULT_S)["output"] == "h\n"
     nested = chain(job("i"), group([job("j"), job("k")], app=app), job("l"), app=app).apply_async()
     assert nested.get(timeout=RESULT_S)["output"] == "l\n"

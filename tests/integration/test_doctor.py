@@ -139,7 +139,7 @@ def test_no_worker_alive_clocks_apart_and_another_version(redis_as: list[servers
 
 
 def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[servers.RedisServer]) -> None:
-    """What this user may not see is named, and is no failure of doctor's."""
+    """A fact that this user may not see is named, and is no failure of doctor's."""
     server = started(redis_as, requirepass="right")
     with server.client() as client:
         client.execute_command("ACL SETUSER me on >mine ~* +ping +time +select")

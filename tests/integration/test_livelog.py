@@ -117,8 +117,8 @@ def test_nothing_is_dropped_that_an_attached_reader_has_not_taken(watched: Watch
     while not watched.tell(out(sent, bytes(output.LIVE_BYTES))).is_full:
         sent += output.LIVE_BYTES
     assert output.UNREAD_BYTES <= sent <= output.UNREAD_BYTES + output.LIVE_BYTES
-    said = list(reader.so_far())
-    assert (len(text(said)), [one.gap_bytes for one in said if one.gap_bytes]) == (sent, [])
+    pieces = list(reader.so_far())
+    assert (len(text(pieces)), [piece.gap_bytes for piece in pieces if piece.gap_bytes]) == (sent, [])
     reader.attach()
     assert not watched.tell(out(sent, b"x")).is_full
     assert len(text(watched.so_far())) <= output.LIVE_BYTES
@@ -131,7 +131,7 @@ def test_a_reader_that_is_gone_is_waited_for_no_more(watched: Watched) -> None:
         sent += output.LIVE_BYTES
     reply = watched.tell(out(sent, bytes(output.LIVE_BYTES)), gone=list(reply.signs))
     assert (reply.is_full, reply.signs) == (False, {})
-    assert sum(one.gap_bytes for one in reader.so_far()) > output.UNREAD_BYTES // 2
+    assert sum(piece.gap_bytes for piece in reader.so_far()) > output.UNREAD_BYTES // 2
     reader.attach()
     assert len(watched.tell(out(sent + output.LIVE_BYTES, b"x")).signs) == 1
 

@@ -21,7 +21,7 @@ CLONE = f"/home/{USER}/my clone"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What git tracks, as a clone would have it."""
+    """The files that git tracks, as a clone would have them."""
     copy = tmp_path / "checkout"
     copy.mkdir()
     passed = b""
@@ -63,7 +63,7 @@ def test_make_demo_on_a_bare_debian(debian: machine.Machine) -> None:
     shows_the_demo(debian)
 
 
-@pytest.mark.parametrize("image", [partial(machine.standard_image, one) for one in RELEASES], ids=RELEASES)
+@pytest.mark.parametrize("image", [partial(machine.standard_image, release) for release in RELEASES], ids=RELEASES)
 def test_a_newcomers_first_hour(debian: machine.Machine) -> None:
     """The demo works, twice; then the unit tests are for the clone's owner, who is told what is missing."""
     assert "sudo apt-get install python3-venv\n" in make(debian, "unit", user=USER, check=False)
@@ -80,11 +80,11 @@ def test_a_newcomers_first_hour(debian: machine.Machine) -> None:
 
 def shows_the_demo(debian: machine.Machine) -> None:
     """Run it to its Done; it leaves a working installation and nothing else, and in the clone nothing of root's."""
-    said = make(debian, "demo")
-    assert "Done" in said.splitlines()
-    assert "== it works: " in said
+    printed = make(debian, "demo")
+    assert "Done" in printed.splitlines()
+    assert "== it works: " in printed
     assert debian.run("find", CLONE, "-user", "root").stdout == ""
-    assert "sudo apt-get purge --autoremove celery-docker" in said
+    assert "sudo apt-get purge --autoremove celery-docker" in printed
     assert debian.run("systemctl", "is-active", "celery-worker").stdout == "active\n"
     assert debian.run("docker", "ps", "--all", "--quiet").stdout == ""
     assert not debian.path("/srv/celery-docker-demo").exists()

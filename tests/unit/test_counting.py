@@ -89,5 +89,5 @@ def test_an_orphan_is_counted() -> None:
 
 
 def test_one_job_may_be_both_lost_and_doubled() -> None:
-    found = count([seen("start", "start", status="PENDING")], ["run-j"])
-    assert (len(found.lost), len(found.doubled), len(found.orphans)) == (1, 1, 1)
+    faults = count([seen("start", "start", status="PENDING")], ["run-j"])
+    assert (len(faults.lost), len(faults.doubled), len(faults.orphans)) == (1, 1, 1)

@@ -90,7 +90,7 @@ def _imports(module: str) -> Iterator[str]:
 
 
 def _ours(module: str) -> set[str]:
-    return {one.removeprefix("celery_docker.") for one in _imports(module) if one.startswith("celery_docker.")}
+    return {name.removeprefix("celery_docker.") for name in _imports(module) if name.startswith("celery_docker.")}
 
 
 def _is_in(module: str, places: set[str]) -> bool:
@@ -100,30 +100,31 @@ def _is_in(module: str, places: set[str]) -> bool:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
     folder = module.partition(".")[0]
-    up = {one for one in _ours(module) if not _is_in(one, MAY_IMPORT[folder] | {folder})}
+    up = {name for name in _ours(module) if not _is_in(name, MAY_IMPORT[folder] | {folder})}
     assert not up, f"{module} imports {up}, which {folder} may not"
 
 
 def test_no_circle() -> None:
-    left = {module: _ours(module) & MODULES.keys() for module in MODULES}
-    while free := {module for module, needs in left.items() if not needs & left.keys()}:
-        left = {module: needs for module, needs in left.items() if module not in free}
-    assert not left, f"these import each other in a circle, or lie on the way to one: {sorted(left)}"
+    unsorted = {module: _ours(module) & MODULES.keys() for module in MODULES}
+    while free := {module for module, needs in unsorted.items() if not needs & unsorted.keys()}:
+        unsorted = {module: needs for module, needs in unsorted.items() if module not in free}
+    assert not unsorted, f"these import each other in a circle, or lie on the way to one: {sorted(unsorted)}"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_library_is_imported_only_by_its_owner(module: str) -> None:
-    foreign = {one.partition(".")[0] for one in _imports(module)} - sys.stdlib_module_names - {"celery_docker"}
-    trespassing = {one for one in foreign if not _is_in(module, OWNERS.get(one, set()))}
+    foreign = {name.partition(".")[0] for name in _imports(module)} - sys.stdlib_module_names - {"celery_docker"}
+    trespassing = {library for library in foreign if not _is_in(module, OWNERS.get(library, set()))}
     assert not trespassing, f"{module} imports {trespassing}"
 
 
 @pytest.mark.parametrize(
-    "module", [one for one in MODULES if one.startswith("core.") or "Pure." in (ast.get_docstring(MODULES[one]) or "")]
+    "module",
+    [name for name in MODULES if name.startswith("core.") or "Pure." in (ast.get_docstring(MODULES[name]) or "")],
 )
 def test_what_is_pure_asks_neither_the_clock_nor_the_system(module: str) -> None:
     """All of `core`, and every module that says of itself that it is pure."""
-    impure = {one for one in _imports(module) if one.partition(".")[0] not in PURE | {"celery_docker"}}
+    impure = {name for name in _imports(module) if name.partition(".")[0] not in PURE | {"celery_docker"}}
     called = {
         node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         for node in ast.walk(MODULES[module])

@@ -88,7 +88,7 @@ def test_a_job_that_waits_for_another_is_neither_missing_nor_published(world: Wo
 
 
 def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Records) -> None:
-    """What it waits for then changes nothing any more."""
+    """Its predecessor's end then changes nothing any more."""
     records.submit([new("j1"), new("j2", after=("j1",))])
     assert records.cancel("j2", reason="enough") == "queued"
     assert claim(records, job_id="j2").end_request == EndRequest(Cause.CANCELLED, "enough")

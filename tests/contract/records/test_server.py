@@ -1,4 +1,4 @@
-"""What can go wrong with a server: only the real store."""
+"""Faults of a server, on the real store only."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_a_server_that_does_not_let_us_in_refuses(own_server: servers.RedisServe
     for call in (records.check, lambda: claim(records), lambda: submit(records)):
         with pytest.raises(errors.StoreRefused) as caught:
             call()
-        said = str(caught.value)
-        assert f"127.0.0.1:{own_server.port}/0 refuses" in said
-        assert "check the user and password in the URL" in said
-        assert "geheim" not in said
-        assert len(said.splitlines()) == 1
+        problem = str(caught.value)
+        assert f"127.0.0.1:{own_server.port}/0 refuses" in problem
+        assert "check the user and password in the URL" in problem
+        assert "geheim" not in problem
+        assert len(problem.splitlines()) == 1
     records.close()
 
 

@@ -13,13 +13,13 @@ class Records:
     """Says what the test wants, or raises it."""
 
     def __init__(self) -> None:
-        self.said: str | Exception | None = None
+        self.answer: str | Exception | None = None
 
     def drained(self, host: str) -> str | None:
         assert host == "node1"
-        if isinstance(self.said, Exception):
-            raise self.said
-        return self.said
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
 def test_the_intake_follows_what_the_records_say() -> None:
@@ -27,15 +27,15 @@ def test_the_intake_follows_what_the_records_say() -> None:
     watch = DrainWatch(records, "node1", intake)
     watch.check()
     assert intake.reason == ""
-    for said in ("alice@laptop: a new disk", "alice@laptop: two new disks"):
-        records.said = said
+    for reason in ("alice@laptop: a new disk", "alice@laptop: two new disks"):
+        records.answer = reason
         watch.check()
-        assert intake.reason == f"drained by {said}"
-    records.said = errors.StoreAway("gone")
+        assert intake.reason == f"drained by {reason}"
+    records.answer = errors.StoreAway("gone")
     with pytest.raises(errors.StoreAway):
         watch.check()
     assert intake.reason == "drained by alice@laptop: two new disks"
-    records.said = None
+    records.answer = None
     watch.check()
     assert intake.reason == ""
 

@@ -1,4 +1,4 @@
-"""What a worker does besides running jobs: its status line, and the measuring of running containers."""
+"""The duties of a worker besides running jobs: its status line, and the measuring of running containers."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Docker:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
-    """What systemd was told."""
-    told: list[dict[str, str | int]] = []
+def notices(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
+    """Return the list that gets each notice to systemd."""
+    notifications: list[dict[str, str | int]] = []
 
     def notify(_environ: object, **variables: str | int) -> bool:
-        told.append(variables)
+        notifications.append(variables)
         return True
 
     monkeypatch.setattr(systemd, "notify", notify)
-    return told
+    return notifications
 
 
 def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
@@ -90,9 +90,9 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
         (5, 4, "5 jobs running, 0 of 4 slots free"),
     ],
 )
-def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int, slots: int, status: str) -> None:
+def test_ready_comes_with_the_slots(notices: list[dict[str, str | int]], jobs: int, slots: int, status: str) -> None:
     made(jobs, slots).serving()
-    assert said == [{"READY": 1, "STATUS": status}]
+    assert notices == [{"READY": 1, "STATUS": status}]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_ready_comes_with_the_slots(said: list[dict[str, str | int]], jobs: int,
         (4, "4 running jobs (00000000, 00000001, 00000002, ...)"),
     ],
 )
-def test_a_stop_says_what_it_waits_for(said: list[dict[str, str | int]], jobs: int, waits_for: str) -> None:
+def test_a_stop_says_what_it_waits_for(notices: list[dict[str, str | int]], jobs: int, waits_for: str) -> None:
     made(jobs).stopping()
-    assert said == [{"STOPPING": 1, "STATUS": f"Stopping: waiting for {waits_for}, taking no more"}]
+    assert notices == [{"STOPPING": 1, "STATUS": f"Stopping: waiting for {waits_for}, taking no more"}]
 
 
-def test_the_status_says_why_no_jobs_are_taken(said: list[dict[str, str | int]]) -> None:
+def test_the_status_says_why_no_jobs_are_taken(notices: list[dict[str, str | int]]) -> None:
     intake = Intake()
     worker = made(2, intake=intake)
     worker.serving()
@@ -118,11 +118,11 @@ def test_the_status_says_why_no_jobs_are_taken(said: list[dict[str, str | int]])
     intake.open("docker")
     worker._report()
     ready = "2 jobs running, 2 of 4 slots free"
-    assert [one["STATUS"] for one in said] == [ready, "Takes no jobs: Docker is away; 2 jobs running", ready]
+    assert [pairs["STATUS"] for pairs in notices] == [ready, "Takes no jobs: Docker is away; 2 jobs running", ready]
 
 
 def test_the_status_and_two_lines_of_the_log_say_that_redis_is_away(
-    said: list[dict[str, str | int]], caplog: pytest.LogCaptureFixture
+    notices: list[dict[str, str | int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two lines however long it is away: it is asked every second."""
     away = errors.StoreAway("cannot reach Redis at redis://r/0: refused")
@@ -133,11 +133,11 @@ def test_the_status_and_two_lines_of_the_log_say_that_redis_is_away(
             worker._publish()
             worker._report()
     ready = "1 job running, 3 of 4 slots free"
-    assert [one["STATUS"] for one in said] == [ready, f"Takes no jobs: {away}; 1 job running", ready]
+    assert [pairs["STATUS"] for pairs in notices] == [ready, f"Takes no jobs: {away}; 1 job running", ready]
     assert caplog.messages == [f"takes no jobs: {away}; 1 job running", "Redis answers again"]
 
 
-def test_it_serves_until_it_is_told_to_stop(said: list[dict[str, str | int]]) -> None:
+def test_it_serves_until_it_is_told_to_stop(notices: list[dict[str, str | int]]) -> None:
     worker = made()
     phases = [worker.is_serving]
     worker.serving()
@@ -146,42 +146,45 @@ def test_it_serves_until_it_is_told_to_stop(said: list[dict[str, str | int]]) ->
     assert [*phases, worker.is_serving] == [False, True, False]
 
 
-def test_systemd_is_told_what_has_changed_and_only_that(said: list[dict[str, str | int]]) -> None:
+def test_systemd_is_told_what_has_changed_and_only_that(notices: list[dict[str, str | int]]) -> None:
     jobs = Jobs(1)
     worker = made(runner=jobs)
     worker._report()
-    assert said == [], "nothing before it serves"
+    assert notices == [], "nothing before it serves"
     worker.serving()
     worker._report()
     jobs.list.clear()
     worker._report()
-    assert [one["STATUS"] for one in said] == ["1 job running, 3 of 4 slots free", "0 jobs running, 4 of 4 slots free"]
+    assert [pairs["STATUS"] for pairs in notices] == [
+        "1 job running, 3 of 4 slots free",
+        "0 jobs running, 4 of 4 slots free",
+    ]
 
 
 def test_what_systemd_could_not_be_told_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """READY=1 must not get lost: without it systemd ends the worker."""
-    told: list[dict[str, str | int]] = []
+    notifications: list[dict[str, str | int]] = []
 
     def busy_once(_environ: object, **variables: str | int) -> bool:
-        told.append(variables)
-        return len(told) > 1
+        notifications.append(variables)
+        return len(notifications) > 1
 
     monkeypatch.setattr(systemd, "notify", busy_once)
     worker = made()
     worker.serving()
     worker._report()
     worker._report()
-    assert told == [{"READY": 1, "STATUS": "0 jobs running, 4 of 4 slots free"}] * 2
+    assert notifications == [{"READY": 1, "STATUS": "0 jobs running, 4 of 4 slots free"}] * 2
 
 
-def test_running_containers_are_measured(said: list[dict[str, str | int]]) -> None:
+def test_running_containers_are_measured(notices: list[dict[str, str | int]]) -> None:
     jobs = Jobs(1)
     made(runner=jobs)._sample()
     assert jobs.list[0].attempt.usage == Usage(1.0, 100)
 
 
 def test_what_was_measured_is_not_forgotten_when_the_kernel_says_nothing_more(
-    said: list[dict[str, str | int]],
+    notices: list[dict[str, str | int]],
 ) -> None:
     """The container ended between two looks; its last figures are the best there are."""
     jobs, docker = Jobs(1), Docker()
@@ -228,14 +231,14 @@ def test_containers_of_jobs_that_are_over_are_forgotten() -> None:
     assert sampler._containers == {}
 
 
-def test_start_runs_every_duty_and_stop_ends_them(said: list[dict[str, str | int]]) -> None:
+def test_start_runs_every_duty_and_stop_ends_them(notices: list[dict[str, str | int]]) -> None:
     records, docker = FakeRecords(), FakeEngine()
     before = threading.active_count()
     worker = made(records=records, observer=docker, environ={"WATCHDOG_USEC": "30000"})
     worker.start()
     worker.serving()
     eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
-    eventually(lambda: any("WATCHDOG" in one for one in said))
+    eventually(lambda: any("WATCHDOG" in pairs for pairs in notices))
     worker.stop()
     eventually(lambda: threading.active_count() == before)
 

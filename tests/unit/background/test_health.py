@@ -1,4 +1,4 @@
-"""Whether the host is well: what closes the intake, what opens it, and what is said about it."""
+"""The host's health: faults close the intake, their end opens it, and each is reported."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def ward(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> W
 
 
 @contextmanager
-def checking(one: Health) -> Iterator[None]:
+def checking(checker: Health) -> Iterator[None]:
     """Let the thread run; at the end it must be gone."""
     before = threading.active_count()
-    one.start()
+    checker.start()
     try:
         yield
     finally:
-        one.stop()
+        checker.stop()
         eventually(lambda: threading.active_count() == before)
 
 

@@ -139,7 +139,7 @@ def test_the_jobs_of_a_silent_host_are_queued_again(pair: World, caplog: pytest.
         pair.turn(OTHER, times=2)
     assert pair.state() == ("queued", "")
     assert caplog.messages == ["host node1 was silent for 60 s: 1 job queued again"]
-    assert [one.host for one in pair.hosts.workers() if one.lost] == [HOST]
+    assert [row.host for row in pair.hosts.workers() if row.lost] == [HOST]
 
 
 def test_a_host_that_is_heard_keeps_its_jobs(pair: World) -> None:
@@ -164,7 +164,7 @@ def test_another_takes_over_when_the_first_dies(pair: World) -> None:
     pair.turn(HOST, OTHER, THIRD, times=FULL_PERIOD)
     pair.turn(THIRD, times=2 * FULL_PERIOD)
     assert pair.state() == ("queued", "")
-    assert [one.host for one in pair.hosts.workers() if one.lost] == [HOST, OTHER]
+    assert [row.host for row in pair.hosts.workers() if row.lost] == [HOST, OTHER]
 
 
 def test_nobody_is_taken_over_by_a_newcomer(pair: World) -> None:
@@ -185,7 +185,7 @@ def test_nobody_is_taken_over_right_after_redis_was_away(pair: World) -> None:
     pair.turn(OTHER, times=FULL_PERIOD - 1)
     pair.turn(HOST, OTHER, times=2 * FULL_PERIOD)
     assert pair.state() == ("starting", HOST)
-    assert not [one for one in pair.hosts.workers() if one.lost]
+    assert not [row for row in pair.hosts.workers() if row.lost]
 
 
 def test_nobody_is_taken_over_right_after_one_heartbeat_failed(pair: World) -> None:
@@ -333,7 +333,7 @@ def test_a_name_in_use_on_another_machine(world: World) -> None:
 def test_a_name_whose_machine_has_died_is_taken_over(world: World) -> None:
     world.member(HOST, "m1").arrive()
     world.member(HOST, "m2").arrive()
-    assert world.hosts.said[HOST][0] == "m2"
+    assert world.hosts.reports[HOST][0] == "m2"
     assert world.now == 1_000_030.0
 
 
@@ -373,12 +373,12 @@ def test_a_machine_whose_name_was_taken_leaves_its_jobs_and_ends(world: World) -
 
 def test_a_host_that_leaves_is_not_missed(pair: World) -> None:
     pair.members[OTHER].leave()
-    assert [one.host for one in pair.hosts.workers()] == [HOST]
+    assert [row.host for row in pair.hosts.workers()] == [HOST]
 
 
 def test_a_host_that_leaves_with_a_job_in_hand_is_missed(pair: World) -> None:
     pair.members[HOST].leave()
-    assert [one.host for one in pair.hosts.workers()] == [HOST, OTHER]
+    assert [row.host for row in pair.hosts.workers()] == [HOST, OTHER]
 
 
 def test_leaving_while_redis_is_away(pair: World) -> None:

@@ -97,7 +97,7 @@ def test_a_job_that_its_slot_lost_is_delivered_again(house: House, caplog: pytes
     house.container()
     house.claimed()
     house.sweep()
-    assert [message.arguments(one)[1] for one in house.delivered] == [{"image": "x"}]
+    assert [message.arguments(envelope)[1] for envelope in house.delivered] == [{"image": "x"}]
     assert house.delivered[0]["headers"]["id"] == JOB
     assert house.delivered[0]["properties"]["delivery_tag"] != "t1"
     assert house.engine.names() == [NAME]
@@ -109,7 +109,7 @@ def test_a_job_whose_message_is_lost_is_delivered_all_the_same(house: House) -> 
     house.claimed()
     del house.records.jobs[JOB]["message"]
     house.sweep()
-    assert [one["headers"]["id"] for one in house.delivered] == [JOB]
+    assert [envelope["headers"]["id"] for envelope in house.delivered] == [JOB]
 
 
 def test_a_result_that_was_not_told_is_delivered_too(house: House) -> None:
@@ -197,11 +197,11 @@ def test_a_running_container_of_an_unknown_job_is_left_alone_and_named_once(
     watch = house.orphans()
     for _ in range(3):
         watch.sweep(datetime.now(UTC) + timedelta(days=30))
-    found = house.engine.inspect(container_id)
-    assert found is not None
-    assert found.status is container.Status.RUNNING
-    left = "it is left running; stop it with: docker stop run-j1"
-    assert lines(caplog) == [("WARNING", f"container {NAME} belongs to no known job; {left}")]
+    stray = house.engine.inspect(container_id)
+    assert stray is not None
+    assert stray.status is container.Status.RUNNING
+    advice = "it is left running; stop it with: docker stop run-j1"
+    assert lines(caplog) == [("WARNING", f"container {NAME} belongs to no known job; {advice}")]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_one_in_a_slot_is_not_touched(house: House) -> None:
 def test_one_that_a_slot_takes_or_leaves_while_its_record_is_read_is_not_touched(
     house: House, monkeypatch: pytest.MonkeyPatch, before: set[str], after: set[str]
 ) -> None:
-    """What the record said may be over already."""
+    """The state in the record may be over already."""
     house.container()
     house.slots = before
     house.claimed()

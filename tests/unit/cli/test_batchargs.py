@@ -20,8 +20,8 @@ from celery_docker.cli.syntax import parser
 def batch(line: str, folder: Path, environ: Mapping[str, str] | None = None) -> tuple[list[dict[str, Any]], int | None]:
     words = parser.parse(["batch", *shlex.split(line)])
     assert isinstance(words, parser.Arguments)
-    found = batchargs.batch_request(words, jobargs.LocalUser(environ or {}, "5:6", str(folder)), "celery")
-    return [{**job.kwargs, **job.options} for job in found.jobs], found.limit
+    request = batchargs.batch_request(words, jobargs.LocalUser(environ or {}, "5:6", str(folder)), "celery")
+    return [{**job.kwargs, **job.options} for job in request.jobs], request.limit
 
 
 @pytest.fixture

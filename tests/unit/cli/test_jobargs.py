@@ -65,8 +65,8 @@ def test_flags(line: str, expected: dict[str, Any]) -> None:
 
 def test_the_fields_made_absolute_are_those_on_the_workers_host() -> None:
     """Should a field of that kind come, this says that the command line does not know it yet."""
-    found = [line.name for line in jobspec.FIELDS if "worker's host" in _complaint(line)]
-    assert sorted(found) == sorted(jobspec.HOST_PATHS)
+    names = [line.name for line in jobspec.FIELDS if "worker's host" in _complaint(line)]
+    assert sorted(names) == sorted(jobspec.HOST_PATHS)
 
 
 def _complaint(line: jobspec.Field) -> str:
@@ -79,11 +79,11 @@ def _complaint(line: jobspec.Field) -> str:
 
 def test_flags_go_over_the_document_and_its_tables_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
-    said = {"image": "a", "command": ["x"], "env": ["A=1", "B=2"], "labels": {"l": "1"}, "memory": "1g", "user": None}
-    path.write_text(json.dumps(said))
-    found = document(f"-f {path} -e B=3 --label m=2 -m 2g")
+    base = {"image": "a", "command": ["x"], "env": ["A=1", "B=2"], "labels": {"l": "1"}, "memory": "1g", "user": None}
+    path.write_text(json.dumps(base))
+    merged = document(f"-f {path} -e B=3 --label m=2 -m 2g")
     expected = {"image": "a", "command": ["x"], "env": {"A": "1", "B": "3"}, "labels": {"l": "1", "m": "2"}}
-    assert found == {**ALWAYS, **expected, "memory": 2**31}
+    assert merged == {**ALWAYS, **expected, "memory": 2**31}
     assert document(f"-f {path} other cmd")["image"] == "other"
     assert document(f"-f {path}")["env"] == ["A=1", "B=2"]
 

@@ -119,10 +119,10 @@ def test_a_mistake_is_one_line_on_stderr(
     expected: str,
 ) -> None:
     assert main.main(line, environ) == status
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"celery-docker: {expected}")
-    assert len(said.err.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"celery-docker: {expected}")
+    assert len(captured.err.splitlines()) == 1
     assert queue.got == []
 
 
@@ -135,15 +135,15 @@ def test_failures_have_their_own_status(
 ) -> None:
     queue.failure = failure
     assert main.main(["submit", "busybox"], environ) == status
-    said = capsys.readouterr()
-    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    captured = capsys.readouterr()
+    assert (captured.out, len(captured.err.splitlines())) == ("", 1)
 
 
 def test_a_bad_file_is_named(environ: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "client.conf").write_text("CELERY_DOCKER_BROKER=redis://x\n")
     assert main.main(["config"], environ) == exitcodes.NOT_RUN
-    said = capsys.readouterr().err
-    assert f"{tmp_path}/client.conf: 'CELERY_DOCKER_BROKER' is not a setting of a client" in said
+    stderr = capsys.readouterr().err
+    assert f"{tmp_path}/client.conf: 'CELERY_DOCKER_BROKER' is not a setting of a client" in stderr
 
 
 def test_config_masks_secrets(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,31 +164,31 @@ def test_dry_run_queues_nothing(queue: Queue, environ: dict[str, str], capsys: p
     line = ["--dry-run", "--json", "-u", "5:6", "-e", "A=1", "-i", "/no/such", "busybox", "echo", "a b"]
     for command in ("run", "submit"):
         assert main.main([command, *line], environ) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert found["job"]["command"] == ["echo", "a b"]
-        assert found["job"]["queue"] == "celery"
-        assert found["docker_run"].startswith("docker run --init --name run-ID ")
-        assert "source=/no/such,target=/input,readonly" in found["docker_run"]
-        assert found["docker_run"].endswith("--user 5:6 busybox:latest echo 'a b'")
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["job"]["command"] == ["echo", "a b"]
+        assert printed["job"]["queue"] == "celery"
+        assert printed["docker_run"].startswith("docker run --init --name run-ID ")
+        assert "source=/no/such,target=/input,readonly" in printed["docker_run"]
+        assert printed["docker_run"].endswith("--user 5:6 busybox:latest echo 'a b'")
     assert queue.got == []
     assert queue.urls == []
 
 
 def test_dry_run_for_people(queue: Queue, environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["run", "--dry-run", "busybox"], environ) == 0
-    said = capsys.readouterr()
-    assert '"image": "busybox"' in said.out
-    assert "\ndocker run --init" in said.out
-    assert said.err.startswith("this host")
+    captured = capsys.readouterr()
+    assert '"image": "busybox"' in captured.out
+    assert "\ndocker run --init" in captured.out
+    assert captured.err.startswith("this host")
 
 
 def test_help_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--help"], {}) == 0
     assert main.main(["run", "--help"], {}) == 0
-    said = capsys.readouterr()
-    assert "usage: celery-docker COMMAND" in said.out
-    assert "usage: celery-docker run [FLAGS] IMAGE [COMMAND] [ARG...]" in said.out
-    assert said.err == ""
+    captured = capsys.readouterr()
+    assert "usage: celery-docker COMMAND" in captured.out
+    assert "usage: celery-docker run [FLAGS] IMAGE [COMMAND] [ARG...]" in captured.out
+    assert captured.err == ""
 
 
 @pytest.mark.parametrize("line", [["--help"], ["run", "-h"], ["completion", "bash"], ["pss"], ["run", "--x"]], ids=str)
@@ -218,8 +218,8 @@ def test_a_reader_that_has_enough_ends_it_quietly() -> None:
 def test_a_full_disk_is_told() -> None:
     with open("/dev/full", "wb") as full:
         process = _celery_docker("--help", stdout=full, stderr=subprocess.PIPE)
-    said = process.communicate(timeout=30)[1].decode()
-    assert said == "celery-docker: cannot write the output: No space left on device\n"
+    stderr = process.communicate(timeout=30)[1].decode()
+    assert stderr == "celery-docker: cannot write the output: No space left on device\n"
     assert process.returncode == exitcodes.NOT_RUN
 
 
@@ -309,7 +309,7 @@ def test_a_batch_is_shown_without_being_queued(
     queue: Queue, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["batch", "--dry-run", "--array", "1-3%2", "busybox", "echo", "{}"], environ) == 0
-    said = capsys.readouterr()
-    assert [json.loads(line)["command"] for line in said.out.splitlines()] == [["echo", n] for n in "123"]
-    assert said.err == "3 jobs, 2 at once; none was queued\n"
+    captured = capsys.readouterr()
+    assert [json.loads(line)["command"] for line in captured.out.splitlines()] == [["echo", n] for n in "123"]
+    assert captured.err == "3 jobs, 2 at once; none was queued\n"
     assert queue.urls == []

@@ -1,4 +1,4 @@
-"""How far a batch has come: the bar, the plain line, when it is due, and the summary."""
+"""Progress of a batch: the bar, the plain line, when it is due, and the summary."""
 
 from __future__ import annotations
 

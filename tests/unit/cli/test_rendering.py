@@ -1,4 +1,4 @@
-"""What is shown of jobs, batches and hosts: cells, facts and JSON, from rows as they come from Redis."""
+"""Rows of jobs, batches and hosts as they are shown: cells, facts and JSON, from rows as they come from Redis."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
 SLOT = Wait(WaitKind.SLOT, "no free slot; 3 jobs before it", jobs_before=3)
 
 
-def row(**known: str) -> JobRow:
+def row(**fields: str) -> JobRow:
     """Return the row of a record that has these fields."""
-    record = {"state": "queued", "submitted_at": str(NOW - 60), **known}
+    record = {"state": "queued", "submitted_at": str(NOW - 60), **fields}
     return listing.job(JOB_ID, [record.get(name) for name in listing.ROW_FIELDS])
 
 
-def worker(**known: object) -> WorkerRow:
-    about = {"status": known.pop("status", "2 jobs, 0 of 2 slots free"), "slots": 2, "version": "1.0"}
-    fields = {"host": "node1", "heard_s": 3.0, "ahead_s": 0.0, "jobs": 2, "drained": None, "lost": False, **known}
+def worker(**values: object) -> WorkerRow:
+    about = {"status": values.pop("status", "2 jobs, 0 of 2 slots free"), "slots": 2, "version": "1.0"}
+    fields = {"host": "node1", "heard_s": 3.0, "ahead_s": 0.0, "jobs": 2, "drained": None, "lost": False, **values}
     return WorkerRow(about=about, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("known", "wait", "expected"),
+    ("fields", "wait", "expected"),
     [
         ({}, SLOT, "no free slot; 3 jobs before it"),
         ({"state": "running", "owner": "node1"}, None, "node1"),
@@ -41,12 +41,12 @@ def worker(**known: object) -> WorkerRow:
     ],
     ids=str,
 )
-def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], wait: Wait | None, expected: str) -> None:
-    assert rendering.where(row(**known), wait) == expected
+def test_where_a_job_is_or_what_it_waits_for(fields: dict[str, str], wait: Wait | None, expected: str) -> None:
+    assert rendering.where(row(**fields), wait) == expected
 
 
 @pytest.mark.parametrize(
-    ("known", "since"),
+    ("fields", "since"),
     [
         ({}, "1m ago"),
         ({"state": "running", "claimed_at": str(NOW - 5)}, "5s ago"),
@@ -55,15 +55,15 @@ def test_where_a_job_is_or_what_it_waits_for(known: dict[str, str], wait: Wait |
     ],
     ids=str,
 )
-def test_the_cells_of_a_job(known: dict[str, str], since: str) -> None:
-    cells = rendering.job_cells(row(name="n", **known), None, NOW, whole=False)
-    assert cells == ("0f3a1b2c", known.get("state", "queued"), "n", "-", "-", since)
-    assert rendering.job_cells(row(**known), None, NOW, whole=True)[0] == JOB_ID
+def test_the_cells_of_a_job(fields: dict[str, str], since: str) -> None:
+    cells = rendering.job_cells(row(name="n", **fields), None, NOW, whole=False)
+    assert cells == ("0f3a1b2c", fields.get("state", "queued"), "n", "-", "-", since)
+    assert rendering.job_cells(row(**fields), None, NOW, whole=True)[0] == JOB_ID
 
 
 def test_a_table_of_long_names_fits_60_columns() -> None:
-    known = {"name": "n" * 80, "image": "registry.example.org/group/image:tag", "owner": "node" * 20}
-    cells = rendering.job_cells(row(state="succeeded", finished_at=str(NOW - 3599), **known), None, NOW, whole=False)
+    fields = {"name": "n" * 80, "image": "registry.example.org/group/image:tag", "owner": "node" * 20}
+    cells = rendering.job_cells(row(state="succeeded", finished_at=str(NOW - 3599), **fields), None, NOW, whole=False)
     assert max(map(len, tables.render(rendering.JOB_COLUMNS, [cells], 60))) == 60
     result = rendering.result_cells(JOB_ID, ["10000", "timed_out", "143", "86399", "r" * 300], whole=False)
     assert max(map(len, tables.render(rendering.RESULT_COLUMNS, [result], 60))) == 60
@@ -76,7 +76,7 @@ def test_a_result_that_is_not_known_is_not_nothing() -> None:
 
 
 def test_the_facts_about_a_job() -> None:
-    """What is not known has no line; what came from others cannot move the cursor."""
+    """An unknown fact has no line; text that came from others cannot move the cursor."""
     assert rendering.job_facts(row(image="busybox", queue="night\x06\x163"), SLOT, NOW) == [
         f"job        {JOB_ID}",
         "state      queued for 1m",
@@ -103,12 +103,12 @@ def test_the_facts_about_a_job() -> None:
 
 def test_a_job_for_programs() -> None:
     """Times are RFC 3339 in UTC, and what is unknown is null."""
-    found = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"), SLOT)))
-    assert (found["id"], found["state"], found["submitted_at"]) == (JOB_ID, "queued", "2023-11-14T22:12:20.000Z")
-    assert (found["exit_code"], found["host"], found["labels"]) == (None, None, {"a": "b"})
-    assert (found["batch_id"], found["batch_index"]) == ("b1", 7)
+    entry = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"), SLOT)))
+    assert (entry["id"], entry["state"], entry["submitted_at"]) == (JOB_ID, "queued", "2023-11-14T22:12:20.000Z")
+    assert (entry["exit_code"], entry["host"], entry["labels"]) == (None, None, {"a": "b"})
+    assert (entry["batch_id"], entry["batch_index"]) == ("b1", 7)
     reason = "no free slot; 3 jobs before it"
-    assert found["wait"] == {"kind": "slot", "reason": reason, "jobs_before": 3, "next_try_at": None}
+    assert entry["wait"] == {"kind": "slot", "reason": reason, "jobs_before": 3, "next_try_at": None}
     assert rendering.job_json(row(state="running"), None)["wait"] is None
 
 
@@ -138,18 +138,18 @@ def test_all_that_is_known_of_a_job() -> None:
         "fence": "2",
         "message": "{}",
     }
-    found = rendering.record_json(row(state="failed"), None, {**record, "cancelled_at": str(NOW), "container_id": "c1"})
-    assert (found["spec"], found["attempts"]) == ({"image": "x"}, receipt["attempts"])
+    entry = rendering.record_json(row(state="failed"), None, {**record, "cancelled_at": str(NOW), "container_id": "c1"})
+    assert (entry["spec"], entry["attempts"]) == ({"image": "x"}, receipt["attempts"])
     # Each thing is said once: of the receipt, there is what is not said above it.
-    assert found["receipt"] == {"output": "a", "name": "other"}
-    assert (found["fence"], found["cancelled_at"], found["container_id"]) == (2, "2023-11-14T22:13:20.000Z", "c1")
-    assert "message" not in found
+    assert entry["receipt"] == {"output": "a", "name": "other"}
+    assert (entry["fence"], entry["cancelled_at"], entry["container_id"]) == (2, "2023-11-14T22:13:20.000Z", "c1")
+    assert "message" not in entry
 
 
 def test_what_a_plain_client_asked_for_is_in_its_message() -> None:
     envelope = message.task_message(JOB_ID, {"image": "x"}, queue="celery", tag="t", origin="")
-    found = rendering.record_json(row(), None, {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
-    assert (found["spec"], found["receipt"], found["attempts"]) == ({"image": "x"}, None, [{}])
+    entry = rendering.record_json(row(), None, {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
+    assert (entry["spec"], entry["receipt"], entry["attempts"]) == ({"image": "x"}, None, [{}])
 
 
 def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
@@ -162,9 +162,9 @@ def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
         "progress   10/10 100%  1 failed  1.0/s",
     ]
     going = BatchRow("b1", None, NOW - 100, 10, None, None, {"succeeded": 5, "queued": 5})
-    found = rendering.batch_json(going, NOW - 90, NOW, (JOB_ID, SLOT))
-    assert (found["jobs_per_s"], found["eta_s"], found["finished_at"]) == (0.05, 100.0, None)
-    assert (ended["next"], found["next"]["id"], found["next"]["wait"]["kind"]) == (None, JOB_ID, "slot")
+    entry = rendering.batch_json(going, NOW - 90, NOW, (JOB_ID, SLOT))
+    assert (entry["jobs_per_s"], entry["eta_s"], entry["finished_at"]) == (0.05, 100.0, None)
+    assert (ended["next"], entry["next"]["id"], entry["next"]["wait"]["kind"]) == (None, JOB_ID, "slot")
     lines = rendering.batch_facts(going, NOW - 90, NOW, (JOB_ID, SLOT))
     assert "next       0f3a1b2c: no free slot; 3 jobs before it" in lines
 
@@ -177,7 +177,7 @@ def test_failures_are_counted_where_they_are_many() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "expected"),
+    ("values", "expected"),
     [
         ({}, WorkerState.READY),
         ({"lost": True, "drained": "x"}, WorkerState.LOST),
@@ -188,5 +188,5 @@ def test_failures_are_counted_where_they_are_many() -> None:
     ],
     ids=str,
 )
-def test_what_keeps_a_host_from_taking_jobs(known: dict[str, object], expected: WorkerState) -> None:
-    assert listing.state_of(worker(**known)) is expected
+def test_what_keeps_a_host_from_taking_jobs(values: dict[str, object], expected: WorkerState) -> None:
+    assert listing.state_of(worker(**values)) is expected

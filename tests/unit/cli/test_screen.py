@@ -1,4 +1,4 @@
-"""What is known of a terminal: colours, width, and whether somebody can answer."""
+"""Facts about a terminal: colours, width, and whether somebody can answer."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def test_a_terminal(
     terminal: TextIO, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], colour: bool, width: int
 ) -> None:
     monkeypatch.setattr(sys, "stdout", terminal)
-    found = screen.of_process(environ)
-    assert (found.colour, found.width, found.is_terminal) == (colour, width, True)
+    output = screen.of_process(environ)
+    assert (output.colour, output.width, output.is_terminal) == (colour, width, True)
 
 
 def test_a_pipe_gets_neither_colour_nor_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    found = screen.of_process({"TERM": "xterm", "COLUMNS": "10"})
-    assert (found.colour, found.width) == (False, None)
-    found.table([tables.Column("state"), tables.Column("reason", may_shrink=True)], [("failed", "x" * 200)])
-    assert f"failed  {'x' * 200}\n" in found.out.getvalue()  # type: ignore[attr-defined]
+    pipe = screen.of_process({"TERM": "xterm", "COLUMNS": "10"})
+    assert (pipe.colour, pipe.width) == (False, None)
+    pipe.table([tables.Column("state"), tables.Column("reason", may_shrink=True)], [("failed", "x" * 200)])
+    assert f"failed  {'x' * 200}\n" in pipe.out.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_narrow_terminal_cuts_what_may_be_cut() -> None:

@@ -103,10 +103,10 @@ def test_a_mistake_is_one_line_and_nothing_is_submitted(
     queue: Submitted, capsys: pytest.CaptureFixture[str], line: list[str], expected: str
 ) -> None:
     assert tasks.main(line, {}) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(expected)
-    assert len(said.err.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(expected)
+    assert len(captured.err.splitlines()) == 1
     assert queue.specs == []
 
 
@@ -123,8 +123,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         tasks.main(["--help"], {})
     assert caught.value.code == 0
-    said = capsys.readouterr().out
-    assert all(word in said for word in ("--inputpath", "--outputpath", "--out", "--err", "IMAGE", "example:"))
+    stdout = capsys.readouterr().out
+    assert all(word in stdout for word in ("--inputpath", "--outputpath", "--out", "--err", "IMAGE", "example:"))
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ def test_where_the_broker_comes_from(
 
 def test_verbose_shows_the_settings_without_the_password(queue: Submitted, capsys: pytest.CaptureFixture[str]) -> None:
     assert tasks.main(["-v", "busybox"], {"CELERY_DOCKER_BROKER_URL": BROKER}) == 0
-    said = capsys.readouterr()
-    assert "CELERY_DOCKER_BROKER_URL=redis://:***@broker.example.org:6379/0\n" in said.err
-    assert "CELERY_DOCKER_MAX_RETRIES=3\n" in said.err
-    assert "geheim" not in said.err + said.out
-    assert said.out == "0f3a\n"
+    captured = capsys.readouterr()
+    assert "CELERY_DOCKER_BROKER_URL=redis://:***@broker.example.org:6379/0\n" in captured.err
+    assert "CELERY_DOCKER_MAX_RETRIES=3\n" in captured.err
+    assert "geheim" not in captured.err + captured.out
+    assert captured.out == "0f3a\n"
 
 
 def test_verbose_alone_shows_the_settings_and_queues_nothing(
@@ -176,16 +176,16 @@ def test_a_broker_that_does_not_take_the_job(
 ) -> None:
     queue.failure = failure
     assert tasks.main(["busybox"], {}) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"tasks.py: {failure}")
-    assert len(said.err.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"tasks.py: {failure}")
+    assert len(captured.err.splitlines()) == 1
 
 
 def test_a_bad_setting(queue: Submitted, capsys: pytest.CaptureFixture[str]) -> None:
     assert tasks.main(["busybox"], {"CELERY_DOCKER_BROKER_URL": "reddis://x"}) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("tasks.py: environment: CELERY_DOCKER_BROKER_URL='reddis://x': must look like")
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("tasks.py: environment: CELERY_DOCKER_BROKER_URL='reddis://x': must look like")
     assert queue.urls == []
 
 
@@ -201,10 +201,10 @@ def test_who_may_not_read_the_settings_is_told_so_when_it_matters(
     assert tasks.main(["busybox"], {}) == 0
     queue.failure = errors.StoreRefused("Redis refuses the login")
     assert tasks.main(["busybox"], {}) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("tasks.py: Redis refuses the login; you may not read ")
-    assert "group celery" in said
-    assert len(said.splitlines()) == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("tasks.py: Redis refuses the login; you may not read ")
+    assert "group celery" in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_help_and_mistakes_do_not_wait_for_libraries() -> None:

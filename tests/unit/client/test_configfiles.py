@@ -17,12 +17,12 @@ URL = "CELERY_DOCKER_BROKER_URL"
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     """The files that are read, weakest first; none of them is there yet."""
-    found = {"worker": tmp_path / "default", "system": tmp_path / "client.conf", "home": tmp_path / "home"}
-    monkeypatch.setattr(configfiles, "DEFAULTS_FILE", str(found["worker"]))
-    monkeypatch.setattr(configlayers, "SYSTEM_FILE", str(found["system"]))
-    found["user"] = found["home"] / ".config/celery-docker/client.conf"
-    found["user"].parent.mkdir(parents=True)
-    return found
+    paths = {"worker": tmp_path / "default", "system": tmp_path / "client.conf", "home": tmp_path / "home"}
+    monkeypatch.setattr(configfiles, "DEFAULTS_FILE", str(paths["worker"]))
+    monkeypatch.setattr(configlayers, "SYSTEM_FILE", str(paths["system"]))
+    paths["user"] = paths["home"] / ".config/celery-docker/client.conf"
+    paths["user"].parent.mkdir(parents=True)
+    return paths
 
 
 def test_each_layer_goes_over_the_one_before(files: dict[str, Path]) -> None:
@@ -38,8 +38,8 @@ def test_each_layer_goes_over_the_one_before(files: dict[str, Path]) -> None:
 
 def test_the_worker_file_may_say_more_than_a_client_knows(files: dict[str, Path]) -> None:
     files["worker"].write_text(f"CELERY_DOCKER_CONCURRENCY=4\n{URL}=redis://a\n")
-    found = configfiles.read({}, {})
-    assert [(one.value, one.source) for one in found.values] == [
+    config = configfiles.read({}, {})
+    assert [(setting.value, setting.source) for setting in config.values] == [
         ("redis://a", str(files["worker"])),
         ("celery", "default"),
     ]
@@ -97,9 +97,9 @@ def test_who_may_not_read_is_told_whom_to_ask_only_where_it_matters(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _forbid(monkeypatch, files["worker"])
-    found = configfiles.read({}, {})
-    assert found.closed == (str(files["worker"]),)
-    line = str(found.with_remedy(errors.StoreRefused("Redis refuses")))
+    config = configfiles.read({}, {})
+    assert config.closed == (str(files["worker"]),)
+    line = str(config.with_remedy(errors.StoreRefused("Redis refuses")))
     assert line == (
         f"Redis refuses; you may not read {files['worker']}: ask the administrator for membership in group celery, or "
         "for a URL of your own to put into ~/.config/celery-docker/client.conf"
@@ -107,11 +107,11 @@ def test_who_may_not_read_is_told_whom_to_ask_only_where_it_matters(
 
 
 def test_a_refusal_says_what_to_ask_for(files: dict[str, Path]) -> None:
-    found = configfiles.read({}, {})
-    assert str(found.with_remedy(errors.StoreRefused("no"))) == (
+    config = configfiles.read({}, {})
+    assert str(config.with_remedy(errors.StoreRefused("no"))) == (
         "no; ask the administrator for a URL of your own to put into ~/.config/celery-docker/client.conf"
     )
-    assert str(found.with_remedy(errors.StoreAway("away"))) == "away"
+    assert str(config.with_remedy(errors.StoreAway("away"))) == "away"
 
 
 def test_last(tmp_path: Path) -> None:

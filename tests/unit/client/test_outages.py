@@ -32,11 +32,11 @@ class Redis:
 
 
 def test_each_outage_is_told_once() -> None:
-    told: list[Exception] = []
-    waiting = outages.Outages(told.append)
+    notices: list[Exception] = []
+    waiting = outages.Outages(notices.append)
     redis = Redis("one", AWAY, AWAY, "two", AWAY, "three")
     assert [waiting.answer(redis.ask) for _ in range(3)] == ["one", "two", "three"]
-    assert told == [AWAY, AWAY]
+    assert notices == [AWAY, AWAY]
 
 
 def test_a_redis_that_has_never_answered_is_told_at_once() -> None:
@@ -55,11 +55,11 @@ def test_nothing_else_is_waited_for(mistake: BaseException) -> None:
 
 
 def test_what_comes_in_pieces_goes_on_where_it_was() -> None:
-    left: list[int | Exception] = [1, 2, AWAY, 3]
+    replies: list[int | Exception] = [1, 2, AWAY, 3]
 
     def pieces() -> Iterator[int]:
-        while left:
-            piece = left.pop(0)
+        while replies:
+            piece = replies.pop(0)
             if isinstance(piece, Exception):
                 raise piece
             yield piece

@@ -18,7 +18,7 @@ PATH = "/data/two words/a.tar.gz"
 
 
 def commands(template: dict[str, Any], given_rows: list[Row]) -> list[list[str]]:
-    return [one.kwargs["command"] for one in batch.expand({"image": "busybox", **template}, given_rows)]
+    return [job.kwargs["command"] for job in batch.expand({"image": "busybox", **template}, given_rows)]
 
 
 def filled(text: str, row: Row) -> str:
@@ -138,10 +138,10 @@ def test_every_text_of_the_document_is_filled() -> None:
         "priority": 3,
         "after": ["{/.}"],
     }
-    (one,) = batch.expand(template, batchinputs.from_paths(["/in/a.csv"]))
-    assert one.kwargs == {"image": "lab/tool:1", "command": ["run", "a.csv"], "outputpath": "/out/a", "timeout": 60}
-    assert one.options == {"queue": "q-1", "priority": 3, "after": ["a"]}
-    assert one.row.index == 1
+    (job,) = batch.expand(template, batchinputs.from_paths(["/in/a.csv"]))
+    assert job.kwargs == {"image": "lab/tool:1", "command": ["run", "a.csv"], "outputpath": "/out/a", "timeout": 60}
+    assert job.options == {"queue": "q-1", "priority": 3, "after": ["a"]}
+    assert job.row.index == 1
 
 
 def test_the_values_of_a_table_are_filled_and_its_keys_are_not() -> None:
@@ -185,10 +185,10 @@ def test_a_column_with_the_prefix_sets_the_field_of_its_job() -> None:
 
 
 def test_a_key_with_the_prefix_keeps_its_type() -> None:
-    (one,) = batch.expand(
+    (job,) = batch.expand(
         {"image": "busybox"}, batchinputs.from_jsonl('{"job.command": ["a b", "{x}"], "job.retry_on": [3]}')
     )
-    assert one.kwargs == {"image": "busybox", "command": ["a b", "{x}"], "retry_on": [3]}
+    assert job.kwargs == {"image": "busybox", "command": ["a b", "{x}"], "retry_on": [3]}
 
 
 @pytest.mark.parametrize("name", sorted(line.name for line in jobspec.DOCUMENT))
@@ -343,9 +343,9 @@ def test_another_job_has_another_hash(other: dict[str, Any]) -> None:
 
 def test_jobs_of_an_array_are_told_apart_by_their_number() -> None:
     """Such a job may read its number from its environment only."""
-    markers = [one.marker for one in batch.expand({"image": "busybox"}, batchinputs.from_array("1-3")[0])]
+    markers = [job.marker for job in batch.expand({"image": "busybox"}, batchinputs.from_array("1-3")[0])]
     assert len(set(markers)) == 3
-    assert markers[1:] == [one.marker for one in batch.expand({"image": "busybox"}, batchinputs.from_array("2,3")[0])]
+    assert markers[1:] == [job.marker for job in batch.expand({"image": "busybox"}, batchinputs.from_array("2,3")[0])]
 
 
 def test_a_path_keeps_its_marker_when_its_position_changes() -> None:
@@ -376,7 +376,7 @@ def test_what_is_no_number_is_refused_with_line_and_column() -> None:
 
 def test_a_template_is_known_by_its_job_and_not_by_its_place_in_the_queue() -> None:
     template = {"image": "busybox", "command": ["wc", "{}"], "env": ["A={}"]}
-    known = batch.template_id(template, batchinputs.Source.PATHS)
-    assert batch.template_id({**template, "priority": 3}, batchinputs.Source.PATHS) == known
-    assert batch.template_id({**template, "memory": "1g"}, batchinputs.Source.PATHS) != known
-    assert batch.template_id(template, batchinputs.Source.ARRAY) != known
+    template_id = batch.template_id(template, batchinputs.Source.PATHS)
+    assert batch.template_id({**template, "priority": 3}, batchinputs.Source.PATHS) == template_id
+    assert batch.template_id({**template, "memory": "1g"}, batchinputs.Source.PATHS) != template_id
+    assert batch.template_id(template, batchinputs.Source.ARRAY) != template_id

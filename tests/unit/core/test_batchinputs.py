@@ -96,15 +96,15 @@ def test_a_list_of_paths(text: str, expected: list[tuple[int, str, int | None]])
     ],
 )
 def test_arrays(text: str, numbers: list[int], limit: int | None) -> None:
-    found, found_limit = batchinputs.from_array(text)
-    assert [row.index for row in found] == numbers
-    assert [row.fields for row in found] == [{"": str(number), "#": str(number)} for number in numbers]
+    rows, found_limit = batchinputs.from_array(text)
+    assert [row.index for row in rows] == numbers
+    assert [row.fields for row in rows] == [{"": str(number), "#": str(number)} for number in numbers]
     assert found_limit == limit
 
 
 def test_an_array_has_at_most_a_million_numbers() -> None:
-    found, _ = batchinputs.from_array("0-999999")
-    assert len(found) == batchinputs.MAX_ROWS
+    rows, _ = batchinputs.from_array("0-999999")
+    assert len(rows) == batchinputs.MAX_ROWS
     assert "at most 1,000,000 jobs" in refusal(batchinputs.from_array, "0-1000000")
     assert "at most 1,000,000 jobs" in refusal(batchinputs.from_array, "0-999999999")
 
@@ -290,5 +290,5 @@ def test_all_mistakes_of_a_jsonl_are_told() -> None:
 
 @given(st.lists(st.dictionaries(st.text('#/{}aé"', min_size=1, max_size=128), st.text()), max_size=5))
 def test_what_json_writes_is_read_back(objects: list[dict[str, str]]) -> None:
-    found = batchinputs.from_jsonl("".join(json.dumps(one) + "\n" for one in objects))
-    assert [row.fields for row in found] == [{**one, "#": str(index)} for index, one in enumerate(objects, 1)]
+    rows = batchinputs.from_jsonl("".join(json.dumps(fields) + "\n" for fields in objects))
+    assert [row.fields for row in rows] == [{**fields, "#": str(index)} for index, fields in enumerate(objects, 1)]

@@ -1,4 +1,4 @@
-"""What the container found under a job's name means."""
+"""Decisions about the container that lies under a job's name."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_whether_a_container_is_ours(name: str, labels: dict[str, str], age_s: f
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.REMOVING])
 @pytest.mark.parametrize(
-    ("known", "expected"),
+    ("ownership", "expected"),
     [
         # This host has it in hand: its slot lost it.
         (Ownership("starting", HOST, in_hand=True), OrphanStep.DELIVER),
@@ -118,9 +118,9 @@ def test_whether_a_container_is_ours(name: str, labels: dict[str, str], age_s: f
         (Ownership("running", OTHER, in_hand=True), OrphanStep.REMOVE),
     ],
 )
-def test_an_orphan_of_a_known_job(status: Status, known: Ownership, expected: OrphanStep) -> None:
+def test_an_orphan_of_a_known_job(status: Status, ownership: Ownership, expected: OrphanStep) -> None:
     """The record decides, whatever the container does."""
-    assert orphan.orphan_step(status, known, host=HOST, idle_s=0) is expected
+    assert orphan.orphan_step(status, ownership, host=HOST, idle_s=0) is expected
 
 
 @pytest.mark.parametrize(
@@ -136,17 +136,17 @@ def test_an_orphan_of_a_known_job(status: Status, known: Ownership, expected: Or
         (Status.DEAD, 3600, OrphanStep.REMOVE),
     ],
 )
-@pytest.mark.parametrize("known", [None, Ownership("running", HOST)], ids=["no record", "not in this host's set"])
+@pytest.mark.parametrize("ownership", [None, Ownership("running", HOST)], ids=["no record", "not in this host's set"])
 def test_an_orphan_that_redis_knows_nothing_of(
-    status: Status, idle_s: float, expected: OrphanStep, known: Ownership | None
+    status: Status, idle_s: float, expected: OrphanStep, ownership: Ownership | None
 ) -> None:
-    """What runs may be somebody's week of work; what does not run is kept for an hour."""
-    assert orphan.orphan_step(status, known, host=HOST, idle_s=idle_s) is expected
+    """A running one may be somebody's week of work; one that does not run is kept for an hour."""
+    assert orphan.orphan_step(status, ownership, host=HOST, idle_s=idle_s) is expected
 
 
-@pytest.mark.parametrize("known", [None, Ownership("queued", ""), Ownership("running", HOST, in_hand=True)])
-def test_an_orphan_that_docker_is_removing(known: Ownership | None) -> None:
-    assert orphan.orphan_step(Status.REMOVING, known, host=HOST, idle_s=1e9) is OrphanStep.LEAVE
+@pytest.mark.parametrize("ownership", [None, Ownership("queued", ""), Ownership("running", HOST, in_hand=True)])
+def test_an_orphan_that_docker_is_removing(ownership: Ownership | None) -> None:
+    assert orphan.orphan_step(Status.REMOVING, ownership, host=HOST, idle_s=1e9) is OrphanStep.LEAVE
 
 
 @pytest.mark.parametrize(

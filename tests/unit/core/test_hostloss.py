@@ -1,4 +1,4 @@
-"""Who may declare a host lost, when, and what becomes of its jobs: every rule as a row of a table."""
+"""The loss of a host: who may declare it, when, and what becomes of its jobs, every rule as a row of a table."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def record(kwargs: dict[str, Any] | None = None, **fields: str) -> dict[str, str
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("fields", "reason"),
     [
         pytest.param(record(), None, id="a job like any other"),
         pytest.param(record({"image": "x", "requeue": True}), None, id="requeue=true"),
@@ -95,8 +95,8 @@ def record(kwargs: dict[str, Any] | None = None, **fields: str) -> dict[str, str
         pytest.param(record(queue=""), " and its message is gone", id="no queue"),
     ],
 )
-def test_which_jobs_end_with_their_host(found: dict[str, str], reason: str | None) -> None:
-    loss = hostloss.loss("j1", found, SILENCE, "t2")
+def test_which_jobs_end_with_their_host(fields: dict[str, str], reason: str | None) -> None:
+    loss = hostloss.loss("j1", fields, SILENCE, "t2")
     assert loss.ends is (reason is not None)
     assert loss.reason == f"its host node1 was silent for 612 s{reason or ''}"
 
@@ -139,9 +139,9 @@ def test_an_attempt_that_had_not_begun() -> None:
 
 def test_a_record_that_was_begun_again_in_mid_job() -> None:
     """Redis lost the record, and the owner's next word began it without the time of the claim."""
-    found = record()
-    del found["claimed_at"]
-    (entry,) = hostloss.loss("j1", found, SILENCE, "t2").attempts
+    fields = record()
+    del fields["claimed_at"]
+    (entry,) = hostloss.loss("j1", fields, SILENCE, "t2").attempts
     assert entry["started_at"] == "2026-01-01T00:00:00.000Z", "when the host was last heard"
 
 

@@ -295,9 +295,9 @@ def test_an_argument_given_twice() -> None:
 
 
 def test_every_problem_is_named_at_once() -> None:
-    """Who submits by hand corrects a job once, not field by field."""
-    said = refusal("BusyBox", user="al ice", inputpath="data", extra=1)
-    assert all(word in said for word in ("image: 'BusyBox'", "user: 'al ice'", "inputpath: 'data'", "'extra'"))
+    """A user who submits by hand corrects a job once, not field by field."""
+    problem = refusal("BusyBox", user="al ice", inputpath="data", extra=1)
+    assert all(word in problem for word in ("image: 'BusyBox'", "user: 'al ice'", "inputpath: 'data'", "'extra'"))
 
 
 def test_a_long_value_is_shortened() -> None:
@@ -323,15 +323,15 @@ arguments = st.dictionaries(
 @given(st.lists(json_values, max_size=9), arguments)
 def test_rubbish_is_refused_in_one_line_or_understood(args: list[Any], kwargs: dict[str, Any]) -> None:
     """Whatever JSON says, the answer is a spec or one clear line."""
-    said = ""
+    answer = ""
     try:
         spec = jobspec.parse(args, kwargs)
     except errors.SpecError as exc:
-        said = str(exc)
+        answer = str(exc)
     else:
-        said = json.dumps(spec.to_kwargs())
-    assert said
-    assert said.isprintable()
+        answer = json.dumps(spec.to_kwargs())
+    assert answer
+    assert answer.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ submissions = st.builds(
 
 @given(specs)
 def test_a_spec_survives_its_way_through_json(spec: JobSpec) -> None:
-    """What a submitter writes is what the worker reads."""
+    """The worker reads the same job that the submitter wrote."""
     assert jobspec.parse([], json.loads(json.dumps(spec.to_kwargs()))) == spec
 
 
@@ -501,9 +501,11 @@ def test_a_document_is_refused(document: Any, expected: str) -> None:
 
 
 def test_every_problem_of_a_document_is_named_at_once() -> None:
-    said = document_refusal({"image": "B", "memory": 1, "queue": "", "priority": 10, "extra": 1})
-    assert all(word in said for word in ("image: 'B'", "memory: 1", "queue: ''", "priority: 10", "'extra' is not an"))
-    assert "requeue, queue, priority, expires, after" in said, "and what there is"
+    problem = document_refusal({"image": "B", "memory": 1, "queue": "", "priority": 10, "extra": 1})
+    assert all(
+        word in problem for word in ("image: 'B'", "memory: 1", "queue: ''", "priority: 10", "'extra' is not an")
+    )
+    assert "requeue, queue, priority, expires, after" in problem, "and what there is"
 
 
 def test_options_are_not_arguments_of_the_task() -> None:
@@ -579,9 +581,9 @@ def test_the_schema_has_every_field_and_nothing_else() -> None:
     ],
 )
 def test_the_schema_of_a_field(name: str, expected: dict[str, Any]) -> None:
-    found = jobspec.json_schema()["properties"][name]
-    assert found.items() >= expected.items()
-    assert found["description"]
+    schema = jobspec.json_schema()["properties"][name]
+    assert schema.items() >= expected.items()
+    assert schema["description"]
 
 
 # The manual

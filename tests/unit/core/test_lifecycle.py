@@ -1,4 +1,4 @@
-"""What follows an attempt: every rule of success, failure and retry as a row of a table."""
+"""Decisions after an attempt: every rule of success, failure and retry as a row of a table."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_monitors_show_the_arguments_without_secrets_and_in_short() -> None:
 
 
 def test_kombu_reads_it() -> None:
-    """What the worker's transport makes of the envelope: a JSON message with its delivery tag."""
+    """The worker's transport makes a JSON message with its delivery tag of the envelope."""
     with connection("memory://") as opened:
         read = virtual_message(made(), channel=opened.channel())
     assert read.decode() == [[], KWARGS, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]

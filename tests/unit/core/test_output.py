@@ -168,16 +168,16 @@ def test_gaps_stand_at_their_places() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(list(Stream)), st.binary(min_size=1, max_size=20)), max_size=10), st.data())
 def test_the_rest_of_a_log_with_gaps_goes_on_where_the_copy_ends(
-    said: list[tuple[Stream, bytes]], data: st.DataObject
+    printed: list[tuple[Stream, bytes]], data: st.DataObject
 ) -> None:
     """Docker passed on all of it and forgot some before it went; what came later is read once."""
-    later = data.draw(st.integers(0, len(said)))
-    copy = {stream: b"".join(payload for s, payload in said[:later] if s is stream) for stream in Stream}
-    whole = {stream: b"".join(payload for s, payload in said if s is stream) for stream in Stream}
+    later = data.draw(st.integers(0, len(printed)))
+    copy = {stream: b"".join(payload for s, payload in printed[:later] if s is stream) for stream in Stream}
+    whole = {stream: b"".join(payload for s, payload in printed if s is stream) for stream in Stream}
     logged = {stream: data.draw(st.integers(0, len(copy[stream]))) for stream in Stream}
     counts = {stream: len(copy[stream]) for stream in Stream}
     log = [Frame(stream, copy[stream][: logged[stream]]) for stream in Stream if logged[stream]]
-    log += [Frame(stream, payload) for stream, payload in said[later:]]
+    log += [Frame(stream, payload) for stream, payload in printed[later:]]
     rest = after(placed(log, new_gaps(logged, [], counts)), counts)
     for item in rest:
         assert isinstance(item, Frame)

@@ -131,9 +131,9 @@ def test_what_is_ours_cannot_be_overridden() -> None:
 
 
 def test_the_same_job_gives_the_same_plan_and_it_is_json() -> None:
-    one, other = (planned(JobSpec("busybox"), Resolved(), Policy()) for _ in range(2))
-    assert one == other
-    assert json.loads(json.dumps(one.body)) == one.body
+    plan, same_plan = (planned(JobSpec("busybox"), Resolved(), Policy()) for _ in range(2))
+    assert plan == same_plan
+    assert json.loads(json.dumps(plan.body)) == plan.body
 
 
 def test_a_container_never_removes_itself() -> None:

@@ -90,8 +90,10 @@ def test_the_shipped_file_keeps_its_log_folder_to_logs(shipped: Policy) -> None:
     ],
 )
 def test_images(globs: tuple[str, ...], image: str, allowed: bool) -> None:
-    found = policy.violations(Policy(images=globs), Request(image))
-    assert found == ([] if allowed else [f"image: {image!r} is not allowed on this host; rule images = {list(globs)}"])
+    violations = policy.violations(Policy(images=globs), Request(image))
+    assert violations == (
+        [] if allowed else [f"image: {image!r} is not allowed on this host; rule images = {list(globs)}"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,10 @@ def test_images(globs: tuple[str, ...], image: str, allowed: bool) -> None:
     ],
 )
 def test_users(users: tuple[str, ...], user: str | None, uid: str | None, allowed: bool) -> None:
-    found = policy.violations(Policy(users=users), Request("busybox", user=user, uid=uid))
-    assert found == ([] if allowed else [f"user: {user!r} is not allowed on this host; rule users = {list(users)}"])
+    violations = policy.violations(Policy(users=users), Request("busybox", user=user, uid=uid))
+    assert violations == (
+        [] if allowed else [f"user: {user!r} is not allowed on this host; rule users = {list(users)}"]
+    )
 
 
 def test_where_users_are_named_a_job_must_name_its_own() -> None:
@@ -139,9 +143,9 @@ def test_where_users_are_named_a_job_must_name_its_own() -> None:
     ],
 )
 def test_networks(networks: tuple[str, ...], network: str | None, allowed: bool) -> None:
-    found = policy.violations(Policy(networks=networks), Request("busybox", network=network))
+    violations = policy.violations(Policy(networks=networks), Request("busybox", network=network))
     rule = f"network: {network!r} is not allowed on this host; rule networks = {list(networks)}"
-    assert found == ([] if allowed else [rule])
+    assert violations == ([] if allowed else [rule])
 
 
 @pytest.mark.parametrize(
@@ -194,8 +198,8 @@ def test_ceilings(limits: Limits, asked: dict[str, Any], expected: list[str]) ->
     ],
 )
 def test_mounts(real: str, allowed: bool) -> None:
-    found = policy.violations(Policy(mounts=("/data",)), Request("b", mounts=(mount(real),)))
-    assert found == (
+    violations = policy.violations(Policy(mounts=("/data",)), Request("b", mounts=(mount(real),)))
+    assert violations == (
         [] if allowed else [f"inputpath: {real!r} is outside what this host allows; rule mounts = ['/data']"]
     )
 
@@ -214,9 +218,9 @@ def test_a_symlink_into_the_allowed_folders_is_fine() -> None:
     "path", ["/run/docker.sock", "/run", "/", "/run/containerd", "/run/containerd/containerd.sock"]
 )
 def test_no_rule_can_allow_the_docker_socket_or_a_folder_above_it(path: str) -> None:
-    found = policy.violations(Policy(mounts=("/",)), Request("b", mounts=(mount(path),), sockets=SOCKETS))
-    assert len(found) == 1
-    assert f"inputpath: {path!r} holds Docker's socket" in found[0]
+    violations = policy.violations(Policy(mounts=("/",)), Request("b", mounts=(mount(path),), sockets=SOCKETS))
+    assert len(violations) == 1
+    assert f"inputpath: {path!r} holds Docker's socket" in violations[0]
 
 
 @pytest.mark.parametrize("path", ["/run/user", "/run/docker", "/data", "/run/docker.sock.bak"])

@@ -1,4 +1,4 @@
-"""Whom a job waits for, and how long."""
+"""The readers that a job waits for, and the time it waits."""
 
 from __future__ import annotations
 

@@ -109,19 +109,19 @@ def test_the_fields_are_the_contract_in_this_order() -> None:
 
 def test_of_what_was_asked_the_name_is_told_and_the_environment_is_not() -> None:
     spec = JobSpec("busybox", name="night run", env={"TOKEN": "hunter2"})
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(), spec=spec)
-    assert told["name"] == "night run"
-    assert "hunter2" not in str(told)
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(), spec=spec)
+    assert fields["name"] == "night run"
+    assert "hunter2" not in str(fields)
 
 
 def test_it_is_json() -> None:
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
-    assert json.loads(json.dumps(told)) == {**told, "attempts": list(told["attempts"])}
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
+    assert json.loads(json.dumps(fields)) == {**fields, "attempts": list(fields["attempts"])}
 
 
 def test_what_is_unknown_is_none_and_never_0() -> None:
     """A job that was refused before anything ran: nothing was measured, so nothing is claimed."""
-    told = built(
+    fields = built(
         Outcome(Cause.REQUEST, "image: is missing"),
         State.REJECTED,
         Attempt(1, "node1", CLAIMED),
@@ -129,8 +129,8 @@ def test_what_is_unknown_is_none_and_never_0() -> None:
         submitted_at=None,
         tail=output.Tail(),
     )
-    known = {name: value for name, value in told.items() if value is not None}
-    assert known == {
+    present = {name: value for name, value in fields.items() if value is not None}
+    assert present == {
         "id": "j1",
         "state": "rejected",
         "reason": "image: is missing",
@@ -152,22 +152,22 @@ def test_what_is_unknown_is_none_and_never_0() -> None:
 
 
 def test_success_has_no_reason() -> None:
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
-    assert told["reason"] is None
-    assert told["exit_code"] == 0
-    assert told["attempts"][0]["reason"] is None
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
+    assert fields["reason"] is None
+    assert fields["exit_code"] == 0
+    assert fields["attempts"][0]["reason"] is None
 
 
 def test_earlier_attempts_come_first_and_the_queue_time_ends_with_the_first_of_them() -> None:
     earlier = Attempt(1, "node0", CLAIMED).entry(Outcome(Cause.HOST, "Docker does not answer"))
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(2), earlier=(earlier,))
-    assert [entry["host"] for entry in told["attempts"]] == ["node0", "node1"]
-    assert told["queue_s"] == 4.25
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(2), earlier=(earlier,))
+    assert [entry["host"] for entry in fields["attempts"]] == ["node0", "node1"]
+    assert fields["queue_s"] == 4.25
 
 
 def test_a_submitter_whose_clock_is_ahead_does_not_make_the_queue_time_negative() -> None:
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(), submitted_at=CLAIMED.timestamp() + 60)
-    assert told["queue_s"] == 0.0
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran(), submitted_at=CLAIMED.timestamp() + 60)
+    assert fields["queue_s"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,17 @@ def test_timestamp(moment: datetime | None, expected: str | None) -> None:
 
 
 def test_sentence() -> None:
-    told = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
-    assert Receipt.from_dict(told).sentence() == "succeeded: in 61.234 s (host node1, attempt 1)"
-    told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran())
-    assert Receipt.from_dict(told).sentence() == "failed: exit code 3 (host node1, attempt 1)"
+    fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
+    assert Receipt.from_dict(fields).sentence() == "succeeded: in 61.234 s (host node1, attempt 1)"
+    fields = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran())
+    assert Receipt.from_dict(fields).sentence() == "failed: exit code 3 (host node1, attempt 1)"
 
 
 def test_the_line_about_a_failure_has_the_last_line_of_output() -> None:
-    told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n\n"))
-    assert Receipt.from_dict(told).failure_line() == (
+    fields = built(
+        Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(b"x\n", b"no such file\n\n")
+    )
+    assert Receipt.from_dict(fields).failure_line() == (
         "failed: exit code 3 (host node1, attempt 1); last line of output: no such file"
     )
 
@@ -215,23 +217,23 @@ def test_the_line_about_a_failure_from_a_receipt_of_an_earlier_version() -> None
 
 
 def test_the_line_about_the_failure_of_a_silent_job() -> None:
-    told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=output.Tail())
-    assert Receipt.from_dict(told).failure_line() == Receipt.from_dict(told).sentence()
+    fields = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=output.Tail())
+    assert Receipt.from_dict(fields).failure_line() == Receipt.from_dict(fields).sentence()
 
 
 @pytest.mark.parametrize(
     "text", [b"a\nb\r\nc\rd", b"\x1b[31mred\x1b[0m\n", b"\xff\x00\x85", "a\u2028b\u2029c".encode()]
 )
 def test_the_one_line_forms_are_one_line(text: bytes) -> None:
-    told = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(text))
-    assert len(Receipt.from_dict(told).failure_line().splitlines()) == 1
-    assert Receipt.from_dict(told).failure_line().startswith("failed: ")
+    fields = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran(), tail=printed(text))
+    assert len(Receipt.from_dict(fields).failure_line().splitlines()) == 1
+    assert Receipt.from_dict(fields).failure_line().startswith("failed: ")
 
 
 @pytest.mark.parametrize("state", [state for state in State if state.is_final])
 def test_the_state_comes_first_so_that_a_client_can_tell(state: State) -> None:
-    told = built(Outcome(Cause.ERROR, "because"), state, ran())
-    assert Receipt.from_dict(told).failure_line().startswith(f"{lifecycle.State(told['state'])}: because")
+    fields = built(Outcome(Cause.ERROR, "because"), state, ran())
+    assert Receipt.from_dict(fields).failure_line().startswith(f"{lifecycle.State(fields['state'])}: because")
 
 
 @pytest.mark.parametrize("cause", lifecycle.ENDED_BEFORE_RUN)
@@ -246,9 +248,9 @@ def test_a_job_that_was_called_off_in_the_queue_had_no_attempt(cause: lifecycle.
         "earlier": (),
         "submitted_at": None,
     }
-    told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
-    assert told["attempts"] == ()
-    assert Receipt.from_dict(told).sentence() == f"{state.state}: no (host node1)"
+    fields = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
+    assert fields["attempts"] == ()
+    assert Receipt.from_dict(fields).sentence() == f"{state.state}: no (host node1)"
     attempt.container_id = "c1"
-    told = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
-    assert len(told["attempts"]) == 1
+    fields = receipt.build("j1", None, attempt=attempt, tail=output.Tail(), **common).to_dict()
+    assert len(fields["attempts"]) == 1

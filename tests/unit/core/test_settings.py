@@ -143,9 +143,9 @@ def test_options_that_something_else_decides(opts: str, expected: str) -> None:
 
 
 def test_every_bad_variable_is_named_at_once() -> None:
-    said = refusal(concurrency="x", retry_delay="y")
-    assert "CELERY_DOCKER_CONCURRENCY='x'" in said
-    assert "CELERY_DOCKER_RETRY_DELAY='y'" in said
+    problem = refusal(concurrency="x", retry_delay="y")
+    assert "CELERY_DOCKER_CONCURRENCY='x'" in problem
+    assert "CELERY_DOCKER_RETRY_DELAY='y'" in problem
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from tests.unit.doctor.printed import RUNNING, WELL, lines
 
 def test_versions() -> None:
     both = (Worker("a", 1, version="1.0"), Worker("b", 1, version="1.1"), Worker("gone", 900, version="0.1"))
-    known = facts.Facts(Redis("r", workers=both), version="1.1")
-    assert lines(checks.versions(known)) == [
+    all_facts = facts.Facts(Redis("r", workers=both), version="1.1")
+    assert lines(checks.versions(all_facts)) == [
         "warn  version: this is 1.1, others are not: a 1.0 → install the same package on all hosts"
     ]
-    assert lines(checks.versions(replace(known, redis=Redis("r", workers=both[1:])))) == ["ok    version: all run 1.1"]
+    assert lines(checks.versions(replace(all_facts, redis=Redis("r", workers=both[1:])))) == [
+        "ok    version: all run 1.1"
+    ]
 
 
 def test_a_worker_of_this_machine_that_an_upgrade_has_not_reached() -> None:
@@ -25,8 +27,8 @@ def test_a_worker_of_this_machine_that_an_upgrade_has_not_reached() -> None:
         Worker("two@a", 1, version="1.1", machine="m1"),
         Worker("b", 1, version="1.0", machine="m2"),
     )
-    known = facts.Facts(Redis("r", workers=workers), Host(RUNNING, WELL, machine="m1"), version="1.1")
-    assert lines(checks.versions(known)) == [
+    all_facts = facts.Facts(Redis("r", workers=workers), Host(RUNNING, WELL, machine="m1"), version="1.1")
+    assert lines(checks.versions(all_facts)) == [
         "warn  version: a runs 1.0, installed is 1.1 → systemctl reload celery-worker",
         "warn  version: this is 1.1, others are not: b 1.0 → install the same package on all hosts",
     ]
@@ -34,8 +36,8 @@ def test_a_worker_of_this_machine_that_an_upgrade_has_not_reached() -> None:
 
 def test_what_an_ordinary_user_could_not_look_at() -> None:
     redis = Redis("r", used_bytes=1, workers=(), ahead_s=0.0)
-    known = facts.Facts(redis, Host(Unit("failed", "failed", True), WELL), closed=("/etc/default/celery-worker",))
-    assert [line for line in lines(checks.findings(known)) if line.startswith("skip")] == [
+    all_facts = facts.Facts(redis, Host(Unit("failed", "failed", True), WELL), closed=("/etc/default/celery-worker",))
+    assert [line for line in lines(checks.findings(all_facts)) if line.startswith("skip")] == [
         "skip  redis: this user of Redis may not ask about it, so these were not looked at: persistence, eviction "
         "→ celery-docker doctor --broker URL, with the login of its administrator",
         "skip  journal: you may not read the worker's log → sudo celery-docker doctor",
@@ -46,10 +48,15 @@ def test_what_an_ordinary_user_could_not_look_at() -> None:
 
 def test_a_redis_that_does_not_answer_is_all_that_is_said_of_it() -> None:
     """And where no jobs run, nothing of this host."""
-    known = facts.Facts(Redis("db", problem="cannot reach Redis at redis://db"), version="1")
-    assert lines(checks.findings(known)) == ["fail  redis: cannot reach Redis at redis://db"]
+    all_facts = facts.Facts(Redis("db", problem="cannot reach Redis at redis://db"), version="1")
+    assert lines(checks.findings(all_facts)) == ["fail  redis: cannot reach Redis at redis://db"]
 
 
 def test_the_host_is_looked_at_even_without_redis() -> None:
-    known = facts.Facts(Redis("db", problem="away"), Host(RUNNING, WELL))
-    assert [finding.what for finding in checks.findings(known)] == ["redis", "celery-worker", "docker", "live-restore"]
+    all_facts = facts.Facts(Redis("db", problem="away"), Host(RUNNING, WELL))
+    assert [finding.what for finding in checks.findings(all_facts)] == [
+        "redis",
+        "celery-worker",
+        "docker",
+        "live-restore",
+    ]

@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("check", "known", "expected"),
+    ("check", "subject", "expected"),
     [
         (
             hostchecks.service,
@@ -98,5 +98,5 @@ GIB = 2**30
         ),
     ],
 )
-def test_this_host(check: Callable[[Host], list[Finding]], known: Host, expected: list[str]) -> None:
-    assert lines(check(known)) == expected
+def test_this_host(check: Callable[[Host], list[Finding]], subject: Host, expected: list[str]) -> None:
+    assert lines(check(subject)) == expected

@@ -21,7 +21,7 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
 
 
 @pytest.mark.parametrize(
-    ("check", "known", "expected"),
+    ("check", "subject", "expected"),
     [
         (redischecks.queues, Redis("r"), []),
         (
@@ -134,8 +134,8 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
         (redischecks.clocks, Redis("r"), []),
     ],
 )
-def test_redis(check: Callable[[Redis], list[Finding]], known: Redis, expected: list[str]) -> None:
-    assert lines(check(known)) == expected
+def test_redis(check: Callable[[Redis], list[Finding]], subject: Redis, expected: list[str]) -> None:
+    assert lines(check(subject)) == expected
 
 
 def test_for_programs() -> None:

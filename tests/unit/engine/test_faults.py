@@ -1,4 +1,4 @@
-"""Whose fault it is when Docker refuses: the words of registries and dockerd, as they were seen."""
+"""Blame for a refusal of Docker's: the words of registries and dockerd, as they were seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PULLS = [
 
 @pytest.mark.parametrize(("status", "text", "kind"), PULLS)
 def test_a_failed_pull(status: int | None, text: str, kind: type[Exception]) -> None:
-    """What can never work is the request's fault; everything else passes."""
+    """A pull that can never work is the request's fault; everything else passes."""
     error = faults.pull_refused("x:y", status, text + "\n")
     assert type(error) is kind
     now = " now" * issubclass(kind, errors.HostError)

@@ -26,7 +26,7 @@ def joined(frames: list[Frame]) -> dict[int, bytes]:
 @given(_FRAMES, st.lists(st.integers(1, 30)))
 def test_every_byte_arrives_in_its_stream(sent: list[tuple[int, bytes]], sizes: list[int]) -> None:
     """However the network cuts it; what is neither stdout nor stderr is left out."""
-    data = b"".join(framed(*one) for one in sent)
+    data = b"".join(framed(*frame) for frame in sent)
     demultiplexer, frames, at = Demultiplexer(), list[Frame](), 0
     for size in itertools.chain(sizes, itertools.repeat(len(data) + 1)):
         frames += demultiplexer.feed(data[at : at + size])
@@ -45,7 +45,7 @@ def test_short_lines_come_as_one_frame() -> None:
 
 
 def test_a_stream_that_breaks_off_ends() -> None:
-    """What came before is there; the rest of the frame never comes."""
+    """The bytes that came before are there; the rest of the frame never comes."""
     ours, theirs = socket.socketpair()
     released: list[str] = []
     chunks = iter([framed(1, b"whole") + framed(1, b"broken")[:10]])

@@ -1,4 +1,4 @@
-"""What Docker reports about a pull, line by line."""
+"""Docker's reports about a pull, line by line."""
 
 from __future__ import annotations
 

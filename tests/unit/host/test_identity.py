@@ -1,4 +1,4 @@
-"""Who a worker is on its machine: the lock of its name, and the machine's id."""
+"""Identity of a worker on its machine: the lock of its name, and the machine's id."""
 
 from __future__ import annotations
 

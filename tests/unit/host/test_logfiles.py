@@ -462,7 +462,7 @@ def test_a_file_system_without_locks_has_none(keeper: LogKeeper, out: str, monke
 
 
 def test_the_gaps_of_docker_s_log_are_known_to_the_next_process(keeper: LogKeeper, out: str) -> None:
-    """What the file has and Docker's log lacks counts as read; a further attempt has none of it."""
+    """Output that the file has and Docker's log lacks counts as read; a further attempt has none of it."""
     gap, broken = Gap(Stream.STDOUT, 2, 3), Break(1e9 + 0.5, {Stream.STDOUT: 5, Stream.STDERR: 0})
     with keeper.open(JOB, 1, out, None) as files:
         files.write(Frame(Stream.STDOUT, b"abcde"))

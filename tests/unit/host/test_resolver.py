@@ -1,4 +1,4 @@
-"""What a job's names mean on this host: paths looked up, symlinks followed, users resolved."""
+"""Names of a job as they resolve on this host: paths looked up, symlinks followed, users resolved."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_a_path_that_the_worker_may_not_see(monkeypatch: pytest.MonkeyPatch) -> 
     [("dir", "dir"), ("dir", "dirlink"), ("dirlink", "dir"), ("dir", "dir/../dir"), ("dir", "./dir/.")],
 )
 def test_input_and_output_may_not_be_the_same_place(data: Path, inputpath: str, outputpath: str) -> None:
-    said = refusal(JobSpec("busybox", inputpath=f"{data}/{inputpath}", outputpath=f"{data}/{outputpath}"))
-    assert said == f"outputpath: '{data}/{outputpath}' is the inputpath too; they must differ: /input is read-only"
+    problem = refusal(JobSpec("busybox", inputpath=f"{data}/{inputpath}", outputpath=f"{data}/{outputpath}"))
+    assert problem == f"outputpath: '{data}/{outputpath}' is the inputpath too; they must differ: /input is read-only"
 
 
 def test_the_engine_sockets_are_followed_too(data: Path) -> None:
@@ -166,7 +166,7 @@ def test_an_unknown_user(user: str) -> None:
 
 
 def test_log_paths_are_the_same_as_at_the_start(data: Path) -> None:
-    """Who adopts a job after a crash must find the files that were begun before it."""
+    """The process that adopts a job after a crash must find the files that were begun before it."""
     spec = JobSpec("busybox", logoutfile=f"{data}/dirlink/o", logerrfile=f"{data}/dir/e")
     resolved, _ = resolver.resolve(spec, SOCKET)
     assert resolver.log_paths(spec) == (resolved.logoutfile, resolved.logerrfile) == (f"{data}/dir/o", f"{data}/dir/e")

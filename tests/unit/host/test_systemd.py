@@ -1,4 +1,4 @@
-"""What systemd and the journal receive, read from real datagram sockets."""
+"""Datagrams to systemd and the journal, read from real datagram sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record(message: str, level: int = logging.INFO, job: str | None = None) -> l
 
 def fields(entry: bytes) -> dict[str, bytes]:
     """Read a journal entry as journald does (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
-    found, stream = {}, io.BytesIO(entry)
+    values, stream = {}, io.BytesIO(entry)
     while line := stream.readline():
         assert line.endswith(b"\n")
         name, equals, value = line[:-1].partition(b"=")
@@ -42,9 +42,9 @@ def fields(entry: bytes) -> dict[str, bytes]:
             (size,) = struct.unpack("<Q", stream.read(8))
             value = stream.read(size)
             assert stream.read(1) == b"\n"
-        assert name.decode() not in found
-        found[name.decode()] = value
-    return found
+        assert name.decode() not in values
+        values[name.decode()] = value
+    return values
 
 
 # sd_notify
@@ -137,9 +137,9 @@ def test_an_entry_has_the_fields_that_journalctl_filters_by() -> None:
 
 
 def test_an_entry_without_a_job() -> None:
-    found = fields(systemd.entry(record("x"), "ready"))
-    assert found["MESSAGE"] == b"ready"
-    assert "CELERY_DOCKER_JOB" not in found
+    entry = fields(systemd.entry(record("x"), "ready"))
+    assert entry["MESSAGE"] == b"ready"
+    assert "CELERY_DOCKER_JOB" not in entry
 
 
 @pytest.mark.parametrize(
@@ -163,15 +163,15 @@ def test_levels_are_syslog_priorities(level: int, priority: bytes) -> None:
 )
 def test_a_newline_stays_inside_its_field(text: str) -> None:
     """Nobody forges a field through a message."""
-    found = fields(systemd.entry(record("x"), text))
-    assert found["MESSAGE"] == text.encode()
-    assert found["PRIORITY"] == b"6"
+    entry = fields(systemd.entry(record("x"), text))
+    assert entry["MESSAGE"] == text.encode()
+    assert entry["PRIORITY"] == b"6"
 
 
 def test_a_job_id_cannot_forge_a_field_either() -> None:
-    found = fields(systemd.entry(record("x", job="a\nPRIORITY=0"), "t"))
-    assert found["PRIORITY"] == b"6"
-    assert found["CELERY_DOCKER_JOB"] == b"a\nPRIORITY=0"
+    entry = fields(systemd.entry(record("x", job="a\nPRIORITY=0"), "t"))
+    assert entry["PRIORITY"] == b"6"
+    assert entry["CELERY_DOCKER_JOB"] == b"a\nPRIORITY=0"
 
 
 def test_a_lone_surrogate_does_not_break_the_log() -> None:

@@ -1,4 +1,4 @@
-"""Who watches is told in time, and who runs does not notice."""
+"""Output reaches those who watch in time, and the job that runs does not notice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sink:
     """Takes note of the chunks that it is sent, or fails; with readers, of `room` bytes at most."""
 
     def __init__(self) -> None:
-        self.told: list[Chunk] = []
+        self.chunks: list[Chunk] = []
         self.calls = 0
         self.failure: Exception | None = None
         self.signs: dict[str, str] = {}
@@ -37,7 +37,7 @@ class Sink:
                 self.signs.pop(reader, None)
         if self.signs and len(self.text) >= self.room:
             return [Reply(dict(self.signs), is_full=True) for _ in chunks]
-        self.told += chunks
+        self.chunks += chunks
         return [Reply(dict(self.signs)) for _ in chunks]
 
     def beginning(self, job_id: str, attempt: int) -> Beginning:
@@ -48,31 +48,31 @@ class Sink:
 
     @property
     def text(self) -> bytes:
-        return b"".join(piece.data for one in self.told for piece in one.pieces)
+        return b"".join(piece.data for chunk in self.chunks for piece in chunk.pieces)
 
 
-def running(job_id: str = "j1", said: bytes = b"") -> Job:
+def running(job_id: str = "j1", stdout: bytes = b"") -> Job:
     job = Job(
         Delivery(job_id, (), {}, "celery", {}), Claim(Verdict.RUN, fence=7), Attempt(2, "node1", datetime.now(UTC))
     )
-    if said:
-        job.outbox.add(Frame(Stream.STDOUT, said))
+    if stdout:
+        job.outbox.add(Frame(Stream.STDOUT, stdout))
     return job
 
 
 def test_what_was_said_is_told_once_with_the_owners_fence() -> None:
     sink = Sink()
-    live, job = Broadcast(sink, "node1"), running(said=b"hello")
+    live, job = Broadcast(sink, "node1"), running(stdout=b"hello")
     for _ in range(2):
         live.send([job, running("silent")])
-    (told,) = sink.told
-    assert (told.job_id, told.host, told.fence, told.pieces[0].attempt) == ("j1", "node1", 7, 2)
+    (chunk,) = sink.chunks
+    assert (chunk.job_id, chunk.host, chunk.fence, chunk.pieces[0].attempt) == ("j1", "node1", 7, 2)
     assert sink.text == b"hello"
 
 
 def test_while_redis_is_away_the_output_is_kept_and_ends_do_not_wait_for_it() -> None:
     sink = Sink()
-    live, job = Broadcast(sink, "node1"), running(said=b"one ")
+    live, job = Broadcast(sink, "node1"), running(stdout=b"one ")
     sink.failure = errors.StoreAway("gone")
     live.send([job])
     job.outbox.add(Frame(Stream.STDOUT, b"two"))
@@ -87,7 +87,7 @@ def test_while_redis_is_away_the_output_is_kept_and_ends_do_not_wait_for_it() ->
 
 
 def test_the_jobs_are_told_of_in_the_background() -> None:
-    sink, job = Sink(), running(said=b"hello")
+    sink, job = Sink(), running(stdout=b"hello")
     live = Broadcast(sink, "node1")
     before = threading.active_count()
     live.start(lambda: [job])
@@ -139,7 +139,7 @@ def test_what_an_earlier_process_has_sent_is_not_sent_again() -> None:
     for payload in (b"ab", b"cd", b"e"):
         job.outbox.add(Frame(Stream.STDOUT, payload))
     live.send([job])
-    assert [(piece.offset, piece.data) for piece in sink.told[0].pieces] == [(3, b"de")]
+    assert [(piece.offset, piece.data) for piece in sink.chunks[0].pieces] == [(3, b"de")]
 
 
 def test_a_job_that_is_to_end_waits_for_no_reader() -> None:
@@ -151,7 +151,7 @@ def test_a_job_that_is_to_end_waits_for_no_reader() -> None:
 
 
 def test_a_reader_that_comes_later_is_noticed() -> None:
-    sink, job = Sink(), running(said=b"before")
+    sink, job = Sink(), running(stdout=b"before")
     live = Broadcast(sink, "node1")
     sink.signs, sink.room = {"r1": "0-0 1"}, 10**9
     live.start(lambda: [job])

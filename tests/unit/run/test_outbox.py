@@ -45,7 +45,7 @@ def test_of_too_much_the_oldest_goes() -> None:
     pieces = outbox.take()
     assert LIVE_BYTES - 2 * PIECE_BYTES < sum(len(piece.data) for piece in pieces) <= LIVE_BYTES
     assert pieces[-1].end == 100 * PIECE_BYTES
-    assert all(one.end == other.offset for one, other in itertools.pairwise(pieces))
+    assert all(earlier.end == later.offset for earlier, later in itertools.pairwise(pieces))
 
 
 def test_a_word_at_a_time_on_both_streams_takes_no_more_room() -> None:

@@ -19,18 +19,18 @@ from tests.unit.run.workbench import HOST, OTHER
 
 @dataclass
 class Desk:
-    """A host that ends queued jobs; `told` is what Celery was told, which it cannot be about the `mute` ones."""
+    """A host that ends queued jobs; `reports` are the ends that Celery got, which it cannot get of the `mute` ones."""
 
     records: FakeRecords = field(default_factory=FakeRecords)
     slot_table: SlotTable = field(default_factory=SlotTable)
-    told: list[tuple[str, str]] = field(default_factory=list)
+    reports: list[tuple[str, str]] = field(default_factory=list)
     mute: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def tell(ends: Sequence[QueuedEnd]) -> list[str]:
-            told = [end for end in ends if end.job.job_id not in self.mute]
-            self.told += [(end.job.job_id, end.state.value) for end in told]
-            return [end.job.job_id for end in told]
+            reported = [end for end in ends if end.job.job_id not in self.mute]
+            self.reports += [(end.job.job_id, end.state.value) for end in reported]
+            return [end.job.job_id for end in reported]
 
         retrying = Retrying(sleep=lambda _: None)
         self.ends = QueuedEnds(self.records, self.slot_table, retrying, HOST, 60, tell)
@@ -53,7 +53,7 @@ def test_a_cancelled_batch_is_one_line_of_the_journal(caplog: pytest.LogCaptureF
         assert desk.ends.end(jobs[:25], more=True) == 25
         assert desk.ends.end(jobs[25:], more=False) == 15
     assert caplog.messages == [f"40 queued jobs ended: cancelled: a wrong input (host {HOST})"]
-    assert sorted(desk.told) == sorted((job.job_id, "cancelled") for job in jobs)
+    assert sorted(desk.reports) == sorted((job.job_id, "cancelled") for job in jobs)
     assert {desk.records.record(job.job_id)["state"] for job in jobs} == {"cancelled"}
     assert desk.records.in_hand == {HOST: set()}
     assert set(desk.records.expiry.values()) == {60}
@@ -75,7 +75,7 @@ def test_a_job_that_was_claimed_meanwhile_is_left_to_its_owner(caplog: pytest.Lo
     desk.records.claim("j0", host=OTHER, queue="celery", envelope={})
     desk.slot_table.reserve("j1")
     assert desk.ends.end(jobs, more=False) == 1
-    assert desk.told == [("j2", "cancelled")]
+    assert desk.reports == [("j2", "cancelled")]
     assert desk.records.record("j0")["owner"] == OTHER
     assert desk.records.record("j1")["state"] == "queued"
     assert desk.slot_table.job_ids() == {"j1"}
@@ -87,7 +87,7 @@ def test_a_redis_that_was_away_for_a_moment_loses_no_end() -> None:
     away = errors.StoreAway("refused")
     desk.records.failures = {"claim_many": [away], "finish_many": [away], "settle_many": [away]}
     assert desk.ends.end(jobs, more=False) == 2
-    assert desk.told == [("j0", "cancelled"), ("j1", "cancelled")]
+    assert desk.reports == [("j0", "cancelled"), ("j1", "cancelled")]
     assert desk.records.in_hand == {HOST: set()}
 
 
@@ -95,6 +95,6 @@ def test_a_job_that_celery_could_not_be_told_about_stays_in_hand() -> None:
     """Its record says how it ended; its result is stored when the host looks at it again."""
     desk = Desk(mute=("j0",))
     assert desk.ends.end(desk.cancelled(2), more=False) == 2
-    assert desk.told == [("j1", "cancelled")]
+    assert desk.reports == [("j1", "cancelled")]
     assert desk.records.in_hand == {HOST: {"j0"}}
     assert desk.records.record("j0")["state"] == "cancelled"

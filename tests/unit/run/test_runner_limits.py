@@ -69,22 +69,22 @@ def test_a_container_that_somebody_else_removed_is_an_error_and_not_run_again(tm
     assert bench.nothing_is_left()
 
 
-@pytest.mark.parametrize("said", [b"", b"hello\n"], ids=["silent", "in the middle"])
-def test_a_stream_that_breaks_is_taken_up_again(tmp_path: Path, said: bytes) -> None:
+@pytest.mark.parametrize("stdout", [b"", b"hello\n"], ids=["silent", "in the middle"])
+def test_a_stream_that_breaks_is_taken_up_again(tmp_path: Path, stdout: bytes) -> None:
     """A restart of Docker cuts every stream; the container goes on, and so does its log, to the byte."""
-    bench = make_bench(tmp_path, replace(says(said), until_released=True))
+    bench = make_bench(tmp_path, replace(says(stdout), until_released=True))
     job = bench.claimed()
     running = Background(lambda: bench.runner.run(job, bench.announced))
     eventually(lambda: container_status(bench) is Status.RUNNING)
-    eventually(lambda: bench.log.exists() and bench.log.read_bytes() == said)
+    eventually(lambda: bench.log.exists() and bench.log.read_bytes() == stdout)
     bench.engine.break_streams(NAME)
     eventually(lambda: {"ended", "replay"} & set(bench.engine.calls))
     bench.engine.say(NAME, Frame(Stream.STDOUT, b"after the break\n"))
     bench.engine.release(NAME)
     end = running.answer()
-    assert bench.log.read_bytes() == said + b"after the break\n"
-    assert end.receipt["output"] == (said + b"after the break\n").decode()
-    assert end.receipt["stdout_bytes"] == len(said) + 16
+    assert bench.log.read_bytes() == stdout + b"after the break\n"
+    assert end.receipt["output"] == (stdout + b"after the break\n").decode()
+    assert end.receipt["stdout_bytes"] == len(stdout) + 16
 
 
 class FullDisk:
@@ -140,7 +140,7 @@ def test_what_is_known_of_a_job_whose_log_broke_is_told(tmp_path: Path) -> None:
     """It did run: since when, until when and what it printed last are no secret."""
     bench = make_bench(tmp_path, LONG)
     bench.runner.attempts.logs = FullDiskKeeper()
-    told = bench.ended().receipt
-    assert told["started_at"] is not None
-    assert told["finished_at"] is not None
-    assert told["stdout_bytes"] == 6
+    receipt = bench.ended().receipt
+    assert receipt["started_at"] is not None
+    assert receipt["finished_at"] is not None
+    assert receipt["stdout_bytes"] == 6

@@ -35,19 +35,19 @@ def test_a_job_that_succeeds(bench: Bench) -> None:
     end = bench.ended()
     assert end.state is State.SUCCEEDED
     assert end.sentence.startswith("succeeded: in ")
-    told = end.receipt
-    assert (told["id"], told["state"], told["exit_code"], told["host"]) == (JOB, "succeeded", 0, HOST)
-    assert (told["stdout_bytes"], told["stderr_bytes"], told["output"]) == (6, 8, "hello\nwarning\n")
-    assert told["image_digest"] == "sha256:busybox:latest"
-    assert told["pull_s"] is None
-    assert [entry["attempt"] for entry in told["attempts"]] == [1]
+    receipt = end.receipt
+    assert (receipt["id"], receipt["state"], receipt["exit_code"], receipt["host"]) == (JOB, "succeeded", 0, HOST)
+    assert (receipt["stdout_bytes"], receipt["stderr_bytes"], receipt["output"]) == (6, 8, "hello\nwarning\n")
+    assert receipt["image_digest"] == "sha256:busybox:latest"
+    assert receipt["pull_s"] is None
+    assert [entry["attempt"] for entry in receipt["attempts"]] == [1]
     assert bench.log.read_text() == "hello\nwarning\n"
     assert bench.nothing_is_left()
 
 
 def test_a_client_sees_where_it_runs(bench: Bench) -> None:
-    told = bench.ended().receipt
-    assert bench.announced.metas == [{"host": HOST, "container": told["container_id"], "attempt": 1}]
+    receipt = bench.ended().receipt
+    assert bench.announced.metas == [{"host": HOST, "container": receipt["container_id"], "attempt": 1}]
 
 
 def test_streams_are_attached_before_the_start(bench: Bench) -> None:
@@ -121,7 +121,7 @@ def test_an_image_that_is_there_is_not_pulled(bench: Bench) -> None:
 
 
 def test_pull_always_pulls_an_image_that_is_there(bench: Bench) -> None:
-    """What runs then is what was pulled."""
+    """The image that runs then is the one that was pulled."""
     bench.engine.registry = {"busybox:latest": says(b"newer\n")}
     end = bench.ended(pull="always")
     assert bench.engine.calls.count("pull") == 1
@@ -148,9 +148,9 @@ def test_out_of_memory_is_told_with_the_limit(
 ) -> None:
     bench = make_bench(tmp_path, Script(exit_code=137, oom_killed=True))
     bench.runner.attempts.policy = Policy(limits=Limits(memory_bytes=ceiling))
-    told = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
-    assert (told["oom_killed"], told["signal"], told["state"]) == (True, 9, "failed")
-    assert told["reason"] == expected
+    receipt = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
+    assert (receipt["oom_killed"], receipt["signal"], receipt["state"]) == (True, 9, "failed")
+    assert receipt["reason"] == expected
 
 
 # Paths and users reach Docker as they were looked up

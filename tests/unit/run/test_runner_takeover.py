@@ -108,10 +108,10 @@ def test_a_stop_that_an_earlier_process_began_counts_as_none_of_the_jobs_retries
 
 def test_a_container_that_never_started_is_made_again(before: Bench) -> None:
     before.engine.images["busybox:latest"] = OK
-    left = before.container(started=False)
+    old_id = before.container(started=False)
     end = before.ended()
     assert end.state is State.SUCCEEDED
-    assert end.receipt["container_id"] != left
+    assert end.receipt["container_id"] != old_id
     assert [entry["attempt"] for entry in end.receipt["attempts"]] == [1]
     assert before.nothing_is_left()
 
@@ -125,10 +125,10 @@ def test_a_job_whose_container_was_never_made_is_run(before: Bench) -> None:
 
 def test_a_container_of_an_earlier_attempt_is_replaced(bench: Bench) -> None:
     """It was reported; only Docker was away when it should have been removed."""
-    left = bench.container(attempt="7")
+    old_id = bench.container(attempt="7")
     end = bench.ended()
     assert end.state is State.SUCCEEDED
-    assert end.receipt["container_id"] != left
+    assert end.receipt["container_id"] != old_id
     assert bench.nothing_is_left()
 
 
@@ -178,9 +178,9 @@ def test_somebody_elses_container_of_that_name_is_left_alone(bench: Bench) -> No
     end = bench.ended()
     assert end.state is not State.SUCCEEDED
     assert NAME in end.sentence
-    found = bench.engine.inspect(theirs)
-    assert found is not None
-    assert found.status is Status.RUNNING
+    state = bench.engine.inspect(theirs)
+    assert state is not None
+    assert state.status is Status.RUNNING
 
 
 @pytest.mark.parametrize("call", ["inspect", "replay"])
@@ -191,9 +191,9 @@ def test_a_running_container_survives_that_docker_is_away_while_it_is_adopted(be
     job = before.claimed()
     running = Background(lambda: before.runner.run(job, before.announced))
     eventually(lambda: before.announced.metas or not running.is_alive())
-    found = before.engine.inspect(container_id)
-    assert found is not None, "it was removed"
-    assert found.status is Status.RUNNING
+    state = before.engine.inspect(container_id)
+    assert state is not None, "it was removed"
+    assert state.status is Status.RUNNING
     assert before.records.delayed == {}, "its next attempt would replace it"
     before.engine.release(NAME)
     assert running.answer().receipt["container_id"] == container_id

@@ -90,13 +90,13 @@ def test_the_next_worker_waits_for_it(before: Bench) -> None:
 
 def test_the_next_attempt_waits_for_that_of_an_earlier_one(bench: Bench) -> None:
     """Then it takes its place."""
-    left = bench.container(attempt="7", started=False)
-    bench.engine.start_unseen(left)
+    old_id = bench.container(attempt="7", started=False)
+    bench.engine.start_unseen(old_id)
     running = waiting(bench)
-    bench.engine.end_unseen(left)
+    bench.engine.end_unseen(old_id)
     end = running.answer()
     assert end.state is State.SUCCEEDED
-    assert end.receipt["container_id"] != left
+    assert end.receipt["container_id"] != old_id
 
 
 @pytest.mark.parametrize(

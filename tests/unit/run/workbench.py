@@ -34,7 +34,7 @@ LATE = 1e12
 
 @dataclass
 class Announcements:
-    """What a client saw of a job before its end."""
+    """The states of a job that a client saw before its end."""
 
     metas: list[Mapping[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Announcements:
 
 
 class Watched:
-    """What those who watch a job are told; `failure` is raised instead."""
+    """The output that those who watch a job get; `failure` is raised instead."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
@@ -59,11 +59,11 @@ class Watched:
     def readers(self) -> Mapping[str, Mapping[str, str]]:
         return {}
 
-    def append(self, told: Sequence[Chunk]) -> list[Reply]:
+    def append(self, chunks: Sequence[Chunk]) -> list[Reply]:
         if self.failure is not None:
             raise self.failure
-        self.pieces += [piece for one in told for piece in one.pieces]
-        return [Reply({}) for _ in told]
+        self.pieces += [piece for chunk in chunks for piece in chunk.pieces]
+        return [Reply({}) for _ in chunks]
 
 
 @dataclass
@@ -171,5 +171,5 @@ class Background(threading.Thread):
 
 
 def container_status(bench: Bench) -> Status | None:
-    found = bench.engine.inspect(NAME)
-    return found.status if found else None
+    state = bench.engine.inspect(NAME)
+    return state.status if state else None

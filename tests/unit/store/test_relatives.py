@@ -1,4 +1,4 @@
-"""Which server is no Redis of our kind, from its own words."""
+"""Servers that are no Redis of our kind, by their own words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is ours in Celery's worker."""
+"""Our changes to the worker of Celery."""
 
 from __future__ import annotations
 

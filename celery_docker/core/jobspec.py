@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds
+from celery_docker.core import kinds, namedvalues
 
 TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
@@ -269,7 +269,7 @@ FIELDS = (
         ("--stop-timeout",),
         "seconds from that signal to KILL; default: 10",
     ),
-    Field("env", kinds.ENVIRONMENT, ("-e", "--env"), "set a variable of the environment", repeated=True),
+    Field("env", namedvalues.ENVIRONMENT, ("-e", "--env"), "set a variable of the environment", repeated=True),
     Field("memory", kinds.MEMORY, ("-m", "--memory"), "the most memory, without swap; default: the host's policy"),
     Field("cpus", kinds.CPUS, ("--cpus",), "the most CPUs, like 2 or 0.5; default: the host's policy"),
     Field(
@@ -287,7 +287,7 @@ FIELDS = (
     ),
     Field("pull", kinds.choice(*kinds.PULLS), ("--pull",), "when to pull the image; default: missing"),
     Field("name", kinds.NAME, ("--name",), "a name for people; several jobs may have the same"),
-    Field("labels", kinds.LABELS, ("--label",), "put a label on the container", repeated=True),
+    Field("labels", namedvalues.LABELS, ("--label",), "put a label on the container", repeated=True),
     Field("requeue", kinds.BOOLEAN, ("--no-requeue",), "do not queue the job again when its host is lost", const=False),
 )
 OPTIONS = (

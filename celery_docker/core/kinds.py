@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from celery_docker.core import container, sizes
+from celery_docker.core import sizes
 
 NETWORKS = ("bridge", "none")
 PULLS = ("missing", "always", "never")
@@ -124,7 +124,7 @@ def path(where: str) -> Kind:
     """Return the kind of an absolute path; `where` says to people in which tree."""
 
     def parse_path(value: Any) -> str:
-        text = _text(value)
+        text = parse_text(value)
         if not text.startswith("/"):
             raise ValueError(f"must be an absolute path {where}")
         if len(text.encode()) > _MOST_PATH_BYTES:
@@ -134,18 +134,20 @@ def path(where: str) -> Kind:
     return Kind("PATH", parse_path, {"type": "string", "pattern": "^/"})
 
 
-def _text(value: Any) -> str:
+def parse_text(value: Any) -> str:
+    """Return a text that can be an argument or a variable of a program; raises `ValueError` for any other value."""
     if not isinstance(value, str):
         raise ValueError(f"must be a string, not {type(value).__name__}")
     if "\0" in value:
         raise ValueError("must not contain a NUL byte")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must be valid Unicode")
-    _check_length(value)
+    check_length(value)
     return value
 
 
-def _check_length(word: str) -> None:
+def check_length(word: str) -> None:
+    """Raise `ValueError` where the kernel would not start a program with this word."""
     if len(word) > MOST_WORD_BYTES or len(word.encode()) > MOST_WORD_BYTES:
         raise ValueError(f"has more than {MOST_WORD_BYTES:,} bytes, with which no program can be started; pass a file")
 
@@ -153,11 +155,11 @@ def _check_length(word: str) -> None:
 def _words(value: Sequence[Any]) -> tuple[str, ...]:
     if not all(isinstance(word, str) for word in value):
         raise ValueError("must be a string or a list of strings")
-    return tuple(_text(word) for word in value)
+    return tuple(parse_text(word) for word in value)
 
 
 def _image(value: Any) -> str:
-    text = _text(value)
+    text = parse_text(value)
     if len(text) > _MAX_IMAGE or not _IMAGE.fullmatch(text):
         raise ValueError("is not an image name; one looks like 'busybox' or 'registry:5000/group/name:tag'")
     return text
@@ -166,7 +168,7 @@ def _image(value: Any) -> str:
 def _command(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple):
         return _words(value) or None
-    text = _text(value)
+    text = parse_text(value)
     try:
         return tuple(shlex.split(text)) or None
     except ValueError as exc:
@@ -177,28 +179,28 @@ def _entrypoint(value: Any) -> tuple[str, ...]:
     """Return the words before the command; none at all takes the image's own away."""
     if isinstance(value, list | tuple):
         return _words(value)
-    word = _text(value)
+    word = parse_text(value)
     return (word,) if word else ()
 
 
 def _user(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    text = _text(value)
+    text = parse_text(value)
     if not _USER.fullmatch(text) or any(p.isdigit() and int(p[:11]) > _MAX_ID for p in text.split(":")):
         raise ValueError("must be a user's name, a uid, or uid:gid")
     return text
 
 
 def _name(value: Any) -> str:
-    text = _text(value)
+    text = parse_text(value)
     if not 1 <= len(text) <= _MAX_NAME or not text.isprintable():
         raise ValueError(f"must be 1 to {_MAX_NAME} printable characters in one line")
     return text
 
 
 def _queue(value: Any) -> str:
-    text = _text(value)
+    text = parse_text(value)
     if not _QUEUE.fullmatch(text):
         raise ValueError("must be letters, digits, '_', '.', '@' or '-', at most 128 of them")
     return text
@@ -213,7 +215,7 @@ def _cpus(value: Any) -> float:
 
 
 def _signal(value: Any) -> str:
-    name = _text(value).upper()
+    name = parse_text(value).upper()
     name = name if name.startswith("SIG") else f"SIG{name}"
     if name not in signal.Signals.__members__:
         raise ValueError("must be the name of a signal, like 'SIGINT'")
@@ -242,51 +244,6 @@ def _job_ids(value: Any) -> tuple[str, ...]:
     return tuple(parse_job_id(job_id) for job_id in value)
 
 
-def _environment(value: Any) -> dict[str, str] | None:
-    variables = {}
-    for name, text in _pairs(value):
-        if text is None:
-            raise ValueError(f"{shown(name)} has no value; write NAME=value, for the worker's host is not asked for it")
-        variables[name] = _named(name, text)
-    return variables or None
-
-
-def _labels(value: Any) -> dict[str, str] | None:
-    labels = {}
-    for name, text in _pairs(value):
-        if name.startswith(container.LABEL_PREFIX):
-            raise ValueError(f"{shown(name)} is the queue's own; a label must not begin with {container.LABEL_PREFIX}")
-        labels[name] = _named(name, "" if text is None else text)  # a bare label is an empty one, as in docker run
-    return labels or None
-
-
-def _pairs(value: Any) -> list[tuple[str, Any]]:
-    """Return names and values of a mapping or of a list of NAME=value; the value of a bare name is None."""
-    if isinstance(value, Mapping):
-        pairs: list[tuple[Any, Any]] = list(value.items())
-    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        pairs = [(name, text if equals else None) for name, equals, text in (item.partition("=") for item in value)]
-    else:
-        raise ValueError("must be a table of names and strings, or a list of 'NAME=value'")
-    for name, _ in pairs:
-        if not isinstance(name, str) or not name:
-            raise ValueError("has a name that is empty or no string; write NAME=value")
-        if "=" in name:  # what follows may be the value
-            raise ValueError(f"{shown(name.partition('=')[0])} must not have '=' in its name")
-        _named(name, name)
-    return pairs
-
-
-def _named(name: str, text: Any) -> str:
-    """Return the text; a complaint names what it belongs to, and not what it is."""
-    try:
-        value = _text(text)
-        _check_length(f"{name}={value}")
-    except ValueError as exc:
-        raise ValueError(f"{shown(name)} {exc}") from exc
-    return value
-
-
 def _integer(text: str) -> int | str:
     """Return the number; what is none goes on as it is, to be refused with the bounds."""
     return int(text) if _INTEGER.fullmatch(text) else text
@@ -303,14 +260,12 @@ def _listed_integers(text: str) -> list[int | str]:
     return [_integer(part.strip()) for part in text.split(",")]
 
 
-_STRINGS = {"type": "array", "items": {"type": "string"}}
-_TABLE = {"type": "object", "additionalProperties": {"type": "string"}, "propertyNames": {"pattern": "^[^=]+$"}}
-_ASSIGNMENTS = {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}}
+STRINGS = {"type": "array", "items": {"type": "string"}}
 
-TEXT = Kind("TEXT", _text, {"type": "string"})
+TEXT = Kind("TEXT", parse_text, {"type": "string"})
 IMAGE = Kind("IMAGE", _image, {"type": "string", "maxLength": _MAX_IMAGE, "pattern": f"^{_IMAGE.pattern}$"})
-COMMAND = Kind("ARGS", _command, {"anyOf": [{"type": "string"}, _STRINGS]})
-ENTRYPOINT = Kind("WORD", _entrypoint, {"anyOf": [{"type": "string"}, _STRINGS]})
+COMMAND = Kind("ARGS", _command, {"anyOf": [{"type": "string"}, STRINGS]})
+ENTRYPOINT = Kind("WORD", _entrypoint, {"anyOf": [{"type": "string"}, STRINGS]})
 USER = Kind(
     "NAME|UID[:GID]",
     _user,
@@ -333,6 +288,3 @@ EXIT_CODES = Kind(
 )
 BOOLEAN = Kind("", _boolean, {"type": "boolean"})
 JOB_IDS = Kind("ID", _job_ids, {"type": "array", "items": {"type": "string", "pattern": f"^{_JOB_ID.pattern}$"}})
-# Passwords are passed in it.
-ENVIRONMENT = Kind("NAME=VALUE", _environment, {"anyOf": [_TABLE, _ASSIGNMENTS]}, shown=False)
-LABELS = Kind("NAME=VALUE", _labels, {"anyOf": [_TABLE, _STRINGS]}, shown=False)

@@ -1,4 +1,4 @@
-"""Single values: sizes, numbers of CPUs, times, mappings and words, each accepted form and each refusal as a row."""
+"""Single values: sizes, numbers of CPUs, times and words, each accepted form and each refusal as a row."""
 
 from __future__ import annotations
 
@@ -164,69 +164,6 @@ def test_a_text_that_is_no_time(text: str) -> None:
 
 def test_on_the_wire_a_time_is_a_number_of_seconds() -> None:
     assert refusal(kinds.duration(1, 60), "30s") == "must be a whole number from 1 to 60"
-
-
-# Names and values
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"A": "1", "B": ""}, {"A": "1", "B": ""}),
-        (["A=1", "B="], {"A": "1", "B": ""}),
-        (["A=b=c"], {"A": "b=c"}),
-        (["A=1", "A=2"], {"A": "2"}),  # as in docker run, the last one counts
-        ({"a.b-c d": "ä\n"}, {"a.b-c d": "ä\n"}),
-        ({}, None),
-        ([], None),
-    ],
-)
-def test_environment(value: Any, expected: dict[str, str] | None) -> None:
-    assert kinds.ENVIRONMENT.parse(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (["HOME"], "'HOME' has no value; write NAME=value, for the worker's host is not asked for it"),
-        ({"HOME": None}, "'HOME' has no value; write NAME=value, for the worker's host is not asked for it"),
-        ({"N": 7}, "'N' must be a string, not int"),
-        ({"N": "hunter2\0"}, "'N' must not contain a NUL byte"),
-        (["N=hunter2\ud800"], "'N' must be valid Unicode"),
-        ({"N": ["hunter2"]}, "'N' must be a string, not list"),
-        ({"N\0": "hunter2"}, r"'N\x00' must not contain a NUL byte"),
-        ({"N=hunter2": "hunter2"}, "'N' must not have '=' in its name"),
-        ({"": "hunter2"}, "has a name that is empty or no string; write NAME=value"),
-        (["=hunter2"], "has a name that is empty or no string; write NAME=value"),
-        ([""], "has a name that is empty or no string; write NAME=value"),
-        ({7: "hunter2"}, "has a name that is empty or no string; write NAME=value"),
-        ("N=hunter2", "must be a table of names and strings, or a list of 'NAME=value'"),
-        (["N=hunter2", 7], "must be a table of names and strings, or a list of 'NAME=value'"),
-        ([["N", "hunter2"]], "must be a table of names and strings, or a list of 'NAME=value'"),
-        (7, "must be a table of names and strings, or a list of 'NAME=value'"),
-    ],
-    ids=ascii,
-)
-def test_an_environment_that_is_none_and_whose_values_are_not_printed(value: Any, expected: str) -> None:
-    assert refusal(kinds.ENVIRONMENT, value) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"team": "lab"}, {"team": "lab"}),
-        (["team=lab", "org.example/x=a=b", "bare"], {"team": "lab", "org.example/x": "a=b", "bare": ""}),
-        ({"celery-dockerish": "1"}, {"celery-dockerish": "1"}),
-        ({}, None),
-    ],
-)
-def test_labels(value: Any, expected: dict[str, str] | None) -> None:
-    assert kinds.LABELS.parse(value) == expected
-
-
-@pytest.mark.parametrize("value", [{"celery-docker.job": "x"}, ["celery-docker.attempt=7"], ["celery-docker."]])
-def test_labels_that_are_ours(value: Any) -> None:
-    assert refusal(kinds.LABELS, value).endswith(" is the queue's own; a label must not begin with celery-docker.")
 
 
 # Words

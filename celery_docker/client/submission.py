@@ -82,11 +82,11 @@ class JobBuilder:
             raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
         parsed = incoming.of_envelope(job_id, incoming.of_record(job_id, text))
         cells = Fields({"spec": spec or "", "batch_index": batch_index or ""})
-        given = cells.json("spec", dict)
-        if given is None and parsed.refusal:
+        document = cells.json("spec", dict)
+        if document is None and parsed.refusal:
             raise errors.SpecError(f"job {job_id} cannot be queued again: {parsed.refusal}")
         # Of a plain client's job there is only the message.
-        spec_of = jobspec.parse(parsed.args, parsed.kwargs) if given is None else jobspec.parse((), given)
+        spec_of = jobspec.parse(parsed.args, parsed.kwargs) if document is None else jobspec.parse((), document)
         spec_of = timelimits.limited(spec_of, parsed.limits)
         place = None if batch_id is None else Place(batch_id, cells.count("batch_index"))
         new = self.job(spec_of.to_kwargs(), message.submission(parsed.envelope), place)

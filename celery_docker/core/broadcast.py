@@ -77,13 +77,13 @@ def _built(envelope: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, An
     headers = envelope.get("headers")
     headers = headers if isinstance(headers, dict) else {}
     clock, expires = headers.get("clock"), headers.get("expires")
-    kept: dict[str, Any] = {"clock": clock} if isinstance(clock, int) and 0 <= clock < 2**53 else {}
+    safe_headers: dict[str, Any] = {"clock": clock} if isinstance(clock, int) and 0 <= clock < 2**53 else {}
     if isinstance(expires, int | float):
-        kept["expires"] = expires
+        safe_headers["expires"] = expires
     return {
         "body": base64.b64encode(json.dumps(body).encode()).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": kept,
+        "headers": safe_headers,
         "properties": {"body_encoding": "base64", "delivery_tag": "", "delivery_info": {}},
     }

@@ -177,12 +177,11 @@ def _incoming(envelope: Mapping[str, Any], source: str, is_own_queue: Callable[[
     except NotUsable as exc:
         raise NotUsable(f"what is to follow the job: {exc}") from exc
     place = source or list_of(envelope)
-    made = _envelope({**message.headers(checked["id"], ""), **checked}, args, kwargs, follows, place, _tag(envelope))
+    new_headers = {**message.headers(checked["id"], ""), **checked}
+    sound = message.timeless(_envelope(new_headers, args, kwargs, follows, place, _tag(envelope)))
     term = Term(kinds.moment(checked["eta"]), kinds.moment(checked["expires"]))
     limits = Limits(*checked["timelimit"])
-    return Incoming(
-        checked["id"], args, kwargs, message.timeless(made), term, checked.get(messageheaders.REFUSED, ""), limits
-    )
+    return Incoming(checked["id"], args, kwargs, sound, term, checked.get(messageheaders.REFUSED, ""), limits)
 
 
 def _of_first_protocol(

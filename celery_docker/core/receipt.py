@@ -94,10 +94,12 @@ class Receipt:
             values = strictjson.table(text)
         except strictjson.NotUsable as exc:
             return cls(job_id, state=lifecycle.BROKEN, reason=f"its receipt in Redis {exc}").to_dict()
-        kept = {name: value for name, value in values.items() if name not in _KINDS or isinstance(value, _KINDS[name])}
-        kept["attempts"] = [entry for entry in kept.get("attempts", ()) if isinstance(entry, dict)]
-        state = lifecycle.State(str(kept.get("state"))).value
-        return {**kept, "id": job_id, "state": state}
+        usable = {
+            name: value for name, value in values.items() if name not in _KINDS or isinstance(value, _KINDS[name])
+        }
+        usable["attempts"] = [entry for entry in usable.get("attempts", ()) if isinstance(entry, dict)]
+        state = lifecycle.State(str(usable.get("state"))).value
+        return {**usable, "id": job_id, "state": state}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Receipt:

@@ -42,17 +42,17 @@ def machine(state_dir: Path, source: Path = _MACHINE_ID) -> str:
 
     Raises `HostError` where it can be neither read nor kept.
     """
-    kept = state_dir / "machine-id"
-    for path in (source, kept):
+    id_file = state_dir / "machine-id"
+    for path in (source, id_file):
         try:
             if text := path.read_text().strip():
                 return text
         except OSError:
             continue
-    made = uuid.uuid4().hex
+    machine_id = uuid.uuid4().hex
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        kept.write_text(f"{made}\n")
+        id_file.write_text(f"{machine_id}\n")
     except OSError as exc:
-        raise errors.HostError(f"cannot write {kept}: {exc.strerror}; make its folder writable") from exc
-    return made
+        raise errors.HostError(f"cannot write {id_file}: {exc.strerror}; make its folder writable") from exc
+    return machine_id

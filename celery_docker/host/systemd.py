@@ -40,10 +40,10 @@ def notify(environ: Mapping[str, str], **variables: str | int) -> bool:
     return _send(address, "\n".join(f"{name}={value}" for name, value in pairs))
 
 
-def store_socket(environ: Mapping[str, str], name: str, kept: socket.socket) -> bool:
+def store_socket(environ: Mapping[str, str], name: str, stored: socket.socket) -> bool:
     """Give the service manager a socket to keep for the next process; False if it could not be told now."""
     address = environ.get("NOTIFY_SOCKET")
-    return bool(address) and _send(str(address), f"FDSTORE=1\nFDNAME={name}", kept)
+    return bool(address) and _send(str(address), f"FDSTORE=1\nFDNAME={name}", stored)
 
 
 def stored_sockets(environ: Mapping[str, str], name: str) -> list[socket.socket]:
@@ -63,11 +63,11 @@ def _socket_of(number: int) -> socket.socket | None:
         return None
 
 
-def _send(address: str, text: str, *kept: socket.socket) -> bool:
+def _send(address: str, text: str, *sockets: socket.socket) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
         try:
             sender.connect("\0" + address[1:] if address.startswith("@") else address)
-            socket.send_fds(sender, [text.encode()], [stored.fileno() for stored in kept])
+            socket.send_fds(sender, [text.encode()], [stored.fileno() for stored in sockets])
         except OSError:
             return False
     return True
@@ -82,12 +82,12 @@ def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
 def host_is_going_down() -> bool:
     """True while systemd stops everything for a shutdown or reboot."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["/usr/bin/systemctl", "is-system-running"], capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.stdout.strip() == "stopping"
+    return process.stdout.strip() == "stopping"
 
 
 def log_handler(environ: Mapping[str, str]) -> logging.Handler:

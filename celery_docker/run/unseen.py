@@ -40,18 +40,18 @@ class Unseen:
         try:
             self.engine.start(container_id)
         except errors.HostError as exc:
-            seen = bool(self.engine.processes(container_id))
+            has_run = bool(self.engine.processes(container_id))
 
             def look() -> Container | None:
-                nonlocal seen
-                seen = seen or bool(self.engine.processes(container_id))
+                nonlocal has_run
+                has_run = has_run or bool(self.engine.processes(container_id))
                 return self.engine.inspect(container_id)
 
             existing = self.retrying.until_answered(look)
             if isinstance(exc, errors.EngineAway) and existing is not None and existing.status is not Status.CREATED:
                 # The start was heard; only the answer was lost.
                 return
-            if seen:
+            if has_run:
                 raise errors.EndUnseen from exc
             raise
 

@@ -35,8 +35,8 @@ REFUSED: Mapping[str, str] = {
 
 def commands(standard: Mapping[str, Command]) -> dict[str, Command]:
     """Return Celery's commands with ours for what is refused; none of them raises anything."""
-    kept = {name: _guarded(name, command) for name, command in standard.items() if name not in REFUSED}
-    return {**kept, **{name: _refusal(name, remedy) for name, remedy in REFUSED.items()}}
+    guarded = {name: _guarded(name, command) for name, command in standard.items() if name not in REFUSED}
+    return {**guarded, **{name: _refusal(name, remedy) for name, remedy in REFUSED.items()}}
 
 
 def _refusal(name: str, remedy: str) -> Command:

@@ -66,12 +66,12 @@ class RealWorld:
         self._numbers = itertools.count()
 
     def plan(self, script: fakes.Script) -> plan.ContainerPlan:
-        made = planned(JobSpec("busybox", ("sh", "-c", shell(script))), f"contract-{next(self._numbers)}")
+        container_plan = planned(JobSpec("busybox", ("sh", "-c", shell(script))), f"contract-{next(self._numbers)}")
         if script.cannot_start is not None:
             # With Docker's init the start succeeds and the init fails; without it Docker itself refuses.
-            made.body["HostConfig"] |= {"Init": False}
-            made.body["Cmd"] = ["nope"] if script.cannot_start == 127 else ["/etc/passwd"]
-        return made
+            container_plan.body["HostConfig"] |= {"Init": False}
+            container_plan.body["Cmd"] = ["nope"] if script.cannot_start == 127 else ["/etc/passwd"]
+        return container_plan
 
     def image_of(self, container_id: str) -> str:
         self._dockerd.import_busybox("copy:latest", found(self, container_id).labels)
@@ -118,9 +118,9 @@ def run(world: World, script: fakes.Script) -> tuple[str, list[Frame]]:
 
 
 def found(world: World, name: str) -> container.Container:
-    seen = world.engine.inspect(name)
-    assert seen is not None
-    return seen
+    state = world.engine.inspect(name)
+    assert state is not None
+    return state
 
 
 def test_check_says_which_docker_it_is(world: World) -> None:
@@ -179,8 +179,8 @@ def test_what_is_made_of_an_image_of_a_container_is_not_listed(world: World) -> 
     """It has the labels from the image; nobody gave them to it."""
     planned_first = world.plan(fakes.says())
     first = world.engine.create(planned_first)
-    other = world.plan(fakes.says())
-    copy = replace(other, body={**other.body, "Image": world.image_of(first), "Labels": {}})
+    second = world.plan(fakes.says())
+    copy = replace(second, body={**second.body, "Image": world.image_of(first), "Labels": {}})
     copied = world.engine.create(copy)
     labels = planned_first.body["Labels"]
     assert labels.items() <= found(world, copied).labels.items()
@@ -194,31 +194,31 @@ def test_nothing_is_found_under_an_unknown_name(world: World) -> None:
 
 def test_a_new_container_is_found_by_name_and_by_id(world: World) -> None:
     """All that was asked for is there, and all that Docker cannot know yet is None."""
-    wanted = world.plan(fakes.says())
-    container_id = world.engine.create(wanted)
-    seen = found(world, wanted.name)
-    assert seen == world.engine.inspect(container_id)
-    assert (seen.container_id, seen.name, seen.status) == (container_id, wanted.name, Status.CREATED)
-    assert wanted.body["Labels"].items() <= seen.labels.items()
-    assert (seen.exit_code, seen.oom_killed, seen.error, seen.pid) == (None, None, None, None)
-    assert (seen.started_at, seen.finished_at) == (None, None)
+    container_plan = world.plan(fakes.says())
+    container_id = world.engine.create(container_plan)
+    state = found(world, container_plan.name)
+    assert state == world.engine.inspect(container_id)
+    assert (state.container_id, state.name, state.status) == (container_id, container_plan.name, Status.CREATED)
+    assert container_plan.body["Labels"].items() <= state.labels.items()
+    assert (state.exit_code, state.oom_killed, state.error, state.pid) == (None, None, None, None)
+    assert (state.started_at, state.finished_at) == (None, None)
 
 
 def test_a_name_is_given_only_once(world: World) -> None:
     """That is what makes a second container for one job impossible."""
-    wanted = world.plan(fakes.says())
-    container_id = world.engine.create(wanted)
-    with pytest.raises(errors.NameTaken, match=wanted.name):
-        world.engine.create(wanted)
-    assert found(world, wanted.name).container_id == container_id
+    container_plan = world.plan(fakes.says())
+    container_id = world.engine.create(container_plan)
+    with pytest.raises(errors.NameTaken, match=container_plan.name):
+        world.engine.create(container_plan)
+    assert found(world, container_plan.name).container_id == container_id
 
 
 def test_a_missing_image_is_told_apart(world: World) -> None:
     """The runner pulls then, and only then."""
-    wanted = world.plan(fakes.says())
+    container_plan = world.plan(fakes.says())
     with pytest.raises(errors.ImageMissing, match=_UNKNOWN_IMAGE):
-        world.engine.create(replace(wanted, body=wanted.body | {"Image": _UNKNOWN_IMAGE}))
-    assert world.engine.inspect(wanted.name) is None
+        world.engine.create(replace(container_plan, body=container_plan.body | {"Image": _UNKNOWN_IMAGE}))
+    assert world.engine.inspect(container_plan.name) is None
 
 
 def test_attached_before_the_start_nothing_is_lost(world: World) -> None:
@@ -232,11 +232,11 @@ def test_the_exit_code_is_known_after_wait(world: World, exit_code: int) -> None
     """And with it that nobody ran out of memory, and when it began and ended."""
     container_id, _ = run(world, fakes.says(exit_code=exit_code))
     assert world.engine.ended(container_id, within_s=_TIMEOUT_S) == container.End(exit_code)
-    seen = found(world, container_id)
-    assert (seen.status, seen.exit_code, seen.oom_killed, seen.pid) == (Status.EXITED, exit_code, False, None)
-    assert seen.started_at is not None
-    assert seen.finished_at is not None
-    assert seen.started_at.tzinfo is not None
+    state = found(world, container_id)
+    assert (state.status, state.exit_code, state.oom_killed, state.pid) == (Status.EXITED, exit_code, False, None)
+    assert state.started_at is not None
+    assert state.finished_at is not None
+    assert state.started_at.tzinfo is not None
 
 
 def test_a_replay_equals_what_was_attached(world: World) -> None:
@@ -333,8 +333,8 @@ def test_stop_ends_a_running_container(world: World, signal: str | None, exit_co
     eventually(lambda: found(world, container_id).pid, _TIMEOUT_S)
     world.engine.stop(container_id, signal=signal, grace_s=5)
     world.engine.stop(container_id, signal=signal, grace_s=5)
-    seen = found(world, container_id)
-    assert (seen.status, seen.exit_code) == (Status.EXITED, exit_code)
+    state = found(world, container_id)
+    assert (state.status, state.exit_code) == (Status.EXITED, exit_code)
 
 
 def test_stop_of_a_container_that_is_gone(world: World) -> None:

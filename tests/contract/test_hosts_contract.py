@@ -157,17 +157,17 @@ def silence(world: World, for_s: float = 600) -> Silence:
     """Make the host silent, and return what the judge sees of it."""
     beat(world)
     world.age(HOST, for_s)
-    (seen,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=for_s)
-    return seen
+    (host_silence,) = world.hosts.silent(now=beat(world, JUDGE).now, for_s=for_s)
+    return host_silence
 
 
 def loss(ends: bool = False) -> Loss:
     return Loss(ends, "its host node1 was silent for 600 s", 1, ({"attempt": 1},), {"headers": {"id": "j1"}})
 
 
-def lose(world: World, seen: Silence, *, ends: bool = False, job_id: str = "j1") -> Takeover:
+def lose(world: World, host_silence: Silence, *, ends: bool = False, job_id: str = "j1") -> Takeover:
     record = world.hosts.jobs(HOST).get(job_id, {})
-    return world.hosts.lose(job_id, seen, to_host=JUDGE, record=record, loss=loss(ends))
+    return world.hosts.lose(job_id, host_silence, to_host=JUDGE, record=record, loss=loss(ends))
 
 
 # Signs of life
@@ -246,10 +246,10 @@ def test_silent_hosts(world: World) -> None:
         beat(world, host)
         world.age(host, seconds)
     now = beat(world, JUDGE).now
-    seen = world.hosts.silent(now=now, for_s=600)
-    assert [silence.host for silence in seen] == [HOST, OTHER]
-    assert [silence.for_s for silence in seen] == pytest.approx([700, 650], abs=5)
-    assert all(silence.heard_at + silence.for_s == pytest.approx(now) for silence in seen)
+    silences = world.hosts.silent(now=now, for_s=600)
+    assert [silence.host for silence in silences] == [HOST, OTHER]
+    assert [silence.for_s for silence in silences] == pytest.approx([700, 650], abs=5)
+    assert all(silence.heard_at + silence.for_s == pytest.approx(now) for silence in silences)
 
 
 # What becomes of its jobs
@@ -290,20 +290,20 @@ def test_what_the_lost_host_says_later_does_not_count(world: World) -> None:
 
 def test_a_host_that_was_heard_again_keeps_its_jobs(world: World) -> None:
     run(world)
-    seen = silence(world)
+    host_silence = silence(world)
     beat(world)
     as_before = world.records.record("j1")
-    assert lose(world, seen) is Takeover.KEPT
-    assert world.hosts.bury(seen) is False
+    assert lose(world, host_silence) is Takeover.KEPT
+    assert world.hosts.bury(host_silence) is False
     assert world.records.record("j1") == as_before
     assert world.owned(HOST) == {"j1"}
 
 
 def test_a_job_that_has_changed_since_it_was_read_is_left_for_later(world: World) -> None:
     run(world)
-    seen = silence(world)
+    host_silence = silence(world)
     record = {**world.hosts.jobs(HOST)["j1"], "fence": "7"}
-    assert world.hosts.lose("j1", seen, to_host=JUDGE, record=record, loss=loss()) is Takeover.KEPT
+    assert world.hosts.lose("j1", host_silence, to_host=JUDGE, record=record, loss=loss()) is Takeover.KEPT
     assert world.owned(HOST) == {"j1"}
 
 
@@ -351,12 +351,12 @@ def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:
     """Losing it twice is the same as once, and a record that Redis has lost is nobody's."""
     run(world)
     run(world, job_id="j2")
-    seen = silence(world)
+    host_silence = silence(world)
     world.lose("j2")
-    assert lose(world, seen) is Takeover.QUEUED
+    assert lose(world, host_silence) is Takeover.QUEUED
     queued = world.queued()
-    assert lose(world, seen) is Takeover.FOREIGN
-    assert lose(world, seen, job_id="j2") is Takeover.FOREIGN
+    assert lose(world, host_silence) is Takeover.FOREIGN
+    assert lose(world, host_silence, job_id="j2") is Takeover.FOREIGN
     assert world.owned(HOST) == set()
     assert world.queued() == queued
 
@@ -366,16 +366,16 @@ def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:
 
 def test_a_host_is_lost_only_without_jobs(world: World) -> None:
     run(world)
-    seen = silence(world)
-    assert world.hosts.bury(seen) is False
-    lose(world, seen)
-    assert world.hosts.bury(seen) is True
-    assert world.hosts.silent(now=seen.heard_at + 1000, for_s=900) == []
+    host_silence = silence(world)
+    assert world.hosts.bury(host_silence) is False
+    lose(world, host_silence)
+    assert world.hosts.bury(host_silence) is True
+    assert world.hosts.silent(now=host_silence.heard_at + 1000, for_s=900) == []
 
 
 def test_a_lost_host_is_remembered(world: World) -> None:
-    seen = silence(world)
-    world.hosts.bury(seen)
+    host_silence = silence(world)
+    world.hosts.bury(host_silence)
     lost = next(row for row in world.workers() if row.host == HOST)
     assert (lost.lost, lost.about, lost.jobs) == (True, ABOUT, 0)
     assert lost.heard_s == pytest.approx(600, abs=5)
@@ -395,8 +395,8 @@ def test_a_lost_host_is_not_remembered_for_ever(world: World) -> None:
 
 
 def test_a_lost_host_that_is_heard_again_is_one_like_any_other(world: World) -> None:
-    seen = silence(world)
-    world.hosts.bury(seen)
+    host_silence = silence(world)
+    world.hosts.bury(host_silence)
     assert beat(world).before is None
     assert [(row.host, row.lost) for row in world.workers()] == [(HOST, False), (JUDGE, False)]
     assert world.kept_for_s(HOST) is None
@@ -408,8 +408,8 @@ def test_a_lost_host_that_takes_something_can_be_lost_again(world: World) -> Non
         beat(world, host)
         world.age(host, 700)
     now = beat(world, JUDGE).now
-    for seen in world.hosts.silent(now=now, for_s=600):
-        assert world.hosts.bury(seen)
+    for host_silence in world.hosts.silent(now=now, for_s=600):
+        assert world.hosts.bury(host_silence)
     run(world)
     world.take(OTHER, QUEUE, ["a"])
     world.hosts.recall(now=now)

@@ -69,7 +69,7 @@ class FakeStream:
 
 
 @dataclass
-class _Made:
+class _Entry:
     state: Container
     script: Script
     # When and what.
@@ -99,8 +99,8 @@ class FakeEngine:
         self.layer_bytes = 2**20
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
-        self._containers: dict[str, _Made] = {}
-        self._gone: dict[str, _Made] = {}
+        self._containers: dict[str, _Entry] = {}
+        self._gone: dict[str, _Entry] = {}
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
         self._broken = False
@@ -136,24 +136,25 @@ class FakeEngine:
     def remembered(self, container_id: str) -> list[Event]:
         self._called("remembered")
         with self._changed:
-            made = self._find(container_id) or self._gone.get(container_id)
-            return [event for life, event in made.events if life == self.lives] if made else []
+            entry = self._find(container_id) or self._gone.get(container_id)
+            return [event for life, event in entry.events if life == self.lives] if entry else []
 
     def inspect(self, name: str) -> Container | None:
         self._called("inspect")
         with self._changed:
-            made = self._find(name)
-            return None if made is None else made.state
+            entry = self._find(name)
+            return None if entry is None else entry.state
 
     def containers(self, labels: Mapping[str, str]) -> list[Listed]:
         self._called("containers")
         with self._changed:
             return [
                 Listed(
-                    *(made.state.container_id, made.state.name, made.state.status, made.state.labels), made.created_at
+                    *(entry.state.container_id, entry.state.name, entry.state.status, entry.state.labels),
+                    entry.created_at,
                 )
-                for made in self._containers.values()
-                if labels.items() <= made.state.labels.items() and not _is_copy(made)
+                for entry in self._containers.values()
+                if labels.items() <= entry.state.labels.items() and not _is_copy(entry)
             ]
 
     def create(self, plan: ContainerPlan) -> str:
@@ -167,7 +168,7 @@ class FakeEngine:
             container_id = f"{self._count:064x}"
             labels = {**self.images[plan.image].labels, **plan.body["Labels"]}
             state = Container(container_id, plan.name, Status.CREATED, labels, f"sha256:{plan.image}")
-            self._containers[container_id] = _Made(state, self.images[plan.image])
+            self._containers[container_id] = _Entry(state, self.images[plan.image])
             return container_id
 
     def pull(
@@ -199,10 +200,10 @@ class FakeEngine:
         self._called("replay")
         with self._changed:
             stream = self._listen(container_id)
-            made = self._known(container_id)
-            for _, frame in made.log:
+            entry = self._known(container_id)
+            for _, frame in entry.log:
                 stream.frames.put(frame)
-            if made.state.status is not Status.RUNNING:
+            if entry.state.status is not Status.RUNNING:
                 stream.close()
             return stream
 
@@ -215,18 +216,18 @@ class FakeEngine:
     def start(self, container_id: str) -> None:
         self._called("start")
         with self._changed:
-            made = self._known(container_id)
-            if made.state.status is not Status.CREATED:
+            entry = self._known(container_id)
+            if entry.state.status is not Status.CREATED:
                 return
-            if made.script.cannot_start is not None:
-                made.state = replace(made.state, exit_code=made.script.cannot_start, error="cannot start")
-                raise errors.CannotStart("command 'nope' cannot be started: not found", made.script.cannot_start)
-            made.state = replace(made.state, status=Status.RUNNING, pid=1, started_at=datetime.now(UTC))
-            made.events.append((self.lives, Event.START))
-            for frame in made.script.output:
-                self._say(made, frame)
-            if not made.script.until_released:
-                self._end(made, made.script.exit_code)
+            if entry.script.cannot_start is not None:
+                entry.state = replace(entry.state, exit_code=entry.script.cannot_start, error="cannot start")
+                raise errors.CannotStart("command 'nope' cannot be started: not found", entry.script.cannot_start)
+            entry.state = replace(entry.state, status=Status.RUNNING, pid=1, started_at=datetime.now(UTC))
+            entry.events.append((self.lives, Event.START))
+            for frame in entry.script.output:
+                self._say(entry, frame)
+            if not entry.script.until_released:
+                self._end(entry, entry.script.exit_code)
 
     def ended(self, container_id: str, *, within_s: float) -> End | None:
         self._called("ended")
@@ -238,12 +239,12 @@ class FakeEngine:
             broken, self._broken = self._broken, False
             if broken or (self._runs(container_id) and self._ends(container_id) == before):
                 return None
-            made = self._find(container_id) or self._gone.get(container_id)
-            return End(made.exit_code if made else None)
+            entry = self._find(container_id) or self._gone.get(container_id)
+            return End(entry.exit_code if entry else None)
 
     def _ends(self, name: str) -> int:
-        made = self._find(name)
-        return 0 if made is None else [event for _, event in made.events].count(Event.DIE)
+        entry = self._find(name)
+        return 0 if entry is None else [event for _, event in entry.events].count(Event.DIE)
 
     def stop(self, container_id: str, *, signal: str | None = None, grace_s: int) -> None:
         self._called("stop")
@@ -256,13 +257,13 @@ class FakeEngine:
     def remove(self, container_id: str) -> None:
         self._called("remove")
         with self._changed:
-            made = self._find(container_id)
-            if made is not None:
-                if made.state.status is Status.RUNNING:
-                    made.is_stopped = True
+            entry = self._find(container_id)
+            if entry is not None:
+                if entry.state.status is Status.RUNNING:
+                    entry.is_stopped = True
                     self.tell(container_id)
-                    self._end(made, _KILLED)
-                self._gone[made.state.container_id] = self._containers.pop(made.state.container_id)
+                    self._end(entry, _KILLED)
+                self._gone[entry.state.container_id] = self._containers.pop(entry.state.container_id)
                 self._changed.notify_all()
 
     def age_s(self, c: Container) -> float | None:
@@ -272,8 +273,8 @@ class FakeEngine:
     def processes(self, container_id: str) -> list[int]:
         self._called("processes")
         with self._changed:
-            made = self._find(container_id)
-            return [1] if made is not None and (made.is_haunted or made.state.status in ALIVE) else []
+            entry = self._find(container_id)
+            return [1] if entry is not None and (entry.is_haunted or entry.state.status in ALIVE) else []
 
     def usage(self, c: Container) -> Usage:
         self._called("usage")
@@ -287,8 +288,8 @@ class FakeEngine:
     def release(self, name: str, exit_code: int | None = None) -> None:
         """Let a container that runs until released end."""
         with self._changed:
-            made = self._known(name)
-            self._end(made, made.script.exit_code if exit_code is None else exit_code)
+            entry = self._known(name)
+            self._end(entry, entry.script.exit_code if exit_code is None else exit_code)
 
     def tell(self, name: str) -> None:
         """Send a container a signal, to end, of which it takes no notice yet."""
@@ -314,8 +315,8 @@ class FakeEngine:
     def rename(self, name: str, new_name: str) -> None:
         """Give a container another name, as `docker rename` does."""
         with self._changed:
-            made = self._known(name)
-            made.state = replace(made.state, name=new_name)
+            entry = self._known(name)
+            entry.state = replace(entry.state, name=new_name)
 
     def restart(self, name: str, exit_code: int = _STOPPED_BY_SIGNAL) -> None:
         """Stop a container, and start it again at once, as `docker restart` does."""
@@ -332,8 +333,8 @@ class FakeEngine:
     def set_restart_policy(self, name: str) -> None:
         """Have a container started again after each end, as `docker update --restart=always` does."""
         with self._changed:
-            made = self._known(name)
-            made.state = replace(made.state, restarts=True)
+            entry = self._known(name)
+            entry.state = replace(entry.state, restarts=True)
 
     def say(self, name: str, frame: Frame) -> None:
         """Let a running container write."""
@@ -351,7 +352,7 @@ class FakeEngine:
     def names(self) -> list[str]:
         """Return the names of all containers."""
         with self._changed:
-            return sorted(made.state.name for made in self._containers.values())
+            return sorted(entry.state.name for entry in self._containers.values())
 
     def _called(self, method: str) -> None:
         with self._changed:
@@ -360,60 +361,60 @@ class FakeEngine:
             if waiting:
                 raise waiting.pop(0)
 
-    def _find(self, name: str) -> _Made | None:
-        by_name = (made for made in self._containers.values() if made.state.name == name)
+    def _find(self, name: str) -> _Entry | None:
+        by_name = (entry for entry in self._containers.values() if entry.state.name == name)
         return self._containers.get(name) or next(by_name, None)
 
-    def _known(self, name: str) -> _Made:
-        made = self._find(name)
-        if made is None:
+    def _known(self, name: str) -> _Entry:
+        entry = self._find(name)
+        if entry is None:
             raise errors.HostError(f"no such container: {name}")
-        return made
+        return entry
 
     def _runs(self, name: str) -> bool:
-        made = self._find(name)
-        return made is not None and made.state.status is Status.RUNNING
+        entry = self._find(name)
+        return entry is not None and entry.state.status is Status.RUNNING
 
     def _listen(self, container_id: str) -> FakeStream:
         stream = FakeStream()
         self._known(container_id).streams.append(stream)
         return stream
 
-    def _say(self, made: _Made, frame: Frame) -> None:
-        made.log.append((time.time(), frame))
-        for stream in made.streams:
+    def _say(self, entry: _Entry, frame: Frame) -> None:
+        entry.log.append((time.time(), frame))
+        for stream in entry.streams:
             stream.frames.put(frame)
 
-    def _run_again(self, made: _Made) -> None:
-        for stream in made.streams:
+    def _run_again(self, entry: _Entry) -> None:
+        for stream in entry.streams:
             stream.close()
-        made.state = replace(
-            *(made.state,),
+        entry.state = replace(
+            *(entry.state,),
             **{"status": Status.RUNNING, "pid": 1, "exit_code": None, "oom_killed": None, "finished_at": None},
             started_at=datetime.now(UTC),
         )
-        made.events.append((self.lives, Event.START))
+        entry.events.append((self.lives, Event.START))
         self._changed.notify_all()
 
-    def _end(self, made: _Made, exit_code: int) -> None:
-        made.state = replace(
-            made.state,
+    def _end(self, entry: _Entry, exit_code: int) -> None:
+        entry.state = replace(
+            entry.state,
             status=container.Status.EXITED,
             exit_code=exit_code,
-            oom_killed=made.script.oom_killed,
+            oom_killed=entry.script.oom_killed,
             pid=None,
             finished_at=datetime.now(UTC),
         )
-        made.exit_code = exit_code
-        made.events.append((self.lives, Event.DIE))
-        if made.state.restarts and not made.is_stopped:
-            self._run_again(made)
+        entry.exit_code = exit_code
+        entry.events.append((self.lives, Event.DIE))
+        if entry.state.restarts and not entry.is_stopped:
+            self._run_again(entry)
             return
-        for stream in made.streams:
+        for stream in entry.streams:
             stream.close()
         self._changed.notify_all()
 
 
-def _is_copy(made: _Made) -> bool:
-    job_id = made.state.labels.get(container.LABEL_JOB)
-    return job_id is not None and made.script.labels.get(container.LABEL_JOB) == job_id
+def _is_copy(entry: _Entry) -> bool:
+    job_id = entry.state.labels.get(container.LABEL_JOB)
+    return job_id is not None and entry.script.labels.get(container.LABEL_JOB) == job_id

@@ -41,8 +41,8 @@ class FakeHosts:
     def beat(self, host: str, *, machine: str, about: Mapping[str, Any]) -> Beat:
         self._called("beat")
         now, before = self.records.clock(), self.heard.get(host)
-        other, report = self.reports.get(host, (machine, {}))
-        if before is not None and other != machine and now - before < NAME_KEPT_S:
+        holder, report = self.reports.get(host, (machine, {}))
+        if before is not None and holder != machine and now - before < NAME_KEPT_S:
             return Beat(now, before, report)
         self.heard[host] = now
         self.lost.pop(host, None)

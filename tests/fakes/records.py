@@ -80,9 +80,9 @@ class FakeRecords:
     def _submit(self, new: New) -> bool:
         if new.job_id in self.jobs:
             return False
-        for other in new.after:
-            if other not in self.jobs:
-                raise errors.NoSuchJob(f"job {new.job_id} cannot run after {other!r}: no job has this id")
+        for earlier in new.after:
+            if earlier not in self.jobs:
+                raise errors.NoSuchJob(f"job {new.job_id} cannot run after {earlier!r}: no job has this id")
         now = self.clock()
         job = self.jobs[new.job_id] = {
             "state": "queued",
@@ -99,7 +99,7 @@ class FakeRecords:
             job["expires_at"] = repr(now + new.expires_s)
             self.expiring[new.job_id] = now + new.expires_s
         self._join(new, job)
-        waits = [self._wait_for(other, new.job_id, job) for other in dict.fromkeys(new.after)]
+        waits = [self._wait_for(earlier, new.job_id, job) for earlier in dict.fromkeys(new.after)]
         if any(waits):
             job["pending"] = str(sum(waits))
         self.blocked.add(new.job_id)
@@ -117,18 +117,18 @@ class FakeRecords:
         else:
             batch.active += 1
 
-    def _wait_for(self, other: str, job_id: str, job: dict[str, str]) -> bool:
-        if "receipt" not in self.jobs[other]:
-            self.dependents.setdefault(other, set()).add(job_id)
+    def _wait_for(self, earlier: str, job_id: str, job: dict[str, str]) -> bool:
+        if "receipt" not in self.jobs[earlier]:
+            self.dependents.setdefault(earlier, set()).add(job_id)
             return True
-        if self.jobs[other]["state"] != "succeeded":
-            self._give_up(job_id, job, other)
+        if self.jobs[earlier]["state"] != "succeeded":
+            self._give_up(job_id, job, earlier)
         return False
 
-    def _give_up(self, job_id: str, job: dict[str, str], other: str) -> None:
+    def _give_up(self, job_id: str, job: dict[str, str], earlier: str) -> None:
         job.setdefault("cancelled_at", repr(self.clock()))
-        state = self.jobs[other]["state"]
-        job.setdefault("cancel_reason", f"job {other}, after which it was to run, ended as {state}")
+        state = self.jobs[earlier]["state"]
+        job.setdefault("cancel_reason", f"job {earlier}, after which it was to run, ended as {state}")
         self.marked.add(job_id)
 
     def _release(self, job_id: str) -> None:
@@ -238,15 +238,15 @@ class FakeRecords:
         return True
 
     def _go_on_after(self, job_id: str, job: dict[str, str]) -> None:
-        for other in self.dependents.pop(job_id, ()):
-            waiting = self.jobs.get(other, {})
+        for later in self.dependents.pop(job_id, ()):
+            waiting = self.jobs.get(later, {})
             if "pending" not in waiting or "receipt" in waiting:
                 continue
             if job["state"] == "succeeded":
                 waiting["pending"] = str(int(waiting["pending"]) - 1)
-                self._release(other)
+                self._release(later)
             else:
-                self._give_up(other, waiting, job_id)
+                self._give_up(later, waiting, job_id)
         if "batch" in job and "held" not in job:
             self._release_next(self.batches[job["batch"]])
 

@@ -98,11 +98,11 @@ def test_a_chord_ends_when_one_of_its_queued_jobs_is_cancelled(
     def job(**options: Any) -> Any:
         return plain.app.signature("tasks.run_docker", args=["busybox", "true"], immutable=True, options=options)
 
-    done = chord([job(), job(task_id="late", countdown=3600)], job(), app=plain.app).apply_async()
+    result = chord([job(), job(task_id="late", countdown=3600)], job(), app=plain.app).apply_async()
     with clean_redis.client() as client:
         eventually(lambda: client.hexists(keys.job("late"), "message"), RESULT_S, "the message to be read")
     plain.app.control.revoke("late")
-    error = done.get(timeout=RESULT_S, propagate=False)
+    error = result.get(timeout=RESULT_S, propagate=False)
     assert "revoked by a Celery client" in str(error)
     assert "Traceback" not in worker.log
     assert "could not be told" not in worker.log

@@ -185,8 +185,8 @@ def follow_ups(desk: Desk) -> None:
     assert desk.app.AsyncResult("linked").get(timeout=RESULT_S)["output"] == "after\n"
     desk.send("false", {"retries": 0}, link_error=desk.job("echo amends", task_id="amends"))
     assert desk.app.AsyncResult("amends").get(timeout=RESULT_S)["output"] == "amends\n"
-    other = desk.app.signature("other.task", immutable=True)
-    assert "only tasks.run_docker may follow" in desk.refused(desk.send(link=other))
+    stranger = desk.app.signature("other.task", immutable=True)
+    assert "only tasks.run_docker may follow" in desk.refused(desk.send(link=stranger))
     assert "no worker" in desk.refused(desk.send(link=desk.job("true", queue="victim")))
 
 
@@ -273,13 +273,13 @@ def objects(desk: Desk) -> None:
     with desk.app.connection_for_write() as connection, desk.app.amqp.Producer(connection) as producer:
         for options in ({"producer": producer}, {"publisher": producer}, {"connection": connection}):
             assert desk.succeeded(**options)["state"] == "succeeded"
-    others: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "router": desk.app.amqp.router,
         "route_name": "x",
         "result_cls": desk.app.AsyncResult,
         "add_to_parent": False,
     }
-    assert desk.succeeded(**others, task_type=None)["state"] == "succeeded"
+    assert desk.succeeded(**arguments, task_type=None)["state"] == "succeeded"
 
 
 OPTION_CHECKS: dict[str, Callable[[Desk], None]] = {
@@ -308,18 +308,18 @@ OPTION_CHECKS: dict[str, Callable[[Desk], None]] = {
 
 
 def a_chain(desk: Desk) -> None:
-    done = chain(desk.job("echo a"), desk.job("echo b"), app=desk.app).apply_async()
-    assert done.get(timeout=RESULT_S)["output"] == "b\n"
+    result = chain(desk.job("echo a"), desk.job("echo b"), app=desk.app).apply_async()
+    assert result.get(timeout=RESULT_S)["output"] == "b\n"
 
 
 def a_group(desk: Desk) -> None:
-    done = group([desk.job("echo a"), desk.job("echo b")], app=desk.app).apply_async()
-    assert [receipt["output"] for receipt in done.get(timeout=RESULT_S)] == ["a\n", "b\n"]
+    result = group([desk.job("echo a"), desk.job("echo b")], app=desk.app).apply_async()
+    assert [receipt["output"] for receipt in result.get(timeout=RESULT_S)] == ["a\n", "b\n"]
 
 
 def a_chord(desk: Desk) -> None:
-    done = chord([desk.job("echo a"), desk.job("echo b")], desk.job("echo c"), app=desk.app).apply_async()
-    assert done.get(timeout=RESULT_S)["output"] == "c\n"
+    result = chord([desk.job("echo a"), desk.job("echo b")], desk.job("echo c"), app=desk.app).apply_async()
+    assert result.get(timeout=RESULT_S)["output"] == "c\n"
 
 
 def a_map(desk: Desk) -> None:

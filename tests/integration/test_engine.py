@@ -155,8 +155,8 @@ class TestOutput:
         """Its log is json-file, which has every line end."""
         body = planned("sh", "-c", "for n in 16383 16384 20000; do head -c $n /dev/zero | tr '\\0' x; echo; done")
         body.body["HostConfig"] |= {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1000p"}}}
-        seen, out, _ = run(engine, body)
-        with engine.replay(seen.container_id) as stream:
+        state, out, _ = run(engine, body)
+        with engine.replay(state.container_id) as stream:
             assert streams(stream)[0] == out == b"".join(b"x" * size + b"\n" for size in (16383, 16384, 20000))
 
     def test_the_daemons_log_options_cut_nothing(self) -> None:

@@ -116,8 +116,8 @@ def state(flower: Flower, sent: AsyncResult) -> str:
     return str(json.loads(text)["state"]) if status == 200 else ""
 
 
-def until(flower: Flower, sent: AsyncResult, wanted: str) -> None:
-    eventually(lambda: state(flower, sent) == wanted, RESULT_S, f"Flower to show {sent.id} as {wanted}")
+def until(flower: Flower, sent: AsyncResult, status: str) -> None:
+    eventually(lambda: state(flower, sent) == status, RESULT_S, f"Flower to show {sent.id} as {status}")
 
 
 def test_every_page_of_a_worker_is_there(flower: Flower, plain: Plain, folder: Path) -> None:
@@ -151,11 +151,11 @@ def test_the_page_of_a_job_says_what_its_record_says(flower: Flower, plain: Plai
         "REVOKED": cancelled,
         "RECEIVED": plain.app.send_task("tasks.run_docker", ["busybox", "true"], countdown=3600),
     }
-    for wanted, sent in jobs.items():
-        until(flower, sent, wanted)
+    for status, sent in jobs.items():
+        until(flower, sent, status)
         page = flower.get(f"/task/{sent.id}")
         assert sent.id in page
-        assert f">{wanted}</span>" in page
+        assert f">{status}</span>" in page
         assert flower.json(f"/api/task/result/{sent.id}")["task-id"] == sent.id
     assert {sent.id for sent in jobs.values()} <= set(flower.json("/api/tasks"))
     page = html.unescape(flower.get(f"/task/{failed.id}"))

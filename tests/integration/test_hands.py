@@ -30,8 +30,8 @@ def runs(folder: Path) -> int:
 
 def sent(plain: Plain, folder: Path, command: str = JOB, **kwargs: Any) -> AsyncResult:
     log = str(folder / "job.log")
-    wanted = {"command": ["sh", "-c", command], "outputpath": str(folder), "logoutfile": log, "user": "root"}
-    result = plain.send(image="busybox", **{**wanted, **kwargs})
+    document = {"command": ["sh", "-c", command], "outputpath": str(folder), "logoutfile": log, "user": "root"}
+    result = plain.send(image="busybox", **{**document, **kwargs})
     eventually(lambda: runs(folder) == 1, RESULT_S, "the job to run")
     return result
 

@@ -78,8 +78,8 @@ def output(
     """Return what a shell prints in a container of a job."""
     spec = JobSpec(image, ("sh", "-c", script), env=env)
     resolved = plan.Resolved(user, "/usr", user_name=user_name)
-    made = plan.plan(spec, job_id="home", attempt=1, host="here", resolved=resolved, policy=policy.Policy())
-    container_id = engine.create(made)
+    container_plan = plan.plan(spec, job_id="home", attempt=1, host="here", resolved=resolved, policy=policy.Policy())
+    container_id = engine.create(container_plan)
     with engine.attach(container_id) as stream:
         engine.start(container_id)
         text = b"".join(frame.payload for frame in stream).decode()

@@ -62,16 +62,16 @@ def test_a_large_file_costs_no_more_than_its_size_allows(
 ) -> None:
     """A second parse of the rest for each byte would need hours."""
     (tmp_path / "f").write_bytes(PATTERNS[pattern](size))
-    done = bounded(*flags, f"{tmp_path}/f", "busybox", mebibytes=mebibytes)
-    assert done.returncode in (0, 2), done.stderr[-1000:]
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr) < 10_000
+    process = bounded(*flags, f"{tmp_path}/f", "busybox", mebibytes=mebibytes)
+    assert process.returncode in (0, 2), process.stderr[-1000:]
+    assert "Traceback" not in process.stderr
+    assert len(process.stderr) < 10_000
 
 
 @pytest.mark.parametrize("flag", ["-f", "--env-file", "--manifest", "--each-from"])
 def test_a_file_without_an_end_is_refused(flag: str) -> None:
     command = "submit" if flag in ("-f", "--env-file") else "batch"
-    done = bounded(command, "--dry-run", flag, "/dev/zero", "busybox", mebibytes=2000)
-    assert done.returncode == 2
-    assert done.stderr.startswith("celery-docker: cannot read /dev/zero: it is longer than ")
-    assert len(done.stderr.splitlines()) == 1
+    process = bounded(command, "--dry-run", flag, "/dev/zero", "busybox", mebibytes=2000)
+    assert process.returncode == 2
+    assert process.stderr.startswith("celery-docker: cannot read /dev/zero: it is longer than ")
+    assert len(process.stderr.splitlines()) == 1

@@ -31,8 +31,8 @@ KWARGS: dict[str, Any] = {"image": "busybox", "command": "true", "env": {"PASSWO
 
 
 def envelope(**changed: Any) -> dict[str, Any]:
-    made = message.task_message(JOB, KWARGS, queue="celery", tag="t1", origin="1@there")
-    return {**made, **changed}
+    fields = message.task_message(JOB, KWARGS, queue="celery", tag="t1", origin="1@there")
+    return {**fields, **changed}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def test_what_a_worker_had_taken_before_it_died_does_no_harm_to_the_next(
 
 def cli(server: servers.RedisServer | str, *words: str) -> tuple[int, str, str]:
     """Run the command line; return its status, output and complaints."""
-    done = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -297,7 +297,7 @@ def cli(server: servers.RedisServer | str, *words: str) -> tuple[int, str, str]:
         check=False,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "COLUMNS": "200"},
     )
-    return done.returncode, done.stdout, done.stderr
+    return process.returncode, process.stdout, process.stderr
 
 
 def test_refused_messages_are_shown_put_back_and_thrown_away(

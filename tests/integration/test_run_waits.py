@@ -29,15 +29,15 @@ def test_a_registry_that_is_down_is_told_at_once_and_at_each_try(
             assert line.startswith(f"celery-docker: attempt {attempt} failed: {failure}")
             assert f"; attempt {attempt + 1} in " in line
         job_id = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
-        shown = f"attempt 2 failed: {failure}"
-        assert shown in ended(started(worker, tmp_path, "ps"))[1]
+        reason = f"attempt 2 failed: {failure}"
+        assert reason in ended(started(worker, tmp_path, "ps"))[1]
         facts = ended(started(worker, tmp_path, "status", job_id))[1].splitlines()
-        assert [line for line in facts if line.startswith(f"waits      {shown}")]
+        assert [line for line in facts if line.startswith(f"waits      {reason}")]
         assert "attempts   2" in facts
         (row,) = [json.loads(text) for text in ended(started(worker, tmp_path, "ps", "--json"))[1].splitlines()]
         assert (row["wait"]["kind"], row["attempt"]) == ("retry", 2)
         (document,) = json.loads(ended(started(worker, tmp_path, "inspect", job_id))[1])
-        assert document["wait"]["reason"].startswith(shown)
+        assert document["wait"]["reason"].startswith(reason)
         process.send_signal(signal.SIGINT)
         assert ended(process)[0] == 143
 

@@ -146,8 +146,8 @@ def test_large_messages_are_not_looked_through(shelf: Shelf) -> None:
 def test_the_message_of_another_client_has_a_place(shelf: Shelf) -> None:
     """Its JSON has blanks where ours has none."""
     shelf.beat(slots=0)
-    other = message.task_message("other", {"image": "busybox"}, queue="celery", tag="t", origin="")
-    shelf.client.lpush("celery", json.dumps(other))
+    envelope = message.task_message("other", {"image": "busybox"}, queue="celery", tag="t", origin="")
+    shelf.client.lpush("celery", json.dumps(envelope))
     shelf.submit("j1")
     assert shelf.reason("j1") == "no free slot; 1 job before it"
 

@@ -109,8 +109,8 @@ def package_release() -> str:
 
     That is this computer's, or the one that CELERY_DOCKER_TEST_RELEASE names for a package built elsewhere.
     """
-    named = os.environ.get("CELERY_DOCKER_TEST_RELEASE")
-    return named or platform.freedesktop_os_release()["VERSION_CODENAME"]
+    release = os.environ.get("CELERY_DOCKER_TEST_RELEASE")
+    return release or platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
 def bare_image(release: str) -> Path:
@@ -144,10 +144,10 @@ def base_image(release: str, *, packages: Sequence[str], variant: str, packages_
     with _locked(family.with_name(f"{family.name}.lock")):
         if not image.exists():
             _build(image, family.with_name(f"{family.name}.part"), release, packages, packages_of)
-        for other in family.parent.glob(f"{family.name}-" + "[0-9a-f]" * 12):
-            if other != image:
-                with suppress(BlockingIOError), _locked(other, wait=False):  # a machine uses it
-                    _remove_tree(other)
+        for older in family.parent.glob(f"{family.name}-" + "[0-9a-f]" * 12):
+            if older != image:
+                with suppress(BlockingIOError), _locked(older, wait=False):  # a machine uses it
+                    _remove_tree(older)
     return image
 
 

@@ -52,9 +52,9 @@ def make(debian: machine.Machine, target: str, *, user: str = "root", check: boo
     """Return all that `make` prints."""
     home = "/root" if user == "root" else f"/home/{user}"
     command = ("make", "--no-print-directory", "-C", CLONE, target)
-    done = debian.run(*command, user=user, env={"HOME": home}, check=check, timeout_s=600)
-    assert (done.returncode == 0) == check
-    return done.stdout + done.stderr
+    process = debian.run(*command, user=user, env={"HOME": home}, check=check, timeout_s=600)
+    assert (process.returncode == 0) == check
+    return process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("image", [partial(machine.bare_image, "bookworm")], ids=["bookworm"])

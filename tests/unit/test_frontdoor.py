@@ -45,6 +45,6 @@ def test_who_may_not_install_is_told_what_to_install() -> None:
     """The shell comes from the package dash; the other is in no archive."""
     command = ["sh", "-c", (ROOT / "tests/install-packages").read_text(), "install-packages", "dash", "no-such-package"]
     user = os.geteuid() or 65534
-    done = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False, timeout=20)
-    assert done.returncode == 1
-    assert done.stderr == "missing here: no-such-package; install them first: sudo apt-get install no-such-package\n"
+    process = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False, timeout=20)
+    assert process.returncode == 1
+    assert process.stderr == "missing here: no-such-package; install them first: sudo apt-get install no-such-package\n"

@@ -60,9 +60,9 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
     if not is_over:
         end(records, "j1", state)
     world.empty()
-    for job_id, other, how in (("j2", "j1", state), ("j3", "j2", State.CANCELLED)):
+    for job_id, earlier, how in (("j2", "j1", state), ("j3", "j2", State.CANCELLED)):
         (marked,) = world.housekeeping.end_requests()
-        reason = f"job {other}, after which it was to run, ended as {how.value}"
+        reason = f"job {earlier}, after which it was to run, ended as {how.value}"
         assert (marked.job_id, marked.request) == (job_id, EndRequest(Cause.CANCELLED, reason))
         end(records, job_id, State.CANCELLED)
     assert list(world.housekeeping.end_requests()) == []

@@ -46,10 +46,10 @@ class Ward:
 
 @pytest.fixture
 def ward(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Ward:
-    made = Ward()
-    monkeypatch.setattr(os, "statvfs", made.statvfs)
+    ward = Ward()
+    monkeypatch.setattr(os, "statvfs", ward.statvfs)
     caplog.set_level("INFO", logger="celery_docker")
-    return made
+    return ward
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def test_the_checker_survives_a_mistake_of_ours(ward: Ward, caplog: pytest.LogCa
 
 
 def test_docker_gets_the_timeout_of_a_check(ward: Ward) -> None:
-    asked: list[float] = []
-    ward.docker.ping = lambda *, within_s=10: asked.append(within_s)  # type: ignore[method-assign]
+    timeouts: list[float] = []
+    ward.docker.ping = lambda *, within_s=10: timeouts.append(within_s)  # type: ignore[method-assign]
     ward.health(timeout_s=3).check()
-    assert asked == [3]
+    assert timeouts == [3]

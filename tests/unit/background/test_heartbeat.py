@@ -254,10 +254,10 @@ def fenced(world: World, host: str = HOST) -> dict[str, str]:
 
 
 def test_a_host_that_comes_back_ends_what_is_anothers(pair: World) -> None:
-    kept = pair.run(HOST, "kept")
+    job_id = pair.run(HOST, "kept")
     pair.turn(OTHER, times=FULL_PERIOD + 1)
     # It has no job of that name in hand any more, but one that it has taken since.
-    pair.hands[HOST].held.remove(kept)
+    pair.hands[HOST].held.remove(job_id)
     new = pair.run(HOST, "new")
     assert new.claim.fence == 1
     pair.turn(HOST)

@@ -151,16 +151,16 @@ def test_the_container_of_a_job_that_another_host_has_now_is_removed(
     assert lines(caplog) == [("INFO", f"container {NAME} is removed: its job belongs to host {OTHER} now")]
 
 
-@pytest.mark.parametrize(("asked", "grace_s"), [({}, 10), ({"stop_grace": 77}, 77), ({"nonsense": 1}, 10)])
+@pytest.mark.parametrize(("options", "grace_s"), [({}, 10), ({"stop_grace": 77}, 77), ({"nonsense": 1}, 10)])
 def test_it_is_stopped_with_the_grace_that_the_job_asked_for(
-    house: House, monkeypatch: pytest.MonkeyPatch, asked: dict[str, int], grace_s: int
+    house: House, monkeypatch: pytest.MonkeyPatch, options: dict[str, int], grace_s: int
 ) -> None:
-    given: list[int] = []
-    monkeypatch.setattr(house.engine, "stop", lambda container_id, *, signal=None, grace_s: given.append(grace_s))
+    graces: list[int] = []
+    monkeypatch.setattr(house.engine, "stop", lambda container_id, *, signal=None, grace_s: graces.append(grace_s))
     house.container()
-    house.claimed(OTHER, **asked)
+    house.claimed(OTHER, **options)
     house.sweep()
-    assert given == [grace_s]
+    assert graces == [grace_s]
     assert house.engine.names() == []
 
 
@@ -173,10 +173,10 @@ def test_one_that_cannot_be_killed_holds_up_no_other(
     envelope = message.task_message("j2", {"image": "x"}, queue="celery", tag="t2", origin="")
     house.claimed(OTHER, stop_grace=0)
     house.records.claim("j2", host=OTHER, queue="celery", envelope=envelope)
-    server_is_back, asked, really = threading.Event(), list[str](), house.engine.stop
+    server_is_back, stops, really = threading.Event(), list[str](), house.engine.stop
 
     def stop(container_id: str, *, signal: str | None = None, grace_s: int) -> None:
-        asked.append(container_id)
+        stops.append(container_id)
         assert container_id != stuck or server_is_back.wait(60)
         really(container_id, signal=signal, grace_s=grace_s)
 
@@ -185,7 +185,7 @@ def test_one_that_cannot_be_killed_holds_up_no_other(
     for _ in range(2):
         watch.sweep(datetime.now(UTC) + timedelta(minutes=2))
     eventually(lambda: house.engine.names() == [NAME])
-    assert asked.count(stuck) == len(lines(caplog)) == 1
+    assert stops.count(stuck) == len(lines(caplog)) == 1
     server_is_back.set()
     eventually(lambda: house.engine.names() == [])
 

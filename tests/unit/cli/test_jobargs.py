@@ -148,11 +148,11 @@ def test_a_file_and_the_standard_input_are_read_alike(
 ) -> None:
     path = tmp_path / "a\nfile"
     path.write_bytes(data)
-    for word, shown in ((path, f"{tmp_path}/a\\nfile"), ("-", "the standard input")):
+    for word, place in ((path, f"{tmp_path}/a\\nfile"), ("-", "the standard input")):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(errors.SpecError) as caught:
             document(f"{flag} {shlex.quote(str(word))} busybox")
-        assert str(caught.value) == f"cannot read {shown}: {words}"
+        assert str(caught.value) == f"cannot read {place}: {words}"
 
 
 @pytest.mark.parametrize("line", ["-f - --env-file - busybox", "--env-file - --env-file - busybox"])

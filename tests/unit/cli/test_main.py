@@ -48,9 +48,9 @@ class Queue:
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
-    made = Queue()
-    monkeypatch.setattr(client, "Client", made.client)
-    return made
+    fake = Queue()
+    monkeypatch.setattr(client, "Client", fake.client)
+    return fake
 
 
 @pytest.fixture(autouse=True)
@@ -197,8 +197,10 @@ def test_help_completion_and_mistakes_wait_for_no_library(line: list[str]) -> No
         "import sys; from celery_docker.cli import main; main.main(sys.argv[1:]); "
         "print(sorted({'celery', 'kombu', 'docker', 'redis', 'asyncio', 'ssl'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stderr.splitlines()[-1] == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code, *line], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert process.stderr.splitlines()[-1] == "[]"
 
 
 def _celery_docker(*line: str, **options: object) -> subprocess.Popen[bytes]:
@@ -237,11 +239,11 @@ def test_a_full_disk_is_told() -> None:
 def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(line: str, closed: str, status: int) -> None:
     """As cron and daemons may start it."""
     shell = ["sh", "-c", f'exec "$0" -m celery_docker.cli {line} {closed}', sys.executable]
-    done = subprocess.run(
+    process = subprocess.run(
         shell, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
     )
-    assert b"Traceback" not in done.stderr
-    assert done.returncode == status
+    assert b"Traceback" not in process.stderr
+    assert process.returncode == status
 
 
 def test_ctrl_c_before_the_command_is_there_ends_it_at_once(tmp_path: Path) -> None:
@@ -274,8 +276,8 @@ def test_ctrl_c_while_the_last_of_the_output_waits_for_its_reader() -> None:
         "        raise KeyboardInterrupt\n"
         "sys.stdout = Held()\nsys.exit(cli.main(['--help']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
-    assert (done.stderr, done.returncode) == (b"", exitcodes.INTERRUPTED)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert (process.stderr, process.returncode) == (b"", exitcodes.INTERRUPTED)
 
 
 @pytest.fixture
@@ -290,11 +292,11 @@ def test_json_is_for_people_on_a_terminal(terminal: tuple[int, int]) -> None:
     ours, theirs = terminal
     process = _celery_docker("submit", "--dry-run", "--json", "busybox", stdout=theirs, stderr=subprocess.DEVNULL)
     os.close(theirs)
-    shown = b""
-    while len(shown) < 5:  # it comes in pieces
-        shown += os.read(ours, 4096)
+    screen = b""
+    while len(screen) < 5:  # it comes in pieces
+        screen += os.read(ours, 4096)
     assert process.wait(30) == 0
-    assert shown.startswith(b"{\r\n  ")
+    assert screen.startswith(b"{\r\n  ")
 
 
 def test_the_version_is_that_of_the_package(

@@ -42,9 +42,9 @@ class Submitted:
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Submitted:
-    made = Submitted()
-    monkeypatch.setattr(client, "Client", made.client)
-    return made
+    fake = Submitted()
+    monkeypatch.setattr(client, "Client", fake.client)
+    return fake
 
 
 @pytest.fixture(autouse=True)
@@ -210,8 +210,8 @@ def test_who_may_not_read_the_settings_is_told_so_when_it_matters(
 def test_help_and_mistakes_do_not_wait_for_libraries() -> None:
     """celery, docker and redis take ten times as long to import as everything else."""
     code = "import sys; from celery_docker.cli import tasks; print({'celery', 'docker', 'redis'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout == "set()\n"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert process.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,13 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
 
 def test_each_layer_goes_over_the_one_before(files: dict[str, Path]) -> None:
     environ = {"HOME": str(files["home"])}
-    seen = [(configfiles.read(environ, {}).broker_url)]
+    brokers = [(configfiles.read(environ, {}).broker_url)]
     for number, name in enumerate(("worker", "system", "user"), 1):
         files[name].write_text(f"{URL}=redis://layer{number}\n")
-        seen.append(configfiles.read(environ, {}).broker_url)
+        brokers.append(configfiles.read(environ, {}).broker_url)
     environ |= {URL: "redis://layer4"}
-    seen += [configfiles.read(environ, flags).broker_url for flags in ({}, {"--broker": "redis://layer5"})]
-    assert seen == ["redis://127.0.0.1:6379/0", *(f"redis://layer{number}" for number in range(1, 6))]
+    brokers += [configfiles.read(environ, flags).broker_url for flags in ({}, {"--broker": "redis://layer5"})]
+    assert brokers == ["redis://127.0.0.1:6379/0", *(f"redis://layer{number}" for number in range(1, 6))]
 
 
 def test_the_worker_file_may_say_more_than_a_client_knows(files: dict[str, Path]) -> None:

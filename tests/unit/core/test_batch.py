@@ -328,7 +328,7 @@ def test_the_same_job_has_the_same_hash(same: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    "template",
     [
         {"image": "busybox", "command": ["wc", ""]},
         {"image": "busybox", "command": ["w", "c"]},
@@ -337,8 +337,8 @@ def test_the_same_job_has_the_same_hash(same: dict[str, Any]) -> None:
         {"image": "busybox", "command": ["wc"], "env": {"A": "1"}},
     ],
 )
-def test_another_job_has_another_hash(other: dict[str, Any]) -> None:
-    assert batch.spec_hash(other) != batch.spec_hash({"image": "busybox", "command": ["wc"]})
+def test_another_job_has_another_hash(template: dict[str, Any]) -> None:
+    assert batch.spec_hash(template) != batch.spec_hash({"image": "busybox", "command": ["wc"]})
 
 
 def test_jobs_of_an_array_are_told_apart_by_their_number() -> None:

@@ -13,8 +13,8 @@ from celery_docker.core.orphan import OrphanStep
 
 
 def found(status: Status, attempt: str | None = "2", job: str | None = "j1") -> Container:
-    wanted = {LABEL_ATTEMPT: attempt, LABEL_JOB: job}
-    labels = {name: value for name, value in wanted.items() if value is not None}
+    values = {LABEL_ATTEMPT: attempt, LABEL_JOB: job}
+    labels = {name: value for name, value in values.items() if value is not None}
     return Container("c" * 64, "run-j1", status, labels, "sha256:" + "d" * 64)
 
 

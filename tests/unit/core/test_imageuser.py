@@ -17,8 +17,8 @@ def planned(user: str = "7:8", *env: str, user_name: str | None = "alice") -> Co
 
 
 def test_only_what_nobody_sets_is_added() -> None:
-    made = imageuser.completed(planned("7:8", "LOGNAME="), {"USER"}, ImageUsers(frozenset({0}), True))
-    assert made == ContainerPlan(
+    plan = imageuser.completed(planned("7:8", "LOGNAME="), {"USER"}, ImageUsers(frozenset({0}), True))
+    assert plan == ContainerPlan(
         "run-1",
         {"User": "7:8", "Env": ["A=1", "HOME=/tmp", "LOGNAME="], "HostConfig": {"Init": True}},
         "missing",

@@ -59,10 +59,10 @@ def test_memory_is_bounded(size: int) -> None:
 def test_a_character_that_was_cut_in_two_is_left_out(shift: int) -> None:
     """The cut falls somewhere into é (2 bytes), 漢 (3) or 😀 (4)."""
     text = "a" * shift + "é漢😀" * TAIL_BYTES
-    shown = tail_of(text.encode()).text()
-    assert "\ufffd" not in shown
-    assert text.endswith(shown)
-    assert JSON_BYTES * 0.8 < len(json.dumps(shown)) <= JSON_BYTES
+    text_of_tail = tail_of(text.encode()).text()
+    assert "\ufffd" not in text_of_tail
+    assert text.endswith(text_of_tail)
+    assert JSON_BYTES * 0.8 < len(json.dumps(text_of_tail)) <= JSON_BYTES
 
 
 def test_bytes_that_are_no_text_become_marks() -> None:

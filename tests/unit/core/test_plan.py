@@ -70,9 +70,9 @@ def test_everything_that_can_be_asked_for() -> None:
         user="1001:100", inputpath="/data/in", outputpath="/data/out", logoutfile="/log/o", logerrfile="/log/e"
     )
     policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
-    made = planned(spec, resolved, policy, attempt=3)
-    assert made.pull == "always"
-    assert made.body == {
+    result = planned(spec, resolved, policy, attempt=3)
+    assert result.pull == "always"
+    assert result.body == {
         "Image": "r.example.org:5000/lab/tool:1",
         "Entrypoint": ["tini", "--"],
         "Cmd": ["sh", "-c", "echo 'a  b'"],

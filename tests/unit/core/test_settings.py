@@ -204,10 +204,10 @@ def test_no_password_survives_masking(text: str) -> None:
 
 
 def test_describe_shows_every_setting_with_secrets_masked() -> None:
-    chosen = settings.parse(
+    parsed = settings.parse(
         {"CELERY_DOCKER_BROKER_URL": "redis://:geheim@h:6379/0", "CELERY_DOCKER_OPTS": "-Q 'a b' -b redis://:geheim@h"}
     )
-    assert settings.describe(chosen) == [
+    assert settings.describe(parsed) == [
         ("CELERY_DOCKER_BROKER_URL", "redis://:***@h:6379/0"),
         ("CELERY_DOCKER_LOG_LEVEL", "DEBUG"),
         ("CELERY_DOCKER_CONCURRENCY", "0"),
@@ -304,8 +304,8 @@ def test_the_shipped_file_changes_nothing_as_it_is() -> None:
 
 
 def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
-    shown = [line.removeprefix("#") for line in SHIPPED.read_text().splitlines() if line.startswith("#CELERY_DOCKER_")]
-    assert shown == [f"{setting.variable}={setting.default}" for setting in settings.SETTINGS]
+    lines = [line.removeprefix("#") for line in SHIPPED.read_text().splitlines() if line.startswith("#CELERY_DOCKER_")]
+    assert lines == [f"{setting.variable}={setting.default}" for setting in settings.SETTINGS]
 
 
 FIXED = {

@@ -33,8 +33,8 @@ def test_the_words_of_docker(status: Status) -> None:
     ],
 )
 def test_the_words_of_podman(word: str, expected: Status) -> None:
-    seen = answers.container_of(details(word, ENDED))
-    assert (seen.status, seen.exit_code) == (expected, None if expected is Status.RUNNING else 3)
+    state = answers.container_of(details(word, ENDED))
+    assert (state.status, state.exit_code) == (expected, None if expected is Status.RUNNING else 3)
 
 
 @pytest.mark.parametrize(

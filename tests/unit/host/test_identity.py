@@ -35,12 +35,12 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path), NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
         with pytest.raises(errors.IdentityTaken):
             identity.hold(tmp_path, NAME)
-        other.kill()
+        process.kill()
     eventually(lambda: identity.hold(tmp_path, NAME))
 
 
@@ -64,7 +64,7 @@ def test_a_machine_without_an_id_gets_one_for_good(tmp_path: Path, text: str | N
     source = tmp_path / "source"
     if text is not None:
         source.write_text(text)
-    made = identity.machine(tmp_path / "state", source)
-    assert len(made) == 32
-    assert identity.machine(tmp_path / "state", source) == made
-    assert identity.machine(tmp_path / "other", source) != made
+    machine_id = identity.machine(tmp_path / "state", source)
+    assert len(machine_id) == 32
+    assert identity.machine(tmp_path / "state", source) == machine_id
+    assert identity.machine(tmp_path / "other", source) != machine_id

@@ -26,10 +26,10 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def record(message: str, level: int = logging.INFO, job: str | None = None) -> logging.LogRecord:
-    made = logging.LogRecord("celery_docker.runner", level, __file__, 1, message, None, None)
+    entry = logging.LogRecord("celery_docker.runner", level, __file__, 1, message, None, None)
     if job is not None:
-        made.job = job
-    return made
+        entry.job = job
+    return entry
 
 
 def fields(entry: bytes) -> dict[str, bytes]:
@@ -60,9 +60,9 @@ def test_a_socket_goes_to_the_manager_and_comes_back_to_the_next_process(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"NOTIFY_SOCKET": manager.getsockname()}
-    kept, other_end = socket.socketpair()
-    assert systemd.store_socket(environ, "revokes", kept) is True
-    kept.close()
+    listener, other_end = socket.socketpair()
+    assert systemd.store_socket(environ, "revokes", listener) is True
+    listener.close()
     text, (number,), *_ = socket.recv_fds(manager, 4096, 4)
     assert text == b"FDSTORE=1\nFDNAME=revokes"
     monkeypatch.setattr(systemd, "_FIRST_FD", number - 1)

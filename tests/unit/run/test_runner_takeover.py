@@ -159,8 +159,8 @@ def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_p
     """Redis was emptied after the claim; what the runner said since then is enough for the next process."""
     bench = make_bench(tmp_path.resolve(), LONG)
     job = bench.claimed()
-    for kept in (bench.records.jobs, bench.records.index, bench.records.in_hand):
-        kept.clear()
+    for table in (bench.records.jobs, bench.records.index, bench.records.in_hand):
+        table.clear()
     first = Background(lambda: bench.runner.run(job, bench.announced))
     eventually(lambda: container_status(bench) is Status.RUNNING)
     adopted = bench.next_process().claim(bench.delivery())

@@ -85,9 +85,9 @@ class Bench:
         return self.folder / "job.log"
 
     def delivery(self, job_id: str = JOB, **kwargs: Any) -> Delivery:
-        wanted = {"image": "busybox", "logoutfile": str(self.log), **kwargs}
-        envelope = message.task_message(job_id, wanted, queue="celery", tag="t1", origin="1@here")
-        return Delivery(job_id, (), wanted, "celery", envelope)
+        document = {"image": "busybox", "logoutfile": str(self.log), **kwargs}
+        envelope = message.task_message(job_id, document, queue="celery", tag="t1", origin="1@here")
+        return Delivery(job_id, (), document, "celery", envelope)
 
     def claimed(self, **kwargs: Any) -> Job:
         job = self.runner.claim(self.delivery(**kwargs))
@@ -136,20 +136,20 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
     keeper, sleeps, faults = logfiles.LogKeeper(folder / "state"), list[float](), list[errors.HostError]()
     watched = Watched()
-    chosen = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
+    configured = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
     attempts = Attempts(
         engine=engine,
         records=records,
         logs=keeper,
         policy=Policy(mounts=(str(folder),)),
-        docker_host=chosen.docker_host,
+        docker_host=configured.docker_host,
         host=HOST,
         boot_id="boot1",
         retrying=Retrying(sleeps.append, faults.append),
         broadcast=Broadcast(watched, HOST),
     )
-    made = Runner(attempts, records, chosen, HOST, attempts.retrying)
-    return Bench(folder, engine, records, made, keeper, watched, sleeps=sleeps, faults=faults)
+    runner = Runner(attempts, records, configured, HOST, attempts.retrying)
+    return Bench(folder, engine, records, runner, keeper, watched, sleeps=sleeps, faults=faults)
 
 
 class Background(threading.Thread):

@@ -12,32 +12,17 @@ docker-py serves where it knows more: the registry's credentials for a pull (`cr
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.client
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
 from celery_docker.core import container, imageuser, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import (
-    answers,
-    api,
-    cgroup,
-    credentials,
-    faults,
-    imageusers,
-    locallog,
-    logstream,
-    podman,
-    pullreports,
-    unixhttp,
-)
+from celery_docker.engine import answers, api, cgroup, faults, images, imageusers, logstream, outputs, podman
 
-_PULL_SILENCE_S = 600
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
 
@@ -50,9 +35,9 @@ class DockerEngine:
 
     def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
-        self._images = imageusers.Images(self._calls)
-        self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
-        self._image_jobs = functools.lru_cache(maxsize=512)(self._look_up_image_job)
+        self._images = images.Images(self._calls)
+        self._image_users = imageusers.ImageUsersCache(self._calls)
+        self._outputs = outputs.Outputs(self._calls, self._details)
 
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
@@ -104,7 +89,7 @@ class DockerEngine:
         answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
         if not answer.ok:
             raise faults.refused("the containers cannot be listed", answer.status, answer.text)
-        rows = [answers.listed(row) for row in self._calls.parsed(answer) if not self._is_copy(row)]
+        rows = [answers.listed(row) for row in self._calls.parsed(answer) if not self._images.is_copy(row)]
         # Podman takes a label without a value for any.
         return [row for row in rows if labels.items() <= row.labels.items()]
 
@@ -119,15 +104,15 @@ class DockerEngine:
         Raises `NameTaken`, `ImageMissing`, `RequestError` where the plan cannot be met, `HostError` otherwise. An
         answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
         """
-        if plan.user_name is None or (image := self._images.look_up(plan.image)) is None:
+        if plan.user_name is None or (image := self._image_users.look_up(plan.image)) is None:
             return self._create(plan)
         image_id, variables = image
-        users = self._images.known(image_id)
+        users = self._image_users.known(image_id)
         if users is not None or not imageuser.missing(plan, variables):
             return self._create(plan if users is None else imageuser.completed(plan, variables, users))
         # An image shows its files in a container only. The environment of one is fixed, so it is made once more.
         container_id = self._create(plan)
-        users = self._images.learn(image_id, container_id)
+        users = self._image_users.learn(image_id, container_id)
         complete = plan if users is None else imageuser.completed(plan, variables, users)
         if complete is plan:
             return container_id
@@ -162,51 +147,26 @@ class DockerEngine:
         Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
         `progress` is called with the bytes that have come and all that are known of, from time to time.
         """
-        name, tag, headers = credentials.pull_arguments(image)
-        path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
-        opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)
-        if opened.response.status >= 400:
-            answer = self._calls.read(opened)
-            raise faults.pull_refused(image, answer.status, answer.text)
-        reports = pullreports.PullReports(image)
-        with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
-            for line in opened.response:
-                reports.add(line)
-                progress(reports.pulled_bytes, reports.size_bytes)
-                if not needed():
-                    return
-        # A stream that was cut between two lines looks like a good end.
-        if self._calls.ask("GET", f"/images/{quote(image)}/json").status == 404:
-            raise faults.pull_refused(image, None, "the pull ended without it")
+        self._images.pull(image, needed=needed, progress=progress)
 
     def digest(self, image_id: str) -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""
-        return self._digests(image_id)
+        return self._images.digest(image_id)
 
     def attach(self, container_id: str) -> logstream.LogStream:
         """Return the output from now on; attached before the start, nothing is lost."""
-        path = f"/containers/{container_id}/attach?stdout=1&stderr=1&stream=1"
-        opened = self._output("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
-        # The answer has no body: what follows it on the connection is the stream.
-        return _log_stream(opened, opened.response.fp.read1)
+        return self._outputs.attach(container_id)
 
     def replay(self, container_id: str) -> logstream.LogStream:
         """Return the whole log from its beginning, followed while the container runs."""
-        return self._log(container_id, follow="1")
+        return self._outputs.replay(container_id)
 
     def logged(self, container_id: str, *, until: float) -> dict[container.Stream, int] | None:
         """Return how much of each stream was logged before a moment of the wall clock; None where that is not bytes.
 
         Raises `ContainerGone` or `HostError`.
         """
-        details = self._details(container_id)
-        if details is None or details["HostConfig"]["LogConfig"]["Type"] != locallog.DRIVER:
-            return None
-        sizes = dict.fromkeys(container.Stream, 0)
-        with self._log(container_id, until=f"{until:.9f}") as stream:
-            for frame in stream:
-                sizes[frame.stream] += len(frame.payload)
-        return sizes
+        return self._outputs.logged(container_id, until=until)
 
     def start(self, container_id: str) -> None:
         """Start a container that was made; one that was started already is fine.
@@ -314,67 +274,3 @@ class DockerEngine:
             raise faults.refused(f"container {name} cannot be inspected", answer.status, answer.text)
         details: dict[str, Any] = self._calls.parsed(answer)
         return details
-
-    def _output(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> unixhttp.Opened:
-        """Open a stream: the answer has to begin in time, what follows may take for ever."""
-        opened = self._calls.open(method, path, headers)
-        if opened.response.status >= 400:
-            answer = self._calls.read(opened)
-            if answer.status == 404:
-                raise errors.ContainerGone
-            raise faults.refused("the output cannot be read", answer.status, answer.text)
-        opened.connection.sock.settimeout(None)
-        return opened
-
-    def _log(self, container_id: str, **options: str) -> logstream.LogStream:
-        details = self._details(container_id)
-        if details is None:
-            raise errors.ContainerGone
-        records = self._records(details)
-        stamps = {} if records is None else {"timestamps": "1"}
-        query = urlencode({"stdout": 1, "stderr": 1, **options, **stamps})
-        opened = self._output("GET", f"/containers/{container_id}/logs?{query}")
-        return _log_stream(opened, opened.response.read1, records)
-
-    def _records(self, details: Mapping[str, Any]) -> locallog.Records | None:
-        """Return what puts line ends back into a container's log; None where Docker gives them all."""
-        # The driver is another where an older version of ours made the container.
-        if details["HostConfig"]["LogConfig"]["Type"] != locallog.DRIVER:
-            return None
-        if self._calls.about("/version")["ApiVersion"] != locallog.API_WITHOUT_LINE_ENDS:
-            return None
-        is_alive = details["State"]["Status"] in container.ALIVE
-        return locallog.Records(None if is_alive else locallog.path_of(self.folder(), details["Id"]))
-
-    def _is_copy(self, row: Mapping[str, Any]) -> bool:
-        job_id = (row["Labels"] or {}).get(container.LABEL_JOB)
-        return job_id is not None and self._image_jobs(row["ImageID"]) == job_id
-
-    def _look_up_image_job(self, image_id: str) -> str | None:
-        """Return the job of whose container somebody has made an image."""
-        config = self._image(image_id).get("Config") or {}
-        job_id: str | None = (config.get("Labels") or {}).get(container.LABEL_JOB)
-        return job_id
-
-    def _look_up_digest(self, image_id: str) -> str:
-        digests = self._image(image_id).get("RepoDigests")
-        return str(digests[0]) if digests else image_id
-
-    def _image(self, image_id: str) -> dict[str, Any]:
-        """Return an inspection of an image, empty if it is gone."""
-        answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
-        if not answer.ok and answer.status != 404:
-            raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
-        details: dict[str, Any] = self._calls.parsed(answer) if answer.ok else {}
-        return details
-
-
-def _log_stream(
-    opened: unixhttp.Opened, read1: Callable[[int], bytes], records: locallog.Records | None = None
-) -> logstream.LogStream:
-    def chunks() -> Iterator[bytes]:
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            while chunk := read1(logstream.PIECE_BYTES):
-                yield chunk
-
-    return logstream.LogStream(chunks(), opened.connection.sock, opened.close, records)

@@ -24,8 +24,8 @@ _MOST_BYTES = 2**20
 _IS_FOLDER, _IS_SYMLINK = 1 << 31, 1 << 27
 
 
-class Images:
-    """Knows the images of one Docker."""
+class ImageUsersCache:
+    """Reads and remembers the users of the images of one Docker."""
 
     def __init__(self, calls: api.Calls) -> None:
         self._calls = calls

@@ -43,7 +43,7 @@ def _is_names(value: Any) -> bool:
 
 
 def is_moment(value: Any) -> bool:
-    """Say whether a value is a time as Celery writes it, or none."""
+    """Return whether a value is a time as Celery writes it, or none."""
     try:
         return value is None or kinds.moment(value) is not None
     except ValueError:

@@ -52,7 +52,7 @@ class Refusal:
 
 
 def anywhere(_queue: str) -> bool:
-    """Say of every queue that it is one of ours: a record's message was checked when it was taken."""
+    """Return True, for any queue: a record's message was checked when it was taken."""
     return True
 
 

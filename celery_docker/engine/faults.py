@@ -107,7 +107,7 @@ def start_refused(command: str, exit_code: int | None, status: int | None, text:
 
 
 def _is_jobs_fault(status: int | None, text: str) -> bool:
-    """Say whether a refusal is about the job itself, so that no other try, here or elsewhere, would go better."""
+    """Return whether a refusal is about the job itself, so that no other try, here or elsewhere, would go better."""
     if status is None or status < 500:
         return status is not None and status >= 400 and status not in _PASSING_STATUS
     words = text.lower()

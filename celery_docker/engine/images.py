@@ -25,18 +25,8 @@ class Images:
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
         self._jobs = functools.lru_cache(maxsize=512)(self._look_up_job)
 
-    def pull(
-        self,
-        image: str,
-        *,
-        needed: Callable[[], bool] = lambda: True,
-        progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
-    ) -> None:
-        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
-
-        Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
-        `progress` is called with the bytes that have come and all that are known of, from time to time.
-        """
+    def pull(self, image: str, *, needed: Callable[[], bool], progress: Callable[[int, int], object]) -> None:
+        """Pull a tagged image, as `DockerEngine.pull` says."""
         name, tag, headers = credentials.pull_arguments(image)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
         opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)

@@ -185,7 +185,7 @@ class Lifeline:
 
 
 def _is_readable(sock: socket.socket, timeout_ms: int | None = 0) -> bool:
-    """Say whether an idle connection has something to tell, which can only be its end."""
+    """Return whether an idle connection has something to tell, which can only be its end."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(timeout_ms))

@@ -134,18 +134,7 @@ def build_parts(
     health = Health(intake, around.engine, around.folders, lambda: len(runner.jobs()))
     broadcast = Broadcast(LiveLog(link), host)
     retrying = Retrying(on_host_fault=health.suspect)
-    attempts = Attempts(
-        engine=around.engine,
-        records=around.records,
-        logs=LogKeeper(around.state_dir),
-        policy=policy,
-        docker_host=worker_settings.docker_host,
-        host=host,
-        boot_id=resolver.boot_id(),
-        retrying=retrying,
-        broadcast=broadcast,
-    )
-    runner = Runner(attempts, around.records, worker_settings, host, retrying)
+    runner = _runner(worker_settings, policy, around, retrying, broadcast)
     application = celeryapp.make(worker_settings, runner, intake)
     queued_ends = QueuedEnds(
         around.records,
@@ -155,9 +144,60 @@ def build_parts(
         worker_settings.retention_s,
         tell=functools.partial(queuedresults.tell, application.backend, events),
     )
-    duties = Duties(
+    duties = _duties(worker_settings, slots, around, environ, runner, intake, queued_ends)
+    orphans = Orphans(
+        around.engine,
+        around.records,
+        host,
+        find=runner.find,
+        deliver=inbox.deliver,
+        is_serving=lambda: duties.is_serving,
+    )
+    return Parts(
+        application,
         runner,
-        Housekeeping(link),
+        intake,
+        inbox,
+        events,
+        Relay(link, environ),
+        duties,
+        _heartbeat(worker_settings, slots, around, application, runner, duties, inbox),
+        health,
+        broadcast,
+        DrainWatch(around.records, host, intake),
+        orphans,
+    )
+
+
+def _runner(
+    worker_settings: settings.Settings, policy: Policy, around: Surroundings, retrying: Retrying, broadcast: Broadcast
+) -> Runner:
+    attempts = Attempts(
+        engine=around.engine,
+        records=around.records,
+        logs=LogKeeper(around.state_dir),
+        policy=policy,
+        docker_host=worker_settings.docker_host,
+        host=around.host,
+        boot_id=resolver.boot_id(),
+        retrying=retrying,
+        broadcast=broadcast,
+    )
+    return Runner(attempts, around.records, worker_settings, around.host, retrying)
+
+
+def _duties(
+    worker_settings: settings.Settings,
+    slots: int,
+    around: Surroundings,
+    environ: Mapping[str, str],
+    runner: Runner,
+    intake: Intake,
+    queued_ends: QueuedEnds,
+) -> Duties:
+    return Duties(
+        runner,
+        Housekeeping(around.records.link),
         around.engine,
         intake,
         slots=slots,
@@ -165,6 +205,17 @@ def build_parts(
         environ=environ,
         end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
     )
+
+
+def _heartbeat(
+    worker_settings: settings.Settings,
+    slots: int,
+    around: Surroundings,
+    application: Celery,
+    runner: Runner,
+    duties: Duties,
+    inbox: Inbox,
+) -> Heartbeat:
     machine = identity.machine(around.state_dir)
     report = HostReport(
         machine,
@@ -174,38 +225,15 @@ def build_parts(
         queues=lambda: list(application.amqp.queues.consume_from),
         activity=duties,
     )
-    heartbeat = Heartbeat(
-        HostStore(link),
+    return Heartbeat(
+        HostStore(around.records.link),
         runner,
-        host=host,
+        host=around.host,
         machine=machine,
         lost_after_s=worker_settings.lost_after_s,
         about=report,
         deliver=inbox.deliver,
         quit_=lambda: os._exit(EX_UNAVAILABLE),
-    )
-    orphans = Orphans(
-        around.engine,
-        around.records,
-        host,
-        find=runner.find,
-        deliver=inbox.deliver,
-        is_serving=lambda: duties.is_serving,
-    )
-    drained = DrainWatch(around.records, host, intake)
-    return Parts(
-        application,
-        runner,
-        intake,
-        inbox,
-        events,
-        Relay(link, environ),
-        duties,
-        heartbeat,
-        health,
-        broadcast,
-        drained,
-        orphans,
     )
 
 

@@ -191,7 +191,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         return payload
 
     def _is_own_queue(self, name: str) -> bool:
-        """Say whether a queue is served here, or by another host of this Redis, which is asked only then."""
+        """Return whether a queue is served here, or by another host of this Redis, which is asked only then."""
         if name in self.active_queues or name == jobspec.DEFAULT_QUEUE:
             return True
         with self.conn_or_acquire() as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -87,24 +87,16 @@ class Context:
         # Redis takes longer to import than everything else here: not for --help, and not for a mistake.
         from celery_docker.client import client
 
-        with self._explained():
-            opened = client.Client(self.config.broker_url)
-            try:
-                yield opened
-            finally:
-                opened.close()
+        with self._explained(), closing(client.Client(self.config.broker_url)) as opened:
+            yield opened
 
     @contextmanager
     def link(self) -> Iterator[Link]:
         """Open a connection to Redis, with the same complaints."""
         from celery_docker.store import redislink
 
-        with self._explained():
-            opened = redislink.connect(self.config.broker_url)
-            try:
-                yield opened
-            finally:
-                opened.close()
+        with self._explained(), closing(redislink.connect(self.config.broker_url)) as opened:
+            yield opened
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

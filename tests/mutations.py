@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from random import Random
 from typing import Any
@@ -63,7 +64,7 @@ def _exchange(random: Random, table: dict[str, Any]) -> None:
     if random.random() < 0.2:
         table.pop(name, None)
     else:
-        table[name] = random.choice(ODD)
+        table[name] = copy.deepcopy(random.choice(ODD))  # which may be exchanged in turn
 
 
 def _body(random: Random) -> bytes:

@@ -58,6 +58,14 @@ def event_of(entry: Mapping[str, Any]) -> Event | None:
     return ({event.value: event for event in Event} | podman.EVENTS).get(str(action))
 
 
+def exit_code_of(entry: Mapping[str, Any]) -> int | None:
+    """Return the exit code that the event of a container's end has; None for another event."""
+    if event_of(entry) is not Event.DIE:
+        return None
+    code = _attributes(entry).get("exitCode") or _attributes(entry).get("containerExitCode")
+    return int(code) if code is not None and str(code).isdecimal() else None
+
+
 def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return (entry.get("Actor") or {}).get("Attributes") or {}
 

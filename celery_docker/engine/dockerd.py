@@ -64,13 +64,16 @@ class DockerEngine:
 
         It keeps its last 256 events in memory: what is not among them may have been all the same. Raises `HostError`.
         """
+        events = [answers.event_of(entry) for entry in self._entries(container_id)]
+        return [event for event in events if event is not None]
+
+    def _entries(self, container_id: str) -> list[dict[str, Any]]:
         filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
         query = {"since": 0, "until": f"{time.time():.9f}", "filters": filters}
         if self._calls.is_podman():
             query = podman.events_query(container_id, time.time())
         answer = self._calls.ask_anew(f"/events?{urlencode(query)}", self._calls.timeout_s)
-        events = [answers.event_of(json.loads(line)) for line in answer.body.splitlines()]
-        return [event for event in events if event is not None]
+        return [json.loads(line) for line in answer.body.splitlines()]
 
     def folder(self) -> str:
         """Return the folder of the host that Docker keeps images and containers in. Raises `HostError`."""
@@ -198,7 +201,11 @@ class DockerEngine:
         """
         try:
             end = self._waited(container_id, within_s)
-            return container.End() if end is None and self.inspect(container_id) is None else end
+            if end is not None or self.inspect(container_id) is not None:
+                return end
+            # Removed between the end of its streams and the wait, as a prune does: Docker remembers its end for a while.
+            exit_codes = [answers.exit_code_of(entry) for entry in self._entries(container_id)]
+            return container.End(next((code for code in reversed(exit_codes) if code is not None), None))
         except errors.HostError:
             return None
 

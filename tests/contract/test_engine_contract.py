@@ -308,6 +308,15 @@ def test_wait_for_a_container_that_is_gone(world: World) -> None:
     assert world.engine.ended("run-nobody", within_s=_TIMEOUT_S) == container.End()
 
 
+def test_the_end_of_a_container_that_was_removed_after_it_is_remembered(world: World) -> None:
+    """Whoever asks too late, because somebody prunes, has its exit code all the same."""
+    container_id = world.engine.create(world.plan(fakes.says(exit_code=3)))
+    world.engine.start(container_id)
+    eventually(lambda: found(world, container_id).status is container.Status.EXITED, _TIMEOUT_S)
+    world.engine.remove(container_id)
+    assert world.engine.ended(container_id, within_s=_TIMEOUT_S) == container.End(3)
+
+
 def test_a_container_that_is_removed_while_somebody_waits(world: World) -> None:
     """Its end is remembered, with the signal that made it."""
     container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))

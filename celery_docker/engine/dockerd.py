@@ -203,7 +203,7 @@ class DockerEngine:
             end = self._waited(container_id, within_s)
             if end is not None or self.inspect(container_id) is not None:
                 return end
-            # Removed between the end of its streams and the wait, as a prune does: Docker remembers its end for a while.
+            # A prune removed it between the end of its streams and the wait; Docker remembers its end for a while.
             exit_codes = [answers.exit_code_of(entry) for entry in self._entries(container_id)]
             return container.End(next((code for code in reversed(exit_codes) if code is not None), None))
         except errors.HostError:

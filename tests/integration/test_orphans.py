@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from celery_docker.background.orphans import Orphans
-from celery_docker.core import container, message, plan, policy
+from celery_docker.core import message, plan, policy
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
@@ -28,14 +28,14 @@ class House:
 
     engine: DockerEngine
     records: jobstore.Store
+    dockerd: servers.Dockerd
     delivered: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def run(self, job_id: str, *, host: str = HOST, name: str | None = None) -> str:
+    def run(self, job_id: str, *, host: str = HOST) -> str:
         """Start a container as a worker on that host does; return its name."""
         host_policy = policy.Policy(networks=("none",))
         spec, resolved = JobSpec("busybox", ("sleep", "1000")), plan.Resolved()
         container_plan = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, policy=host_policy)
-        container_plan = replace(container_plan, name=name or container_plan.name)
         self.engine.start(self.engine.create(container_plan))
         return container_plan.name
 
@@ -59,16 +59,25 @@ class House:
         )
         watch.sweep(datetime.now(UTC) + timedelta(hours=2))
 
-    def running(self) -> set[str]:
-        return {listed.name for listed in self.engine.containers({}) if listed.status is container.Status.RUNNING}
+    def start_other(self, name: str, *, image: str = "busybox") -> str:
+        """Start a container that is no job's; return its name."""
+        self.engine.start(self.engine.create(plan.ContainerPlan(name, {"Image": image, "Cmd": ["sleep", "1000"]})))
+        return name
+
+    def image_of(self, name: str) -> str:
+        """Make an image of a container, as `docker commit` does, with its labels."""
+        status, answer = self.dockerd.request("POST", f"/commit?container={name}&repo=copy&tag=latest", b"{}")
+        assert status == 201, answer
+        return "copy:latest"
 
 
 @pytest.fixture
 def house(dockerd: servers.Dockerd, redis_server: servers.RedisServer) -> Iterator[House]:
     engine = DockerEngine(dockerd.url, connections=4)
     with contextlib.closing(engine), contextlib.closing(jobstore.connect(redis_server.url)) as records:
-        yield House(engine, records)
+        yield House(engine, records, dockerd)
     dockerd.remove_containers()
+    dockerd.request("DELETE", "/images/copy:latest?force=1")
     with redis_server.client() as client:
         client.flushall()
 
@@ -83,13 +92,12 @@ def test_only_what_is_known_to_be_superfluous_goes(house: House, caplog: pytest.
         house.run("mine"),
         house.run("unknown"),
         house.run("others", host="node10"),
-        # An image made of a job's container, and run by somebody.
-        house.run("over", name="web"),
+        house.start_other("web", image=house.image_of("run-over")),
+        house.start_other("db"),
     }
-    house.engine.start(house.engine.create(plan.ContainerPlan("db", {"Image": "busybox", "Cmd": ["sleep", "1000"]})))
-    assert house.running() == gone | spared | {"db"}
+    assert set(house.dockerd.running()) == gone | spared
     house.sweep()
-    assert {listed.name for listed in house.engine.containers({})} == spared | {"db"} == house.running()
+    assert set(house.dockerd.containers()) == spared == set(house.dockerd.running())
     assert [envelope["headers"]["id"] for envelope in house.delivered] == ["mine"]
     assert "docker stop run-unknown" in caplog.text
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -28,6 +29,7 @@ from celery_docker.store import relatives
 CALL_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
 HEALTH_CHECK_S = 10
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Link:
 
     def call(self, name: str, keys: list[str], args: list[Any]) -> Any:
         """Run the script `lua/<name>.lua` and return its answer. Raises `StoreAway` or `StoreRefused`."""
+        text = source(name)
         with self.translated():
             script = self._scripts.get(name)
             if script is None:
-                script = self._scripts[name] = self.client.register_script(source(name))
+                script = self._scripts[name] = self.client.register_script(text)
             return script(keys=keys, args=args)
 
     def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
@@ -83,7 +86,7 @@ class Link:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn what `redis` raises into `StoreAway` or `StoreRefused`."""
+        """Turn what `redis` raises into `StoreAway` or `StoreRefused`; an error of a file is no error of Redis."""
         where = settings.masked(self.url)
         try:
             yield
@@ -94,11 +97,9 @@ class Link:
                 f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
             ) from exc
         except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
-            problem = relatives.of_text(str(exc), where)
-            if problem is not None:
-                raise problem from exc
-            why = str(exc).rstrip(".")
-            raise errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL") from exc
+            if isinstance(exc, OSError) and exc.filename is not None:
+                raise
+            raise _of_connection(exc, self.url) from exc
         except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
             raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
         except redis.RedisError as exc:
@@ -173,6 +174,32 @@ def _sources() -> dict[str, str]:
     """Read every script, once: an upgrade may take the files away under a process that lives on until its reload."""
     files = (resources.files("celery_docker.store") / "lua").iterdir()
     return {file.name.removesuffix(".lua"): file.read_text() for file in files if file.name.endswith(".lua")}
+
+
+def _of_connection(exc: Exception, url: str) -> errors.CeleryDockerError:
+    where = settings.masked(url)
+    problem = relatives.of_text(str(exc), where)
+    if problem is not None:
+        return problem
+    unreadable = _unreadable_file(url)
+    if unreadable:
+        return errors.StoreAway(f"cannot connect to Redis at {where}: {unreadable}; correct the URL, or the file")
+    why = str(exc).rstrip(".")
+    return errors.StoreAway(f"cannot reach Redis at {where}: {why}; start it there, or correct the URL")
+
+
+def _unreadable_file(url: str) -> str:
+    """Return the first TLS option of a URL whose file cannot be read, and why; empty if there is none.
+
+    The library says neither which file it was nor that it was a file.
+    """
+    for option, path in parse_qsl(urlsplit(url).query):
+        if option in _TLS_FILES:
+            try:
+                Path(path).open("rb").close()
+            except (OSError, ValueError) as exc:
+                return f"{option} {path!r}: {exc.strerror if isinstance(exc, OSError) else exc}"
+    return ""
 
 
 def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:

@@ -64,3 +64,18 @@ def test_a_url_of_what_is_not_supported(dockerd: servers.Dockerd, scheme: str) -
         assert "Sentinel and Redis Cluster are not supported; the URL must look like redis://" in worker.log
     finally:
         worker.stop()
+
+
+def test_a_file_of_the_url_that_is_missing(dockerd: servers.Dockerd) -> None:
+    """The Redis is there and speaks TLS: nobody is told to start it."""
+    require("redis", servers.RedisServer.missing())
+    with servers.RedisServer(tls=True) as server:
+        worker = Worker(f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs=/none/ca.crt", dockerd)
+        try:
+            worker.launch()
+            assert worker.wait() == _NEEDED, worker.log
+            assert "ssl_ca_certs '/none/ca.crt': No such file or directory; correct the URL, or the file" in worker.log
+            assert "start it there" not in worker.log
+            assert len(worker.log.splitlines()) == 1, worker.log
+        finally:
+            worker.stop()

@@ -1,4 +1,4 @@
-"""The scripts of a process whose package is replaced while it runs."""
+"""The scripts of a process whose package is replaced while it runs; which errors are those of the connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import celery_docker
+from celery_docker import errors
+from celery_docker.store import redislink
 
 PACKAGE = Path(celery_docker.__file__).parent
 PROGRAM = """
@@ -37,3 +41,35 @@ def test_a_process_has_every_script_from_its_start(tmp_path: Path) -> None:
     )
     assert (answer.stdout, answer.stderr) == (f"all {len(names)}\n", "")
     assert {"claim", "finish", "hold", "lose", "bury", "leave", "take"} <= set(names)
+
+
+def test_an_error_of_the_connection_means_that_redis_is_away() -> None:
+    link = redislink.connect("redis://:secret@127.0.0.1:1/0")
+    with pytest.raises(errors.StoreAway) as raised, link.translated():
+        raise ConnectionResetError(104, "Connection reset by peer")
+    assert str(raised.value) == (
+        "cannot reach Redis at redis://:***@127.0.0.1:1/0: [Errno 104] Connection reset by peer; "
+        "start it there, or correct the URL"
+    )
+
+
+def test_an_error_of_a_file_is_none_of_redis(tmp_path: Path) -> None:
+    link = redislink.connect("redis://127.0.0.1:1/0")
+    with pytest.raises(FileNotFoundError, match="none"), link.translated():
+        (tmp_path / "none").read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "why"),
+    [
+        ("/none/ca.crt", "/none/ca.crt", "No such file or directory"),
+        ("/", "/", "Is a directory"),
+        ("/a%00b", r"/a\x00b", "embedded null byte"),
+    ],
+)
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_of_the_url_that_cannot_be_read_is_named(option: str, value: str, shown: str, why: str) -> None:
+    link = redislink.connect(f"rediss://127.0.0.1:1/0?{option}={value}")
+    with pytest.raises(errors.StoreAway, match="cannot connect to Redis at") as raised:
+        link.check()
+    assert f": {option} '{shown}': {why}; correct the URL, or the file" in str(raised.value)

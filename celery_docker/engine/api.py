@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from celery_docker import errors
 from celery_docker.engine import faults, podman, unixhttp
 
 _LEAST_API = (1, 41)
+# An answer's date is a whole second, and the answer takes its time.
+_SAME_CLOCK_S = 2.0
 
 
 class Calls:
@@ -62,6 +65,12 @@ class Calls:
             answer = unixhttp.Http(self._path, keep=0).call("GET", path, timeout_s=timeout_s)
         self._check(answer)
         return answer
+
+    def clock(self, timeout_s: float) -> float:
+        """Return the time by Docker's clock: this process's own where they agree, else up to a second ahead of it."""
+        date = self.ask_anew("/_ping", timeout_s).date
+        now = time.time()
+        return now if date is None or abs(now - date) < _SAME_CLOCK_S else date + 1
 
     def life(self, timeout_s: float) -> int:
         """Return the number of the process that answers now; the next one has another."""

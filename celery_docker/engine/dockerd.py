@@ -69,9 +69,11 @@ class DockerEngine:
 
     def _entries(self, container_id: str) -> list[dict[str, Any]]:
         filters = json.dumps({"type": ["container"], "container": [container_id], "event": list(container.Event)})
-        query = {"since": 0, "until": f"{time.time():.9f}", "filters": filters}
+        # Docker would wait for a time to come, and answers nothing that is younger than the one it is given.
+        now = self._calls.clock(self._calls.timeout_s)
+        query = {"since": 0, "until": f"{now:.9f}", "filters": filters}
         if self._calls.is_podman():
-            query = podman.events_query(container_id, time.time())
+            query = podman.events_query(container_id, now)
         answer = self._calls.ask_anew(f"/events?{urlencode(query)}", self._calls.timeout_s)
         return [json.loads(line) for line in answer.body.splitlines()]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import email.utils
 import http.client
 import json
 import math
@@ -23,10 +24,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's answer to one call."""
+    """The server's answer to one call. `date`: the second of the answer by the server's clock, None if it has none."""
 
     status: int
     body: bytes
+    date: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,7 @@ class Http:
         """Return the whole answer; `timeout_s` bounds each silence, infinity bears any."""
         connection, response = self._send(method, path, body, timeout_s, {})
         try:
-            answer = Answer(response.status, response.read())
+            answer = Answer(response.status, response.read(), _date(response.headers.get("Date", "")))
         except BaseException:
             connection.close()
             raise
@@ -182,6 +184,13 @@ class Lifeline:
             for connection in connections:
                 _is_readable(connection, None)
         self._ends.setdefault(number, time.time())
+
+
+def _date(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _is_readable(sock: socket.socket, timeout_ms: int | None = 0) -> bool:

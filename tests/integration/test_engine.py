@@ -567,3 +567,16 @@ class TestPull:
         )
         assert complaint.isprintable()
         assert "secret" not in complaint
+
+
+@pytest.mark.parametrize("off_s", [3600, -3600], ids=["ahead", "behind"])
+def test_events_are_remembered_by_dockers_own_clock(
+    dockerd: servers.Dockerd, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch, off_s: int
+) -> None:
+    """Somebody has set this process's clock: Docker neither waits for that time, nor leaves anything out."""
+    ended, _, _ = run(engine, planned("sh", "-c", "exit 3"))
+    right_time = time.time
+    monkeypatch.setattr(time, "time", lambda: right_time() + off_s)
+    impatient = DockerEngine(dockerd.url, call_timeout_s=10, connections=1)
+    assert impatient.remembered(ended.container_id) == [container.Event.START, container.Event.DIE]
+    impatient.close()

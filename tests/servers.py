@@ -366,7 +366,8 @@ class Podman(_Service, DockerSocket):
         _Service.__init__(self)
         DockerSocket.__init__(self, self.folder / "podman.sock")
         self.url = f"unix://{self.socket}"
-        runtime = "crun" if shutil.which("crun") else "runc"
+        # Docker's: crun does not work everywhere, such as where there are both versions of cgroups.
+        runtime = "runc" if shutil.which("runc") else "crun"
         engine = ["[containers]", 'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]']
         engine += ["[engine]", 'cgroup_manager = "cgroupfs"', 'events_logger = "file"', f'runtime = "{runtime}"']
         engine += [f'tmp_dir = "{self.folder}/tmp"', f'conmon_path = ["{shutil.which("conmon")}"]']

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from celery_docker.core import wording
 from celery_docker.doctor import facts
 from celery_docker.doctor.finding import AS_ROOT, Finding, Level
+from celery_docker.engine import podman
 
 _LEAST_FREE = 0.05
 _LEAST_FREE_BYTES = 2**30
@@ -37,7 +38,9 @@ def docker(host: facts.Host) -> list[Finding]:
         return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; who is in group docker may ask, and is root")]
     if answer.problem:
         says = f"does not answer at {answer.where}: {answer.problem}"
-        return [Finding(Level.FAIL, "docker", says, "systemctl start docker; if that fails: journalctl -u docker")]
+        service = podman.service_of(answer.where)
+        unit = {"docker": "docker", "podman": "podman.socket"}[service]
+        return [Finding(Level.FAIL, "docker", says, f"systemctl start {unit}; if that fails: journalctl -u {service}")]
     if _api(answer.api) < _LEAST_API:
         says = f"{answer.version} (API {answer.api}) is too old"
         return [Finding(Level.FAIL, "docker", says, "install Docker 20.10 or later")]

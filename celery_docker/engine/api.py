@@ -52,6 +52,15 @@ class Calls:
             self._versioned("")
         return self._is_podman
 
+    @property
+    def service(self) -> str:
+        """The systemd service of the one that answers."""
+        return "podman" if self._is_podman else podman.service_of(self.base_url)
+
+    def refused(self, failure: str, answer: unixhttp.Answer) -> errors.HostError:
+        """Return the error for a refusal that says nothing about a job."""
+        return faults.refused(failure, answer.status, answer.text, self.service)
+
     def about(self, path: str) -> dict[str, Any]:
         """Return what Docker says about itself; raises `HostError` where it refuses to."""
         answer = self.ask("GET", path)
@@ -119,7 +128,7 @@ class Calls:
 
     def _check(self, answer: unixhttp.Answer) -> None:
         if not answer.ok:
-            raise faults.refused(f"Docker at {self.base_url} does not work", answer.status, answer.text)
+            raise self.refused(f"Docker at {self.base_url} does not work", answer)
 
     def _versioned(self, path: str) -> str:
         """Return the path in the oldest API that both sides speak: the same answers from every Docker."""

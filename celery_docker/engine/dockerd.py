@@ -93,7 +93,7 @@ class DockerEngine:
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         answer = self._calls.ask("GET", f"/containers/json?{urlencode({'all': 1, 'filters': filters})}")
         if not answer.ok:
-            raise faults.refused("the containers cannot be listed", answer.status, answer.text)
+            raise self._calls.refused("the containers cannot be listed", answer)
         rows = [answers.listed(row) for row in self._calls.parsed(answer) if not self._images.is_copy(row)]
         # Podman takes a label without a value for any.
         return [row for row in rows if labels.items() <= row.labels.items()]
@@ -138,7 +138,7 @@ class DockerEngine:
             if state is None or not plan.body["Labels"].items() <= state.labels.items():
                 raise
             return state.container_id
-        raise faults.create_refused(plan.name, plan.image, answer.status, answer.text)
+        raise faults.create_refused(plan.name, plan.image, answer.status, answer.text, self._calls.service)
 
     def pull(
         self,
@@ -159,7 +159,10 @@ class DockerEngine:
         return self._images.digest(image_id)
 
     def attach(self, container_id: str) -> logstream.LogStream:
-        """Return the output from now on; attached before the start, nothing is lost."""
+        """Return the output from now on; attached before the start, nothing is lost.
+
+        Raises what `start` raises, besides `ContainerGone`: Podman prepares a container's start here.
+        """
         return self._outputs.attach(container_id)
 
     def replay(self, container_id: str) -> logstream.LogStream:
@@ -167,8 +170,9 @@ class DockerEngine:
         return self._outputs.replay(container_id)
 
     def logged(self, container_id: str, *, until: float) -> dict[container.Stream, int] | None:
-        """Return how much of each stream was logged before a moment of the wall clock; None where that is not bytes.
+        """Return how much of each stream was logged before a moment of the wall clock.
 
+        None where that is not bytes, and with Podman, whose containers log by themselves: nothing is missing.
         Raises `ContainerGone` or `HostError`.
         """
         return self._outputs.logged(container_id, until=until)
@@ -193,7 +197,8 @@ class DockerEngine:
                 details.get("HostConfig", {}).get("Memory") and faults.ended_before_its_start(answer.text)
             ):
                 raise faults.memory_too_small()
-            raise faults.start_refused(details.get("Path", ""), exit_code, answer.status, answer.text)
+            command = details.get("Path", "")
+            raise faults.start_refused(command, exit_code, answer.status, answer.text, self._calls.service)
 
     def ended(self, container_id: str, *, within_s: float) -> container.End | None:
         """Wait for the end of a container and return it; one that is gone has ended too.
@@ -233,7 +238,7 @@ class DockerEngine:
             state = self.inspect(container_id)
             if state is None or state.status is container.Status.REMOVING:
                 return
-        raise faults.refused(f"container {container_id[:12]} cannot be removed", answer.status, answer.text)
+        raise self._calls.refused(f"container {container_id[:12]} cannot be removed", answer)
 
     def usage(self, c: container.Container) -> container.Usage:
         """Return what a running container has used so far, from the kernel's files; asks nothing of Docker."""
@@ -280,6 +285,6 @@ class DockerEngine:
         if answer.status == 404:
             return None
         if not answer.ok:
-            raise faults.refused(f"container {name} cannot be inspected", answer.status, answer.text)
+            raise self._calls.refused(f"container {name} cannot be inspected", answer)
         details: dict[str, Any] = self._calls.parsed(answer)
         return details

@@ -14,6 +14,7 @@ import pwd
 from collections.abc import Iterator
 
 from celery_docker import errors
+from celery_docker.engine import podman
 
 CANNOT_START = {126: "it may not be executed; check its permissions in the image", 127: "not found in the image"}
 
@@ -63,6 +64,9 @@ _REQUEST_PHRASES = (
 )
 
 
+# The package of a service, and the unit that makes its socket.
+_ORIGINS = {"docker": ("docker.io", "docker.service"), "podman": ("podman", "podman.socket")}
+
 # Docker passes the kernel's ENOSPC on as words only.
 _FULL_PHRASE = "no space left on device"
 
@@ -81,7 +85,9 @@ _NO_INIT_PHRASE = "container-init binary not found"
 _ENDED_PHRASES = ("cannot start a stopped process", "container process is already dead", "init process is not running")
 
 
-def create_refused(name: str, image: str, status: int | None, text: str) -> errors.CeleryDockerError:
+def create_refused(
+    name: str, image: str, status: int | None, text: str, service: str = "docker"
+) -> errors.CeleryDockerError:
     """Return the error that a refused create stands for."""
     if status == 404:
         return errors.ImageMissing(f"image {image!r} is not on this host; pull it")
@@ -91,19 +97,22 @@ def create_refused(name: str, image: str, status: int | None, text: str) -> erro
         return errors.RequestError(f"Docker refuses this job: {one_line(text)}")
     if _NO_INIT_PHRASE in text:
         return errors.HostError("Podman lacks the init that it puts into containers; apt install catatonit")
-    return refused(f"container {name} cannot be made", status, text)
+    return refused(f"container {name} cannot be made", status, text, service)
 
 
-def start_refused(command: str, exit_code: int | None, status: int | None, text: str) -> errors.CeleryDockerError:
+def start_refused(
+    command: str, exit_code: int | None, status: int | None, text: str, service: str = "docker"
+) -> errors.CeleryDockerError:
     """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
     if any(phrase in text.lower() for phrase in _SMALL_MEMORY_PHRASES):
         return memory_too_small()
-    if status == 400 and exit_code in CANNOT_START:
+    exit_code = exit_code if status == 400 else podman.exit_code_of_start(text)
+    if exit_code in CANNOT_START:
         why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"
         return errors.CannotStart(why, exit_code)
     if _is_jobs_fault(status, text):
         return errors.RequestError(f"the container cannot be started: {one_line(text)}")
-    return refused("the container cannot be started", status, text)
+    return refused("the container cannot be started", status, text, service)
 
 
 def _is_jobs_fault(status: int | None, text: str) -> bool:
@@ -146,27 +155,29 @@ def login(image: str) -> str:
     return f"docker --config {LOGIN_FOLDER} login" + (f" {first}" if is_host else "")
 
 
-def refused(failure: str, status: int | None, text: str) -> errors.HostError:
-    """Return the error for a refusal that says nothing about the job."""
+def refused(failure: str, status: int | None, text: str, service: str = "docker") -> errors.HostError:
+    """Return the error for a refusal that says nothing about the job; `service` keeps the journal that says more."""
     if _FULL_PHRASE in text.lower():
         return errors.NoSpace(f"{failure}: {one_line(text)} (HTTP {status}); make room for Docker")
-    return errors.HostError(f"{failure}: {one_line(text)} (HTTP {status}); see journalctl -u docker")
+    return errors.HostError(f"{failure}: {one_line(text)} (HTTP {status}); see journalctl -u {service}")
 
 
 def unreachable(exc: BaseException, base_url: str, timeout_s: float) -> errors.EngineAway | errors.EngineDenied:
     """Return the error for an answer that did not come, with what the administrator can do about it."""
     number = _errno_of(exc)
+    service = podman.service_of(base_url)
+    name, (package, unit) = service.capitalize(), _ORIGINS[service]
     if number in (errno.EACCES, errno.EPERM):
         return errors.EngineDenied(_denied(base_url))
     if number == errno.ENOENT:
-        why = "cannot reach Docker at {}: no such file; install docker.io or start docker.service"
+        why = f"cannot reach {name} at {base_url}: no such file; install {package} or start {unit}"
     elif number == errno.ECONNREFUSED:
-        why = "cannot reach Docker at {}: connection refused; start docker.service"
+        why = f"cannot reach {name} at {base_url}: connection refused; start {unit}"
     elif any(isinstance(cause, TimeoutError) for cause in _causes(exc)):
-        why = f"Docker at {{}} did not answer in {timeout_s:g} s; see systemctl status docker"
+        why = f"{name} at {base_url} did not answer in {timeout_s:g} s; see systemctl status {service}"
     else:
-        why = f"Docker at {{}} broke the connection ({type(exc).__name__}); see systemctl status docker"
-    return errors.EngineAway(why.format(base_url))
+        why = f"{name} at {base_url} broke the connection ({type(exc).__name__}); see systemctl status {service}"
+    return errors.EngineAway(why)
 
 
 def one_line(text: str) -> str:
@@ -178,13 +189,22 @@ def one_line(text: str) -> str:
 def _denied(base_url: str) -> str:
     group, user = "docker", str(os.geteuid())
     with contextlib.suppress(OSError, KeyError):
-        group = grp.getgrgid(os.stat(base_url.removeprefix("unix://")).st_gid).gr_name
+        group = grp.getgrgid(os.stat(_path(base_url)).st_gid).gr_name
     with contextlib.suppress(KeyError):
         user = pwd.getpwuid(os.geteuid()).pw_name
+    denied = f"the user {user} may not use the socket {base_url}"
+    if group != "root":
+        return f"{denied}; add it to the group that owns it ('{group}'): usermod -aG {group} {user}, then restart"
+    if podman.service_of(base_url) == "docker":
+        return f"{denied}, which is of group root; give it to group docker: chgrp docker {_path(base_url)}"
     return (
-        f"the user {user} may not use the socket {base_url}; add it to the group that owns it ('{group}'): "
-        f"usermod -aG {group} {user}, then restart"
+        f"{denied}, which is of group root; give it to group docker: systemctl edit podman.socket, write [Socket] and "
+        "below it SocketGroup=docker, then systemctl restart podman.socket"
     )
+
+
+def _path(base_url: str) -> str:
+    return base_url.removeprefix("unix://")
 
 
 def _errno_of(exc: BaseException) -> int | None:

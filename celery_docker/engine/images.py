@@ -67,6 +67,6 @@ class Images:
         """Return an inspection of an image, empty if it is gone."""
         answer = self._calls.ask("GET", f"/images/{quote(image_id)}/json")
         if not answer.ok and answer.status != 404:
-            raise faults.refused(f"image {image_id} cannot be inspected", answer.status, answer.text)
+            raise self._calls.refused(f"image {image_id} cannot be inspected", answer)
         details: dict[str, Any] = self._calls.parsed(answer) if answer.ok else {}
         return details

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from celery_docker import errors
 from celery_docker.core import container
-from celery_docker.engine import api, faults, locallog, logstream, unixhttp
+from celery_docker.engine import api, faults, locallog, logstream, podman, unixhttp
 
 
 class Outputs:
@@ -25,8 +25,8 @@ class Outputs:
 
     def attach(self, container_id: str) -> logstream.LogStream:
         """Return the output from now on; attached before the start, nothing is lost."""
-        path = f"/containers/{container_id}/attach?stdout=1&stderr=1&stream=1"
-        opened = self._open("POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"})
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        opened = self._open("POST", container_id, "attach?stdout=1&stderr=1&stream=1", headers)
         # The answer has no body: what follows it on the connection is the stream.
         return _log_stream(opened, opened.response.fp.read1)
 
@@ -35,8 +35,9 @@ class Outputs:
         return self._log(container_id, follow="1")
 
     def logged(self, container_id: str, *, until: float) -> dict[container.Stream, int] | None:
-        """Return how much of each stream was logged before a moment of the wall clock; None where that is not bytes.
+        """Return how much of each stream was logged before a moment of the wall clock.
 
+        None where that is not bytes, and with Podman, whose containers log by themselves: nothing is missing.
         Raises `ContainerGone` or `HostError`.
         """
         details = self._details(container_id)
@@ -48,14 +49,19 @@ class Outputs:
                 sizes[frame.stream] += len(frame.payload)
         return sizes
 
-    def _open(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> unixhttp.Opened:
+    def _open(
+        self, method: str, container_id: str, query: str, headers: Mapping[str, str] | None = None
+    ) -> unixhttp.Opened:
         """Open a stream: the answer has to begin in time, what follows may take for ever."""
-        opened = self._calls.open(method, path, headers)
+        opened = self._calls.open(method, f"/containers/{container_id}/{query}", headers)
         if opened.response.status >= 400:
             answer = self._calls.read(opened)
             if answer.status == 404:
                 raise errors.ContainerGone
-            raise faults.refused("the output cannot be read", answer.status, answer.text)
+            if podman.is_of_start(answer.text):
+                command = (self._details(container_id) or {}).get("Path", "")
+                raise faults.start_refused(command, None, 500, answer.text, self._calls.service)
+            raise self._calls.refused("the output cannot be read", answer)
         opened.connection.sock.settimeout(None)
         return opened
 
@@ -66,7 +72,7 @@ class Outputs:
         records = self._records(details)
         stamps = {} if records is None else {"timestamps": "1"}
         query = urlencode({"stdout": 1, "stderr": 1, **options, **stamps})
-        opened = self._open("GET", f"/containers/{container_id}/logs?{query}")
+        opened = self._open("GET", container_id, f"logs?{query}")
         return _log_stream(opened, opened.response.read1, records)
 
     def _records(self, details: Mapping[str, Any]) -> locallog.Records | None:

@@ -6,6 +6,7 @@ A part of the engine: owns Podman's words. Does no I/O.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,12 @@ STATES = {
 EVENTS = {"died": Event.DIE, "stop": Event.KILL}
 # It keeps bytes as they come, and all of them, as Docker's driver `local` does.
 _LOG_CONFIG: dict[str, Any] = {"Type": "k8s-file", "Config": {}}
+# It says the latter two of whatever its runtime did not find or might not use, such as a library of the runtime: only
+# with words of runc or crun about a command they stand for the command.
+_OF_COMMAND = re.compile(r'exec: ".*": |executable file .* not found|open executable: ')
+_EXIT_CODES = {"OCI permission denied": 126, "OCI runtime attempted to invoke a command that was not found": 127}
+# It makes a container ready to start as soon as somebody attaches to it.
+_OF_START = "preparing container"
 
 
 def is_podman(about: Mapping[str, Any]) -> bool:
@@ -30,6 +37,23 @@ def is_podman(about: Mapping[str, Any]) -> bool:
 def name(about: Mapping[str, Any]) -> str:
     """Return an engine's name and version, from its answer to /version."""
     return f"{'Podman' if is_podman(about) else 'Docker'} {about['Version']}"
+
+
+def service_of(base_url: str) -> str:
+    """Return the systemd service behind a socket, by the socket's name: nothing else is known while it is silent."""
+    return "podman" if "podman" in base_url else "docker"
+
+
+def exit_code_of_start(text: str) -> int | None:
+    """Return the exit code for a command that cannot be started, which a refused start only describes in words."""
+    if not _OF_COMMAND.search(text):
+        return None
+    return next((exit_code for words, exit_code in _EXIT_CODES.items() if words in text), None)
+
+
+def is_of_start(text: str) -> bool:
+    """Return True for the refusal of an attach that is about the start of the container."""
+    return text.startswith(_OF_START)
 
 
 def events_query(container_id: str, now_s: float) -> dict[str, Any]:

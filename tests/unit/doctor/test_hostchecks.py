@@ -51,6 +51,14 @@ GIB = 2**30
         ),
         (
             hostchecks.docker,
+            Host(RUNNING, DockerFacts("unix:///run/podman/podman.sock", "No such file")),
+            [
+                "fail  docker: does not answer at unix:///run/podman/podman.sock: No such file → systemctl start "
+                "podman.socket; if that fails: journalctl -u podman"
+            ],
+        ),
+        (
+            hostchecks.docker,
             Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
             [
                 "skip  docker: you may not ask Docker at unix:///d, so it was not looked at → sudo celery-docker "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,85 @@ def test_podmans_refusals_of_a_create() -> None:
     refusal = faults.create_refused("run-x", "busybox", 500, lacking)
     assert isinstance(refusal, errors.HostError)
     assert str(refusal) == "Podman lacks the init that it puts into containers; apt install catatonit"
+
+
+_MISSING = ": OCI runtime attempted to invoke a command that was not found"
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code"),
+    [
+        ('runc: runc create failed: exec: "nope": executable file not found in $PATH' + _MISSING, 127),
+        ('runc: runc create failed: exec: "/nope/x": stat /nope/x: no such file or directory' + _MISSING, 127),
+        ("crun: executable file `nope` not found in $PATH: No such file or directory" + _MISSING, 127),
+        ('runc: runc create failed: exec: "/etc/passwd": permission denied: OCI permission denied', 126),
+        ("crun: open executable: Permission denied: OCI permission denied", 126),
+    ],
+)
+def test_podmans_refusal_of_a_command(text: str, exit_code: int) -> None:
+    """It has status 500 and words."""
+    error = faults.start_refused("nope", 0, 500, text)
+    assert isinstance(error, errors.CannotStart)
+    assert error.exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            "crun: error while loading shared libraries: libyajl.so.2: No such file or directory" + _MISSING,
+            errors.HostError,
+        ),
+        ("crun: make `/srv/merged` private: Permission denied: OCI permission denied", errors.HostError),
+        ('workdir "/etc/passwd" exists on container 7f10, but is not a directory', errors.RequestError),
+    ],
+)
+def test_podmans_refusal_of_something_else(text: str, kind: type[Exception]) -> None:
+    """It ends with the same words where a file of its own is missing: that is the host's trouble."""
+    assert type(faults.start_refused("nope", 0, 500, text)) is kind
+
+
+def test_a_refusal_names_the_journal_that_says_more() -> None:
+    assert str(faults.refused("no", 500, "why")).endswith("; see journalctl -u docker")
+    assert str(faults.refused("no", 500, "why", "podman")).endswith("; see journalctl -u podman")
+
+
+@pytest.mark.parametrize(
+    ("exc", "words"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "x"),
+            "cannot reach Podman at {}: no such file; install podman or start podman.",
+        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "connection refused; start podman.socket"),
+        (TimeoutError("timed out"), "see systemctl status podman"),
+    ],
+)
+def test_no_answer_of_podman(exc: OSError, words: str) -> None:
+    """Its socket's name says that it is Podman's."""
+    at = "unix:///run/podman/podman.sock"
+    assert words.format(at) in str(faults.unreachable(exc, at, 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("docker.sock", "chgrp docker {}"),
+        (
+            "podman.sock",
+            "systemctl edit podman.socket, write [Socket] and below it SocketGroup=docker, "
+            "then systemctl restart podman.socket",
+        ),
+    ],
+)
+def test_a_socket_of_root(name: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is to be added to group root."""
+    monkeypatch.setattr(grp, "getgrgid", lambda _number: grp.struct_group(("root", "x", 0, [])))
+    socket = tmp_path / name
+    socket.touch()
+    error = str(faults.unreachable(PermissionError(errno.EACCES, "x"), f"unix://{socket}", 7))
+    assert error.endswith(f", which is of group root; give it to group docker: {remedy.format(socket)}")
+    assert "usermod" not in error
 
 
 @pytest.mark.parametrize(

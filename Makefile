@@ -19,8 +19,8 @@ PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
 	python3-setuptools python3-venv python3-wheel
-TEST_PACKAGES := busybox-static dbus docker.io fish gcc git iproute2 iptables libc6-dev mandoc mmdebstrap openssl \
-	procps python3-docutils redis-server rsync shellcheck slirp4netns systemd-container tmux zsh
+TEST_PACKAGES := busybox-static catatonit dbus docker.io fish gcc git iproute2 iptables libc6-dev mandoc mmdebstrap \
+	openssl podman procps python3-docutils redis-server rsync shellcheck slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 CONTENT := LICENSE README.md setup.cfg pyproject.toml requirements.txt changelog.py celery_docker debian docs etc systemd
 SOURCES := $(shell find $(CONTENT) -type f -not -name '*.pyc')
@@ -34,7 +34,7 @@ SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/
 	celery_docker/cli/syntax/shells/completion.bash debian/tests/service debian/tests/venv \
 	$(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
-test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,flower,machine,shells,man
+test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,podman,flower,machine,shells,man
 test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made

@@ -86,7 +86,7 @@ for a in $(busybox --list | grep -vx busybox); do ln -s busybox "$root/bin/$a"; 
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >>"$root/etc/passwd"
 printf 'root:x:0:\\nnogroup:x:65534:\\n' >"$root/etc/group"
-tar -C "$root" -c . | docker import --change 'CMD ["sh"]' - "$1"
+tar -C "$root" -c . | "$2" import --change 'CMD ["sh"]' - "$1"
 """
 
 
@@ -421,9 +421,9 @@ class Machine:
         return not self.is_on
 
 
-def import_busybox(machine: Machine, tag: str = "busybox:latest") -> None:
-    """Make a Docker image in the machine from Debian's busybox-static, without any network."""
-    machine.shell(_BUSYBOX, tag)
+def import_busybox(machine: Machine, tag: str = "docker.io/library/busybox:latest", engine: str = "docker") -> None:
+    """Make an image in the machine from Debian's busybox-static, without any network."""
+    machine.shell(_BUSYBOX, tag, engine)
 
 
 def connect(first: Machine, second: Machine) -> tuple[str, str]:

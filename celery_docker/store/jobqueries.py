@@ -85,8 +85,10 @@ class JobQueries:
 
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; raises `NoSuchJob`."""
-        with self.link.translated():
-            record: dict[str, str] = self.link.client.hgetall(keys.job(job_id))
+        record: dict[str, str]
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.job(job_id))
+            (record,) = redislink.answers(pipeline, {})
         if not record:
             raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
         return record

@@ -212,8 +212,9 @@ class Reader:
 
     def _receipt(self) -> Receipt | None:
         """Return the job's receipt, None while it has not ended."""
-        with self.link.translated():
-            state, text = self.link.client.hmget(keys.job(self.job_id), ("state", "receipt"))
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(keys.job(self.job_id), ("state", "receipt"))
+            ((state, text),) = redislink.answers(pipeline, (None, None))
         if state is None:
             raise errors.NoSuchJob(f"no job has the id {self.job_id!r}; list the jobs with: celery-docker ps --all")
         return None if text is None else Receipt.from_dict(Receipt.of_text(self.job_id, text))

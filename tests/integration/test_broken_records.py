@@ -120,6 +120,15 @@ def test_every_reader_survives_a_damaged_record(
     client.close()
 
 
+@pytest.mark.parametrize("command", ["inspect", "logs"])
+def test_a_key_that_is_no_record_is_no_job(command: str, clean_redis: servers.RedisServer) -> None:
+    """Before a worker drops it, and without any."""
+    damage(clean_redis, None)
+    status, out, complaint = cli(clean_redis, command, BAD)
+    assert (status, out) == (exitcodes.NO_SUCH_JOB, "")
+    assert "no job has the id 'damaged'; list the jobs with: celery-docker ps --all" in complaint
+
+
 @pytest.mark.parametrize(
     ("name", "word", "reason"),
     [

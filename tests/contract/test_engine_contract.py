@@ -347,9 +347,10 @@ def test_a_container_that_runs_on_has_not_ended(world: World) -> None:
 @pytest.mark.parametrize(("signal", "exit_code"), [(None, 143), ("SIGTERM", 143), ("SIGKILL", 137)])
 def test_stop_ends_a_running_container(world: World, signal: str | None, exit_code: int) -> None:
     """By the stop signal, to which even a shell in a loop listens under an init; once is enough, twice is fine."""
-    container_id = world.engine.create(world.plan(fakes.Script(until_released=True)))
-    world.engine.start(container_id)
-    eventually(lambda: found(world, container_id).pid, _TIMEOUT_S)
+    container_id = world.engine.create(world.plan(replace(fakes.says(b"begun\n"), until_released=True)))
+    with world.engine.attach(container_id) as stream:
+        world.engine.start(container_id)
+        next(iter(stream))  # before that its init may not listen yet
     world.engine.stop(container_id, signal=signal, grace_s=5)
     world.engine.stop(container_id, signal=signal, grace_s=5)
     state = found(world, container_id)

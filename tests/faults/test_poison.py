@@ -17,9 +17,9 @@ from tests.waiting import eventually
 
 _MESSAGES = 10_000 if FULL else 2_000
 _JOBS = 8
-# What a worker needs once, for threads, libraries and the largest message, it needs after these.
+# Threads, libraries and the largest messages cost memory once: most of it by the first half. A leak goes on growing.
 _WARM = _MESSAGES // 2
-_GROWTH_BYTES = 16 * 2**20
+_GROWTH_BYTES = 48 * 2**20
 _ENVELOPE = message.task_message("poison-0", {"image": "busybox"}, queue="celery", tag="t", origin="1@there")
 
 

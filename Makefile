@@ -12,7 +12,11 @@ PYTHON := $(VENV)/bin/python
 # Newer than the requirements when the venv holds them. The interpreter itself is a link to that of the system.
 TOOLS := $(VENV)/installed
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
-DEB := $(BUILD)/celery-docker_$(VERSION)_$(shell dpkg --print-architecture).deb
+ARCHITECTURE := $(shell dpkg --print-architecture)
+# debian/build appends the release of Debian to the version.
+package = celery-docker_$(VERSION)+deb$(1)u1_$(ARCHITECTURE).deb
+DEB := $(BUILD)/$(call package,$(shell . /etc/os-release && echo $$VERSION_ID))
+CLEAN_DEBS := $(BUILD)/bookworm/$(call package,12) $(BUILD)/trixie/$(call package,13)
 # What root has made in somebody's checkout is theirs, however the command ends.
 HAND_OVER := trap tests/hand-over EXIT;
 PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
@@ -30,21 +34,24 @@ DEPENDENCIES := /usr/bin/python3 -c 'import configparser, sys; c = configparser.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compile --quiet --no-config --universal \
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
 
-SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/make-writable debian/build \
-	celery_docker/cli/syntax/shells/completion.bash debian/tests/service debian/tests/venv \
-	$(addprefix debian/celery-docker.,preinst postinst prerm postrm)
+SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/make-writable \
+	debian/build debian/build-clean celery_docker/cli/syntax/shells/completion.bash \
+	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
 test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,podman,flower,machine,shells,man
 test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: deb  ## install the package with Redis and Docker, and run the README's example job
 	@docs/demo $(DEB)
 
-deb: $(DEB)  ## build the Debian package into build/
+deb: $(DEB)  ## build the package for this release of Debian into build/
 	@echo $(DEB)
+
+deb-all: $(CLEAN_DEBS)  ## build it for Debian 12 and 13, each in a clean chroot, into build/bookworm/ and build/trixie/
+	@printf '%s\n' $(CLEAN_DEBS)
 
 test: packages $(TOOLS) deb  ## everything: lint, types, unit, contract, integration, faults in short, system
 	$(MAKE) --no-print-directory lint
@@ -105,4 +112,10 @@ $(DEB): $(SOURCES)
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) debian/build $(DEB) $(CONTENT)
 
-.PHONY: help demo deb test lint unit contract integration faults system bench lock packages clean
+$(CLEAN_DEBS): $(SOURCES)
+	@tests/install-packages mmdebstrap
+	@tests/make-writable $(BUILD)
+	@mkdir -p $(@D)
+	@$(HAND_OVER) debian/build-clean $(notdir $(@D)) $@ $(CONTENT)
+
+.PHONY: help demo deb deb-all test lint unit contract integration faults system bench lock packages clean

@@ -1,8 +1,8 @@
 """`make bench`: boots a Debian, installs the package, and prints what a job costs there, each beside its baseline.
 
-Imports nothing of celery_docker: the figures are those of the package that CELERY_DOCKER_TEST_DEB names, by default the
-newest in build/. Needs root and what the system tests need; leaves nothing behind. `--verbose` adds each Redis command,
-`--json` prints what was measured instead.
+Imports nothing of celery_docker: the figures are those of the package that CELERY_DOCKER_TEST_DEB names. Needs root and
+what the system tests need; leaves nothing behind. `--verbose` adds each Redis command, `--json` prints what was
+measured instead.
 """
 
 from __future__ import annotations
@@ -64,11 +64,10 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print all that was measured, in seconds and MiB")
     parser.add_argument("--verbose", action="store_true", help="print the Redis commands one by one")
     options = parser.parse_args(argv)
-    named_package = os.environ.get("CELERY_DOCKER_TEST_DEB")
-    built = sorted(Path("build").glob("*.deb"), key=lambda deb: deb.stat().st_mtime)
-    if not named_package and not built:
-        parser.error("there is no package in build/: run `make deb`, or name one in CELERY_DOCKER_TEST_DEB")
-    options.package = Path(named_package) if named_package else built[-1]
+    package = os.environ.get("CELERY_DOCKER_TEST_DEB")
+    if not package:
+        parser.error("CELERY_DOCKER_TEST_DEB names no package: run `make bench`")
+    options.package = Path(package)
     return options
 
 

@@ -39,6 +39,7 @@ READY = (
 )
 
 _IMAGE_FORMAT = 1  # raise it when images are built in another way: the cached ones are stale then
+_RELEASES = {"12": "bookworm", "13": "trixie"}
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _NSPAWN_RUN = Path("/run/systemd/nspawn/propagate")
 _CABLE = "cable"
@@ -107,10 +108,10 @@ def cache_folder() -> Path:
 def package_release() -> str:
     """Return the name of the release, such as bookworm, that the package under test was built for.
 
-    That is this computer's, or the one that CELERY_DOCKER_TEST_RELEASE names for a package built elsewhere.
+    The name of the file that CELERY_DOCKER_TEST_DEB names says it; without one it is this computer's.
     """
-    release = os.environ.get("CELERY_DOCKER_TEST_RELEASE")
-    return release or platform.freedesktop_os_release()["VERSION_CODENAME"]
+    match = re.search(r"\+deb(\d+)u\d+_", os.environ.get("CELERY_DOCKER_TEST_DEB", ""))
+    return _RELEASES[match[1]] if match else platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
 def bare_image(release: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from changelog import VERSION
 from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
@@ -131,7 +132,6 @@ def test_doctor_names_what_an_ordinary_user_could_not_look_at(installed: Install
 def test_an_upgrade_with_a_bad_setting_leaves_the_worker_running(held: Held) -> None:
     """apt says what is wrong, doctor says which version runs; once it is mended, a reload brings the new one."""
     before, debian = held.state(), held.installed.debian
-    current = debian.run("dpkg-query", "--show", "--showformat=${Version}", "celery-docker").stdout
     debian.shell(_MAKE_NEXT, NEXT)
     held.edit(CONCURRENCY="many")
     output = debian.run("apt-get", "install", "--yes", "/root/next.deb", timeout_s=300).stdout
@@ -144,7 +144,7 @@ def test_an_upgrade_with_a_bad_setting_leaves_the_worker_running(held: Held) -> 
         lines = debian.run("celery-docker", "doctor", check=False).stdout.splitlines()
         return next(line for line in lines if " version: " in line)
 
-    expected = f"package runs {current}, installed is {NEXT} → systemctl reload celery-worker"
+    expected = f"package runs {VERSION}, installed is {NEXT} → systemctl reload celery-worker"
     eventually(lambda: version_line() == f"warn  version: {expected}", 30, "doctor to say so")
     held.edit(CONCURRENCY=3)
     debian.run(*RELOAD)

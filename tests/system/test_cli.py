@@ -59,6 +59,9 @@ def examined(installed: Installed) -> dict[str, str]:
 
 def test_everything_is_in_its_place(installed: Installed) -> None:
     assert installed.debian.run("celery-docker", "--version").stdout == f"celery-docker {VERSION}\n"
+    release = installed.debian.shell(". /etc/os-release; echo $VERSION_ID").stdout.strip()
+    packaged = installed.debian.run("dpkg-query", "-W", "-f", "${Version}", "celery-docker").stdout
+    assert packaged.endswith(f"+deb{release}u1")
     listed = installed.debian.run("dpkg", "-L", "celery-docker").stdout.splitlines()
     assert [path for path in FILES if path not in listed] == []
     conffiles = installed.debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "celery-docker").stdout

@@ -60,7 +60,7 @@ def debian(package: Path) -> Iterator[machine.Machine]:
     require("machine", machine.missing() or ("" if shutil.which("tmux") else "tmux: not installed"))
     with machine.Machine.boot("node1", machine.ready_image()) as debian:
         machine.import_busybox(debian)
-        debian.push(package, f"/root/{package.name}")
+        debian.push(package, f"/root/{steps()[0].typed.rpartition('/')[2]}")
         debian.run("useradd", "--create-home", "--shell", "/bin/bash", "alice")
         yield debian
     assert machine.leftovers() == []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from changelog import VERSION
+import changelog
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def test_pages_are_written_where_debians_own_library_is_installed(tmp_path: Path
     library.joinpath("__init__.py").write_text("")
     command = [sys.executable, "-B", str(ROOT / "debian/pages.py"), str(tmp_path / "pages")]
     subprocess.run(command, check=True, timeout=20, env={"PYTHONPATH": str(library.parent)})
-    assert VERSION in (tmp_path / "pages/man/celery-docker.1").read_text()
+    assert changelog.VERSION in (tmp_path / "pages/man/celery-docker.1").read_text()
 
 
 def test_who_may_not_install_is_told_what_to_install() -> None:
@@ -48,3 +49,19 @@ def test_who_may_not_install_is_told_what_to_install() -> None:
     process = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False, timeout=20)
     assert process.returncode == 1
     assert process.stderr == "missing here: no-such-package; install them first: sudo apt-get install no-such-package\n"
+
+
+def test_a_release_of_debian_is_no_part_of_the_programs_version() -> None:
+    for packaged, expected in {"0.2.0+deb12u1": "0.2.0", "0.3.0~rc1+deb13u1": "0.3.0rc1"}.items():
+        assert changelog.parse(f"celery-docker ({packaged}) bookworm; urgency=medium\n") == expected
+
+
+def test_the_readme_installs_the_packages_that_are_built() -> None:
+    command = ["make", "--no-print-directory", "--dry-run", "deb-all"]
+    lines = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
+    ).stdout.splitlines()
+    built = [Path(word).name for word in lines[-1].split() if word.endswith(".deb")]
+    files = re.findall(r"celery-docker_\S+\.deb", (ROOT / "README.md").read_text())
+    assert files
+    assert {name for name in files if name not in built} == set()

@@ -8,7 +8,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import pytest
 
 from celery_docker.store import keys
-from tests import servers
+from tests import commandline, servers
 from tests.waiting import eventually
-from tests.workers.worker import ROOT, Worker
+from tests.workers.worker import Worker
 
 AWKWARD = ("a b.txt", "quote'\".txt", "new\nline.txt", "größe 大.txt", "-n.txt", "{}.txt", "$(x).txt")
 
@@ -33,34 +32,21 @@ def worker(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Itera
 
 
 class Commands:
-    """The command as a process, in a folder of its own that is its home too."""
+    """The command, in a folder of its own that is its home too."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.folder = folder
-        self.environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(folder)}
-        self.environ |= {"CELERY_DOCKER_BROKER_URL": url, "PYTHONUTF8": "1"}
+        self.environ = commandline.environ(url, folder) | {"PYTHONUTF8": "1"}
 
-    def __call__(self, *line: str, status: int = 0, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        completed = subprocess.run(
-            self.command(*line),
-            env=self.environ,
-            cwd=self.folder,
-            input=input,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+    def __call__(self, *line: str, status: int = 0, input: str = "") -> subprocess.CompletedProcess[str]:
+        completed = commandline.call(*line, environ=self.environ, input=input, folder=self.folder)
         assert completed.returncode == status, completed.stderr
         return completed
-
-    def command(self, *line: str) -> list[str]:
-        return [sys.executable, "-m", "celery_docker.cli", *line]
 
     def started(self, *line: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.command(*line), env=self.environ, cwd=self.folder, stdout=pipe, stderr=pipe, text=True
+            commandline.process(*line), env=self.environ, cwd=self.folder, stdout=pipe, stderr=pipe, text=True
         )
 
 
@@ -179,7 +165,7 @@ def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_
 
 def test_a_bar_on_a_terminal(worker: Worker, celery_docker: Commands) -> None:
     ours, theirs = pty.openpty()
-    line = celery_docker.command("batch", "--wait", "--array", "1-3", "busybox", "true")
+    line = commandline.process("batch", "--wait", "--array", "1-3", "busybox", "true")
     process = subprocess.Popen(line, env=celery_docker.environ, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
     shown_screen = _all(ours)
@@ -241,7 +227,7 @@ def test_an_id_in_a_pipe_while_the_rest_goes_to_a_terminal(worker: Worker, celer
         'job=$("$@" submit busybox true) && batch=$("$@" batch --array 1-2 busybox true)'
         ' && "$@" watch "$batch" >/dev/null && "$@" wait "$job" && echo "$job $batch"'
     )
-    command = ["sh", "-c", script, "-", *celery_docker.command()]
+    command = ["sh", "-c", script, "-", *commandline.process()]
     process = subprocess.Popen(command, env=celery_docker.environ, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
     assert _all(ours) == "2 jobs queued; follow with: celery-docker watch\r\n"

@@ -6,35 +6,24 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from celery_docker.cli.syntax import commandtable
 from celery_docker.store import keys
-from tests import servers
-
-ROOT = Path(__file__).parents[2]
+from tests import commandline, servers
 
 
 class Commands:
-    """The command as a process, with a home of its own."""
+    """The command with a home of its own."""
 
     def __init__(self, server: servers.RedisServer, home: Path) -> None:
-        self.environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
-        self.environ["CELERY_DOCKER_BROKER_URL"] = server.url
+        self.environ = commandline.environ(server.url, home)
 
-    def __call__(self, *line: str, status: int = 0, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        completed = subprocess.run(
-            [sys.executable, "-m", "celery_docker.cli", *line],
-            env=self.environ,
-            input=input,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+    def __call__(self, *line: str, status: int = 0, input: str = "") -> subprocess.CompletedProcess[str]:
+        completed = commandline.call(*line, environ=self.environ, input=input)
         assert completed.returncode == status, completed.stderr
         return completed
 
@@ -44,6 +33,27 @@ def celery_docker(redis_server: servers.RedisServer, tmp_path: Path) -> Iterator
     yield Commands(redis_server, tmp_path)
     with redis_server.client() as client:
         client.flushall()
+
+
+# Where `nonsense` is not what each command can say something about.
+OPERANDS = {
+    **dict.fromkeys(("run", "submit"), ("--after", "nonsense", "busybox")),
+    **dict.fromkeys(("ps", "status", "workers", "queue", "doctor", "config"), ()),
+    "batch": ("--after", "nonsense", "--array", "1-2", "busybox"),
+    "completion": ("bash",),
+}
+
+
+@pytest.mark.parametrize("command", [command.name for command in commandtable.COMMANDS])
+def test_a_process_says_what_a_call_does(celery_docker: Commands, command: str) -> None:
+    """By the entry, with nothing imported and nothing set up before."""
+    line = (command, *OPERANDS.get(command, ("nonsense",)))
+    process = subprocess.run(
+        commandline.process(*line), env=celery_docker.environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    called = commandline.call(*line, environ=celery_docker.environ)
+    assert (process.returncode, process.stdout, process.stderr) == (called.returncode, called.stdout, called.stderr)
+    assert process.stdout + process.stderr
 
 
 def test_a_job_from_its_submission_to_its_cancel(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
@@ -109,10 +119,7 @@ def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_ser
 
 def test_somebody_without_access_is_told_whom_to_ask() -> None:
     with servers.RedisServer({"requirepass": "secret"}) as server:
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-        url = server.url.replace(":secret@", "")
-        command = [sys.executable, "-m", "celery_docker.cli", "submit", "--broker", url, "busybox"]
-        completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+        completed = commandline.call("submit", "--broker", server.url.replace(":secret@", ""), "busybox", environ={})
     assert completed.returncode == 125
     assert completed.stderr.count("\n") == 1
     assert "ask the administrator" in completed.stderr
@@ -125,7 +132,7 @@ def test_at_a_terminal_a_purge_asks(
 ) -> None:
     job_id = celery_docker("submit", "busybox").stdout.strip()
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "celery_docker.cli", "queue", "purge"]
+    command = commandline.process("queue", "purge")
     process = subprocess.Popen(command, env=celery_docker.environ, stdin=theirs, stderr=theirs, stdout=theirs)
     os.close(theirs)
     prompt = b""

@@ -1,4 +1,4 @@
-"""The commands that look at things, with a real worker: through the real entry point, in a pipe and on a terminal."""
+"""The commands that look at things, with a real worker: in a pipe and on a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pty
 import signal
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +20,9 @@ from celery_docker.cli import exitcodes
 from celery_docker.client.client import Client
 from celery_docker.client.handles import Batch, Job
 from celery_docker.store import keys
-from tests import servers
+from tests import commandline, servers
 from tests.waiting import eventually
-from tests.workers.worker import ROOT, Worker
+from tests.workers.worker import Worker
 
 _GO = "until [ -e /output/go ]; do sleep 0.05; done"
 HOST = "one@lab"
@@ -74,29 +73,22 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environ(worker: Worker, tmp_path: Path) -> dict[str, str]:
-    url = worker.environ["CELERY_DOCKER_BROKER_URL"]
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(tmp_path),
-        "TERM": "xterm",
-        "CELERY_DOCKER_BROKER_URL": url,
-    }
+    return commandline.environ(worker.environ["CELERY_DOCKER_BROKER_URL"], tmp_path) | {"TERM": "xterm"}
 
 
 def started(environ: dict[str, str], *line: str, **options: Any) -> subprocess.Popen[str]:
     """Start the command where there is no terminal at all."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, "-m", "celery_docker.cli", *line]
-    return subprocess.Popen(command, env=environ, text=True, start_new_session=True, **{**pipes, **options})
+    return subprocess.Popen(
+        commandline.process(*line), env=environ, text=True, start_new_session=True, **{**pipes, **options}
+    )
 
 
 def printed_by(environ: dict[str, str], *line: str, status: int = 0) -> tuple[str, str]:
     """Return both outputs of the command."""
-    process = started(environ, *line)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == status, err
-    return out, err
+    completed = commandline.call(*line, environ=environ)
+    assert completed.returncode == status, completed.stderr
+    return completed.stdout, completed.stderr
 
 
 def on_terminal(environ: dict[str, str], *line: str, columns: int) -> list[str]:

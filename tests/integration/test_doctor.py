@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +14,11 @@ import pytest
 from celery_docker.doctor import facts, hostchecks, hostfacts
 from celery_docker.doctor.finding import Level
 from celery_docker.store import keys
-from tests import servers
+from tests import commandline, servers
 from tests.conftest import require
 
-ROOT = Path(__file__).parents[2]
 # Without systemctl it cannot see the services of this computer, where the package may be installed.
-NOWHERE = {"PATH": "/nonexistent", "PYTHONPATH": str(ROOT)}
+NOWHERE = {"PATH": "/nonexistent"}
 
 
 @pytest.fixture
@@ -44,8 +42,7 @@ def started(running: list[servers.RedisServer], **options: str) -> servers.Redis
 def examined(url: str) -> tuple[int, dict[str, list[str]]]:
     """Return the status of doctor, and its lines by what they are about."""
     environ = {**NOWHERE, "CELERY_DOCKER_BROKER_URL": url}
-    command = [sys.executable, "-m", "celery_docker.cli", "doctor"]
-    completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    completed = commandline.call("doctor", environ=environ)
     assert completed.stderr == ""
     findings: dict[str, list[str]] = {}
     for line in completed.stdout.splitlines():
@@ -154,8 +151,7 @@ def test_a_user_who_may_ask_little_is_told_what_is_known(redis_as: list[servers.
 
 def test_for_programs(redis_as: list[servers.RedisServer]) -> None:
     server = started(redis_as)
-    command = [sys.executable, "-m", "celery_docker.cli", "doctor", "--json", "--broker", server.url]
-    completed = subprocess.run(command, env=NOWHERE, capture_output=True, text=True, check=False, timeout=60)
+    completed = commandline.call("doctor", "--json", "--broker", server.url, environ=NOWHERE)
     findings = json.loads(completed.stdout)
     assert completed.returncode == 1
     assert {"level", "what", "says", "remedy", "details"} == set(findings[0])

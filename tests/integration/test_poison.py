@@ -6,9 +6,6 @@ import base64
 import bz2
 import gzip
 import json
-import os
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +15,11 @@ import pytest
 from celery_docker.core import message
 from celery_docker.store import keys, refused
 from celery_docker.store.redislink import connect
-from tests import servers
+from tests import commandline, servers
 from tests.integration.test_messages import in_hand
 from tests.integration.test_worker import RESULT_S, Plain, clean_redis, plain
 from tests.waiting import eventually
-from tests.workers.worker import ROOT, Worker
+from tests.workers.worker import Worker
 
 __all__ = ["clean_redis", "plain"]
 
@@ -282,22 +279,9 @@ def test_what_a_worker_had_taken_before_it_died_does_no_harm_to_the_next(
 
 def cli(server: servers.RedisServer | str, *words: str) -> tuple[int, str, str]:
     """Run the command line; return its status, output and complaints."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "celery_docker.cli",
-            *words,
-            "--broker",
-            server if isinstance(server, str) else server.url,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "COLUMNS": "200"},
-    )
-    return process.returncode, process.stdout, process.stderr
+    url = server if isinstance(server, str) else server.url
+    completed = commandline.call(*words, "--broker", url, environ={"HOME": "/nonexistent"})
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 def test_refused_messages_are_shown_put_back_and_thrown_away(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from celery_docker.store import keys
-from tests import servers
+from tests import commandline, servers
 from tests.waiting import eventually
-from tests.workers.worker import ROOT, Worker
+from tests.workers.worker import Worker
 
 _FOR_EVER = "touch /output/on; while :; do sleep 0.1; done"
 
@@ -40,16 +38,20 @@ def folder(tmp_path: Path) -> Path:
 
 def started(worker: Worker, home: Path, *line: str) -> subprocess.Popen[str]:
     """Start the command as a terminal would: by itself, so that a signal reaches it alone."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home)}
-    environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
-    command = [sys.executable, "-m", "celery_docker.cli", *line]
-    pipe = subprocess.PIPE
+    environ = commandline.environ(worker.environ["CELERY_DOCKER_BROKER_URL"], home)
+    command, pipe = commandline.process(*line), subprocess.PIPE
     return subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def called(worker: Worker, home: Path, *line: str) -> tuple[int, str, str]:
+    """Return exit status and output of a command that nobody interrupts."""
+    completed = commandline.call(*line, environ=commandline.environ(worker.environ["CELERY_DOCKER_BROKER_URL"], home))
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 _HOME = "mkdir -p ~/.cache/torch && echo $USER $LOGNAME $HOME"
@@ -91,7 +93,7 @@ _EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
     ],
 )
 def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str, str]) -> None:
-    status, out, err = ended(started(worker, tmp_path, "run", *line))
+    status, out, err = called(worker, tmp_path, "run", *line)
     assert (status, out) == expected[:2], err
     # Before the last line stands what the job itself has said, and that no worker takes it.
     assert expected[2] in err
@@ -111,7 +113,7 @@ def test_exit_statuses(worker: Worker, tmp_path: Path, line: list[str], expected
     ],
 )
 def test_no_job_comes_of_it(worker: Worker, tmp_path: Path, line: list[str], expected: tuple[int, str]) -> None:
-    status, out, err = ended(started(worker, tmp_path, *line))
+    status, out, err = called(worker, tmp_path, *line)
     assert (status, out, len(err.splitlines())) == (expected[0], "", 1)
     assert err.startswith(expected[1])
 
@@ -131,7 +133,7 @@ def test_output_is_shown_as_it_comes_and_once(worker: Worker, tmp_path: Path, fo
 def test_a_second_attempt_is_told(worker: Worker, tmp_path: Path, folder: Path) -> None:
     script = "echo again; [ -e /output/on ] || { touch /output/on; exit 5; }"
     line = ["run", "--retries", "1", "-o", str(folder), "busybox", "sh", "-c", script]
-    status, out, err = ended(started(worker, tmp_path, *line))
+    status, out, err = called(worker, tmp_path, *line)
     assert (status, out) == (0, "again\nagain\n")
     first, second = sorted(err.splitlines())
     assert first.startswith("celery-docker: attempt 1 failed: exit code 5")
@@ -139,7 +141,7 @@ def test_a_second_attempt_is_told(worker: Worker, tmp_path: Path, folder: Path) 
 
 
 def test_the_receipt_as_json(worker: Worker, tmp_path: Path) -> None:
-    status, out, _ = ended(started(worker, tmp_path, "run", "--json", "busybox", "sh", "-c", "echo hello; exit 4"))
+    status, out, _ = called(worker, tmp_path, "run", "--json", "busybox", "sh", "-c", "echo hello; exit 4")
     receipt = json.loads(out)
     assert status == 4
     assert (receipt["state"], receipt["exit_code"], receipt["output"]) == ("failed", 4, "hello\n")
@@ -195,16 +197,16 @@ def test_a_hangup_leaves_the_job_alone(
 
 def test_wait_exits_with_the_highest_code(worker: Worker, tmp_path: Path) -> None:
     jobs = {code: _submitted(worker, tmp_path, "busybox", "sh", "-c", f"exit {code}") for code in (0, 3, 7)}
-    assert ended(started(worker, tmp_path, "wait", jobs[0])) == (0, "", "")
-    status, out, err = ended(started(worker, tmp_path, "wait", *jobs.values()))
+    assert called(worker, tmp_path, "wait", jobs[0]) == (0, "", "")
+    status, out, err = called(worker, tmp_path, "wait", *jobs.values())
     assert (status, out) == (7, "")
     assert err.splitlines() == [f"celery-docker: {jobs[code][:8]}: exit code {code}" for code in (3, 7)]
-    status, out, _ = ended(started(worker, tmp_path, "wait", "--json", "@last"))
+    status, out, _ = called(worker, tmp_path, "wait", "--json", "@last")
     assert (status, [receipt["exit_code"] for receipt in json.loads(out)]) == (7, [7])
 
 
 def test_wait_for_no_job(worker: Worker, tmp_path: Path) -> None:
-    status, out, err = ended(started(worker, tmp_path, "wait", "nonsense"))
+    status, out, err = called(worker, tmp_path, "wait", "nonsense")
     assert (status, out) == (4, "")
     assert err.startswith("celery-docker: no job has an id that begins with 'nonsense'")
 
@@ -212,7 +214,7 @@ def test_wait_for_no_job(worker: Worker, tmp_path: Path) -> None:
 def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp_path: Path, folder: Path) -> None:
     script = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
     job_id = _submitted(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", script)
-    status, _, err = ended(started(worker, tmp_path, "wait", "--timeout", "0", job_id))
+    status, _, err = called(worker, tmp_path, "wait", "--timeout", "0", job_id)
     assert status == 124
     assert err == f"celery-docker: {job_id} has not ended after 0s; it goes on\n"
     eventually((folder / "on").exists, 30, "the job to run")
@@ -223,11 +225,11 @@ def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp
     assert status == 130
     assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker wait {job_id}"
     (folder / "go").touch()
-    assert ended(started(worker, tmp_path, "wait", job_id))[0] == 0
+    assert called(worker, tmp_path, "wait", job_id)[0] == 0
 
 
 def _submitted(worker: Worker, home: Path, *line: str) -> str:
-    status, out, err = ended(started(worker, home, "submit", *line))
+    status, out, err = called(worker, home, "submit", *line)
     assert status == 0, err
     return out.strip()
 

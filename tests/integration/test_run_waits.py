@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests import servers
-from tests.integration.test_run import ended, started
+from tests.integration.test_run import called, ended, started
 from tests.integration.test_worker import clean_redis
 from tests.workers.registry import Registry
 from tests.workers.worker import Worker
@@ -30,13 +30,13 @@ def test_a_registry_that_is_down_is_told_at_once_and_at_each_try(
             assert f"; attempt {attempt + 1} in " in line
         job_id = (tmp_path / ".local/state/celery-docker/last").read_text().strip()
         reason = f"attempt 2 failed: {failure}"
-        assert reason in ended(started(worker, tmp_path, "ps"))[1]
-        facts = ended(started(worker, tmp_path, "status", job_id))[1].splitlines()
+        assert reason in called(worker, tmp_path, "ps")[1]
+        facts = called(worker, tmp_path, "status", job_id)[1].splitlines()
         assert [line for line in facts if line.startswith(f"waits      {reason}")]
         assert "attempts   2" in facts
-        (row,) = [json.loads(text) for text in ended(started(worker, tmp_path, "ps", "--json"))[1].splitlines()]
+        (row,) = [json.loads(text) for text in called(worker, tmp_path, "ps", "--json")[1].splitlines()]
         assert (row["wait"]["kind"], row["attempt"]) == ("retry", 2)
-        (document,) = json.loads(ended(started(worker, tmp_path, "inspect", job_id))[1])
+        (document,) = json.loads(called(worker, tmp_path, "inspect", job_id)[1])
         assert document["wait"]["reason"].startswith(reason)
         process.send_signal(signal.SIGINT)
         assert ended(process)[0] == 143
@@ -47,7 +47,7 @@ def test_a_job_that_fails_says_so_at_each_end(
 ) -> None:
     line = ("run", "--retries", "2", "busybox", "sh", "-c", "exit 7")
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="1") as worker:
-        status, out, err = ended(started(worker, tmp_path, *line))
+        status, out, err = called(worker, tmp_path, *line)
     assert (status, out) == (7, "")
     lines = err.splitlines()
     assert [line.partition("; ")[0] for line in lines] == [
@@ -67,7 +67,7 @@ def test_a_silent_registry_is_told_as_a_pull(
         process = started(worker, tmp_path, "run", image, "true")
         assert process.stderr is not None
         assert process.stderr.readline() == f"celery-docker: pulling {image} on one@lab\n"
-        assert f"pulling {image} on one@lab" in ended(started(worker, tmp_path, "ps"))[1]
+        assert f"pulling {image} on one@lab" in called(worker, tmp_path, "ps")[1]
         process.send_signal(signal.SIGINT)
         assert ended(process)[0] == 143
         silent.speaks.set()
@@ -77,14 +77,14 @@ def test_a_queue_that_no_worker_serves_is_told_everywhere(
     dockerd: servers.Dockerd, clean_redis: servers.RedisServer, tmp_path: Path
 ) -> None:
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_OPTS="-n one@lab") as worker:
-        job_id = ended(started(worker, tmp_path, "submit", "--queue", "night", "busybox", "true"))[1].strip()
+        job_id = called(worker, tmp_path, "submit", "--queue", "night", "busybox", "true")[1].strip()
         waits = "no worker serves the queue 'night'"
-        assert f"waits      {waits}" in ended(started(worker, tmp_path, "status", job_id))[1].splitlines()
-        assert waits in ended(started(worker, tmp_path, "ps"))[1]
-        summary = ended(started(worker, tmp_path, "status"))[1].splitlines()
+        assert f"waits      {waits}" in called(worker, tmp_path, "status", job_id)[1].splitlines()
+        assert waits in called(worker, tmp_path, "ps")[1]
+        summary = called(worker, tmp_path, "status")[1].splitlines()
         assert ("queues     celery 0, night 1" in summary, f"waits      {waits}" in summary) == (True, True)
         line = ("batch", "--queue", "night", "--array", "1-3%1", "busybox", "true")
-        batch_id = ended(started(worker, tmp_path, *line))[1].strip()
-        assert f": {waits}\n" in ended(started(worker, tmp_path, "status", batch_id))[1]
-        findings = ended(started(worker, tmp_path, "doctor"))[1]
+        batch_id = called(worker, tmp_path, *line)[1].strip()
+        assert f": {waits}\n" in called(worker, tmp_path, "status", batch_id)[1]
+        findings = called(worker, tmp_path, "doctor")[1]
         assert f"warn  queue: 2 jobs wait in 'night': {waits} → " in findings

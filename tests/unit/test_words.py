@@ -1,4 +1,4 @@
-"""Plain words of the package: docstrings begin with a verb or a noun, and names say what they hold."""
+"""Plain words of the package: docstrings begin with a verb or a noun, and names say what they hold; pages are short."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def test_names_say_what_they_hold() -> None:
     assert len(vague) < 0.005 * len(names), "name these by what they hold, as in receipt, rows, job_id:\n" + "\n".join(
         vague
     )
+
+
+def test_the_page_on_the_architecture_is_two_pages_in_print() -> None:
+    """Whoever begins reads it whole; what is told elsewhere is pointed to."""
+    page = (FOLDER.parent / "docs" / "ARCHITECTURE.md").read_text()
+    assert len(page.splitlines()) <= 120
+    assert max(map(len, page.splitlines())) <= 120
+    assert len(page) < 9_800

@@ -66,7 +66,7 @@ class HostStore:
     def jobs(self, host: str) -> dict[str, Mapping[str, str]]:
         """Return the records of the jobs that a host owns; empty ones where Redis has lost them."""
         with self.link.translated():
-            job_ids = sorted(self.link.client.smembers(keys.host_jobs(host)))
+            job_ids = sorted(self.link.call("owned", [keys.host_jobs(host)], []))
             with self.link.client.pipeline(transaction=False) as pipeline:
                 for job_id in job_ids:
                     pipeline.hgetall(keys.job(job_id))

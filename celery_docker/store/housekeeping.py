@@ -79,11 +79,17 @@ class Housekeeping:
         return self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
 
     def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
-        with self.link.translated():
-            gone = [name for name in self._up_to(index, before) if not self.link.client.exists(key_of(name))]
-            if gone:
-                self.link.client.zrem(index, *gone)
-        return len(gone)
+        """Drop the entries of one index, portion by portion; those that stay are passed over by their number."""
+        count = kept = 0
+        while names := self._up_to(index, before, first=kept):
+            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.exists(key_of(name))
+                gone = [name for name, exists in zip(names, pipeline.execute(), strict=True) if not exists]
+                if gone:
+                    self.link.client.zrem(index, *gone)
+            count, kept = count + len(gone), kept + len(names) - len(gone)
+        return count
 
     def _with_taken(self, sources: list[str]) -> list[str]:
         with self.link.translated():
@@ -98,10 +104,10 @@ class Housekeeping:
             *listed, waiting = redislink.answers(pipeline, 0)
         return bool(sum(listed) >= waiting)
 
-    def _up_to(self, index: str, moment: float) -> list[str]:
+    def _up_to(self, index: str, moment: float, *, first: int = 0) -> list[str]:
         with self.link.translated():
-            names: list[str] = self.link.client.zrange(index, "-inf", moment, byscore=True, offset=0, num=_AT_ONCE)
-        return names
+            rows = self.link.client.zrange(index, first, first + _AT_ONCE - 1, withscores=True)
+        return [name for name, score in rows if score <= moment]
 
     def _do(self, script: str, job_id: str, shared: list[str]) -> int:
         return int(self.link.call(script, [keys.job(job_id), *shared], [job_id]))
@@ -118,8 +124,9 @@ class Housekeeping:
     def _listed(self, source: str) -> Iterator[str]:
         """Yield the ids of the messages in a queue's list; it is read in pieces, from the end that is served first."""
         for last in range(-1, -(10**7), -_AT_ONCE):
-            with self.link.translated():
-                texts = self.link.client.lrange(source, last - _AT_ONCE + 1, last)
+            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+                pipeline.lrange(source, last - _AT_ONCE + 1, last)
+                (texts,) = redislink.answers(pipeline, [])
             yield from (job_id for text in texts if (job_id := message.job_id(text)))
             if len(texts) < _AT_ONCE:
                 return

@@ -113,7 +113,7 @@ class Store:
 
         Its next message is the envelope of `holding`.
         """
-        touched = [keys.job(holding.job_id), keys.host_jobs(holding.host), keys.DELAYED]
+        touched = [keys.job(holding.job_id), keys.host_jobs(holding.host), keys.DELAYED, keys.INDEX]
         args = [*_owner(holding), delay_s, _dump(holding.envelope), tally.exits, tally.host_faults, _dump(attempts)]
         args += [holding.queue, len(attempts)]
         _check_owned(self.link.call("requeue", touched, args), holding)

@@ -40,7 +40,7 @@ BATCH = PREFIX + "batch:"
 
 # The type of each key that there is once.
 TYPES = {
-    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
+    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES, READ_JOBS), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT), "string"),
     CANCELLING: "set",

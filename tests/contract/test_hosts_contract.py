@@ -361,6 +361,17 @@ def test_a_job_that_is_not_the_hosts_any_more(world: World) -> None:
     assert world.queued() == queued
 
 
+def test_a_host_whose_jobs_are_no_set_is_lost_like_any_other(redis_server: servers.RedisServer) -> None:
+    """A takeover that stops at it would leave the jobs of all that come after it where they are."""
+    world = RedisWorld(redis_server)
+    host_silence = silence(world)
+    with redis_server.client() as client:
+        client.set(keys.host_jobs(HOST), "no set")
+    assert world.hosts.jobs(HOST) == {}
+    assert world.hosts.bury(host_silence) is True
+    world.close()
+
+
 # The end of a host
 
 

@@ -16,18 +16,17 @@ local function is_record(key)
   return redis.call('TYPE', key).ok == 'hash'
 end
 
-local function is_list(key)
-  local kind = key and redis.call('TYPE', key).ok
-  return kind == 'list' or kind == 'none'
-end
-
 local function publish(id)
   local job = redis.call('HMGET', ARGV[6] .. id, 'queue', 'message', 'held', 'pending', 'cancelled_at')
-  if not is_list(job[1]) or not job[2] or job[3] or (tonumber(job[4]) or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
+  if not job[1] or not job[2] or job[3] or (tonumber(job[4]) or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
     return
   end
-  redis.call('LPUSH', job[1], job[2])
   redis.call('ZADD', KEYS[5], now, id)
+  -- While the queue's key holds no list, the job waits for a republish.
+  local kind = redis.call('TYPE', job[1]).ok
+  if kind == 'list' or kind == 'none' then
+    redis.call('LPUSH', job[1], job[2])
+  end
 end
 
 local function go_on_after(id)

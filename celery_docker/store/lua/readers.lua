@@ -7,7 +7,8 @@ local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[4]))
 local rows = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[3]), '+inf')) do
-  local row = redis.call('HGETALL', ARGV[1] .. id .. ARGV[2])
+  local readers = ARGV[1] .. id .. ARGV[2]
+  local row = redis.call('TYPE', readers).ok == 'hash' and redis.call('HGETALL', readers) or {}
   table.insert(row, 1, id)
   table.insert(rows, row)
 end

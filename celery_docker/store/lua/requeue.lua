@@ -1,6 +1,6 @@
 -- Queues a job for a retry: the owner gives it back, with a delay by Redis' clock. A second call does nothing.
 -- A record that Redis has lost is begun anew.
--- KEYS: job, the host's jobs, delayed.
+-- KEYS: job, the host's jobs, delayed, index.
 -- ARGV: host, fence, job id, delay in seconds, envelope, exits, host faults, attempts, queue list, number of attempts.
 -- Returns 1, or 0 for a host that is not the owner.
 -- A key that holds something else is no record: it counts as lost.
@@ -14,6 +14,9 @@ end
 local known = redis.call('EXISTS', KEYS[1]) == 1
 if known and (job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3]) then
   return 0
+end
+if not known then
+  redis.call('ZADD', KEYS[4], redis.call('TIME')[1], ARGV[3])
 end
 redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'fence', ARGV[2], 'released', ARGV[2],
   'queue', ARGV[9], 'message', ARGV[5],

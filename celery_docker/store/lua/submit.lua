@@ -13,6 +13,8 @@ local count = #KEYS - FIXED
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
+-- Ends here, before anything is written, where the key of the queue holds no list.
+redis.call('LLEN', ARGV[2])
 for i = 1, count do
   if redis.call('TYPE', KEYS[FIXED + i]).ok ~= 'hash' then
     return ARGV[AFTER + i]

@@ -99,6 +99,14 @@ def test_a_job_whose_record_was_lost_is_tried_again(records: Records, world: Wor
     assert got.attempt == 2, "a first attempt would empty the log files, and harvest the container of the real one"
 
 
+def test_a_retry_that_redis_has_lost_everything_of_is_listed_again(records: Records, world: World) -> None:
+    fence = claim(records).fence
+    world.lose_everything()
+    requeue(records, fence)
+    assert world.indexed() == {"j1"}
+    assert world.owned(HOST) == set()
+
+
 @pytest.mark.parametrize("say", [update, finish], ids=["update", "finish"])
 def test_a_redis_that_lost_everything_learns_again_whose_job_it_is(
     world: World, records: Records, say: Callable[..., None]

@@ -15,12 +15,10 @@ import redis
 from celery_docker import errors
 from celery_docker.core import message
 from celery_docker.core.jobrecord import Verdict
-from celery_docker.store import housekeeping, jobstore
+from celery_docker.core.lifecycle import Tally
+from celery_docker.store import housekeeping, jobstore, keys, livelog
 from tests import servers
-from tests.contract.records.worlds import (
-    claim,
-    submit,
-)
+from tests.contract.records.worlds import LATE, QUEUE, claim, end, held, new, submit
 
 # Only the real store: what can go wrong with a server
 
@@ -105,6 +103,71 @@ def test_a_restarted_server_has_forgotten_the_scripts_and_gets_them_again(own_se
     submit(records)
     own_server.restart()
     assert claim(records).verdict is Verdict.RUN
+    records.close()
+
+
+@pytest.fixture
+def blocked_queue(redis_server: servers.RedisServer) -> Iterator[redis.Redis]:
+    """A hand on Redis, where the key of the queue holds no list until the test frees it."""
+    with redis_server.client(decode_responses=True) as client:
+        yield client
+        client.flushdb()
+
+
+def test_a_message_whose_queue_is_no_list_is_published_once_it_is_one(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    records = opened(redis_server.url)
+    world = housekeeping.Housekeeping(records.link)
+    for job_id in ("delayed", "before", "missing"):
+        submit(records, job_id)
+    records.submit([new("after", after=("before",))])
+    requeue_of = held(claim(records, job_id="delayed").fence, job_id="delayed")
+    records.requeue(requeue_of, delay_s=0, tally=Tally(), attempts=())
+    blocked_queue.set(QUEUE, "no list")
+    end(records, "before")
+    assert world.publish_due(LATE) == 0
+    assert world.republish(LATE) == 0
+    blocked_queue.delete(QUEUE)
+    assert world.republish(LATE) == 3
+    listed = {json.loads(text)["headers"]["id"] for text in blocked_queue.lrange(QUEUE, 0, -1)}
+    assert listed == {"delayed", "after", "missing"}
+    records.close()
+
+
+def test_a_job_for_a_queue_that_is_no_list_leaves_nothing_behind(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    records = opened(redis_server.url)
+    blocked_queue.set(QUEUE, "no list")
+    with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
+        submit(records)
+    assert blocked_queue.keys() == [QUEUE]
+    records.close()
+
+
+def test_a_shared_key_that_holds_something_else_is_put_away(redis_server: servers.RedisServer) -> None:
+    records = opened(redis_server.url)
+    names = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    shared = {name for name in names if not name.endswith(":") and name.startswith(keys.PREFIX)}
+    with redis_server.client(decode_responses=True) as client:
+        for name in shared:
+            client.xadd(name, {"no": "such type"})
+        assert set(housekeeping.Housekeeping(records.link).repair()) == shared
+        assert set(client.keys()) == {f"{name}:broken" for name in shared}
+        client.flushdb()
+    records.close()
+
+
+def test_signs_of_life_that_are_none_hide_no_other_reader(redis_server: servers.RedisServer) -> None:
+    records = opened(redis_server.url)
+    reader = livelog.Reader(records.link, "j1")
+    with redis_server.client(decode_responses=True) as client:
+        client.set(keys.log_readers("damaged"), "x")
+        client.zadd(keys.READ_JOBS, {"damaged": client.time()[0]})
+        reader.attach()
+        assert [job_id for job_id, signs in livelog.LiveLog(records.link).readers().items() if signs] == ["j1"]
+        client.flushdb()
     records.close()
 
 

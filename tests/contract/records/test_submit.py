@@ -11,6 +11,7 @@ from tests.contract.records.worlds import (
     claim,
     envelope,
     finish,
+    new,
     submit,
 )
 
@@ -61,3 +62,13 @@ def test_index_entries_are_dropped_once_their_records_have_expired(records: Reco
     assert world.housekeeping.forget_expired(time.time() + 60) == 1
     assert world.indexed() == {"j2"}
     assert world.housekeeping.forget_expired(time.time() + 60) == 0
+
+
+def test_an_index_of_any_length_is_cleaned_behind_jobs_that_wait_for_long(records: Records, world: World) -> None:
+    """It is done once an hour: what one turn leaves piles up where more jobs come than a turn takes away."""
+    waiting, expired = ([f"{name}{number:04}" for number in range(1200)] for name in ("waits", "gone"))
+    records.submit([new(job_id) for job_id in (*waiting, *expired)])
+    for job_id in expired:
+        world.lose(job_id)
+    assert world.housekeeping.forget_expired(time.time() + 60) == len(expired)
+    assert world.indexed() == set(waiting)

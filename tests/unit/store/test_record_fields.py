@@ -33,7 +33,7 @@ OTHER_KEYS = {
 # Hashes whose fields are the ids of readers.
 READERS_OF_LOGS = {
     *(("log.lua", "KEYS[3]"), ("attach.lua", "KEYS[1]"), ("detach.lua", "KEYS[1]")),
-    ("readers.lua", "ARGV[1] .. id .. ARGV[2]"),
+    ("readers.lua", "readers"),
 }
 # The constants that hold names of fields, by the names under which code uses them.
 CONSTANTS: dict[str, tuple[str, ...]] = {

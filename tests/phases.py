@@ -10,21 +10,32 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 LANES = 2
 OUTPUT = Path("build/phases")
-# The longest first, so that no long one is left for the end.
-_FOLDERS: dict[str, tuple[str, ...]] = {
+ROOT = Path(__file__).parents[1]
+# As many phases of about the same length: the longest file is in the first.
+_PARTS = 4
+_FILES = sorted((ROOT / "tests/integration").glob("test_*.py"), key=lambda file: file.stat().st_size, reverse=True)
+_INTEGRATION = [tuple(str(file.relative_to(ROOT)) for file in _FILES[part::_PARTS]) for part in range(_PARTS)]
+
+
+def _others(*paths: str) -> tuple[str, ...]:
+    return tuple(f"--ignore={path}" for path in paths)
+
+
+# The longest first, so that no long one is left for the end; what has no phase of its own is in the last.
+PHASES: dict[str, tuple[str, ...]] = {
     "demo": ("tests/system/test_demo.py",),
-    "integration": ("tests/integration",),
-    "system": ("tests/system", "--ignore=tests/system/test_demo.py"),
+    "integration-1": _INTEGRATION[0],
+    "system": ("tests/system", *_others("tests/system/test_demo.py")),
+    **{f"integration-{part}": files for part, files in enumerate(_INTEGRATION[1:], 2)},
+    "faults": ("tests/faults", *_others("tests/faults/test_booted.py")),
     "booted-faults": ("tests/faults/test_booted.py",),
-    "faults": ("tests/faults", "--ignore=tests/faults/test_booted.py"),
+    "unit-and-contract": ("tests", *_others("tests/faults", "tests/system", *chain.from_iterable(_INTEGRATION))),
 }
-# With whatever has no phase of its own: no test is forgotten.
-_REST = ("tests", *(f"--ignore={arguments[0]}" for arguments in _FOLDERS.values()))
-PHASES = {**_FOLDERS, "unit-and-contract": _REST}
 
 
 class Phase:

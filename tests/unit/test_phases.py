@@ -1,0 +1,31 @@
+"""`make test` runs every test, and each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import phases
+
+FILES = sorted(path.relative_to(phases.ROOT) for path in (phases.ROOT / "tests").rglob("test_*.py"))
+
+
+def phases_of(file: Path) -> Iterator[str]:
+    for name, arguments in phases.PHASES.items():
+        ignored = [argument.removeprefix("--ignore=") for argument in arguments if argument.startswith("--ignore=")]
+        taken = [argument for argument in arguments if not argument.startswith("--")]
+        if any(map(file.is_relative_to, taken)) and not any(map(file.is_relative_to, ignored)):
+            yield name
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_file_of_tests_is_in_one_phase(file: Path) -> None:
+    assert len(list(phases_of(file))) == 1
+
+
+def test_a_phase_takes_what_is_there() -> None:
+    """pytest would end a phase whose file is gone."""
+    named = {argument for arguments in phases.PHASES.values() for argument in arguments}
+    assert [path for path in named if not (phases.ROOT / path.removeprefix("--ignore=")).exists()] == []

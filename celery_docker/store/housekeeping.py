@@ -124,9 +124,8 @@ class Housekeeping:
     def _listed(self, source: str) -> Iterator[str]:
         """Yield the ids of the messages in a queue's list; it is read in pieces, from the end that is served first."""
         for last in range(-1, -(10**7), -_AT_ONCE):
-            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-                pipeline.lrange(source, last - _AT_ONCE + 1, last)
-                (texts,) = redislink.answers(pipeline, [])
+            with self.link.translated():
+                texts = redislink.in_list(self.link.client, source, last - _AT_ONCE + 1, last)
             yield from (job_id for text in texts if (job_id := message.job_id(text)))
             if len(texts) < _AT_ONCE:
                 return

@@ -156,7 +156,7 @@ class JobQueries:
         # They are taken from the other end, so that none is passed over.
         while True:
             with self.link.translated():
-                part = self.link.client.lrange(name, len(texts), len(texts) + _MESSAGES_AT_ONCE - 1)
+                part = redislink.in_list(self.link.client, name, len(texts), len(texts) + _MESSAGES_AT_ONCE - 1)
             texts += part
             if len(part) < _MESSAGES_AT_ONCE:
                 return [job_id for text in reversed(texts) if (job_id := message.job_id(text))]

@@ -164,6 +164,15 @@ def answers(pipeline: Any, empty: Any = None) -> list[Any]:
     return [empty if isinstance(reply, Exception) else reply for reply in replies]
 
 
+def in_list(client: Any, key: str, first: int, last: int) -> list[str]:
+    """Return a part of a list; nothing of a key that holds something else, as a damaged record may name one."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.lrange(key, first, last)
+        texts: list[str]
+        (texts,) = answers(pipeline, [])
+    return texts
+
+
 def source(name: str) -> str:
     """Return the text of the script `lua/<name>.lua`."""
     return _sources()[name]

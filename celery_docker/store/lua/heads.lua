@@ -1,5 +1,6 @@
 -- Reads which jobs are next in a queue, without those that have an end request: their messages are dropped when it is
--- their turn. It stops after so many messages, and after so many bytes of them.
+-- their turn. It stops after so many messages, and after so many bytes of them. A key that holds something else, as a
+-- damaged record may name one, has none.
 -- KEYS: the queue's lists in the order in which they are served.
 -- ARGV: most messages, most bytes, prefix of the keys of records.
 -- Returns {1 if that is all of them, otherwise 0, job id, job id...}, '' for a message without one.
@@ -14,7 +15,7 @@ end
 
 for _, list in ipairs(KEYS) do
   local last = -1
-  while true do
+  while redis.call('TYPE', list).ok == 'list' do
     local messages = redis.call('LRANGE', list, last - AT_ONCE + 1, last)
     for i = #messages, 1, -1 do
       if count >= tonumber(ARGV[1]) or bytes > tonumber(ARGV[2]) then

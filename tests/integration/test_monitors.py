@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -42,27 +42,28 @@ class Monitor:
 
 @contextmanager
 def watching(plain: Plain) -> Iterator[Monitor]:
-    monitor, stopped = Monitor(), Event()
-    ready = Event()
+    """Collect the events from now on.
 
-    def listen() -> None:
-        with plain.app.connection_for_read() as connection:
-            receiver = plain.app.events.Receiver(connection, handlers={"*": monitor.events.append})
-            ready.set()
-            while not stopped.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
-                except TimeoutError:
-                    continue
+    By one subscription to the end: each `capture` makes its own, and what is sent between two is lost.
+    """
+    monitor = Monitor()
+    with plain.app.connection_for_read() as connection:
+        receiver = plain.app.events.Receiver(connection, handlers={"*": monitor.events.append})
+        thread = Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
+        thread.start()
 
-    thread = Thread(target=listen, daemon=True)
-    thread.start()
-    assert ready.wait(RESULT_S)
-    eventually(lambda: any(event["type"] == "worker-heartbeat" for event in monitor.events), RESULT_S, "a heartbeat")
-    plain.app.control.enable_events(reply=True, timeout=5, limit=1)
-    yield monitor
-    stopped.set()
-    thread.join(RESULT_S)
+        def listens() -> bool:
+            plain.app.control.heartbeat()
+            return any(event["type"] == "worker-heartbeat" for event in monitor.events)
+
+        eventually(listens, RESULT_S, "a heartbeat")
+        plain.app.control.enable_events(reply=True, timeout=5, limit=1)
+        try:
+            yield monitor
+        finally:
+            # It looks at this each second.
+            receiver.should_stop = True
+            thread.join(RESULT_S)
 
 
 @pytest.fixture

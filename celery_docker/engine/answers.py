@@ -21,7 +21,7 @@ def container_of(details: Mapping[str, Any]) -> container.Container:
     """Return what an inspection says about a container."""
     state = details["State"]
     status = _status(state["Status"]) or _status_by_facts(state)
-    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or bool(state.get("Error")))
+    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or _cannot_start(state))
     return container.Container(
         container_id=details["Id"],
         name=details["Name"].removeprefix("/"),
@@ -81,6 +81,11 @@ def _status_by_facts(state: Mapping[str, Any]) -> Status:
     if state.get("Running") or state.get("Paused") or state.get("Restarting") or state.get("Pid"):
         return Status.RUNNING
     return Status.CREATED if _moment(state["FinishedAt"]) is None else Status.EXITED
+
+
+def _cannot_start(state: Mapping[str, Any]) -> bool:
+    """Return True for the exit code of a command that could not be started; Podman writes an error without one."""
+    return bool(state.get("Error")) and state["ExitCode"] != 0
 
 
 def _moment(text: str) -> datetime | None:

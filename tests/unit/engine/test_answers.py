@@ -37,6 +37,13 @@ def test_the_words_of_podman(word: str, expected: Status) -> None:
     assert (state.status, state.exit_code) == (expected, None if expected is Status.RUNNING else 3)
 
 
+@pytest.mark.parametrize(("exit_code", "expected"), [(127, 127), (0, None)], ids=["docker", "podman"])
+def test_a_command_that_could_not_be_started(exit_code: int, expected: int | None) -> None:
+    """Podman 5 writes the error, and an exit code of 0 that never was."""
+    refused = details("created", ExitCode=exit_code, Error="no such file or directory")
+    assert answers.container_of(refused).exit_code == expected
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [

@@ -80,19 +80,26 @@ def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Wo
         yield worker
 
 
-def damage(server: servers.RedisServer, fields: dict[str, Any] | None, *, waits: bool = True, **base: Any) -> None:
+def damage(
+    server: servers.RedisServer,
+    fields: dict[str, Any] | None,
+    *,
+    job_id: str = BAD,
+    waits: bool = True,
+    **base: Any,
+) -> None:
     now = time.time()
     with server.client() as client:
-        client.delete(keys.job(BAD))
+        client.delete(keys.job(job_id))
         if fields is None:
-            client.set(keys.job(BAD), "no record")
+            client.set(keys.job(job_id), "no record")
         else:
-            envelope = message.task_message(BAD, {"image": "busybox"}, queue="celery", tag="", origin="")
+            envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="", origin="")
             whole = {"state": "queued", "queue": "celery", "message": json.dumps(envelope), "submitted_at": now}
-            client.hset(keys.job(BAD), mapping={**whole, **base, **fields})
-        client.zadd(keys.INDEX, {BAD: now})
+            client.hset(keys.job(job_id), mapping={**whole, **base, **fields})
+        client.zadd(keys.INDEX, {job_id: now})
         for place in (keys.WAITING, keys.BLOCKED, keys.EXPIRING):
-            client.zadd(place, {BAD: 1}) if waits else client.zrem(place, BAD)
+            client.zadd(place, {job_id: 1}) if waits else client.zrem(place, job_id)
         client.zadd(keys.INDEX, {b"\xff\xfe": 2, "": 3, "a\nb": 4})
 
 
@@ -176,27 +183,30 @@ def test_the_end_of_a_newer_version_is_an_end(server: servers.RedisServer, stead
     client.close()
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_worker_survives_a_damaged_record_in_every_place(
-    name: str, clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
+def test_a_worker_survives_damaged_records_in_every_place(
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
     """Among the jobs of its host, those that are to end, that wait, are due, expire; with a job that runs on."""
+    damaged = {name.replace(" ", "-"): fields for name, fields in DAMAGE.items()}
     with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
         running = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}; echo done"], outputpath=str(folder))
         eventually((folder / "on").exists, 20)
         with clean_redis.client() as client:
             (host,) = (key.decode().split(":")[2] for key in client.scan_iter(f"{keys.PREFIX}host:*:about"))
             worker.kill()
-            damage(clean_redis, DAMAGE[name], owner=host, fence=1)
-            client.sadd(keys.host_jobs(host), BAD, b"\xff\xfe", "", "a\nb", "x:dependents")
-            client.sadd(keys.CANCELLING, BAD, b"\xff\xfe", "", "ghost")
-            client.zadd(keys.DELAYED, {BAD: 1, b"\xff\xfe": 1, "": 1})
-            client.lpush("celery", json.dumps(message.task_message(BAD, {}, queue="celery", tag="t", origin="")))
+            for job_id, fields in damaged.items():
+                damage(clean_redis, fields, job_id=job_id, owner=host, fence=1)
+                envelope = message.task_message(job_id, {}, queue="celery", tag=job_id, origin="")
+                client.lpush("celery", json.dumps(envelope))
+            client.sadd(keys.host_jobs(host), *damaged, b"\xff\xfe", "", "a\nb", "x:dependents")
+            client.sadd(keys.CANCELLING, *damaged, b"\xff\xfe", "", "ghost")
+            due: dict[str | bytes, int] = {**dict.fromkeys(damaged, 1), b"\xff\xfe": 1, "": 1}
+            client.zadd(keys.DELAYED, due)
         worker.start()
         assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
         cancelled = plain.send("busybox", "sleep 100")
         with Client(clean_redis.url).store.link.client as client:
-            eventually(lambda: client.hget(keys.job(cancelled.id), "state") == "running", 20)
+            eventually(lambda: client.hget(keys.job(cancelled.id), "state") == "running", RESULT_S)
         cancelled.revoke()
         eventually(lambda: cancelled.state == "REVOKED", RESULT_S, f"the cancel; log {worker.log[-2000:]}")
         (folder / "go").touch()

@@ -27,6 +27,10 @@ TEST_PACKAGES := busybox-static catatonit dbus docker.io fish gcc git iproute2 i
 	openssl podman procps python3-docutils redis-server rsync shellcheck slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 CONTENT := LICENSE README.md setup.cfg pyproject.toml requirements.txt changelog.py celery_docker debian docs etc systemd
+# What the unit tests look at besides; they run in a build unless it says nocheck.
+TESTED := .ci CONTRIBUTING.md Makefile bench requirements-test.txt tests
+# Fetched by hand, for a build without network.
+WHEELS := $(BUILD)/wheels
 SOURCES := $(shell find $(CONTENT) -type f -not -name '*.pyc')
 # One lock for every Python that the package runs on, from what setup.cfg asks for.
 DEPENDENCIES := /usr/bin/python3 -c 'import configparser, sys; c = configparser.ConfigParser(); c.read("setup.cfg"); \
@@ -53,7 +57,10 @@ deb: $(DEB)  ## build the package for this release of Debian into build/
 deb-all: $(CLEAN_DEBS)  ## build it for Debian 12 and 13, each in a clean chroot, into build/bookworm/ and build/trixie/
 	@printf '%s\n' $(CLEAN_DEBS)
 
-test: packages $(TOOLS) deb  ## everything: lint, types, unit, contract, integration, faults in short, system
+wheels: $(WHEELS)/requirements.txt  ## fetch the wheels of both packages into build/wheels/: builds need no network then
+	@echo $(WHEELS)
+
+test: packages $(TOOLS) wheels deb  ## everything: lint, types, unit, contract, integration, faults in short, system
 	$(MAKE) --no-print-directory lint
 	rm -rf $(BUILD)/coverage
 	$(HAND_OVER) $(PYTHON) -m tests.phases
@@ -110,12 +117,18 @@ $(TOOLS): requirements-test.txt
 $(DEB): $(SOURCES)
 	@tests/install-packages $(BUILD_PACKAGES)
 	@tests/make-writable $(BUILD)
-	@$(HAND_OVER) debian/build $(DEB) $(CONTENT)
+	@$(HAND_OVER) DEB_BUILD_OPTIONS=nocheck DEB_BUILD_PROFILES=nocheck \
+	    debian/build $(DEB) $(CONTENT) $(shell [ ! -d $(WHEELS) ] || echo $(WHEELS))
 
 $(CLEAN_DEBS): $(SOURCES)
 	@tests/install-packages mmdebstrap
 	@tests/make-writable $(BUILD)
 	@mkdir -p $(@D)
-	@$(HAND_OVER) debian/build-clean $(notdir $(@D)) $@ $(CONTENT)
+	@$(HAND_OVER) debian/build-clean $(notdir $(@D)) $@ $(CONTENT) $(TESTED) $(shell [ ! -d $(WHEELS) ] || echo $(WHEELS))
 
-.PHONY: help demo deb deb-all test lint unit contract integration faults system bench lock packages clean
+$(WHEELS)/requirements.txt: requirements.txt
+	@tests/install-packages ca-certificates python3-venv
+	@tests/make-writable $(BUILD)
+	@$(HAND_OVER) $(MAKE) --no-print-directory -f debian/rules wheels
+
+.PHONY: help demo deb deb-all wheels test lint unit contract integration faults system bench lock packages clean

@@ -107,7 +107,7 @@ def test_a_value_with_braces_is_not_read_again() -> None:
     assert filled("{a} {b} {} {/}", row) == "{b} {a} /x{#}{a} x{#}{a}"
 
 
-TEXT_WITHOUT_BRACES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{\0"))
+TEXT_WITHOUT_BRACES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="{\0"))
 
 
 @given(TEXT_WITHOUT_BRACES, TEXT_WITHOUT_BRACES.filter(bool))

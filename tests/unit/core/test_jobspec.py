@@ -345,7 +345,7 @@ def test_a_message_whose_arguments_are_not_even_a_list_and_a_table(args: Any, kw
         jobspec.parse(args, kwargs)
 
 
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 paths = words.map(lambda word: ("/" + word).rstrip("/") or "/")
 names = words.filter(lambda word: word and "=" not in word and not word.startswith("celery-docker."))
 tables = st.dictionaries(names, words, min_size=1, max_size=4)
@@ -370,7 +370,7 @@ specs = st.builds(
     entrypoint=st.none() | st.lists(words).map(tuple),
     network=st.none() | st.sampled_from(["bridge", "none"]),
     pull=st.none() | st.sampled_from(["missing", "always", "never"]),
-    name=st.none() | st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=128),
+    name=st.none() | st.text(st.characters(blacklist_categories=["C", "Z"]), min_size=1, max_size=128),
     labels=st.none() | tables,
     requeue=st.none() | st.booleans(),
 )

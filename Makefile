@@ -16,6 +16,7 @@ ARCHITECTURE := $(shell dpkg --print-architecture)
 # debian/build appends the release of Debian to the version.
 package = celery-docker_$(VERSION)+deb$(1)u1_$(ARCHITECTURE).deb
 DEB := $(BUILD)/$(call package,$(shell . /etc/os-release && echo $$VERSION_ID))
+SOURCE := $(BUILD)/celery-docker_$(VERSION).dsc
 CLEAN_DEBS := $(BUILD)/bookworm/$(call package,12) $(BUILD)/trixie/$(call package,13)
 # What root has made in somebody's checkout is theirs, however the command ends.
 HAND_OVER := trap tests/hand-over EXIT;
@@ -39,7 +40,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compil
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
 
 SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/make-writable \
-	debian/build debian/build-clean celery_docker/cli/syntax/shells/completion.bash \
+	debian/build debian/build-clean debian/build-source celery_docker/cli/syntax/shells/completion.bash \
 	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
 test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,podman,flower,machine,shells,man
@@ -56,6 +57,9 @@ deb: $(DEB)  ## build the package for this release of Debian into build/
 
 deb-all: $(CLEAN_DEBS)  ## build it for Debian 12 and 13, each in a clean chroot, into build/bookworm/ and build/trixie/
 	@printf '%s\n' $(CLEAN_DEBS)
+
+source: $(SOURCE)  ## build the source package, which is the same for both, into build/
+	@echo $(SOURCE)
 
 wheels: $(WHEELS)/requirements.txt  ## fetch the wheels of both packages into build/wheels/: builds need no network then
 	@echo $(WHEELS)
@@ -126,9 +130,14 @@ $(CLEAN_DEBS): $(SOURCES)
 	@mkdir -p $(@D)
 	@$(HAND_OVER) debian/build-clean $(notdir $(@D)) $@ $(CONTENT) $(TESTED) $(shell [ ! -d $(WHEELS) ] || echo $(WHEELS))
 
+$(SOURCE): $(SOURCES) $(shell find $(TESTED) -type f -not -name '*.pyc')
+	@tests/install-packages dpkg-dev
+	@tests/make-writable $(BUILD)
+	@$(HAND_OVER) debian/build-source $@ $(CONTENT) $(TESTED)
+
 $(WHEELS)/requirements.txt: requirements.txt
 	@tests/install-packages ca-certificates python3-venv
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) $(MAKE) --no-print-directory -f debian/rules wheels
 
-.PHONY: help demo deb deb-all wheels test lint unit contract integration faults system bench lock packages clean
+.PHONY: help demo deb deb-all source wheels test lint unit contract integration faults system bench lock packages clean

@@ -208,7 +208,9 @@ def test_all_mistakes_of_a_csv_are_told() -> None:
 
 @given(
     st.lists(
-        st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")), min_size=3, max_size=3),
+        st.lists(
+            st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")), min_size=3, max_size=3
+        ),
         max_size=5,
     )
 )

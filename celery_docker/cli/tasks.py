@@ -25,8 +25,8 @@ _EPILOG = """example:
 
   tasks.py --cancel ID
 
-The paths are paths on the worker's host. The broker is CELERY_DOCKER_BROKER_URL from the environment,
-else from the files of celery-docker, the command with more to it: see celery-docker config.
+The paths are paths on the worker's host. The broker's URL is that of the command
+celery-docker, which can do more than this one; celery-docker config shows it and its source.
 """
 
 
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="LOG", help="file for the output; without --err for both streams")
     parser.add_argument("--err", metavar="LOG", help="file for the standard error stream")
     parser.add_argument("--user", metavar="USER", help="run as this user of the worker's host: name, uid or uid:gid")
-    parser.add_argument("--cancel", metavar="ID", help="end this job, queued or running; queue none")
+    parser.add_argument("--cancel", metavar="ID", help="cancel this job, queued or running; queue nothing")
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="the image to run")
     parser.add_argument("args", metavar="ARGS", nargs="*", help="the command; put -- before it")
     return parser

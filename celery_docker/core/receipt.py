@@ -116,9 +116,10 @@ class Receipt:
 
     def sentence(self) -> str:
         """Return the receipt in one line for people, the state first; nothing of the job's own output is in it."""
-        result = self.reason or f"in {self.run_s} s"
+        time = "" if self.run_s is None else f" in {self.run_s} s"
+        result = f": {self.reason}" if self.reason else time
         attempts = f", attempt {len(self.attempts)}" if self.attempts else ""
-        return f"{self.state}: {result} (host {self.host}{attempts})"
+        return f"{self.state}{result} (host {self.host}{attempts})"
 
     def failure_line(self) -> str:
         """Return the reason of a failure in one line, with the last line that the job printed."""

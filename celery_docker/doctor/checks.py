@@ -53,5 +53,5 @@ def closed_files(paths: Sequence[str]) -> list[Finding]:
     """Name the files of settings that this user may not read."""
     if not paths:
         return []
-    says = f"you may not read {', '.join(paths)}, so the usual values are taken for granted"
+    says = f"you may not read {', '.join(paths)}, so the defaults are assumed"
     return [Finding(Level.SKIP, "settings", says, AS_ROOT)]

@@ -35,7 +35,7 @@ def docker(host: facts.Host) -> list[Finding]:
     answer = host.docker
     if answer.is_denied:
         says = f"you may not ask Docker at {answer.where}, so it was not looked at"
-        return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; who is in group docker may ask, and is root")]
+        return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; or join group docker, which is as good as root")]
     if answer.problem:
         says = f"does not answer at {answer.where}: {answer.problem}"
         service = podman.service_of(answer.where)

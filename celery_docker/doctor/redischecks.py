@@ -157,7 +157,7 @@ def clocks(redis: facts.Redis) -> list[Finding]:
             )
             for host, ahead_s in wrong
         ]
-    return [Finding(Level.OK, "clock", "all clocks agree to 5 s")]
+    return [Finding(Level.OK, "clock", "all clocks agree within 5 s")]
 
 
 def closed_questions(redis: facts.Redis) -> list[Finding]:

@@ -30,7 +30,7 @@ _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis"
 _SILENT = "celery.backends.base"
 # A chord whose part has not succeeded is an error to it, with a traceback through Celery.
 _OF_CHORDS = "celery.backends.redis"
-_QUIET = ("celery.worker.strategy", "celery.app.trace")
+_QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer.connection")
 
 
 def main(environ: Mapping[str, str]) -> int:

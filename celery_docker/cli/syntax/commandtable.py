@@ -93,8 +93,9 @@ COMMANDS = (
         "number. Braces stay as they are in documents, env files, your environment and the names of folders. Without "
         "{} and -i the path is the job's input. A column of a manifest is data: {name} is its text. A column sets a "
         "field of the job only if it is named job. and the field, like job.memory, job.timeout or job.image. The "
-        "command prints the id of the batch. --skip-done finds earlier successes by a marker in the output folder, or "
-        "by the job's record in Redis while the folder is there. It leaves such markers.",
+        "command prints the id of the batch. --skip-done knows earlier successes by a hidden marker in the output "
+        "folder, or, while that folder is there, by the job's record in Redis. The markers are written at the end of "
+        "a batch with --skip-done, by watch or --wait, and by the next --skip-done.",
     ),
     Command(
         "ps",
@@ -259,7 +260,7 @@ COMMANDS = (
         "queue",
         "show how many jobs wait, cancel them, or list refused messages",
         Operands(
-            "[length|purge|refused|put-back NUMBER|throw-away NUMBER]",
+            "[length|purge|refused|put-back NUMBER...|throw-away NUMBER...]",
             0,
             None,
             words=("length", "purge", "refused", "put-back", "throw-away", "all"),
@@ -281,8 +282,9 @@ COMMANDS = (
         "a retry, for other jobs or for their batch. Running jobs go on. On a terminal purge asks first; elsewhere it "
         "needs --yes. A message that no worker can run is refused: it is put aside, with the reason. If it names its "
         "job, "
-        "the job ends as rejected. put-back sends the message again, after an upgrade for example. The last 500 are "
-        "kept, and the text of those up to 64 KiB; a longer one cannot be put back.",
+        "the job ends as rejected. put-back sends the message again, after an upgrade for example. NUMBER is that of "
+        "the list, all stands for every one. The last 500 are kept, and the text of those up to 64 KiB; a longer one "
+        "cannot be put back.",
     ),
     Command(
         "doctor",

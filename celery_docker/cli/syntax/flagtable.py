@@ -15,6 +15,7 @@ from celery_docker.core import jobspec, kinds
 _JOB_HELP = {
     "--user": "run as this user of the worker's host; default: your own uid and gid",
     "--queue": "the queue; default: the one in client.conf, else celery",
+    "--retries": "how often to retry a failure; default: the worker's setting, with run 0",
     "--env": "set an environment variable; NAME alone takes your own value",
 }
 

@@ -184,7 +184,7 @@ def test_timestamp(moment: datetime | None, expected: str | None) -> None:
 
 def test_sentence() -> None:
     fields = built(Outcome(Cause.EXIT, "", 0), State.SUCCEEDED, ran())
-    assert Receipt.from_dict(fields).sentence() == "succeeded: in 61.234 s (host node1, attempt 1)"
+    assert Receipt.from_dict(fields).sentence() == "succeeded in 61.234 s (host node1, attempt 1)"
     fields = built(Outcome(Cause.EXIT, "exit code 3", 3), State.FAILED, ran())
     assert Receipt.from_dict(fields).sentence() == "failed: exit code 3 (host node1, attempt 1)"
 

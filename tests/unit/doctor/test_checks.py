@@ -41,7 +41,7 @@ def test_what_an_ordinary_user_could_not_look_at() -> None:
         "skip  redis: this user of Redis may not ask about it, so these were not looked at: persistence, eviction "
         "→ celery-docker doctor --broker URL, with the login of its administrator",
         "skip  journal: you may not read the worker's log → sudo celery-docker doctor",
-        "skip  settings: you may not read /etc/default/celery-worker, so the usual values are taken for granted "
+        "skip  settings: you may not read /etc/default/celery-worker, so the defaults are assumed "
         "→ sudo celery-docker doctor",
     ]
 

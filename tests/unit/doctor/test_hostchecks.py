@@ -62,7 +62,7 @@ GIB = 2**30
             Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
             [
                 "skip  docker: you may not ask Docker at unix:///d, so it was not looked at → sudo celery-docker "
-                "doctor; who is in group docker may ask, and is root"
+                "doctor; or join group docker, which is as good as root"
             ],
         ),
         (

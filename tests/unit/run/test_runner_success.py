@@ -34,7 +34,7 @@ from tests.waiting import eventually
 def test_a_job_that_succeeds(bench: Bench) -> None:
     end = bench.ended()
     assert end.state is State.SUCCEEDED
-    assert end.sentence.startswith("succeeded: in ")
+    assert end.sentence.startswith("succeeded in ")
     receipt = end.receipt
     assert (receipt["id"], receipt["state"], receipt["exit_code"], receipt["host"]) == (JOB, "succeeded", 0, HOST)
     assert (receipt["stdout_bytes"], receipt["stderr_bytes"], receipt["output"]) == (6, 8, "hello\nwarning\n")

@@ -57,6 +57,12 @@ def test_mandoc_finds_nothing_to_complain_of(built: Path, page: str) -> None:
     assert process.stdout + process.stderr == ""
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_heading_is_one(built: Path, page: str) -> None:
+    """rst2man takes an underline that is too short, or stands right behind a paragraph, for text."""
+    assert re.findall(r"^.*\n=+$", (built / "man" / page).read_text(), re.MULTILINE) == []
+
+
 def test_every_command_is_there_with_its_own_flags_and_examples(built: Path) -> None:
     page = shown(built, "celery-docker.1")
     for command, following in zip(commandtable.COMMANDS, (*commandtable.COMMANDS[1:], None), strict=True):

@@ -9,6 +9,21 @@ import pytest
 from tests import servers
 from tests.conftest import require
 from tests.workers.registry import Registry
+from tests.workers.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[servers.RedisServer]:
+    """A Redis of the module's own, whose worker outlives each test."""
+    with servers.RedisServer() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
+    """One worker for all tests of a module: what one of them does to it, the next would see."""
+    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
+        yield worker
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +65,6 @@ READERS = (
     ("workers", "--json"),
     ("doctor",),
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[servers.RedisServer]:
-    with servers.RedisServer() as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
-def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
-    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
-        yield worker
 
 
 def damage(

@@ -57,12 +57,6 @@ CONTROL, INSPECT, EVENTS = of("Control"), of("Inspect"), of("Events")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[servers.RedisServer]:
-    with servers.RedisServer() as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
 def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
     with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0", CELERY_DOCKER_OPTS="-Q celery,second") as worker:
         yield worker

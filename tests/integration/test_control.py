@@ -18,18 +18,6 @@ from tests.workers.worker import Worker
 CHANNEL = "/0.celery.pidbox"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[servers.RedisServer]:
-    with servers.RedisServer() as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
-def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
-    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
-        yield worker
-
-
 @pytest.fixture
 def sender(server: servers.RedisServer, steady: Worker) -> Iterator[Plain]:
     plain = Plain(server.url)

@@ -28,18 +28,6 @@ from tests.workers.worker import ROOT, Worker
 __all__ = ["folder"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[servers.RedisServer]:
-    with servers.RedisServer() as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
-def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
-    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as process:
-        yield process
-
-
 @pytest.fixture
 def worker(steady: Worker, dockerd: servers.Dockerd) -> Iterator[Worker]:
     """The one worker of all these tests; each leaves it idle and alive."""

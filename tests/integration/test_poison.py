@@ -189,19 +189,6 @@ FINE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[servers.RedisServer]:
-    with servers.RedisServer() as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
-def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
-    """One worker for all of it: what one message does to it, the next test would see."""
-    with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
-        yield worker
-
-
 @pytest.fixture
 def sender(server: servers.RedisServer, steady: Worker) -> Iterator[Plain]:
     plain = Plain(server.url)

@@ -16,6 +16,8 @@ from celery_docker import errors
 from celery_docker.core import batchinputs
 from celery_docker.core.batchinputs import Source
 
+CSV, JSONL = batchinputs.from_csv, batchinputs.from_jsonl
+
 
 def refusal(parse: Callable[[str], Any], text: str) -> str:
     with pytest.raises(errors.BatchError) as caught:
@@ -170,31 +172,43 @@ def test_csv_forms(text: str, expected: list[tuple[int, str, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("read", "text", "words"),
     [
-        pytest.param("", "line 1: is missing; the first line must name the columns", id="empty"),
-        pytest.param("\n\n", "line 1: is missing", id="blank"),
-        pytest.param("a,,c\n1,2,3", "line 1, column 2: has no name", id="no name"),
-        pytest.param("\na, \n1,2", "line 2, column 2: has no name", id="blank name"),
-        pytest.param("a,b,a\n1,2,3", "line 1, column 3: 'a' is the name of column 1 too", id="double name"),
-        pytest.param("a,b\n1,2\n3\n", "line 3, column b: is missing; the line has 1 of 2 cells", id="too few"),
-        pytest.param("a,b\n1,2,3\n", "line 2, column 3: '3' is a cell too many", id="too many"),
-        pytest.param('a,b\n"x\ny",2\n3\n', "line 4, column b: is missing", id="after a cell of two lines"),
-        pytest.param('a,b\n1,2\n"3,4\n5,6\n', "line 3: unexpected end of data", id="quote never closed"),
-        pytest.param('a,b\n1,2\n"3"x,4\n', "line 3: ',' expected after '\"'", id="text after a quote"),
-        pytest.param("a\n" + "x" * 200_000, "line 2: field larger than field limit", id="a huge cell"),
-        pytest.param("a;b\n1;2\n", "line 1: has ';' and no comma; export the table with commas", id="semicolons"),
-        pytest.param("a\tb\n1\t2\n", "line 1: has TAB and no comma; export the table with commas", id="TABs"),
-        pytest.param("sep=;\na;b\n", "line 1: 'sep=;' is for a spreadsheet; remove it", id="Excel's own line"),
-        pytest.param("sep=,\na,b\n", "line 1: 'sep=' is for a spreadsheet; remove it", id="the same with a comma"),
-        pytest.param("a,b\n1,2\nx\0,3\n", "line 3: has a NUL byte", id="no text"),
-        pytest.param("a,\x1b[31m\n1,2\n", "line 1, column 2: '\\x1b[31m' is no name for a column", id="escapes"),
-        pytest.param("a," + "b" * 129 + "\n1,2\n", "is no name for a column", id="a long name"),
-        pytest.param(",".join(f"c{n}" for n in range(10_001)), "has 10,001 columns; 10,000 are the most", id="columns"),
+        pytest.param(CSV, "", "line 1: is missing; the first line must name the columns", id="empty"),
+        pytest.param(CSV, "\n\n", "line 1: is missing", id="blank"),
+        pytest.param(CSV, "a,,c\n1,2,3", "line 1, column 2: has no name", id="no name"),
+        pytest.param(CSV, "\na, \n1,2", "line 2, column 2: has no name", id="blank name"),
+        pytest.param(CSV, "a,b,a\n1,2,3", "line 1, column 3: 'a' is the name of column 1 too", id="double name"),
+        pytest.param(CSV, "a,b\n1,2\n3\n", "line 3, column b: is missing; the line has 1 of 2 cells", id="too few"),
+        pytest.param(CSV, "a,b\n1,2,3\n", "line 2, column 3: '3' is a cell too many", id="too many"),
+        pytest.param(CSV, 'a,b\n"x\ny",2\n3\n', "line 4, column b: is missing", id="after a cell of two lines"),
+        pytest.param(CSV, 'a,b\n1,2\n"3,4\n5,6\n', "line 3: unexpected end of data", id="quote never closed"),
+        pytest.param(CSV, 'a,b\n1,2\n"3"x,4\n', "line 3: ',' expected after '\"'", id="text after a quote"),
+        pytest.param(CSV, "a\n" + "x" * 200_000, "line 2: field larger than field limit", id="a huge cell"),
+        pytest.param(CSV, "a;b\n1;2\n", "line 1: has ';' and no comma; export the table with commas", id="semicolons"),
+        pytest.param(CSV, "a\tb\n1\t2\n", "line 1: has TAB and no comma; export the table with commas", id="TABs"),
+        pytest.param(CSV, "sep=;\na;b\n", "line 1: 'sep=;' is for a spreadsheet; remove it", id="Excel's own line"),
+        pytest.param(CSV, "sep=,\na,b\n", "line 1: 'sep=' is for a spreadsheet; remove it", id="the same with a comma"),
+        pytest.param(CSV, "a,b\n1,2\nx\0,3\n", "line 3: has a NUL byte", id="no text"),
+        pytest.param(CSV, "a,\x1b[31m\n1,2\n", "line 1, column 2: '\\x1b[31m' is no name for a column", id="escapes"),
+        pytest.param(CSV, "a," + "b" * 129 + "\n1,2\n", "is no name for a column", id="a long name"),
+        pytest.param(
+            CSV, ",".join(f"c{n}" for n in range(10_001)), "has 10,001 columns; 10,000 are the most", id="columns"
+        ),
+        pytest.param(JSONL, '{"a": 1}\n{"a": }', "line 2, column 7: Expecting value", id="JSON: syntax"),
+        pytest.param(JSONL, '  {"a": 1} x', "line 1, column 12: Extra data", id="JSON: two values"),
+        pytest.param(
+            JSONL, "[1]", 'line 1: must be a JSON object like {"sample": "a"}, not \'[1]\'', id="JSON: a list"
+        ),
+        pytest.param(JSONL, '{"a": 1, "a": 2}', "line 1: has the key 'a' twice", id="JSON: double key"),
+        pytest.param(JSONL, '{"": 1}', "line 1: has a key without a name", id="JSON: no name"),
+        pytest.param(JSONL, '{"a": NaN}', "line 1: NaN is not a number", id="JSON: no number"),
+        pytest.param(JSONL, "[" * 100_000, "line 1: ", id="JSON: too deep"),
+        pytest.param(JSONL, '{"a": 1}\n{\n}', "line 2, column 2: ", id="JSON: an object of two lines"),
     ],
 )
-def test_refused_csv(text: str, words: str) -> None:
-    assert words in refusal(batchinputs.from_csv, text)
+def test_a_refused_manifest(read: Callable[[str], Any], text: str, words: str) -> None:
+    assert words in refusal(read, text)
 
 
 def test_all_mistakes_of_a_csv_are_told() -> None:
@@ -267,23 +281,6 @@ def test_jsonl_objects_become_rows() -> None:
 def test_null_means_not_there() -> None:
     (row,) = batchinputs.from_jsonl('{"s": null, "job.timeout": null, "x": 1}')
     assert (row.fields, row.overrides) == ({"x": "1", "#": "1"}, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        pytest.param('{"a": 1}\n{"a": }', "line 2, column 7: Expecting value", id="syntax"),
-        pytest.param('  {"a": 1} x', "line 1, column 12: Extra data", id="two values"),
-        pytest.param("[1]", 'line 1: must be a JSON object like {"sample": "a"}, not \'[1]\'', id="a list"),
-        pytest.param('{"a": 1, "a": 2}', "line 1: has the key 'a' twice", id="double key"),
-        pytest.param('{"": 1}', "line 1: has a key without a name", id="no name"),
-        pytest.param('{"a": NaN}', "line 1: NaN is not a number", id="no number"),
-        pytest.param("[" * 100_000, "line 1: ", id="too deep"),
-        pytest.param('{"a": 1}\n{\n}', "line 2, column 2: ", id="an object of two lines"),
-    ],
-)
-def test_refused_jsonl(text: str, words: str) -> None:
-    assert words in refusal(batchinputs.from_jsonl, text)
 
 
 def test_all_mistakes_of_a_jsonl_are_told() -> None:

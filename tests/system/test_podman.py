@@ -13,7 +13,8 @@ from tests.machines import machine
 from tests.machines.installed import Installed
 from tests.waiting import eventually
 
-_PACKAGES = ("podman", "catatonit", "netavark")
+# What podman brings by its dependencies and recommendations, as far as it is used here.
+_PACKAGES = ("podman", "catatonit", "netavark", "nftables")
 # overlay does not stack on the machine's own overlayfs: its files are whole copies, on the folder of the real disk that
 # every machine has for Docker.
 _STORAGE = """\

@@ -196,7 +196,7 @@ def test_sigterm_cancels_the_job_and_waits_for_its_container(
     for _ in range(2):  # as timeout(1) does
         run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 143
-    assert dockerd.containers() == []
+    assert dockerd.running() == []
     assert f"cancelling {run.job_id}, because of SIGTERM" in run.err
 
 
@@ -207,7 +207,7 @@ def test_sigterm_is_heard_while_nobody_takes_the_output(
     assert run.read(2) == b"y\n"
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 143
-    assert dockerd.containers() == []
+    assert dockerd.running() == []
 
 
 @pytest.mark.parametrize("script", ["yes", "echo y; while :; do sleep 1; done"])
@@ -219,7 +219,7 @@ def test_a_job_whose_output_nobody_reads_any_more_is_cancelled(
     assert run.process.stdout is not None
     run.process.stdout.close()
     assert run.wait() == 141
-    assert dockerd.containers() == []
+    assert dockerd.running() == []
     assert "because of nobody reading its output" in run.err
 
 
@@ -267,7 +267,7 @@ def test_tasks_py_tells_an_id_that_it_cannot_write(
 def test_a_full_disk_under_the_output_cancels_the_job(worker: Worker, tmp_path: Path, dockerd: servers.Dockerd) -> None:
     status, err = into_a_full_disk(worker, tmp_path, "-m", "celery_docker.cli", "run", "busybox", "yes")
     assert status == 125
-    assert dockerd.containers() == []
+    assert dockerd.running() == []
     assert err.splitlines()[-1] == "celery-docker: cannot write the output: No space left on device"
 
 
@@ -277,7 +277,7 @@ def test_what_ends_a_command_by_timeout_ends_its_job(worker: Worker, tmp_path: P
     environ["CELERY_DOCKER_BROKER_URL"] = worker.environ["CELERY_DOCKER_BROKER_URL"]
     command = ["timeout", "2", sys.executable, "-m", "celery_docker.cli", "run", "busybox", "sleep", "1000"]
     assert subprocess.run(command, env=environ, check=False, capture_output=True, timeout=60).returncode == 124
-    assert dockerd.containers() == []
+    assert dockerd.running() == []
 
 
 def test_a_job_that_fails_prints_its_output_once(worker: Worker, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import require
 from tests.machines import machine
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 RELEASES = ("bookworm", "trixie")
@@ -93,6 +94,6 @@ def shows_the_demo(debian: machine.Machine, package: Path) -> None:
     assert debian.run("find", CLONE, "-user", "root").stdout == ""
     assert "sudo apt-get purge --autoremove celery-docker" in printed
     assert debian.run("systemctl", "is-active", "celery-worker").stdout == "active\n"
-    assert debian.run("docker", "ps", "--all", "--quiet").stdout == ""
+    eventually(lambda: debian.run("docker", "ps", "--all", "--quiet").stdout == "", 60, "the removal of the container")
     assert not debian.path("/srv/celery-docker-demo").exists()
     assert debian.run("celery-docker", "run", "busybox", "echo", "hello", user=USER).stdout == "hello\n"

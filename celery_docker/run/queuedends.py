@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from celery_docker.core import lifecycle, output, receipt
@@ -56,7 +56,8 @@ class QueuedEnds:
 
         With `more` of them to come, the journal's line about all of them waits for the last.
         """
-        reserved = [job for job in jobs if self.slot_table.reserve(job.job_id)]
+        # Whoever takes the message of one meanwhile waits for its end, and then tells what follows the job.
+        reserved = [job for job in jobs if self.slot_table.reserve(job.job_id, leaving=True)]
         try:
             ends = self._finished(reserved)
             if ends:
@@ -82,7 +83,19 @@ class QueuedEnds:
             for end, (_, claim) in zip(ends, pairs, strict=True)
         ]
         answers = self.retrying.until_stored(lambda: self.records.finish_many(finished))
-        return [end for end, is_owner in zip(ends, answers, strict=True) if is_owner]
+        return self._with_messages([end for end, is_owner in zip(ends, answers, strict=True) if is_owner])
+
+    def _with_messages(self, ends: list[QueuedEnd]) -> list[QueuedEnd]:
+        """Add the messages that other hosts have taken since, of jobs whose message nobody had read."""
+        if all(end.job.envelope is not None for end in ends):
+            return ends
+        messages = self.retrying.until_stored(lambda: self.records.owned(self.host))
+        return [
+            replace(end, job=replace(end.job, envelope=messages.get(end.job.job_id)))
+            if end.job.envelope is None
+            else end
+            for end in ends
+        ]
 
     def _receipt(self, job: JobToEnd, claim: Claim) -> receipt.Receipt:
         request = claim.end_request or job.request

@@ -20,14 +20,19 @@ class SlotTable:
     _leaving: set[str] = field(default_factory=set)
     _changed: Condition = field(default_factory=Condition)
 
-    def reserve(self, job_id: str) -> bool:
-        """Make room for a job, once an earlier run of it that is leaving has left; False if it holds a slot here."""
+    def reserve(self, job_id: str, *, leaving: bool = False) -> bool:
+        """Make room for a job, once an earlier run of it that is leaving has left; False if it holds a slot here.
+
+        With `leaving` the place is about to be free again from the start.
+        """
         with self._changed:
             # A job that was given back may come again before its slot is free: that is no second delivery.
             self._changed.wait_for(lambda: job_id not in self._leaving)
             if job_id in self._jobs:
                 return False
             self._jobs[job_id] = None
+            if leaving:
+                self._leaving.add(job_id)
             return True
 
     def put(self, job: Job) -> None:

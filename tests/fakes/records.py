@@ -157,6 +157,12 @@ class FakeRecords:
                 self.jobs[job_id] = {"state": "queued", "queue": queue, "message": json.dumps(envelope)}
                 self.index[job_id] = self.clock()
             job = self.jobs[job_id]
+            if taken is not None and "message" not in job:
+                job["message"] = json.dumps(envelope)
+                if "receipt" in job:
+                    job["owner"] = host
+                    self.in_hand.setdefault(host, set()).add(job_id)
+                    return self._answer(Verdict.REPORT, job)
             if job["state"] != "queued":
                 if job["owner"] != host or job_id not in self.in_hand.get(host, set()):
                     return self._answer(Verdict.DROP, job)

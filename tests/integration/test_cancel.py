@@ -90,10 +90,10 @@ def test_a_revoke_while_a_reload_is_under_way_holds(
         assert client.pubsub_numsub("/0.celery.pidbox") == [(b"/0.celery.pidbox", 0)], "a socket of an earlier process"
 
 
-def test_a_chord_ends_when_one_of_its_queued_jobs_is_cancelled(
+def test_a_chord_ends_when_one_of_its_jobs_is_cancelled_before_it_runs(
     worker: Worker, plain: Plain, clean_redis: servers.RedisServer
 ) -> None:
-    """Its body never runs, and whoever waits for it is told so."""
+    """Its body never runs, and whoever waits for it is told so; also where the cancel comes before the message."""
 
     def job(**options: Any) -> Any:
         return plain.app.signature("tasks.run_docker", args=["busybox", "true"], immutable=True, options=options)
@@ -102,7 +102,10 @@ def test_a_chord_ends_when_one_of_its_queued_jobs_is_cancelled(
     with clean_redis.client() as client:
         eventually(lambda: client.hexists(keys.job("late"), "message"), RESULT_S, "the message to be read")
     plain.app.control.revoke("late")
-    error = result.get(timeout=RESULT_S, propagate=False)
-    assert "revoked by a Celery client" in str(error)
+    plain.app.control.revoke("early")
+    eventually(lambda: plain.app.AsyncResult("early").state == "REVOKED", RESULT_S, "the cancel of what is not there")
+    other = chord([job(), job(task_id="early")], job(), app=plain.app).apply_async()
+    for awaited in (result, other):
+        assert "revoked by a Celery client" in str(awaited.get(timeout=RESULT_S, propagate=False))
     assert "Traceback" not in worker.log
     assert "could not be told" not in worker.log

@@ -41,6 +41,14 @@ if not state then
   state = 'queued'
 end
 
+-- A plain client's job that was cancelled before anybody read its message: what is to follow it stands only there.
+local unread = ARGV[5] ~= '' and redis.call('HSETNX', KEYS[1], 'message', ARGV[4]) == 1
+if unread and redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
+  redis.call('HSET', KEYS[1], 'owner', ARGV[2])
+  redis.call('SADD', KEYS[3], ARGV[1])
+  return answer('report')
+end
+
 if state ~= 'queued' then
   if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then
     redis.call('SREM', KEYS[3], ARGV[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from celery_docker.core import jobrecord
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, State
@@ -94,6 +96,38 @@ def test_a_job_that_only_its_message_knows_can_be_cancelled(records: Records, wo
     (cancelled,) = world.housekeeping.end_requests()
     assert (cancelled.state, cancelled.envelope) == ("queued", None)
     assert claim(records).end_request == EndRequest(Cause.CANCELLED, "not wanted")
+
+
+def unread(world: World, records: Records) -> int:
+    """Cancel a job of which there is no message yet, claim it for its end, and return the fence."""
+    records.cancel("j1", reason="not wanted")
+    (got,) = records.claim_many(world.housekeeping.end_requests(), host=HOST)
+    return got.fence
+
+
+def arrive(world: World, records: Records, host: str) -> jobrecord.Claim:
+    taken = jobrecord.Taken(QUEUE, json.dumps(envelope()).encode())
+    world.hand_over(host, taken)
+    return records.claim("j1", host=host, queue=QUEUE, envelope=envelope(), taken=taken)
+
+
+def test_a_message_that_comes_after_the_end_of_its_job_is_reported_once(world: World, records: Records) -> None:
+    """What is to follow the job, such as the body of a chord, stands only there."""
+    records.finish(held(unread(world, records)), State.CANCELLED, RECEIPT)
+    records.settle("j1", host=HOST, retention_s=60)
+    answer = arrive(world, records, OTHER)
+    assert (answer.verdict, answer.receipt) == (Verdict.REPORT, RECEIPT)
+    assert records.owned(OTHER) == {"j1": envelope()}
+    records.settle("j1", host=OTHER, retention_s=60)
+    assert arrive(world, records, OTHER).verdict is Verdict.DROP
+    assert world.owned(OTHER) == set()
+
+
+def test_a_message_that_comes_while_its_job_is_ended_elsewhere_is_kept_for_that(world: World, records: Records) -> None:
+    fence = unread(world, records)
+    assert arrive(world, records, OTHER).verdict is Verdict.DROP
+    records.finish(held(fence), State.CANCELLED, RECEIPT)
+    assert records.owned(HOST) == {"j1": envelope()}
 
 
 def test_many_queued_jobs_are_ended_in_a_few_calls(records: Records, world: World) -> None:

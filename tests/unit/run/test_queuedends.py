@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -25,10 +27,12 @@ class Desk:
     slot_table: SlotTable = field(default_factory=SlotTable)
     reports: list[tuple[str, str]] = field(default_factory=list)
     mute: tuple[str, ...] = ()
+    envelopes: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         def tell(ends: Sequence[QueuedEnd]) -> list[str]:
             reported = [end for end in ends if end.job.job_id not in self.mute]
+            self.envelopes += [end.job.envelope for end in ends]
             self.reports += [(end.job.job_id, end.state.value) for end in reported]
             return [end.job.job_id for end in reported]
 
@@ -98,3 +102,33 @@ def test_a_job_that_celery_could_not_be_told_about_stays_in_hand() -> None:
     assert desk.reports == [("j1", "cancelled")]
     assert desk.records.in_hand == {HOST: {"j0"}}
     assert desk.records.record("j0")["state"] == "cancelled"
+
+
+def test_a_message_that_comes_while_its_job_is_ended_is_told() -> None:
+    """A plain client's job: what is to follow it stands only in its message."""
+    desk = Desk()
+    desk.records.cancel("j0", reason="a wrong input")
+    jobs = desk.records.end_requests()
+    taken = jobrecord.Taken("celery", b"{}")
+    finish_many = desk.records.finish_many
+
+    def after_a_message(ends: Sequence[jobrecord.Finished]) -> list[bool]:
+        desk.records.claim("j0", host=OTHER, queue="celery", envelope=envelope("j0"), taken=taken)
+        return finish_many(ends)
+
+    desk.records.finish_many = after_a_message  # type: ignore[method-assign]
+    assert desk.ends.end(jobs, more=False) == 1
+    assert desk.envelopes == [envelope("j0")]
+
+
+def test_a_message_here_waits_until_its_job_is_ended() -> None:
+    """Then the record says that it is to be reported."""
+    table = SlotTable()
+    table.reserve("j0", leaving=True)
+    claim = Thread(target=table.reserve, args=("j0",))
+    claim.start()
+    claim.join(0.05)
+    assert claim.is_alive()
+    table.free("j0")
+    claim.join(10)
+    assert table.job_ids() == {"j0"}

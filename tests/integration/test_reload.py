@@ -51,6 +51,7 @@ def held(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterato
     with Worker(redis_server.url, dockerd) as worker, closing(Client(redis_server.url)) as client:
         job = client.submit(JobSpec("busybox", ("sh", "-c", HELD), outputpath=str(folder), retries=0))
         eventually((folder / "on").exists, 30, "the job to run")
+        eventually(dockerd.running, 30, "Docker to say so")
         yield Held(worker, job, folder, dockerd)
         (folder / "go").touch()
         eventually(lambda: dockerd.containers() == [], 30, "the end of the container")

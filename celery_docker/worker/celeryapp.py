@@ -9,7 +9,7 @@ import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from celery import Celery
+from celery import Celery, signals
 from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
 from celery.worker.control import Panel
@@ -20,7 +20,7 @@ from celery_docker.run.runner import Runner
 from celery_docker.store import redislink
 from celery_docker.worker import control
 from celery_docker.worker.inbox import Recovery
-from celery_docker.worker.task import RunDocker, revoke_command
+from celery_docker.worker.task import RunDocker, free_frames, revoke_command
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     app.conf.update(result_expires=worker_settings.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.Worker = app.subclass_with_self(Controller, name="Worker")
     app.register_task(RunDocker(runner, intake))
+    signals.task_postrun.connect(free_frames)
     app.steps["consumer"].add(Recovery)
     app.finalize()
     # Celery's own tasks let a sender write into the results of others; canvas does without them here.

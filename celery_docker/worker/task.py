@@ -8,7 +8,9 @@ its slot. Nothing is decided here.
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -42,7 +44,8 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Claim the job, then acknowledge its message."""
         job = self.request_dict["job"] = self.task.runner.claim(transport.delivery_of(self.message))
-        self.request_dict["send_event"] = super().send_event
+        # Weakly: the request holds this table, and would hold itself until Python looks for circles.
+        self.request_dict["send_event"] = partial(Request.send_event, weakref.proxy(self))
         if job is not None:
             transport.claimed(self.message)
         super().on_accepted(pid, time_accepted)
@@ -129,6 +132,16 @@ class _Announcer:
         if not self._request.ignore_result:
             self._backend.mark_as_retry(self._request.id, errors.JobFailed(reason), request=self._request)
         self._request.send_event("task-retried", exception=reason, traceback=None)
+
+
+def free_frames(retval: Any = None, **_: Any) -> None:
+    """Let go of the call stack of a job that raised; a receiver of Celery's `task_postrun`.
+
+    Celery's frame holds the exception, which holds that frame: message, request and a copy of the stack, some 200 KiB
+    for each failed job, would stay until Python looks for such circles, which it does the later the larger it is.
+    """
+    if isinstance(retval, BaseException):
+        retval.__traceback__ = None
 
 
 def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[..., dict[str, str]]:

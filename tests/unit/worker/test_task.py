@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import wait
+from typing import Any
 
 import pytest
+from celery import Celery, signals
+from celery.app.trace import build_tracer
+from celery.worker import state
 from pytest_mock import MockerFixture
 
+from celery_docker import errors
+from celery_docker.background.intake import Intake
+from celery_docker.core import message
+from celery_docker.worker import transport
 from celery_docker.worker.slots import Slots
+from celery_docker.worker.task import JobRequest, RunDocker, free_frames
 
 
 def test_a_slot_that_is_free_again_wakes_the_loop_also_after_a_reconnect(mocker: MockerFixture) -> None:
@@ -41,3 +53,48 @@ def test_a_slot_that_broke_is_free_again(mocker: MockerFixture, caplog: pytest.L
     request.task.runner.forget.assert_called_once_with("j1")
     loop.call_soon.assert_called_once()
     assert "its slot broke: ValueError('a mistake')" in caplog.text
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only what nothing holds any more is freed."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_failed_job_leaves_no_call_stack_behind(mocker: MockerFixture) -> None:
+    """Celery's frame and the exception hold each other, with the message and a copy of the stack: 200 KiB a job."""
+    app = Celery(set_as_current=False, backend="cache+memory://")
+    gone: list[weakref.ref[errors.JobFailed]] = []
+
+    class Failing(RunDocker):
+        def run(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+            failure = errors.JobFailed("failed: exit code 3")
+            gone.append(weakref.ref(failure))
+            raise failure
+
+    task = app.register_task(Failing(mocker.Mock(), Intake()))
+    signals.task_postrun.connect(free_frames)
+    try:
+        build_tracer(task.name, task, app=app, eager=True)("j1", (), {}, {})
+    finally:
+        signals.task_postrun.disconnect(free_frames)
+    assert [reference() for reference in gone] == [None]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_request_that_is_done_with_is_gone(mocker: MockerFixture) -> None:
+    """It holds the message, which may be a mebibyte."""
+    app = Celery(set_as_current=False)
+    app.register_task(RunDocker(mocker.Mock(), Intake()))
+    envelope = message.task_message("j1", {"image": "busybox"}, queue="celery", tag="t1", origin="1@here")
+    channel = transport.Channel.__new__(transport.Channel)
+    request = JobRequest(transport.message_of(channel, envelope), app=app)
+    gone = weakref.ref(request)
+    request.on_accepted(1, 0.0)
+    request.request_dict["send_event"]("task-started")
+    state.task_ready(request)
+    del request
+    assert gone() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from celery_docker import errors
-from celery_docker.cli import lastid
+from celery_docker.cli import exitcodes, lastid
 from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax import flagtable, parser
 from celery_docker.cli.syntax.grammar import PROGRAM
@@ -69,13 +70,24 @@ class Context:
         return lastid.expand(self.environ, name)
 
     @contextmanager
-    def detaching(self, way_back: str) -> Iterator[None]:
-        """Tell somebody who interrupts this that the job goes on, and how to come back."""
+    def detaching(self, command: str, *names: str) -> Iterator[None]:
+        """Tell whoever interrupts a command that waits for jobs how to come back to them, or to cancel them."""
+        before = signal.getsignal(signal.SIGTERM)
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             yield
         except KeyboardInterrupt:
-            self.screen.note(f"\nnothing was cancelled; come back with: {PROGRAM} {way_back}")
+            operands = " ".join(names)
+            # On a terminal stands ^C, or a bar.
+            line_end = "\n" if self.screen.err.isatty() else ""
+            self.screen.note(
+                f"{line_end}nothing was cancelled; come back with: {PROGRAM} {command} {operands}, "
+                f"or cancel with: {PROGRAM} cancel {operands}"
+            )
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def outages(self) -> Outages:
         """Return what lets this wait for a Redis that has answered already, and says so."""
@@ -104,3 +116,7 @@ class Context:
             yield
         except (errors.StoreAway, errors.StoreRefused) as exc:
             raise self.config.with_remedy(exc) from exc
+
+
+def _terminate(*_: object) -> None:
+    raise exitcodes.Terminated

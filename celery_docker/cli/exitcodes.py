@@ -23,7 +23,8 @@ NOT_RUN = 125
 INCOMPLETE = NOT_RUN
 KILLED = 128 + signal.SIGKILL
 CANCELLED = 128 + signal.SIGTERM
-# What a shell says of a program that the terminal has interrupted, or whose reader has gone.
+# What a shell says of a program that was told to end, that the terminal has interrupted, or whose reader has gone.
+TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 READER_GONE = 128 + signal.SIGPIPE
 _CANNOT_START = (126, 127)
@@ -56,6 +57,15 @@ def _own_code(receipt: Receipt) -> int:
         return KILLED
     number = receipt.signal
     return 128 + number if isinstance(number, int) and 1 <= number < signal.SIGRTMIN else NOT_RUN
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command that waits for jobs as Ctrl-C does."""
+
+
+def of_interruption(exc: KeyboardInterrupt) -> int:
+    """Return the exit status for a command that a signal has ended."""
+    return TERMINATED if isinstance(exc, Terminated) else INTERRUPTED
 
 
 def of_error(exc: errors.CeleryDockerError) -> int:

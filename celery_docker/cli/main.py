@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     try:
         status = _status(sys.argv[1:] if argv is None else argv, os.environ if environ is None else environ, terminal)
         terminal.out.flush()
-    except KeyboardInterrupt:  # while the last of it was written, to somebody who does not read
+    except KeyboardInterrupt as exc:  # while the last of it was written, to somebody who does not read
         _forget(_OUT)
-        return exitcodes.INTERRUPTED
+        return exitcodes.of_interruption(exc)
     except BrokenPipeError:
         _forget(_OUT, _ERR)
         return exitcodes.READER_GONE
@@ -67,8 +67,8 @@ def _status(argv: Sequence[str], environ: Mapping[str, str], terminal: screen.Sc
     except errors.CeleryDockerError as exc:
         terminal.note(f"{PROGRAM}: {_lines(exc)}")
         return exitcodes.of_error(exc)
-    except KeyboardInterrupt:
-        return exitcodes.INTERRUPTED
+    except KeyboardInterrupt as exc:
+        return exitcodes.of_interruption(exc)
 
 
 def _lines(exc: errors.CeleryDockerError) -> str:

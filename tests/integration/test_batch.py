@@ -129,16 +129,22 @@ def test_a_job_is_no_batch(worker: Worker, celery_docker: Commands) -> None:
     celery_docker("wait", job_id)
 
 
-def test_ctrl_c_in_watch_leaves_the_jobs_alone(worker: Worker, celery_docker: Commands) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_watch_leaves_the_jobs_alone(
+    worker: Worker, celery_docker: Commands, number: signal.Signals, status: int
+) -> None:
     wait = "until [ -e /output/go ]; do sleep 0.05; done"
     batch_id = celery_docker("batch", "--array", "1-2", "-o", "out", "busybox", "sh", "-c", wait).stdout.strip()
     watching = celery_docker.started("watch")
     assert watching.stdout is not None
     assert watching.stdout.readline().startswith("0/2 0%")
-    watching.send_signal(signal.SIGINT)
+    watching.send_signal(number)
     _, err = watching.communicate(timeout=30)
-    assert watching.returncode == 130
-    assert err == f"\nnothing was cancelled; come back with: celery-docker watch {batch_id}\n"
+    assert watching.returncode == status
+    assert err == (
+        f"nothing was cancelled; come back with: celery-docker watch {batch_id}, "
+        f"or cancel with: celery-docker cancel {batch_id}\n"
+    )
     (celery_docker.folder / "out/go").touch()
     assert celery_docker("watch").stdout.splitlines()[-1] == "2 jobs: 2 succeeded"
 

@@ -268,7 +268,10 @@ def test_an_interruption_leaves_the_job_and_says_how_to_come_back(
     following.send_signal(signal.SIGINT)
     _, err = following.communicate(timeout=30)
     assert following.returncode == exitcodes.INTERRUPTED
-    assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker logs -f {job.id}"
+    assert err == (
+        f"nothing was cancelled; come back with: celery-docker logs -f {job.id}, "
+        f"or cancel with: celery-docker cancel {job.id}\n"
+    )
     (folder / "go").touch()
     assert job.wait(60) == "succeeded"
 

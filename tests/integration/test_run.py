@@ -218,12 +218,16 @@ def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp
     assert status == 124
     assert err == f"celery-docker: {job_id} has not ended after 0s; it goes on\n"
     eventually((folder / "on").exists, 30, "the job to run")
-    waiting = started(worker, tmp_path, "wait", job_id)
-    eventually(lambda: _has_socket(waiting.pid), 30, "the connection to Redis")
-    waiting.send_signal(signal.SIGINT)
-    status, _, err = ended(waiting)
-    assert status == 130
-    assert err.splitlines()[-1] == f"nothing was cancelled; come back with: celery-docker wait {job_id}"
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        waiting = started(worker, tmp_path, "wait", job_id)
+        eventually(lambda pid=waiting.pid: _has_socket(pid), 30, "the connection to Redis")  # type: ignore[misc]
+        waiting.send_signal(number)
+        status, _, err = ended(waiting)
+        assert status == expected
+        assert err == (
+            f"nothing was cancelled; come back with: celery-docker wait {job_id}, "
+            f"or cancel with: celery-docker cancel {job_id}\n"
+        )
     (folder / "go").touch()
     assert called(worker, tmp_path, "wait", job_id)[0] == 0
 

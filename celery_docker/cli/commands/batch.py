@@ -152,7 +152,7 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
 
     display = watching.ProgressDisplay(stream)
     outages = Outages(lambda exc: display.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
-    with context.detaching(f"watch {batch_id}"):
+    with context.detaching("watch", batch_id):
         watching.until_end(client.queries, batch_id, display, outages)
         receipts = outages.answer(lambda: watching.results(client.queries, batch_id))
         outages.answer(lambda: donemarks.leave(client.queries, batch_id))

@@ -71,7 +71,7 @@ def wait(context: Context) -> int:
     limit_s = context.arguments.flags.get("--timeout")
     deadline = None if limit_s is None else time.monotonic() + limit_s
     names = context.operands
-    with context.detaching(f"wait {' '.join(names)}"), context.client() as client:
+    with context.detaching("wait", *names), context.client() as client:
         job_ids = operands.job_ids(client.queries, names)
         outages = context.outages()
         if not _have_ended(client.queries, job_ids, deadline, outages):

@@ -26,7 +26,7 @@ def logs(context: Context) -> int:
         show = _show_json if context.wants_json else _show
         if context.has("--follow"):
             outages = context.outages()
-            with context.detaching(f"logs -f {job_id}"), attached.attached(reader):
+            with context.detaching("logs -f", job_id), attached.attached(reader):
                 reader.attach()
                 show(context.screen, reader, outages.each(lambda: reader.follow(lines=lines)))
         else:

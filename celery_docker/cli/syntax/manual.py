@@ -40,7 +40,7 @@ _EXIT_STATUSES = (
         f"{exitcodes.KILLED}",
         "The container was killed. If that was for its memory, a line on the standard error says so.",
     ),
-    (f"{exitcodes.CANCELLED}", "The job was cancelled."),
+    (f"{exitcodes.CANCELLED}", "The job was cancelled; or SIGTERM ended the command, and the jobs go on."),
 )
 
 _WAITS: dict[WaitKind, str] = {

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -29,6 +31,10 @@ from celery_docker.store import relatives
 CALL_TIMEOUT_S = 15
 CONNECT_TIMEOUT_S = 5
 HEALTH_CHECK_S = 10
+# A server that has never answered is looked at for so long, to say what it is.
+_PROBE_S = 2
+_PROBE_BYTES = 60
+_TLS_ALERT = b"\x15\x03"
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -40,24 +46,18 @@ class Link:
     client: Any
     url: str
     _scripts: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    # Set once a call has succeeded.
+    _answered: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
         """Check that Redis answers, and can hold the queue. Raises `StoreAway` or `StoreRefused`."""
-        where = settings.masked(self.url)
-        try:
-            with self.translated():
-                self.client.ping()
-        except errors.StoreAway as exc:
-            # A Redis without TLS waits for the rest of what it takes for a command.
-            if self.url.startswith("rediss:") and _speaks_plainly(self.url):
-                raise relatives.without_tls(where) from exc
-            raise
         with self.translated():
+            self.client.ping()
             try:
                 info = self.client.info()
             except redis.ResponseError:  # this user may not ask; the first call that the server cannot do says so too
                 return
-        problem = relatives.of_info(info, where)
+        problem = relatives.of_info(info, settings.masked(self.url))
         if problem is not None:
             raise problem
 
@@ -90,20 +90,21 @@ class Link:
         where = settings.masked(self.url)
         try:
             yield
+            self._answered.set()
         except redis.exceptions.NoPermissionError as exc:
             raise errors.StoreRefused(f"Redis at {where} refuses: {exc}; it lacks a right, see README") from exc
         except redis.AuthenticationError as exc:
-            raise errors.StoreRefused(
-                f"Redis at {where} refuses the login: {exc}; check the user and password in the URL"
-            ) from exc
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
+            raise relatives.of_login(where, has_password=_has_password(self.url)) from exc
+        except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse, OSError) as exc:
             if isinstance(exc, OSError) and exc.filename is not None:
                 raise
-            raise _of_connection(exc, self.url) from exc
+            # One that has answered is away; another may be a server of another kind.
+            stranger = None if self._answered.is_set() else relatives.of_answer(*_answer(self.url), where)
+            raise stranger or _of_connection(exc, self.url) from exc
         except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
             raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
         except redis.RedisError as exc:
-            raise _of_response(exc, where) from exc
+            raise _of_response(exc, self.url) from exc
 
     def close(self) -> None:
         """Close every connection."""
@@ -143,16 +144,32 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     return Link(client, url)
 
 
-def _speaks_plainly(url: str) -> bool:
-    """Return True if the server at a URL answers without TLS; no login is sent."""
+def _answer(url: str) -> tuple[bool, bytes]:
+    """Return whether the server at a URL speaks TLS, and else the beginning of its answer; no login is sent."""
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return False, b""
     place = (parts.hostname or "localhost", parts.port or 6379)
-    try:
-        with socket.create_connection(place, CONNECT_TIMEOUT_S) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(1) in (b"+", b"-")
-    except OSError:
-        return False
+    answer = b""
+    with suppress(OSError), socket.create_connection(place, _PROBE_S) as connection:
+        connection.sendall(b"PING\r\n")
+        answer = connection.recv(_PROBE_BYTES)
+    if answer and not answer.startswith(_TLS_ALERT):
+        return False, answer
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        suppress(OSError),
+        socket.create_connection(place, _PROBE_S) as connection,
+        context.wrap_socket(connection, server_hostname=parts.hostname),
+    ):
+        return True, b""
+    return False, b""
+
+
+def _has_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return bool(parts.password or dict(parse_qsl(parts.query)).get("password"))
 
 
 def answers(pipeline: Any, empty: Any = None) -> list[Any]:
@@ -211,9 +228,11 @@ def _unreadable_file(url: str) -> str:
     return ""
 
 
-def _of_response(exc: redis.RedisError, where: str) -> errors.CeleryDockerError:
-    text = str(exc)
+def _of_response(exc: redis.RedisError, url: str) -> errors.CeleryDockerError:
+    text, where = str(exc), settings.masked(url)
+    if text.startswith(("NOAUTH", "WRONGPASS")):
+        return relatives.of_login(where, has_password=_has_password(url))
     # The last is what a script says that may not do what it does.
-    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "The user executing the script")):
+    if text.startswith(("NOPERM", "The user executing the script")):
         return errors.StoreRefused(f"Redis at {where} refuses: {text}; check the user and password in the URL")
     return relatives.of_text(text, where) or errors.StoreAway(f"Redis at {where} cannot do it now: {text}")

@@ -39,7 +39,7 @@ def test_a_worker_says_what_is_wrong(relative: tuple[str, str], dockerd: servers
         "replica": (_NEEDED, "is a read-only replica: name its primary in the URL, or promote it"),
         "database": (_WRONG, "has no database of that number: name another in the URL"),
         "tls": (_WRONG, "does not speak TLS: write redis:// instead of rediss:// in the URL, or set tls-port there"),
-        "plain": (_NEEDED, "cannot reach Redis at"),
+        "plain": (_WRONG, "speaks TLS: write rediss:// instead of redis:// in the URL"),
         "sentinel": (_WRONG, "is a Sentinel, which is not supported: name the Redis itself"),
     }
     status, sentence = expected[kind]

@@ -47,6 +47,19 @@ def test_what_a_server_says_of_itself(info: dict[str, Any], expected: str | None
         ("SELECT is not allowed in cluster mode", errors.StoreRefused, CLUSTER),
         ("DB index is out of range", errors.StoreRefused, DATABASE),
         ("invalid DB index", errors.StoreRefused, DATABASE),
+        (
+            "DENIED Redis is running in protected mode because protected mode is enabled and no password is set …",
+            errors.StoreRefused,
+            "Redis at db is in protected mode, so that it answers its own host only: set requirepass there, "
+            "and the password in the URL",
+        ),
+        (
+            "Error 1 connecting to db:6379. [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname "
+            "mismatch, certificate is not valid for 'db'. (_ssl.c:992)",
+            errors.StoreAway,
+            "the certificate of Redis at db is not trusted: Hostname mismatch, certificate is not valid for 'db'; "
+            "correct the host in the URL, or name the CA with ssl_ca_certs",
+        ),
     ],
 )
 def test_what_a_server_shows_by_a_refusal(text: str, kind: type[Exception], expected: str) -> None:

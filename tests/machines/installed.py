@@ -71,11 +71,11 @@ class Installed:
 
     def send(self, **kwargs: Any) -> str:
         """Submit as a client that has nothing but Celery and the broker's URL; return the id."""
-        return self._python(_SUBMIT, json.dumps(kwargs)).strip()
+        return self.python(_SUBMIT, json.dumps(kwargs)).strip()
 
     def result(self, job_id: str, timeout_s: float = 60) -> tuple[str, Any]:
         """Wait for a result and return Celery's state and the receipt, or the error's line."""
-        state, value = json.loads(self._python(_RESULT, job_id, str(timeout_s), timeout_s=timeout_s + 30))
+        state, value = json.loads(self.python(_RESULT, job_id, str(timeout_s), timeout_s=timeout_s + 30))
         return state, value
 
     def queue_length(self) -> int:
@@ -87,5 +87,6 @@ class Installed:
     def wait_until_ready(self) -> None:
         eventually(lambda: re.match(r"\d+ jobs? running", self.status), 60, "the worker to be ready")
 
-    def _python(self, script: str, *args: str, timeout_s: float = 60) -> str:
+    def python(self, script: str, *args: str, timeout_s: float = 60) -> str:
+        """Run a script of a client that has nothing but Celery; return its output. Its first argument is the URL."""
         return self.debian.run("/opt/plain/bin/python", "-c", script, self.url, *args, timeout_s=timeout_s).stdout

@@ -55,9 +55,14 @@ class RefusedMessages:
 
     def put_back(self, row: RefusedRow) -> None:
         """Put a message back to the end of its queue; raises `NotPutBack` with the reason and the remedy."""
+        if not row.queue:
+            raise errors.NotPutBack(
+                f"message {row.number} cannot be put back: its queue is not known; throw it away with: "
+                f"celery-docker queue throw-away {row.number}"
+            )
         touched = [keys.REFUSED, keys.REFUSED_TEXTS, row.queue, keys.INDEX, keys.job(row.job_id)]
         answer = self.link.call("restore", touched, [row.number, row.job_id])
-        if answer == "cut" or not row.queue:
+        if answer == "cut":
             size, most = wording.size(row.size), wording.size(MOST_TEXT_BYTES)
             raise errors.NotPutBack(
                 f"message {row.number} cannot be put back: of its {size}, more than {most} is not kept"

@@ -16,7 +16,7 @@ from celery_docker import errors
 from celery_docker.core import message
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Tally
-from celery_docker.store import housekeeping, jobstore, keys, livelog
+from celery_docker.store import housekeeping, jobstore, keys, livelog, refused
 from tests import servers
 from tests.contract.records.worlds import LATE, QUEUE, claim, end, held, new, submit
 
@@ -167,6 +167,21 @@ def test_signs_of_life_that_are_none_hide_no_other_reader(redis_server: servers.
         client.zadd(keys.READ_JOBS, {"damaged": client.time()[0]})
         reader.attach()
         assert [job_id for job_id, signs in livelog.LiveLog(records.link).readers().items() if signs] == ["j1"]
+        client.flushdb()
+    records.close()
+
+
+def test_a_refused_message_whose_queue_is_not_known_stays_where_it_is(redis_server: servers.RedisServer) -> None:
+    """What was written down about it is damaged; with the text kept, somebody may still find out."""
+    records = opened(redis_server.url)
+    messages = refused.RefusedMessages(records.link)
+    with redis_server.client(decode_responses=True) as client:
+        client.hset(keys.REFUSED, "1", "damaged")
+        client.hset(keys.REFUSED_TEXTS, "1", "a message")
+        (row,) = messages.rows()
+        with pytest.raises(errors.NotPutBack, match="its queue is not known"):
+            messages.put_back(row)
+        assert set(client.keys()) == {keys.REFUSED, keys.REFUSED_TEXTS}
         client.flushdb()
     records.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -62,11 +63,24 @@ def test_everything_is_in_its_place(installed: Installed) -> None:
     release = installed.debian.shell(". /etc/os-release; echo $VERSION_ID").stdout.strip()
     packaged = installed.debian.run("dpkg-query", "-W", "-f", "${Version}", "celery-docker").stdout
     assert packaged.endswith(f"+deb{release}u1")
+    # So that apt refuses it on another release.
+    python = installed.debian.run("readlink", "-e", "/opt/celery/venv/bin/python").stdout.strip().rpartition("/")[2]
+    depends = installed.debian.run("dpkg-query", "-W", "-f", "${Depends}", "celery-docker").stdout
+    assert re.fullmatch(r"python3\.\d+", python)
+    assert python in depends.split(", ")
     listed = installed.debian.run("dpkg", "-L", "celery-docker").stdout.splitlines()
     assert [path for path in FILES if path not in listed] == []
     conffiles = installed.debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "celery-docker").stdout
     assert "/etc/celery-docker/client.conf" in conffiles
     assert installed.debian.run("stat", "-c", "%a", "/etc/celery-docker/client.conf").stdout == "644\n"
+
+
+def test_every_link_of_the_documents_leads_to_a_file(installed: Installed) -> None:
+    pages = installed.debian.shell("find /usr/share/doc/celery-docker/ -name '*.md'").stdout.splitlines()
+    assert len(pages) > 4
+    for page in pages:
+        links = re.findall(r"\]\(([^)#:]+)\)", installed.debian.read(page))
+        installed.debian.run("ls", "--directory", *(f"{page.rpartition('/')[0]}/{link}" for link in links))
 
 
 def test_a_member_of_no_group_submits_and_owns_the_output(installed: Installed, alice: str) -> None:

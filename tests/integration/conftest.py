@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from celery_docker.client.client import Client
 from tests import servers
 from tests.conftest import require
 from tests.workers.registry import Registry
@@ -21,9 +23,11 @@ def server() -> Iterator[servers.RedisServer]:
 
 @pytest.fixture(scope="module")
 def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
-    """One worker for all tests of a module: what one of them does to it, the next would see."""
+    """One worker for all tests of a module: what one of them does to it, the next would see, or a job at the end."""
     with Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
         yield worker
+        with closing(Client(server.url)) as client:
+            assert client.submit("busybox", "true").wait(60) == "succeeded"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,7 @@ class Worker:
 
     def __init__(self, broker_url: str, dockerd: servers.Dockerd, *, network: str = "", **variables: str) -> None:
         self._inside = ("nsenter", f"--net=/run/netns/{network}") if network else ()
+        self._dockerd = dockerd
         self.folder = Path(tempfile.mkdtemp(prefix="cdt-worker-"))
         self.policy = self.folder / "policy.toml"
         self.policy.write_text('mounts = ["/tmp"]\nnetworks = ["none"]\n')
@@ -135,7 +138,10 @@ class Worker:
         return self.process.wait(timeout_s)
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        """End the process and remove its folder; without containers it is killed, since a stop takes two seconds."""
+        if self._is_idle():
+            self.kill()
+        elif self.process is not None and self.process.poll() is None:
             self.terminate()
             try:
                 self.wait()
@@ -143,6 +149,13 @@ class Worker:
                 self.kill()
         self._notify_socket.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_idle(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            return False
+        with suppress(OSError, http.client.HTTPException):
+            return self._dockerd.containers() == []
+        return False
 
     def __enter__(self) -> Self:
         self.start()

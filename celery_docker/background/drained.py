@@ -10,6 +10,7 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
+from celery_docker.core.journal import JournalEvent
 from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class DrainWatch:
             return
         self._drained_by = drained_by
         if drained_by is None:
-            log.info("takes jobs again: it is not drained any more")
+            log.info("takes jobs again: it is not drained any more", extra={"event": JournalEvent.INTAKE_OPEN})
             self._intake.open(_REASON)
         else:
-            log.info("takes no jobs: drained by %s", drained_by)
+            log.info("takes no jobs: drained by %s", drained_by, extra={"event": JournalEvent.INTAKE_CLOSED})
             self._intake.close(_REASON, f"drained by {drained_by}")

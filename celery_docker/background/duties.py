@@ -17,6 +17,7 @@ from celery_docker.core import container, hoststate
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
+from celery_docker.core.journal import JournalEvent
 from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
 from celery_docker.run.job import Job, timeout_request
@@ -175,11 +176,15 @@ class Duties:
             self._records.expire_due(now)
         except (errors.StoreAway, errors.StoreRefused) as exc:
             if not self._redis_fault:
-                log.warning("takes no jobs: %s; %s", exc, _counted(len(self._runner.jobs())))
+                log.warning(
+                    "takes no jobs: %s; %s",
+                    *(exc, _counted(len(self._runner.jobs()))),
+                    extra={"event": JournalEvent.INTAKE_CLOSED},
+                )
             self._redis_fault = str(exc)
         else:
             if self._redis_fault:
-                log.info("Redis answers again")
+                log.info("Redis answers again", extra={"event": JournalEvent.INTAKE_OPEN})
             self._redis_fault = ""
 
     def _carry_out_end_requests(self) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
+from celery_docker.core.journal import JournalEvent
 from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,11 @@ class Health:
             if part not in self._sick:
                 self._sick.add(part)
                 count = self._running()
-                log.warning("takes no new jobs: %s; %d %s on", reason, count, "job runs" if count == 1 else "jobs run")
+                log.warning(
+                    "takes no new jobs: %s; %d %s on",
+                    *(reason, count, "job runs" if count == 1 else "jobs run"),
+                    extra={"event": JournalEvent.INTAKE_CLOSED},
+                )
 
     def _is_well(self, part: str) -> None:
         with self._lock:
@@ -104,7 +109,11 @@ class Health:
             if part in self._sick:
                 self._sick.remove(part)
                 still = self._intake.reason
-                log.info("%s; takes %s", _WELL[part], f"no new jobs yet: {still}" if still else "new jobs again")
+                log.info(
+                    "%s; takes %s",
+                    *(_WELL[part], f"no new jobs yet: {still}" if still else "new jobs again"),
+                    extra={"event": JournalEvent.INTAKE_OPEN},
+                )
 
     def _of_docker(self) -> str:
         try:

@@ -18,6 +18,7 @@ from celery_docker import errors
 from celery_docker.core import hostloss
 from celery_docker.core.hostloss import Beat, Loss, Silence, Streak, Takeover
 from celery_docker.core.jobrecord import Ownership
+from celery_docker.core.journal import JournalEvent
 from celery_docker.run.job import Job
 from celery_docker.run.periodic import Periodic
 
@@ -188,7 +189,7 @@ class Heartbeat:
             fates[self._hosts.lose(job_id, silence, to_host=self._host, record=record, loss=loss)] += 1
         is_lost = self._hosts.bury(silence)
         if is_lost or fates.total() > fates[Takeover.KEPT]:
-            log.warning("%s", hostloss.sentence(silence, fates))
+            log.warning("%s", hostloss.sentence(silence, fates), extra={"event": JournalEvent.TAKEOVER})
         if fates[Takeover.ENDED]:
             self._deliver_left_behind()
 

@@ -19,6 +19,7 @@ from celery_docker import errors
 from celery_docker.core import container, incoming, jobspec, message, orphan
 from celery_docker.core.container import Container, Listed
 from celery_docker.core.jobrecord import Ownership
+from celery_docker.core.journal import JournalEvent
 from celery_docker.core.lifecycle import State
 from celery_docker.core.orphan import OrphanStep
 from celery_docker.run import job
@@ -93,7 +94,7 @@ class Orphans:
             log.warning(
                 "container %s belongs to no known job; it is left running; stop it with: docker stop %s",
                 *(row.name, row.name),
-                extra=_job(row),
+                extra={**_job(row), "event": JournalEvent.UNKNOWN_CONTAINER},
             )
 
     def _end(self, row: Listed, grace_s: int) -> None:

@@ -33,6 +33,7 @@ class HostReport:
     """
 
     machine: str
+    unit: str
     slots: int
     docker: str
     running: Callable[[], int]
@@ -46,6 +47,7 @@ class HostReport:
         return {
             "version": self.version,
             "machine": self.machine,
+            "unit": self.unit,
             "pid": os.getpid(),
             "slots": self.slots,
             "started_at": receipt.rfc3339(self.started_at),

@@ -15,7 +15,7 @@ from celery_docker.client import configlayers
 from celery_docker.core import settings, textinput
 
 # The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
-DEFAULTS_FILE = "/etc/default/celery-worker"
+DEFAULTS_FILE = settings.FILE
 ENVIRONMENT = "environment"
 DEFAULT_DOCKER_HOST = next(setting.default for setting in settings.SETTINGS if setting.field == "docker_host")
 _FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}

@@ -41,7 +41,9 @@ def _is_names(value: Any) -> bool:
 
 
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("version", "machine", "started_at", "docker", "python", "status", "clock", "phase"), _is_text),
+    **dict.fromkeys(
+        ("version", "machine", "unit", "started_at", "docker", "python", "status", "clock", "phase"), _is_text
+    ),
     **dict.fromkeys(("pid", "slots", "running"), _is_count),
     "accepting": _is_flag,
     "queues": _is_names,

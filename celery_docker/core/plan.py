@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker.core import container, jobspec, kinds
@@ -90,6 +90,15 @@ def plan(
     if resolved.user is not None:
         body["User"] = resolved.user
     return ContainerPlan(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name)
+
+
+def in_slice(plan: ContainerPlan, slice_path: str, driver: str) -> ContainerPlan:
+    """Return the plan of a container whose control group is below that of a slice, as Docker's driver wants it named.
+
+    `slice_path` is as the kernel has it, such as /celery-docker.slice; `driver` is `systemd` or `cgroupfs`.
+    """
+    parent = slice_path.rpartition("/")[2] if driver == "systemd" else slice_path
+    return replace(plan, body={**plan.body, "HostConfig": {**plan.body["HostConfig"], "CgroupParent": parent}})
 
 
 def tagged(image: str) -> str:

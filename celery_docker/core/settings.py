@@ -22,6 +22,12 @@ TLS_VERIFICATIONS = ("required", "optional", "none")
 BROKER_SCHEMES = ("redis", "rediss")
 MAX_CONCURRENCY = 500
 
+# The first worker of a machine has no name of its own; celery-worker@NAME.service hands each other one its name here.
+WORKER = f"{PREFIX}WORKER"
+FILE = "/etc/default/celery-worker"
+
+# What is safe as the name of a unit, a file and a queue.
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # What is safe in a key of Redis, in a label of Docker and as the name of a file.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,127}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -48,8 +54,9 @@ _TAKEN_OPTIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one worker. `concurrency` 0 means the number of CPUs."""
+    """The settings of one worker. `worker` is empty for the first one; `concurrency` 0 means the number of CPUs."""
 
+    worker: str
     broker_url: str
     log_level: str
     concurrency: int
@@ -61,6 +68,22 @@ class Settings:
     lost_after_s: int
     docker_host: str
     policy_file: str
+
+    @property
+    def unit(self) -> str:
+        """The worker's service, as systemctl is told it."""
+        return unit(self.worker)
+
+    @property
+    def file(self) -> str:
+        """The file of settings that is this worker's alone."""
+        return files(self.worker)[-1]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options for Celery's worker: a further one has its name and its queue, unless `opts` say otherwise."""
+        own = ("-n", f"{self.worker}@%h", "-Q", self.worker) if self.worker else ()
+        return (*own, *self.opts)
 
     @property
     def retention_s(self) -> int:
@@ -98,13 +121,27 @@ class Setting:
         return value
 
 
+def unit(worker: str) -> str:
+    """Return the service of the worker of that name; empty: the first one."""
+    return f"celery-worker@{worker}" if worker else "celery-worker"
+
+
+def files(worker: str) -> tuple[str, ...]:
+    """Return the files of settings that a worker reads; what a later one says counts."""
+    return (FILE, f"{FILE}-{worker}") if worker else (FILE,)
+
+
 def parse(environ: Mapping[str, str]) -> Settings:
     """Return the settings that a mapping of environment variables describes.
 
     Raises `SettingsError` that names every bad variable, its value (a password masked) and what is allowed.
     """
-    values: dict[str, Any] = {}
+    worker = environ.get(WORKER, "")
+    values: dict[str, Any] = {"worker": worker}
     problems: list[str] = []
+    if worker and not _WORKER.fullmatch(worker):
+        rule = "must be up to 63 letters, digits and the characters . _ -, and begin with a letter or digit"
+        problems.append(f"the name {shown(worker)} of celery-worker@NAME: {rule}")
     for setting in SETTINGS:
         text = environ.get(setting.variable, "").strip() or setting.default
         try:
@@ -116,13 +153,13 @@ def parse(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-def identity(opts: Sequence[str], hostname: str) -> str:
+def identity(settings: Settings, hostname: str) -> str:
     """Return the name under which a worker owns jobs: the machine's, or the Celery node name that its options give it.
 
     Celery's own rules hold for the name: %h is the machine's, %n and %d its parts, and `w2` means `celery@w2`.
     Raises `SettingsError` for a name that is not fit for keys and labels.
     """
-    option = _node_name(opts)
+    option = _node_name(settings.words)
     name = hostname if option is None else _expanded(option if "@" in option else f"celery@{option}", hostname)
     if not _IDENTITY.fullmatch(name):
         raise errors.SettingsError(
@@ -160,13 +197,13 @@ def check_reload(before: Settings, after: Settings, hostname: str) -> None:
     changes = [
         (f"{PREFIX}BROKER_URL", _place(before.broker_url), _place(after.broker_url)),
         (f"{PREFIX}DOCKER_HOST", before.docker_host, after.docker_host),
-        ("the worker's name", identity(before.opts, hostname), identity(after.opts, hostname)),
+        ("the worker's name", identity(before, hostname), identity(after, hostname)),
     ]
     for subject, old, new in changes:
         if old != new:
             raise errors.SettingsError(
                 f"{subject} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
-                "systemctl restart celery-worker waits for them"
+                f"systemctl restart {after.unit} waits for them"
             )
 
 

@@ -39,7 +39,7 @@ def versions(gathered: facts.Facts) -> list[Finding]:
             Level.WARN,
             "version",
             f"{worker.host} runs {worker.version}, installed is {ours}",
-            "systemctl reload celery-worker",
+            f"systemctl reload {worker.unit}",
         )
         for worker in here
     ]

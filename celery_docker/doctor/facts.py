@@ -11,7 +11,7 @@ from celery_docker.core.waiting import Wait
 class Worker:
     """A host that takes jobs: how long ago it was heard, by how much its clock is ahead, and what it runs.
 
-    `version` is that of the process, since its start; `machine` the id of the computer.
+    `version` is that of the process, since its start; `machine` the id of the computer, `unit` the worker's service.
     """
 
     host: str
@@ -19,6 +19,7 @@ class Worker:
     ahead_s: float | None = None
     version: str | None = None
     machine: str | None = None
+    unit: str = "celery-worker"
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,19 @@ class DockerFacts:
 
 @dataclass(frozen=True)
 class Unit:
-    """The worker's service as systemd sees it, and the last lines of its log."""
+    """A worker's service as systemd sees it, by the name that systemctl is told, and the last lines of its log."""
 
+    name: str
     active: str
     sub: str
-    is_enabled: bool
     log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Host:
-    """The facts about a host that runs jobs; `machine` is the id of the computer."""
+    """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker."""
 
-    unit: Unit
+    units: tuple[Unit, ...]
     docker: DockerFacts
     disks: tuple[Disk, ...] = ()
     is_in_docker_group: bool | None = None

@@ -17,17 +17,20 @@ _LEAST_FREE_BYTES = 2**30
 _LEAST_API = (1, 41)
 
 
-def service(host: facts.Host) -> list[Finding]:
-    """Tell whether the worker of this host does its work."""
-    unit = host.unit
+def services(host: facts.Host) -> list[Finding]:
+    """Tell whether each worker of this host does its work."""
+    return [finding for unit in host.units for finding in _service(unit)]
+
+
+def _service(unit: facts.Unit) -> list[Finding]:
     if unit.active == "failed" or unit.sub == "auto-restart":
         says = "has failed" if unit.active == "failed" else "ends again and again; systemd keeps starting it"
-        remedy = "mend what its last lines say, then systemctl restart celery-worker"
+        remedy = f"mend what its last lines say, then systemctl restart {unit.name}"
         closed = [] if unit.log else [Finding(Level.SKIP, "journal", "you may not read the worker's log", AS_ROOT)]
-        return [Finding(Level.FAIL, "celery-worker", says, remedy, unit.log), *closed]
+        return [Finding(Level.FAIL, unit.name, says, remedy, unit.log), *closed]
     if unit.active == "inactive":
-        return [Finding(Level.WARN, "celery-worker", "is stopped on this host", "systemctl start celery-worker")]
-    return [Finding(Level.OK, "celery-worker", f"is {unit.active}")]
+        return [Finding(Level.WARN, unit.name, "is stopped on this host", f"systemctl start {unit.name}")]
+    return [Finding(Level.OK, unit.name, f"is {unit.active}")]
 
 
 def docker(host: facts.Host) -> list[Finding]:
@@ -65,7 +68,7 @@ def group(host: facts.Host) -> list[Finding]:
     """Tell whether the worker may use Docker."""
     if host.is_in_docker_group is not False:
         return []
-    remedy = "adduser celery docker; systemctl restart celery-worker"
+    remedy = f"adduser celery docker; systemctl restart {' '.join(unit.name for unit in host.units)}"
     return [Finding(Level.FAIL, "group", "user celery, the worker's, is not in group docker", remedy)]
 
 
@@ -85,4 +88,4 @@ def disks(host: facts.Host) -> list[Finding]:
     return tight or ([] if least is None else [Finding(Level.OK, "disk", f"at least {wording.size(least)} are free")])
 
 
-CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (service, docker, group, live_restore, disks)
+CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (services, docker, group, live_restore, disks)

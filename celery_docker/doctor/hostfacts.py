@@ -14,7 +14,7 @@ from celery_docker.doctor import facts
 from celery_docker.engine import podman, unixhttp
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
-_UNIT = "celery-worker.service"
+_UNITS = ("celery-worker.service", "celery-worker@*.service")
 _USER, _GROUP = "celery", "docker"
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState")
 _LOG_LINES = 5
@@ -23,24 +23,30 @@ _TIMEOUT_S = 5.0
 
 def gather(docker_host: str) -> facts.Host | None:
     """Return the facts about this host; None if it runs no jobs: there is no worker, or it is switched off."""
-    service = unit()
-    if service is None or not (service.is_enabled or service.active != "inactive"):
+    workers = units()
+    if not workers:
         return None
-    return facts.Host(service, docker(docker_host), disks(), is_in_group(), machine_id())
+    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id())
 
 
-def unit() -> facts.Unit | None:
-    """Return the worker's service; None where there is none, or no systemd."""
-    output = _asked("systemctl", "show", _UNIT, f"--property={','.join(_PROPERTIES)}")
+def units() -> tuple[facts.Unit, ...]:
+    """Return the services of the workers of this host that run or are switched on; none where there is no systemd."""
+    listed = _asked("systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", *_UNITS)
+    workers = [_unit(line.split()[0]) for line in sorted(listed.splitlines()) if line.strip()]
+    return tuple(worker for worker in workers if worker is not None)
+
+
+def _unit(name: str) -> facts.Unit | None:
+    output = _asked("systemctl", "show", name, f"--property={','.join(_PROPERTIES)}")
     properties = dict(line.partition("=")[::2] for line in output.splitlines())
     if properties.get("LoadState") != "loaded":
         return None
-    log = _asked("journalctl", "--unit", _UNIT, "--lines", str(_LOG_LINES), "--output=cat", "--no-pager", "--quiet")
+    is_enabled = properties["UnitFileState"].startswith("enabled")
+    if not is_enabled and properties["ActiveState"] == "inactive":
+        return None
+    log = _asked("journalctl", "--unit", name, "--lines", str(_LOG_LINES), "--output=cat", "--no-pager", "--quiet")
     return facts.Unit(
-        active=properties["ActiveState"],
-        sub=properties["SubState"],
-        is_enabled=properties["UnitFileState"].startswith("enabled"),
-        log=tuple(log.splitlines()),
+        name.removesuffix(".service"), properties["ActiveState"], properties["SubState"], tuple(log.splitlines())
     )
 
 

@@ -109,7 +109,7 @@ def workers(redis: facts.Redis) -> list[Finding]:
             Level.WARN,
             "workers",
             f"{worker.host} was last heard {wording.ago(worker.heard_s)}",
-            f"on {worker.host}: systemctl status celery-worker",
+            f"on {worker.host}: systemctl status {worker.unit}",
         )
         for worker in redis.workers
         if worker.heard_s >= SILENT_S

@@ -102,7 +102,14 @@ def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
     except errors.StoreRefused:
         return None
     return tuple(
-        facts.Worker(row.host, row.heard_s, row.ahead_s, row.about.get("version"), row.about.get("machine"))
+        facts.Worker(
+            row.host,
+            row.heard_s,
+            row.ahead_s,
+            row.about.get("version"),
+            row.about.get("machine"),
+            row.about.get("unit", facts.Worker.unit),
+        )
         for row in rows
         if not row.lost
     )

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 
 from celery_docker import errors
 from celery_docker.core import container, imageuser, pauses
-from celery_docker.core.plan import ContainerPlan
+from celery_docker.core.plan import ContainerPlan, in_slice
 from celery_docker.engine import answers, api, cgroup, faults, images, imageusers, logstream, outputs, podman
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
@@ -30,13 +30,17 @@ _PING_S = 10.0
 class DockerEngine:
     """Docker at `base_url` (unix:///PATH), for any number of threads; `connections`: how many to keep open.
 
-    Nothing is asked of Docker before the first call, so that an engine can be made while Docker is away.
+    The containers are made in the control group `slice_path`, if there is one and Docker's driver permits it. Nothing
+    is asked of Docker before the first call, so that an engine can be made while Docker is away.
     """
 
-    def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int) -> None:
+    def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int, slice_path: str = "") -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
         self._images = images.Images(self._calls)
         self._image_users = imageusers.ImageUsersCache(self._calls)
+        self._slice_path = slice_path
+        # The driver of the Docker process of that number: the next one may be set to another.
+        self._driver: tuple[int, str] | None = None
         self._outputs = outputs.Outputs(self._calls, self._details)
 
     def check(self) -> str:
@@ -127,7 +131,18 @@ class DockerEngine:
             return container_id
         return self._create(complete)
 
+    def _cgroup_driver(self) -> str:
+        """Return `systemd` or `cgroupfs`; empty where Docker is not root's, and can choose no group."""
+        life = self.life()
+        if self._driver is None or self._driver[0] != life:
+            about = self._calls.about("/info")
+            is_rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
+            self._driver = life, "" if is_rootless else str(about.get("CgroupDriver", ""))
+        return self._driver[1]
+
     def _create(self, plan: ContainerPlan) -> str:
+        if self._slice_path and (driver := self._cgroup_driver()) in ("systemd", "cgroupfs"):
+            plan = in_slice(plan, self._slice_path, driver)
         try:
             body = podman.body(plan.body) if self._calls.is_podman() else plan.body
             answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -26,6 +27,7 @@ _LONGEST_MESSAGE = 16 * 1024
 # A status has values of others in it, such as the reason of a drain: a line end would begin another assignment.
 _LONGEST_STATUS = 1000
 _JOURNAL_PATIENCE_S = 1.0
+_SERVICE_IN_SLICE = re.compile(r"((?:/[^/]+\.slice)+)/celery-worker[^/]*\.service")
 
 
 def notify(environ: Mapping[str, str], **variables: str | int) -> bool:
@@ -90,6 +92,21 @@ def host_is_going_down() -> bool:
     return process.stdout.strip() == "stopping"
 
 
+def slice_path(proc: str = "/proc/self/cgroup") -> str:
+    """Return the control group of the slice in which this worker's service is; empty for a worker that is no service.
+
+    Also for one in system.slice: that is for services, not for containers.
+    """
+    try:
+        with open(proc, encoding="utf-8", errors="replace") as file:
+            groups = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
+    except (OSError, ValueError):
+        return ""
+    # Under cgroup v1 systemd's own tree has a name, and the other one may be there without a process of its own.
+    match = _SERVICE_IN_SLICE.fullmatch(groups.get("name=systemd") or groups.get("", ""))
+    return match[1] if match and match[1] != "/system.slice" else ""
+
+
 def log_handler(environ: Mapping[str, str]) -> logging.Handler:
     """Return a handler to the journal if stderr leads there, else one to stderr."""
     if environ.get("JOURNAL_STREAM") and os.path.exists(_JOURNAL):
@@ -100,7 +117,10 @@ def log_handler(environ: Mapping[str, str]) -> logging.Handler:
 
 
 class JournalHandler(logging.Handler):
-    """Writes each record as one journal entry; a record's `job` becomes the field CELERY_DOCKER_JOB."""
+    """Writes each record as one journal entry.
+
+    A record's `job` becomes the field CELERY_DOCKER_JOB, and its `event`, a `JournalEvent`, MESSAGE_ID.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +147,8 @@ def entry(record: logging.LogRecord, text: str) -> bytes:
     }
     if job:
         fields["CELERY_DOCKER_JOB"] = str(job)
+    if event := getattr(record, "event", None):
+        fields["MESSAGE_ID"] = str(event)
     return b"".join(_field(name, value) for name, value in fields.items())
 
 

@@ -44,7 +44,7 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     for name in set(app.tasks) - {jobspec.TASK_NAME}:
         app.tasks.pop(name)
     Panel.data["revoke"] = Panel.data["terminate"] = revoke_command(runner.cancel_many)
-    Panel.data.update(control.commands(dict(Panel.data)))
+    Panel.data.update(control.commands(dict(Panel.data), file=worker_settings.file, unit=worker_settings.unit))
     return app
 
 

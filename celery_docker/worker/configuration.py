@@ -36,7 +36,7 @@ def read(environ: Mapping[str, str]) -> Configuration:
     Raises `SettingsError` that names the variable or the rule, its value and what is allowed.
     """
     worker_settings = settings.parse(environ)
-    settings.identity(worker_settings.opts, socket.gethostname())
+    settings.identity(worker_settings, socket.gethostname())
     options.check(worker_settings)
     return Configuration(worker_settings, _read_policy(worker_settings.policy_file))
 

@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 Command = Callable[..., Any]
 
-_SLOTS = "set CELERY_DOCKER_CONCURRENCY in /etc/default/celery-worker, then: systemctl reload celery-worker"
-_QUEUES = "set CELERY_DOCKER_OPTS='-Q NAME,...' in /etc/default/celery-worker, then: systemctl reload celery-worker"
+_SLOTS = "set CELERY_DOCKER_CONCURRENCY in {file}, then: systemctl reload {unit}"
+_QUEUES = "set CELERY_DOCKER_OPTS='-Q NAME,...' in {file}, then: systemctl reload {unit}"
 REFUSED: Mapping[str, str] = {
-    "shutdown": "use on its host: systemctl stop celery-worker",
+    "shutdown": "use on its host: systemctl stop {unit}",
     "cancel_consumer": "use: celery-docker drain HOST, which is seen and outlives a restart",
     "add_consumer": _QUEUES,
     "pool_grow": _SLOTS,
     "pool_shrink": _SLOTS,
-    "pool_restart": "use on its host: systemctl reload celery-worker",
+    "pool_restart": "use on its host: systemctl reload {unit}",
     "autoscale": _SLOTS,
     "time_limit": "give each job a timeout",
     "rate_limit": "use the limit of a batch, or CELERY_DOCKER_CONCURRENCY",
@@ -33,10 +33,14 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-def commands(standard: Mapping[str, Command]) -> dict[str, Command]:
-    """Return Celery's commands with ours for what is refused; none of them raises anything."""
+def commands(standard: Mapping[str, Command], *, file: str, unit: str) -> dict[str, Command]:
+    """Return Celery's commands with ours for what is refused; none of them raises anything.
+
+    `file` and `unit` are the worker's file of settings and its service.
+    """
+    refused = {name: _refusal(name, remedy.format(file=file, unit=unit)) for name, remedy in REFUSED.items()}
     guarded = {name: _guarded(name, command) for name, command in standard.items() if name not in REFUSED}
-    return {**guarded, **{name: _refusal(name, remedy) for name, remedy in REFUSED.items()}}
+    return {**guarded, **refused}
 
 
 def _refusal(name: str, remedy: str) -> Command:

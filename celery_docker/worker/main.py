@@ -17,6 +17,7 @@ from celery import signals
 
 from celery_docker import errors
 from celery_docker.core import settings
+from celery_docker.core.journal import JournalEvent
 from celery_docker.host import systemd
 from celery_docker.worker import configuration, options, parts, shutdown
 from celery_docker.worker.configuration import EX_CONFIG, Configuration
@@ -30,6 +31,7 @@ _TALKATIVE = ("docker", "urllib3", "celery", "kombu", "amqp", "asyncio", "redis"
 _SILENT = "celery.backends.base"
 # A chord whose part has not succeeded is an error to it, with a traceback through Celery.
 _OF_CHORDS = "celery.backends.redis"
+_READY = {"event": JournalEvent.READY}
 _QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer.connection")
 
 
@@ -85,7 +87,7 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
     """Let Celery take messages until it ends; return the exit status."""
 
     def ready(sender: Any, **_: object) -> None:
-        log.info("ready: %d slots, queue on %s", slots, settings.masked(worker_settings.broker_url))
+        log.info("ready: %d slots, queue on %s", slots, settings.masked(worker_settings.broker_url), extra=_READY)
         leaving = shutdown.Shutdown(
             built.runner,
             built.duties,

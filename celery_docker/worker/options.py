@@ -44,7 +44,7 @@ def run(app: Celery, worker_settings: settings.Settings, slots: int) -> int:
 
 def _words(worker_settings: settings.Settings, slots: int) -> list[str]:
     own = ["--concurrency", str(slots), "--loglevel", worker_settings.log_level, "--without-gossip", "--without-mingle"]
-    return [*own, *worker_settings.opts]
+    return [*own, *worker_settings.words]
 
 
 @contextmanager

@@ -116,11 +116,13 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     Raises `StoreAway`, `StoreRefused`, `HostError` and `IdentityTaken` for what is not there in time.
     """
     records = jobstore.connect(worker_settings.broker_url)
-    engine = DockerEngine(worker_settings.docker_host, connections=slots + _MORE_CONNECTIONS)
+    engine = DockerEngine(
+        worker_settings.docker_host, connections=slots + _MORE_CONNECTIONS, slice_path=systemd.slice_path()
+    )
     _await(records.check, environ)
     docker_version = _await(engine.check, environ)
     state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
-    host = settings.identity(worker_settings.opts, socket.gethostname())
+    host = settings.identity(worker_settings, socket.gethostname())
     lock = _await(lambda: identity.hold(state_dir, host), environ)
     folders = (environ.get("LOGS_DIRECTORY", LOGS_DIR), str(state_dir), _await(engine.folder, environ))
     return Surroundings(records, engine, docker_version, host, state_dir, folders, lock)
@@ -219,6 +221,7 @@ def _heartbeat(
     machine = identity.machine(around.state_dir)
     report = HostReport(
         machine,
+        worker_settings.unit,
         slots,
         around.docker_version,
         running=lambda: len(runner.jobs()),

@@ -22,6 +22,7 @@ from kombu.transport import redis, virtual
 
 from celery_docker.core import broadcast, incoming, jobspec, strictjson, wording
 from celery_docker.core.jobrecord import Taken
+from celery_docker.core.journal import JournalEvent
 from celery_docker.run import job
 from celery_docker.store import hosts, keys, redislink, refused
 
@@ -179,7 +180,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
             taken.source,
             number,
             refusal.reason,
-            extra={"job": refusal.job_id} if refusal.job_id else None,
+            extra={"job": refusal.job_id, "event": JournalEvent.REFUSAL},
         )
         return place
 

@@ -160,14 +160,14 @@ def test_for_programs(redis_as: list[servers.RedisServer]) -> None:
 
 def test_docker(own_dockerd: servers.Dockerd) -> None:
     docker_facts = hostfacts.docker(own_dockerd.url)
-    unit = facts.Unit("active", "running", True)
-    (line,) = hostchecks.docker(facts.Host(unit, docker_facts))
+    unit = facts.Unit("celery-worker", "active", "running")
+    (line,) = hostchecks.docker(facts.Host((unit,), docker_facts))
     assert line.level is Level.OK
-    (line,) = hostchecks.live_restore(facts.Host(unit, docker_facts))
+    (line,) = hostchecks.live_restore(facts.Host((unit,), docker_facts))
     assert line.level is Level.WARN
     own_dockerd.end()
     docker_facts = hostfacts.docker(own_dockerd.url)
-    (line,) = hostchecks.docker(facts.Host(unit, docker_facts))
+    (line,) = hostchecks.docker(facts.Host((unit,), docker_facts))
     assert line.lines()[0].startswith(f"fail  docker: does not answer at {own_dockerd.url}: ")
 
 
@@ -175,8 +175,8 @@ def test_a_docker_that_is_too_old(dockerd: servers.Dockerd, old_dockerd: servers
     """It answers, so that nobody may say it does not."""
     status, answer = old_dockerd.request("GET", f"/v{dockerd.api}/info")
     assert (status, b"Maximum supported API version is 1.40" in answer) == (400, True)
-    unit = facts.Unit("active", "running", True)
-    (line,) = hostchecks.docker(facts.Host(unit, hostfacts.docker(old_dockerd.url)))
+    unit = facts.Unit("celery-worker", "active", "running")
+    (line,) = hostchecks.docker(facts.Host((unit,), hostfacts.docker(old_dockerd.url)))
     version = json.loads(old_dockerd.request("GET", "/version")[1])["Version"]
     assert line.lines() == [f"fail  docker: {version} (API 1.40) is too old → install Docker 20.10 or later"]
 
@@ -189,7 +189,9 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
         disk_facts = hostfacts.disks((str(tmp_path), "/no/such/folder"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
-    (finding,) = hostchecks.disks(facts.Host(facts.Unit("active", "running", True), facts.DockerFacts("d"), disk_facts))
+    (finding,) = hostchecks.disks(
+        facts.Host((facts.Unit("celery-worker", "active", "running"),), facts.DockerFacts("d"), disk_facts)
+    )
     assert finding.lines() == [
         f"fail  disk: {tmp_path} has 64 MiB left of 64 MiB → make room; docker system prune removes unused images"
     ]

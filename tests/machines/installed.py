@@ -62,8 +62,8 @@ class Installed:
         """The line of `systemctl status` about the worker's slots."""
         return self.show("StatusText")
 
-    def show(self, name: str) -> str:
-        return self.debian.run("systemctl", "show", "--value", "-p", name, "celery-worker").stdout.strip()
+    def show(self, name: str, unit: str = "celery-worker") -> str:
+        return self.debian.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
 
     @property
     def log(self) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ sed -i "s/^Version: .*/Version: $1/" next/DEBIAN/control
 cd next/opt/celery/venv/lib/python3*/site-packages
 sed -i "s/^Version: .*/Version: $1/" celery_docker-*.dist-info/METADATA
 mv celery_docker-*.dist-info "celery_docker-$1.dist-info"
-dpkg-deb --build /root/next "/root/next.deb"
+dpkg-deb -Znone --build /root/next /root/next.deb
 rm -r /root/next
 """
 
@@ -68,11 +69,16 @@ class Held:
     installed: Installed
     job_id: str
     folder: str
+    unit: str = "celery-worker"
 
     def state(self) -> tuple[str, str]:
         """Return the worker's process and the container's start: what a harmless event leaves as it is."""
         inspect = ("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", f"run-{self.job_id}")
-        return self.installed.show("MainPID"), self.installed.debian.run(*inspect).stdout
+        return self.installed.show("MainPID", self.unit), self.installed.debian.run(*inspect).stdout
+
+    @property
+    def log(self) -> str:
+        return self.installed.debian.journal(self.unit)
 
     def edit(self, **settings: str | int) -> None:
         lines = [f"CELERY_DOCKER_{name}={value}\n" for name, value in settings.items()]
@@ -206,9 +212,97 @@ def test_an_upgrade_leaves_a_stopped_worker_stopped(installed: Installed) -> Non
     assert installed.show("ActiveState") == "inactive"
 
 
-def test_a_removal_says_what_it_waits_for(held: Held) -> None:
-    """And ends with the jobs; one that has only just begun, which no status tells yet, counts too."""
+@dataclass
+class Pair:
+    """Two workers on one machine, each with a job of its own queue that runs until the test lets it end."""
+
+    first: Held
+    gpu: Held
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        lines = self.first.installed.debian.run("celery-docker", "workers", "--json").stdout.splitlines()
+        return {row["host"]: row for row in map(json.loads, lines)}
+
+    def states(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        return self.first.state(), self.gpu.state()
+
+    def containers(self) -> tuple[str, str]:
+        """Return the start of each container."""
+        return self.first.state()[1], self.gpu.state()[1]
+
+
+@pytest.fixture
+def pair(held: Held) -> Iterator[Pair]:
     debian = held.installed.debian
+    debian.shell("rm -rf /srv/gpu && install -d -m 777 /srv/gpu && echo CELERY_DOCKER_CONCURRENCY=3 >$1-gpu", SETTINGS)
+    debian.run("systemctl", "enable", "--now", "celery-worker@gpu")
+    submit = ("celery-docker", "submit", "--queue", "gpu", "--retries", "0", "-o", "/srv/gpu")
+    job_id = debian.run(*submit, "busybox", "sh", "-c", HELD).stdout.split()[0]
+    eventually(debian.path("/srv/gpu/on").exists, 30, "the job of the queue gpu to run")
+    yield Pair(held, Held(held.installed, job_id, "/srv/gpu", "celery-worker@gpu"))
+    debian.run("touch", "/srv/gpu/go", f"{held.folder}/go")
+    eventually(lambda: held.installed.containers("--all") == [], 30, "the end of the containers")
+
+
+def test_a_second_worker_has_its_own_queue_slots_and_jobs(pair: Pair) -> None:
+    """It runs without the first one too, and neither takes the other's name, or its container after a kill."""
+    debian = pair.first.installed.debian
+    hosts = {host: (row["slots"], row["queues"], row["unit"], row["running"]) for host, row in pair.hosts().items()}
+    assert hosts == {
+        "package": (2, ["celery"], "celery-worker", 1),
+        "gpu@package": (3, ["gpu"], "celery-worker@gpu", 1),
+    }
+    doctor = debian.run("celery-docker", "doctor", check=False).stdout.splitlines()
+    assert {"ok    celery-worker: is active", "ok    celery-worker@gpu: is active"} < set(doctor)
+    (pid, _), (gpu_pid, _) = pair.states()
+    containers = pair.containers()
+    debian.shell("systemctl kill --signal=KILL celery-worker celery-worker@gpu")
+    eventually(lambda: {state[0] for state in pair.states()}.isdisjoint({pid, gpu_pid, "0"}), 30, "the next processes")
+    eventually(lambda: "taken over" in pair.first.log and "taken over" in pair.gpu.log, 30, "both to take over")
+    for held in (pair.first, pair.gpu):
+        assert set(re.findall(r"job ([0-9a-f-]+): ", held.log)) >= {held.job_id}
+    assert pair.first.job_id not in pair.gpu.log
+    assert pair.gpu.job_id not in pair.first.log
+    assert pair.containers() == containers
+    debian.shell("echo CELERY_DOCKER_OPTS=-n gpu@%h >$1-two; systemctl start --no-block celery-worker@two", SETTINGS)
+    clash = "another worker on this machine works under the name gpu@package"
+    eventually(lambda: clash in debian.journal("celery-worker@two"), 60, "the second of one name to be refused")
+    debian.shell("systemctl stop celery-worker@two; rm $1-two", SETTINGS)
+    pair.first.succeeds()
+    debian.run("systemctl", "stop", "celery-worker")
+    pair.gpu.succeeds()
+    debian.run("celery-docker", "run", "--queue", "gpu", "busybox", "true")
+
+
+def test_workers_and_containers_share_a_slice_and_the_journal_explains(pair: Pair) -> None:
+    debian = pair.first.installed.debian
+    for held in (pair.first, pair.gpu):
+        pid = debian.run("docker", "inspect", "--format", "{{.State.Pid}}", f"run-{held.job_id}").stdout.strip()
+        for process in (pid, held.state()[0]):
+            assert "/celery-docker.slice/" in debian.read(f"/proc/{process}/cgroup")
+    assert "celery-docker.slice" in debian.run("systemd-cgtop", "--iterations=1", "--batch").stdout
+    explained = debian.run("journalctl", "--unit=celery-worker@gpu", "--catalog", "--no-pager").stdout
+    assert "Subject: The worker takes jobs" in explained
+    assert "Defined-By: celery-docker" in explained
+    assert debian.run("systemd-analyze", "verify", "celery-worker@gpu.service", "celery-docker.slice").stderr == ""
+
+
+def test_an_upgrade_hands_both_workers_over(pair: Pair) -> None:
+    debian = pair.first.installed.debian
+    containers, (before, gpu_before) = pair.containers(), pair.states()
+    debian.shell(_MAKE_NEXT, NEXT)
+    debian.run("apt-get", "install", "--yes", "/root/next.deb", timeout_s=300)
+    eventually(lambda: [row["version"] for row in pair.hosts().values()] == [NEXT, NEXT], 60, "both in the new version")
+    assert pair.containers() == containers
+    assert pair.first.state()[0] != before[0]
+    assert pair.gpu.state()[0] != gpu_before[0]
+    pair.first.succeeds()
+    pair.gpu.succeeds()
+
+
+def test_a_removal_says_what_it_waits_for(pair: Pair) -> None:
+    """And ends with the jobs of all workers; one that has only just begun, which no status tells yet, counts too."""
+    held, debian = pair.first, pair.first.installed.debian
     debian.shell(
         "systemd-run --quiet --unit=removal --setenv=DEBIAN_FRONTEND=noninteractive apt-get remove --yes celery-docker"
     )
@@ -219,5 +313,7 @@ def test_a_removal_says_what_it_waits_for(held: Held) -> None:
     eventually(lambda: "celery-docker cancel JOB ends one" in output(), 60, "the removal to say what it waits for")
     assert re.search(r"waiting for the running jobs to end, up to 7200 s .*: .*1 (job running|running job)", output())
     held.succeeds()
+    assert debian.run("systemctl", "is-active", "removal", check=False).stdout == "active\n"
+    pair.gpu.succeeds()
     eventually(lambda: debian.run("systemctl", "is-active", "removal", check=False).stdout != "active\n", 60, "its end")
     assert debian.run("which", "celery-docker", check=False).stdout == ""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.cli import exitcodes
 from celery_docker.cli.context import Context
-from celery_docker.client import configfiles
 from celery_docker.core import settings, textinput
 
 _CHECK = ("-P", "-m", "celery_docker.worker.configuration")
@@ -23,17 +23,19 @@ _TIMEOUT_S = 60
 
 
 def check_config(context: Context) -> int:
-    """Check a file of settings and the policy that it names; return 78 if no worker could start with them."""
-    operands = context.arguments.operands
-    path = operands[0] if operands else configfiles.DEFAULTS_FILE
-    is_there = operands or Path(path).exists()  # without a file systemd starts the worker too
-    assignments = settings.read_assignments(_text(path) if is_there else "")
-    for name in settings.unknown(assignments):
-        close = get_close_matches(name, [setting.variable for setting in settings.SETTINGS], n=1)
-        context.screen.note(f"{path}: {name} is not a setting{f'; is it {close[0]}?' if close else ''}")
+    """Check a worker's settings and the policy that they name; return 78 if it could not start with them."""
+    worker = context.text("--worker") or ""
+    *shared, own = settings.files(worker)
+    # Without its file systemd starts a worker too.
+    files = [*filter(_is_there, shared), *(context.arguments.operands or filter(_is_there, [own]))]
+    assignments: dict[str, str] = {}
+    for path in files:
+        lines = settings.read_assignments(_text(path))
+        _note_unknown(context, path, lines)
+        assignments |= lines
     process = subprocess.run(  # noqa: S603  # our own interpreter and module
         [sys.executable, *_CHECK],
-        env={**_PACKAGE, **assignments},
+        env={**_PACKAGE, settings.WORKER: worker, **assignments},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -41,11 +43,23 @@ def check_config(context: Context) -> int:
         timeout=_TIMEOUT_S,
         check=False,
     )
+    names = " and ".join(files) or own
     if process.returncode != 0:
-        context.screen.note(f"{path}: {process.stderr.strip().removeprefix('celery-worker: ')}")
+        context.screen.note(f"{names}: {process.stderr.strip().removeprefix('celery-worker: ')}")
         return exitcodes.BAD_CONFIG
-    context.screen.data(f"{path} and the policy are in order; systemctl reload celery-worker applies them")
+    reload = f"systemctl reload {settings.unit(worker)}"
+    context.screen.data(f"{names} and the policy are in order; {reload} applies them")
     return 0
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _note_unknown(context: Context, path: str, names: Iterable[str]) -> None:
+    for name in settings.unknown(names):
+        close = get_close_matches(name, [setting.variable for setting in settings.SETTINGS], n=1)
+        context.screen.note(f"{path}: {name} is not a setting{f'; is it {close[0]}?' if close else ''}")
 
 
 def _text(path: str) -> str:

@@ -70,6 +70,7 @@ def _json(row: WorkerRow, now: float) -> dict[str, Any]:
     return {
         "host": row.host,
         "state": state_of(row).value,
+        "unit": row.about.get("unit"),
         "slots": row.about.get("slots"),
         "running": row.jobs,
         "version": row.about.get("version"),

@@ -309,11 +309,14 @@ COMMANDS = (
         "checkconfig",
         "check the worker's settings and policy before a reload",
         Operands("[FILE]", 0, 1),
-        (flagtable.HELP,),
-        (("before systemctl reload celery-worker", "sudo celery-docker check-config"),),
+        (flagtable.HELP, flagtable.WORKER),
+        (
+            ("before systemctl reload celery-worker", "sudo celery-docker check-config"),
+            ("before systemctl reload celery-worker@gpu", "sudo celery-docker check-config --worker gpu"),
+        ),
         "It reads FILE, by default /etc/default/celery-worker, and the policy that it names, as the worker would, and "
-        "changes nothing. The exit status is 78 if the worker would not start with them. Redis and Docker are for "
-        "celery-docker doctor.",
+        "changes nothing. With --worker that file is read first, and FILE is /etc/default/celery-worker-NAME. The exit "
+        "status is 78 if the worker would not start with them. Redis and Docker are for celery-docker doctor.",
     ),
     Command(
         "completion",

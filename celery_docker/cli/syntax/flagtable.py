@@ -35,6 +35,7 @@ JSON = Flag(("--json",), "print JSON")
 QUIET = Flag(("-q", "--quiet"), "print ids only")
 YES = Flag(("-y", "--yes"), "do not ask")
 REASON = Flag(("--reason",), "the reason, for those who ask later", "TEXT", kind=kinds.TEXT)
+WORKER = Flag(("--worker",), "the worker celery-worker@NAME, not the first one", "NAME", kind=kinds.TEXT)
 WAIT_TIMEOUT = Flag(
     ("--timeout",),
     "stop waiting after this time, with status 124; default: for ever",

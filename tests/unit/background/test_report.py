@@ -34,7 +34,7 @@ class Host:
             end_queued=lambda jobs, more: 0,
         )
         self.report = HostReport(
-            "m1", 2, "Docker 26.1", running=lambda: 0, queues=lambda: ["b", "a"], activity=self.duties
+            "m1", "celery-worker", 2, "Docker 26.1", running=lambda: 0, queues=lambda: ["b", "a"], activity=self.duties
         )
 
     def state(self) -> WorkerState:

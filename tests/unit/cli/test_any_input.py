@@ -189,7 +189,7 @@ SETTING_NAMES = [setting.variable for setting in worker_settings.SETTINGS]
 def test_any_settings(environ: Mapping[str, str]) -> None:
     parsed = outcome(worker_settings.parse, environ)
     if parsed is not None:
-        outcome(worker_settings.identity, parsed.opts, "host")
+        outcome(worker_settings.identity, parsed, "host")
         assert all(text.isprintable() for _, text in worker_settings.describe(parsed))
 
 

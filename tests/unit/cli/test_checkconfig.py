@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from celery_docker.cli import main
+from celery_docker.core import settings
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def test_a_file_in_order(file: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_bad_setting_is_one_line_with_the_file_and_status_78(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with file.open("a") as settings:
-        settings.write("CELERY_DOCKER_BROKER_URL='redi://:s3cret@db/0'\n")
+    with file.open("a") as appended:
+        appended.write("CELERY_DOCKER_BROKER_URL='redi://:s3cret@db/0'\n")
     assert main.main(["check-config", str(file)], {}) == 78
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -33,16 +34,16 @@ def test_a_bad_setting_is_one_line_with_the_file_and_status_78(file: Path, capsy
 
 
 def test_an_option_that_celery_does_not_know(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with file.open("a") as settings:
-        settings.write("CELERY_DOCKER_OPTS=--nonsense\n")
+    with file.open("a") as appended:
+        appended.write("CELERY_DOCKER_OPTS=--nonsense\n")
     assert main.main(["check-config", str(file)], {}) == 78
     assert f"{file}: CELERY_DOCKER_OPTS='--nonsense': No such option '--nonsense'" in capsys.readouterr().err
 
 
 def test_a_misspelt_setting_is_noted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A worker passes over it, so that an older one can read the file of a newer one."""
-    with file.open("a") as settings:
-        settings.write("CELERY_DOCKER_CONCURENCY=4\n")
+    with file.open("a") as appended:
+        appended.write("CELERY_DOCKER_CONCURENCY=4\n")
     assert main.main(["check-config", str(file)], {}) == 0
     note = f"{file}: CELERY_DOCKER_CONCURENCY is not a setting; is it CELERY_DOCKER_CONCURRENCY?\n"
     assert capsys.readouterr().err == note
@@ -51,3 +52,20 @@ def test_a_misspelt_setting_is_noted(file: Path, capsys: pytest.CaptureFixture[s
 def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["check-config", str(tmp_path / "none")], {}) == 2
     assert "none: No such file or directory; it must be a file of KEY=value lines\n" in capsys.readouterr().err
+
+
+def test_a_further_worker_reads_both_files_and_the_later_counts(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "FILE", str(file))
+    with file.open("a") as shared:
+        shared.write("CELERY_DOCKER_CONCURRENCY=many\n")
+    assert main.main(["check-config", "--worker", "gpu"], {}) == 78
+    assert capsys.readouterr().err.startswith(f"{file}: CELERY_DOCKER_CONCURRENCY='many': must be")
+    own = file.with_name("celery-worker-gpu")
+    own.write_text("CELERY_DOCKER_CONCURRENCY=1\n")
+    assert main.main(["check-config", "--worker", "gpu"], {}) == 0
+    expected = f"{file} and {own} and the policy are in order; systemctl reload celery-worker@gpu applies them\n"
+    assert capsys.readouterr() == (expected, "")
+    assert main.main(["check-config", "--worker", "g pu"], {}) == 78
+    assert "the name 'g pu' of celery-worker@NAME: must be up to 63 letters" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from celery_docker.core import plan
 from celery_docker.core.jobspec import JobSpec
-from celery_docker.core.plan import ContainerPlan, Resolved
+from celery_docker.core.plan import ContainerPlan, Resolved, in_slice
 from celery_docker.core.policy import Limits, Policy
 
 # What every container gets, whatever the job says.
@@ -116,6 +116,14 @@ def test_a_job_that_asks_for_nothing_gets_what_the_policy_sets() -> None:
         2**30,
         1_500_000_000,
     )
+
+
+@pytest.mark.parametrize(("driver", "parent"), [("systemd", "lab-gpu.slice"), ("cgroupfs", "/lab.slice/lab-gpu.slice")])
+def test_a_container_in_a_slice_as_the_driver_wants_it_named(driver: str, parent: str) -> None:
+    plain = planned(JobSpec("busybox"), Resolved(), Policy())
+    placed = in_slice(plain, "/lab.slice/lab-gpu.slice", driver)
+    assert placed.body["HostConfig"] == {**plain.body["HostConfig"], "CgroupParent": parent}
+    assert "CgroupParent" not in plain.body["HostConfig"]
 
 
 def test_an_empty_entrypoint_takes_the_images_own_away() -> None:

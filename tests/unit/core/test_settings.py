@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from celery_docker.core.settings import Settings
 
 SHIPPED = Path(__file__).parents[3] / "etc" / "default" / "celery-worker"
 DEFAULTS = Settings(
+    worker="",
     broker_url="redis://127.0.0.1:6379/0",
     log_level="DEBUG",
     concurrency=0,
@@ -253,13 +256,39 @@ def test_retention() -> None:
     ],
 )
 def test_identity(opts: tuple[str, ...], expected: str) -> None:
-    assert settings.identity(opts, "node1.example.org") == expected
+    assert settings.identity(_with_opts(*opts), "node1.example.org") == expected
+
+
+def _with_opts(*opts: str) -> settings.Settings:
+    return replace(settings.parse({}), opts=opts)
+
+
+@pytest.mark.parametrize(
+    ("opts", "name", "queues"),
+    [
+        ("", "gpu@node1", ["gpu"]),
+        ("-Ofair", "gpu@node1", ["gpu"]),
+        ("-Q a,b -n w2@%h", "w2@node1", ["gpu", "a,b"]),
+    ],
+)
+def test_a_further_worker_has_a_name_and_a_queue_of_its_own(opts: str, name: str, queues: list[str]) -> None:
+    """Unless its options say otherwise: of two, Celery takes the last."""
+    worker = settings.parse({settings.WORKER: "gpu", "CELERY_DOCKER_OPTS": opts})
+    assert settings.identity(worker, "node1") == name
+    assert [word for flag, word in pairwise(worker.words) if flag == "-Q"] == queues
+    assert (worker.unit, worker.file) == ("celery-worker@gpu", "/etc/default/celery-worker-gpu")
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a%h", "-a", "a@b", "ä", "a/b", "x" * 64])
+def test_a_name_that_no_further_worker_can_have(name: str) -> None:
+    with pytest.raises(errors.SettingsError, match=r"^the name .* of celery-worker@NAME: must be up to 63 letters"):
+        settings.parse({settings.WORKER: name})
 
 
 @pytest.mark.parametrize("name", ["w2@%h", "w2", "%n", "a@b@%d", "%h-x@%h", "w%i@%n"])
 def test_a_worker_has_the_name_that_celery_gives_it(name: str) -> None:
     theirs = nodenames.host_format(nodenames.default_nodename(name), host="node1.example.org", i="0", I="")
-    assert settings.identity(("-n", name), "node1.example.org") == theirs
+    assert settings.identity(_with_opts("-n", name), "node1.example.org") == theirs
 
 
 @pytest.mark.parametrize(
@@ -267,7 +296,7 @@ def test_a_worker_has_the_name_that_celery_gives_it(name: str) -> None:
 )
 def test_a_name_that_no_key_can_hold(name: str) -> None:
     with pytest.raises(errors.SettingsError, match=r"the worker's name .* give it another with -n NAME") as caught:
-        settings.identity((), name)
+        settings.identity(_with_opts(), name)
     assert len(str(caught.value).splitlines()) == 1
 
 

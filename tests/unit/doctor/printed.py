@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from celery_docker.doctor.facts import DockerFacts, Unit
 from celery_docker.doctor.finding import Finding
 
-RUNNING = Unit("active", "running", True)
+RUNNING = Unit("celery-worker", "active", "running")
 WELL = DockerFacts("unix:///d", version="26.1", api="1.45", has_live_restore=True)
 
 

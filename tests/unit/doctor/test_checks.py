@@ -24,19 +24,23 @@ def test_a_worker_of_this_machine_that_an_upgrade_has_not_reached() -> None:
     """Two workers of this machine, and another machine, which has the old package."""
     workers = (
         Worker("a", 1, version="1.0", machine="m1"),
+        Worker("gpu@a", 1, version="1.0", machine="m1", unit="celery-worker@gpu"),
         Worker("two@a", 1, version="1.1", machine="m1"),
         Worker("b", 1, version="1.0", machine="m2"),
     )
-    all_facts = facts.Facts(Redis("r", workers=workers), Host(RUNNING, WELL, machine="m1"), version="1.1")
+    all_facts = facts.Facts(Redis("r", workers=workers), Host((RUNNING,), WELL, machine="m1"), version="1.1")
     assert lines(checks.versions(all_facts)) == [
         "warn  version: a runs 1.0, installed is 1.1 → systemctl reload celery-worker",
+        "warn  version: gpu@a runs 1.0, installed is 1.1 → systemctl reload celery-worker@gpu",
         "warn  version: this is 1.1, others are not: b 1.0 → install the same package on all hosts",
     ]
 
 
 def test_what_an_ordinary_user_could_not_look_at() -> None:
     redis = Redis("r", used_bytes=1, workers=(), ahead_s=0.0)
-    all_facts = facts.Facts(redis, Host(Unit("failed", "failed", True), WELL), closed=("/etc/default/celery-worker",))
+    all_facts = facts.Facts(
+        redis, Host((Unit("celery-worker", "failed", "failed"),), WELL), closed=("/etc/default/celery-worker",)
+    )
     assert [line for line in lines(checks.findings(all_facts)) if line.startswith("skip")] == [
         "skip  redis: this user of Redis may not ask about it, so these were not looked at: persistence, eviction "
         "→ celery-docker doctor --broker URL, with the login of its administrator",
@@ -53,7 +57,7 @@ def test_a_redis_that_does_not_answer_is_all_that_is_said_of_it() -> None:
 
 
 def test_the_host_is_looked_at_even_without_redis() -> None:
-    all_facts = facts.Facts(Redis("db", problem="away"), Host(RUNNING, WELL))
+    all_facts = facts.Facts(Redis("db", problem="away"), Host((RUNNING,), WELL))
     assert [finding.what for finding in checks.findings(all_facts)] == [
         "redis",
         "celery-worker",

@@ -18,8 +18,8 @@ GIB = 2**30
     ("check", "subject", "expected"),
     [
         (
-            hostchecks.service,
-            Host(Unit("failed", "failed", True, ("bad setting\x1b[2J", "Failed")), WELL),
+            hostchecks.services,
+            Host((Unit("celery-worker", "failed", "failed", ("bad setting\x1b[2J", "Failed")),), WELL),
             [
                 "fail  celery-worker: has failed → mend what its last lines say, then systemctl restart celery-worker",
                 "      | bad setting\\x1b[2J",
@@ -27,8 +27,8 @@ GIB = 2**30
             ],
         ),
         (
-            hostchecks.service,
-            Host(Unit("activating", "auto-restart", True, ("Redis away",)), WELL),
+            hostchecks.services,
+            Host((Unit("celery-worker", "activating", "auto-restart", ("Redis away",)),), WELL),
             [
                 "fail  celery-worker: ends again and again; systemd keeps starting it → mend what its last lines say, "
                 "then systemctl restart celery-worker",
@@ -36,14 +36,21 @@ GIB = 2**30
             ],
         ),
         (
-            hostchecks.service,
-            Host(Unit("inactive", "dead", True), WELL),
+            hostchecks.services,
+            Host((Unit("celery-worker", "inactive", "dead"),), WELL),
             ["warn  celery-worker: is stopped on this host → systemctl start celery-worker"],
         ),
-        (hostchecks.service, Host(RUNNING, WELL), ["ok    celery-worker: is active"]),
+        (
+            hostchecks.services,
+            Host((RUNNING, Unit("celery-worker@gpu", "inactive", "dead")), WELL),
+            [
+                "ok    celery-worker: is active",
+                "warn  celery-worker@gpu: is stopped on this host → systemctl start celery-worker@gpu",
+            ],
+        ),
         (
             hostchecks.docker,
-            Host(RUNNING, DockerFacts("unix:///d", "Connection refused")),
+            Host((RUNNING,), DockerFacts("unix:///d", "Connection refused")),
             [
                 "fail  docker: does not answer at unix:///d: Connection refused → systemctl start docker; if that "
                 "fails: journalctl -u docker"
@@ -51,7 +58,7 @@ GIB = 2**30
         ),
         (
             hostchecks.docker,
-            Host(RUNNING, DockerFacts("unix:///run/podman/podman.sock", "No such file")),
+            Host((RUNNING,), DockerFacts("unix:///run/podman/podman.sock", "No such file")),
             [
                 "fail  docker: does not answer at unix:///run/podman/podman.sock: No such file → systemctl start "
                 "podman.socket; if that fails: journalctl -u podman"
@@ -59,7 +66,7 @@ GIB = 2**30
         ),
         (
             hostchecks.docker,
-            Host(RUNNING, DockerFacts("unix:///d", "Permission denied", is_denied=True)),
+            Host((RUNNING,), DockerFacts("unix:///d", "Permission denied", is_denied=True)),
             [
                 "skip  docker: you may not ask Docker at unix:///d, so it was not looked at → sudo celery-docker "
                 "doctor; or join group docker, which is as good as root"
@@ -67,32 +74,38 @@ GIB = 2**30
         ),
         (
             hostchecks.docker,
-            Host(RUNNING, DockerFacts("unix:///d", version="19.03", api="1.40")),
+            Host((RUNNING,), DockerFacts("unix:///d", version="19.03", api="1.40")),
             ["fail  docker: 19.03 (API 1.40) is too old → install Docker 20.10 or later"],
         ),
-        (hostchecks.docker, Host(RUNNING, WELL), ["ok    docker: 26.1 (API 1.45)"]),
+        (hostchecks.docker, Host((RUNNING,), WELL), ["ok    docker: 26.1 (API 1.45)"]),
         (
             hostchecks.live_restore,
-            Host(RUNNING, DockerFacts("unix:///d", has_live_restore=False)),
+            Host((RUNNING,), DockerFacts("unix:///d", has_live_restore=False)),
             [
                 "warn  live-restore: a restart of Docker ends the running jobs; they start again → put "
                 '"live-restore": true into /etc/docker/daemon.json, then systemctl reload docker'
             ],
         ),
-        (hostchecks.live_restore, Host(RUNNING, WELL), ["ok    live-restore: containers survive a restart of Docker"]),
+        (
+            hostchecks.live_restore,
+            Host((RUNNING,), WELL),
+            ["ok    live-restore: containers survive a restart of Docker"],
+        ),
         (
             hostchecks.group,
-            Host(RUNNING, WELL, is_in_docker_group=False),
+            Host((RUNNING,), WELL, is_in_docker_group=False),
             [
                 "fail  group: user celery, the worker's, is not in group docker → adduser celery docker; systemctl "
                 "restart celery-worker"
             ],
         ),
-        (hostchecks.group, Host(RUNNING, WELL, is_in_docker_group=True), []),
+        (hostchecks.group, Host((RUNNING,), WELL, is_in_docker_group=True), []),
         (
             hostchecks.disks,
             Host(
-                RUNNING, WELL, (Disk("/a", 10 * GIB, GIB - 1), Disk("/b", 100 * GIB, 4 * GIB), Disk("/c", GIB * 9, GIB))
+                (RUNNING,),
+                WELL,
+                (Disk("/a", 10 * GIB, GIB - 1), Disk("/b", 100 * GIB, 4 * GIB), Disk("/c", GIB * 9, GIB)),
             ),
             [
                 "fail  disk: /a has 1 GiB left of 10 GiB → make room; docker system prune removes unused images",
@@ -101,7 +114,7 @@ GIB = 2**30
         ),
         (
             hostchecks.disks,
-            Host(RUNNING, WELL, (Disk("/a", 10 * GIB, 5 * GIB),)),
+            Host((RUNNING,), WELL, (Disk("/a", 10 * GIB, 5 * GIB),)),
             ["ok    disk: at least 5 GiB are free"],
         ),
     ],

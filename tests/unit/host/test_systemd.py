@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from celery_docker.core.journal import JournalEvent
 from celery_docker.host import systemd
 
 
@@ -140,6 +141,13 @@ def test_an_entry_without_a_job() -> None:
     entry = fields(systemd.entry(record("x"), "ready"))
     assert entry["MESSAGE"] == b"ready"
     assert "CELERY_DOCKER_JOB" not in entry
+    assert "MESSAGE_ID" not in entry
+
+
+def test_an_entry_of_an_event_that_the_catalogue_explains() -> None:
+    ready = record("x")
+    ready.event = JournalEvent.READY
+    assert fields(systemd.entry(ready, "ready"))["MESSAGE_ID"] == JournalEvent.READY.value.encode()
 
 
 @pytest.mark.parametrize(
@@ -212,3 +220,28 @@ def test_outside_systemd_the_handler_writes_lines_to_stderr(monkeypatch: pytest.
     monkeypatch.setattr(sys, "stderr", stderr)
     systemd.log_handler({}).handle(record("pulling busybox", job="0f3a"))
     assert stderr.getvalue().endswith(" INFO job 0f3a: pulling busybox\n")
+
+
+# The slice
+
+
+@pytest.mark.parametrize(
+    ("groups", "slice_path"),
+    [
+        ("0::/celery-docker.slice/celery-worker.service\n", "/celery-docker.slice"),
+        ("0::/lab.slice/lab-gpu.slice/celery-worker@gpu.service\n", "/lab.slice/lab-gpu.slice"),
+        ("4:memory:/x\n1:name=systemd:/celery-docker.slice/celery-worker.service\n0::/\n", "/celery-docker.slice"),
+        ("0::/system.slice/celery-worker.service\n", ""),
+        ("0::/user.slice/user-1.slice/session-1.scope\n", ""),
+        ("0::/celery-docker.slice/another.service\n", ""),
+        ("0::/\n", ""),
+        ("nonsense\n", ""),
+    ],
+)
+def test_the_slice_of_the_service(groups: str, slice_path: str, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text(groups)
+    assert systemd.slice_path(str(tmp_path / "cgroup")) == slice_path
+
+
+def test_a_system_without_control_groups_has_no_slice(tmp_path: Path) -> None:
+    assert systemd.slice_path(str(tmp_path / "none")) == ""

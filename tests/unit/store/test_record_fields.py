@@ -209,6 +209,6 @@ class Idle:
 
 
 def test_the_list_of_a_report_s_fields() -> None:
-    report = HostReport("m", 2, "Docker", lambda: 0, lambda: [], Idle(), started_at=datetime.now(UTC))
+    report = HostReport("m", "celery-worker", 2, "Docker", lambda: 0, lambda: [], Idle(), started_at=datetime.now(UTC))
     section = PAGE.read_text().split("\n## ")[4]
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(report())

@@ -36,17 +36,17 @@ def _service(unit: facts.Unit) -> list[Finding]:
 def docker(host: facts.Host) -> list[Finding]:
     """Tell whether Docker can run jobs here."""
     answer = host.docker
+    service = podman.service_of(answer.where)
     if answer.is_denied:
-        says = f"you may not ask Docker at {answer.where}, so it was not looked at"
+        says = f"you may not ask {service.capitalize()} at {answer.where}, so it was not looked at"
         return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; or join group docker, which is as good as root")]
     if answer.problem:
         says = f"does not answer at {answer.where}: {answer.problem}"
-        service = podman.service_of(answer.where)
         unit = {"docker": "docker", "podman": "podman.socket"}[service]
         return [Finding(Level.FAIL, "docker", says, f"systemctl start {unit}; if that fails: journalctl -u {service}")]
     if _api(answer.api) < _LEAST_API:
         says = f"{answer.version} (API {answer.api}) is too old"
-        return [Finding(Level.FAIL, "docker", says, "install Docker 20.10 or later")]
+        return [Finding(Level.FAIL, "docker", says, f"install {podman.LEAST[service]} or later")]
     return [Finding(Level.OK, "docker", f"{answer.version} (API {answer.api})")]
 
 

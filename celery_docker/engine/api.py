@@ -43,7 +43,7 @@ class Calls:
             answer = self.http.call(method, self._versioned(path), body=body, timeout_s=timeout_s)
         if answer.status == 400 and "client version" in answer.text:
             self._api = None
-            raise errors.EngineAway(f"Docker at {self.base_url} was replaced by another version; ask again")
+            raise errors.EngineAway(f"{self._where} was replaced by another version; ask again")
         return answer
 
     def is_podman(self) -> bool:
@@ -56,6 +56,10 @@ class Calls:
     def service(self) -> str:
         """The systemd service of the one that answers."""
         return "podman" if self._is_podman else podman.service_of(self.base_url)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.service.capitalize()} at {self.base_url}"
 
     def refused(self, failure: str, answer: unixhttp.Answer) -> errors.HostError:
         """Return the error for a refusal that says nothing about a job."""
@@ -128,20 +132,20 @@ class Calls:
 
     def _check(self, answer: unixhttp.Answer) -> None:
         if not answer.ok:
-            raise self.refused(f"Docker at {self.base_url} does not work", answer)
+            raise self.refused(f"{self._where} does not work", answer)
 
     def _versioned(self, path: str) -> str:
         """Return the path in the oldest API that both sides speak: the same answers from every Docker."""
         api = self._api
         if api is None:
             server = self.http.call("GET", "/version", timeout_s=self.timeout_s).json()
+            self._is_podman = podman.is_podman(server)
             if _numbers(server["ApiVersion"]) < _LEAST_API:
                 raise errors.HostError(
-                    f"Docker at {self.base_url} is too old: it speaks API {server['ApiVersion']}, "
-                    "and 1.41 is the least; install Docker 20.10 or later"
+                    f"{self._where} is too old: it speaks API {server['ApiVersion']}, "
+                    f"and 1.41 is the least; install {podman.LEAST[self.service]} or later"
                 )
             least = max(_LEAST_API, _numbers(server.get("MinAPIVersion", "1.41")))
-            self._is_podman = podman.is_podman(server)
             api = self._api = ".".join(map(str, least))
         return f"/v{api}{path}"
 

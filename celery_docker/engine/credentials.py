@@ -13,7 +13,7 @@ from celery_docker import errors
 from celery_docker.engine import faults
 
 
-def pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
+def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
     """Return name, tag or digest, and the header with the credentials for the image's registry.
 
     Raises `RequestError` for what is no image name, `HostError` for a file that cannot be used.
@@ -44,7 +44,7 @@ def pull_arguments(image: str) -> tuple[str, str, dict[str, str]]:
     ) as exc:
         raise errors.HostError(
             f"the credentials for {registry} in {path} cannot be read: {faults.one_line(str(exc))}; "
-            f"write them anew: {faults.login(image)}"
+            f"write them anew: {faults.login(image, service)}"
         ) from exc
     return name, tag or "latest", header
 

@@ -94,7 +94,7 @@ def create_refused(
     if status == 409 or _NAME_TAKEN_PHRASE in text:
         return errors.NameTaken(f"a container named {name} exists already; look at it first")
     if _is_jobs_fault(status, text):
-        return errors.RequestError(f"Docker refuses this job: {one_line(text)}")
+        return errors.RequestError(f"{service.capitalize()} refuses this job: {one_line(text)}")
     if _NO_INIT_PHRASE in text:
         return errors.HostError("Podman lacks the init that it puts into containers; apt install catatonit")
     return refused(f"container {name} cannot be made", status, text, service)
@@ -133,32 +133,39 @@ def memory_too_small() -> errors.RequestError:
     return errors.RequestError("the container's memory limit is too small to start it; raise it with -m")
 
 
-def pull_refused(image: str, status: int | None, text: str) -> errors.CeleryDockerError:
+def pull_refused(image: str, status: int | None, text: str, service: str = "docker") -> errors.CeleryDockerError:
     """Return the error that a failed pull stands for; `status` None: it failed inside the stream."""
     words = text.lower()
     busy = status == _BUSY_STATUS or any(phrase in words for phrase in _BUSY_PHRASES)
     if not busy and (status in _REQUEST_STATUS or any(phrase in words for phrase in _REQUEST_PHRASES)):
         is_closed = status in _LOGIN_STATUS or any(phrase in words for phrase in _LOGIN_PHRASES)
-        remedy = f"; if the registry is private, root has to log this host in: {login(image)}" if is_closed else ""
+        way_in = f"; if the registry is private, root has to log this host in: {login(image, service)}"
+        remedy = way_in if is_closed else ""
         return errors.RequestError(
             f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag{remedy}"
         )
     if _FULL_PHRASE in words:
-        return errors.NoSpace(f"image {image!r} cannot be pulled now: {one_line(text)}; make room for Docker")
+        return errors.NoSpace(
+            f"image {image!r} cannot be pulled now: {one_line(text)}; make room for {service.capitalize()}"
+        )
     return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
 
 
-def login(image: str) -> str:
+def login(image: str, service: str = "docker") -> str:
     """Return the command with which root gives the worker of a host the credentials for an image's registry."""
     first, slash, _ = image.partition("/")
     is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return f"docker --config {LOGIN_FOLDER} login" + (f" {first}" if is_host else "")
+    command = {
+        "docker": f"docker --config {LOGIN_FOLDER} login",
+        "podman": f"podman login --authfile {LOGIN_FOLDER}/config.json",
+    }[service]
+    return command + (f" {first}" if is_host else "")
 
 
 def refused(failure: str, status: int | None, text: str, service: str = "docker") -> errors.HostError:
     """Return the error for a refusal that says nothing about the job; `service` keeps the journal that says more."""
     if _FULL_PHRASE in text.lower():
-        return errors.NoSpace(f"{failure}: {one_line(text)} (HTTP {status}); make room for Docker")
+        return errors.NoSpace(f"{failure}: {one_line(text)} (HTTP {status}); make room for {service.capitalize()}")
     return errors.HostError(f"{failure}: {one_line(text)} (HTTP {status}); see journalctl -u {service}")
 
 

@@ -27,13 +27,14 @@ class Images:
 
     def pull(self, image: str, *, needed: Callable[[], bool], progress: Callable[[int, int], object]) -> None:
         """Pull a tagged image, as `DockerEngine.pull` says."""
-        name, tag, headers = credentials.pull_arguments(image)
+        service = self._calls.service
+        name, tag, headers = credentials.pull_arguments(image, service)
         path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
         opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)
         if opened.response.status >= 400:
             answer = self._calls.read(opened)
-            raise faults.pull_refused(image, answer.status, answer.text)
-        reports = pullreports.PullReports(image)
+            raise faults.pull_refused(image, answer.status, answer.text, service)
+        reports = pullreports.PullReports(image, service)
         with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
             for line in opened.response:
                 reports.add(line)
@@ -42,7 +43,7 @@ class Images:
                     return
         # A stream that was cut between two lines looks like a good end.
         if self._calls.ask("GET", f"/images/{quote(image)}/json").status == 404:
-            raise faults.pull_refused(image, None, "the pull ended without it")
+            raise faults.pull_refused(image, None, "the pull ended without it", service)
 
     def digest(self, image_id: str) -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""

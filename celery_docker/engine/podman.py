@@ -12,6 +12,8 @@ from typing import Any
 
 from celery_docker.core.container import Event, Status
 
+# The least version of each service that can run jobs.
+LEAST = {"docker": "Docker 20.10", "podman": "Podman 4.3"}
 STATES = {
     "configured": Status.CREATED,
     "initialized": Status.CREATED,

@@ -16,6 +16,7 @@ class PullReports:
     """The reports about the pull of one image. Docker tells the size of a layer when its download begins."""
 
     image: str
+    service: str = "docker"
     _sizes: dict[str, int] = field(default_factory=dict)
     _pulled: dict[str, int] = field(default_factory=dict)
 
@@ -38,7 +39,8 @@ class PullReports:
             return
         detail = report.get("errorDetail") or {}
         if "error" in report or detail:
-            raise faults.pull_refused(self.image, detail.get("code"), detail.get("message") or report["error"])
+            text = detail.get("message") or report["error"]
+            raise faults.pull_refused(self.image, detail.get("code"), text, self.service)
         self._count(report)
 
     def _count(self, report: dict[str, Any]) -> None:

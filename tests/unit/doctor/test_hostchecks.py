@@ -77,6 +77,11 @@ GIB = 2**30
             Host((RUNNING,), DockerFacts("unix:///d", version="19.03", api="1.40")),
             ["fail  docker: 19.03 (API 1.40) is too old → install Docker 20.10 or later"],
         ),
+        (
+            hostchecks.docker,
+            Host((RUNNING,), DockerFacts("unix:///run/podman/podman.sock", version="Podman 3.0", api="1.40")),
+            ["fail  docker: Podman 3.0 (API 1.40) is too old → install Podman 4.3 or later"],
+        ),
         (hostchecks.docker, Host((RUNNING,), WELL), ["ok    docker: 26.1 (API 1.45)"]),
         (
             hostchecks.live_restore,

@@ -63,6 +63,24 @@ def test_a_registry_that_wants_a_login(image: str, status: int | None, text: str
     )
 
 
+def test_podman_is_called_by_its_name_and_has_a_login_of_its_own() -> None:
+    """Where it takes Docker's place, there need be no program `docker`."""
+    full = "no space left on device"
+    lines = [
+        faults.pull_refused("r.example/x:y", 401, "unauthorized", "podman"),
+        faults.pull_refused("x:y", None, full, "podman"),
+        faults.create_refused("run-x", "x:y", 500, full, "podman"),
+        faults.create_refused("run-x", "x:y", 400, "bad parameter", "podman"),
+    ]
+    assert [str(line).rpartition("; ")[2] for line in lines] == [
+        "if the registry is private, root has to log this host in: "
+        "podman login --authfile /etc/celery-docker/docker/config.json r.example",
+        "make room for Podman",
+        "make room for Podman",
+        "Podman refuses this job: bad parameter",
+    ]
+
+
 def test_the_login_is_where_the_unit_has_it() -> None:
     unit = (Path(__file__).parents[3] / "systemd/celery-worker.service").read_text()
     assert f"\nEnvironment=DOCKER_CONFIG={faults.LOGIN_FOLDER}\n" in unit

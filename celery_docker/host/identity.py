@@ -37,6 +37,30 @@ def hold(state_dir: Path, name: str) -> IO[str]:
     return file
 
 
+def last_name(state_dir: Path, unit: str) -> str:
+    """Return the name under which the last worker of a service worked; empty if nobody knows."""
+    try:
+        return _name_file(state_dir, unit).read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def remember_name(state_dir: Path, unit: str, name: str) -> None:
+    """Keep the name of this service's worker for the next one. Raises `HostError` where that cannot be written."""
+    path = _name_file(state_dir, unit)
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(f"{name}\n")
+        part.rename(path)
+    except OSError as exc:
+        raise errors.HostError(f"cannot write {path}: {exc.strerror}; make its folder writable") from exc
+
+
+def _name_file(state_dir: Path, unit: str) -> Path:
+    """Return the file of a service's own: two workers of one machine may share the folder."""
+    return state_dir / f"{unit}.name"
+
+
 def machine(state_dir: Path, source: Path = _MACHINE_ID) -> str:
     """Return the machine's id; where it has none, one that is made once and kept in the worker's own folder.
 

@@ -6,6 +6,7 @@ Owns the wiring and the order of start and stop. Nothing is decided here.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 import time
@@ -24,7 +25,7 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
-from celery_docker.core import settings
+from celery_docker.core import container, settings
 from celery_docker.core.policy import Policy
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.host import identity, resolver, systemd
@@ -44,6 +45,7 @@ from celery_docker.worker.inbox import Inbox
 from celery_docker.worker.relay import Relay
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 EX_UNAVAILABLE = 69
 STATE_DIR = "/var/lib/celery-docker"
@@ -122,10 +124,30 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     _await(records.check, environ)
     docker_version = _await(engine.check, environ)
     state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
-    host = settings.identity(worker_settings, socket.gethostname())
+    host = _await(lambda: _name(worker_settings, state_dir, engine), environ)
     lock = _await(lambda: identity.hold(state_dir, host), environ)
+    identity.remember_name(state_dir, worker_settings.unit, host)
     folders = (environ.get("LOGS_DIRECTORY", LOGS_DIR), str(state_dir), _await(engine.folder, environ))
     return Surroundings(records, engine, docker_version, host, state_dir, folders, lock)
+
+
+def _name(worker_settings: settings.Settings, state_dir: Path, engine: DockerEngine) -> str:
+    """Return the name to work under: that of the settings, or the last one as long as its jobs have containers here.
+
+    Somebody may have edited the name before the last process was killed. Under the new one nobody would look after the
+    containers, and their jobs would be lost with the old host and run again.
+    """
+    name = settings.identity(worker_settings, socket.gethostname())
+    last = identity.last_name(state_dir, worker_settings.unit)
+    count = 0 if last in ("", name) else len(engine.containers({container.LABEL_HOST: last}))
+    if not count:
+        return name
+    log.warning(
+        "the settings name this worker %s, but jobs with %d containers here are those of %s: it goes on as that; "
+        "systemctl restart %s waits for them, and takes the new name",
+        *(name, count, last, worker_settings.unit),
+    )
+    return last
 
 
 def build_parts(

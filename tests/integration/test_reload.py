@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -70,6 +71,23 @@ def test_a_changed_setting_is_applied_and_the_job_goes_on(held: Held) -> None:
     (held.folder / "go").touch()
     receipt = held.job.result(timeout=30)
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
+
+
+def test_a_name_that_was_edited_before_a_kill_waits_for_the_next_restart(held: Held) -> None:
+    """Under the new one nobody would look after the container, and its job would run twice."""
+    renamed, name = {"CELERY_DOCKER_OPTS": "-n two@%h"}, f"two@{socket.gethostname()}"
+    held.worker.kill()
+    held.worker.start(renamed)
+    eventually(lambda: held.worker.status == "1 job running, 1 of 2 slots free", 30, "the job in a slot")
+    assert f"the settings name this worker {name}, but jobs with 1 containers here are those of " in held.worker.log
+    (held.folder / "go").touch()
+    receipt = held.job.result(timeout=30)
+    assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
+    held.worker.terminate()
+    assert held.worker.wait() == 0
+    held.worker.start(renamed)
+    names = Path(held.worker.environ["STATE_DIRECTORY"]).glob("*.name")
+    assert [file.read_text() for file in names] == [f"{name}\n"]
 
 
 BAD = {

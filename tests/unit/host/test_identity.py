@@ -44,6 +44,19 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     eventually(lambda: identity.hold(tmp_path, NAME))
 
 
+def test_the_last_name_is_that_of_its_own_service(tmp_path: Path) -> None:
+    """Two workers of a machine may share the folder."""
+    assert identity.last_name(tmp_path, "celery-worker") == ""
+    identity.remember_name(tmp_path, "celery-worker", NAME)
+    identity.remember_name(tmp_path, "celery-worker@b", "w3@node1")
+    assert (identity.last_name(tmp_path, "celery-worker"), identity.last_name(tmp_path, "celery-worker@b")) == (
+        NAME,
+        "w3@node1",
+    )
+    with pytest.raises(errors.HostError, match=r"cannot write .*celery-worker\.name: No such file"):
+        identity.remember_name(tmp_path / "none", "celery-worker", NAME)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.HostError, match=r"cannot write .*w2@node1\.lock: Not a directory|File exists"):

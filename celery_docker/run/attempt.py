@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # Docker takes a moment from the end of a container's streams to its end.
 _LINGER_S = 60
+# The same where Docker has gone meanwhile, and its streams with it: the end is known already, or the container runs on.
+_AFTER_CUT_S = 1
 
 
 class _EndRequested(Exception):
@@ -252,6 +254,20 @@ class Attempts:
         except errors.HostError as exc:
             log.warning("container %s is left behind: %s", container_id[:12], exc)
 
+    def _ended(self, job: Job, container_id: str) -> End | None:
+        """Wait for a moment for the end of a container whose streams have ended; None if it does not come."""
+        return self.engine.ended(container_id, within_s=_AFTER_CUT_S if self._is_cut(job) else _LINGER_S)
+
+    def _is_cut(self, job: Job) -> bool:
+        """Return whether the Docker whose log was followed has gone, or may have.
+
+        Behind a socket of systemd's a question waits for the next Docker, which answers as if nothing had been.
+        """
+        try:
+            return self.engine.life() != job.log_life
+        except errors.HostError:
+            return True
+
     def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
         job.attempt.container_id = container_id
         values: dict[str, str | int | float] = {
@@ -278,13 +294,14 @@ class Attempts:
         try:
             self._reading.read(job, stream, files)
             while True:
-                while (end := self.engine.ended(container_id, within_s=_LINGER_S)) is None:
+                while (end := self._ended(job, container_id)) is None:
                     # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it
                     # is complete: go on from the byte we have.
                     watched = complete = False
                     self._reading.note_break(job, files)
                     self._reading.go_on(job, container_id, files)
-                if not complete:
+                if not complete or self._is_cut(job):
+                    complete = False
                     # Docker may end a replay of a running container before a last line without its end.
                     self._reading.go_on(job, container_id, files)
                 outcome = self._endings.outcome(job, container_id, end, watched=watched)

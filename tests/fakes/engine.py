@@ -341,10 +341,14 @@ class FakeEngine:
         with self._changed:
             self._say(self._known(name), frame)
 
-    def break_streams(self, name: str) -> None:
-        """Cut every stream of a container, as a restart of Docker does; the container goes on."""
+    def break_streams(self, name: str, *, answers_on: bool = False) -> None:
+        """Cut every stream of a container, as a restart of Docker does; the container goes on.
+
+        With `answers_on` behind a socket of systemd's: who asks for the end is answered by the next Docker.
+        """
         with self._changed:
-            self._broken = True
+            self._broken = not answers_on
+            self.lives += answers_on
             for stream in self._known(name).streams:
                 stream.close()
             self._changed.notify_all()

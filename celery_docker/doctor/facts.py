@@ -81,12 +81,16 @@ class DockerFacts:
 
 @dataclass(frozen=True)
 class Unit:
-    """A worker's service as systemd sees it, by the name that systemctl is told, and the last lines of its log."""
+    """A worker's service as systemd sees it, by the name that systemctl is told, and the last lines of its log.
+
+    `restarts`: how often systemd has started it again by itself, since somebody last started it.
+    """
 
     name: str
     active: str
     sub: str
     log: tuple[str, ...] = ()
+    restarts: int = 0
 
 
 @dataclass(frozen=True)

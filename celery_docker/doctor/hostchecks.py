@@ -23,7 +23,9 @@ def services(host: facts.Host) -> list[Finding]:
 
 
 def _service(unit: facts.Unit) -> list[Finding]:
-    if unit.active == "failed" or unit.sub == "auto-restart":
+    # Between two tries, or in the next one.
+    ends_again = unit.sub == "auto-restart" or (unit.active == "activating" and unit.restarts > 0)
+    if unit.active == "failed" or ends_again:
         says = "has failed" if unit.active == "failed" else "ends again and again; systemd keeps starting it"
         remedy = f"mend what its last lines say, then systemctl restart {unit.name}"
         closed = [] if unit.log else [Finding(Level.SKIP, "journal", "you may not read the worker's log", AS_ROOT)]

@@ -16,7 +16,7 @@ from celery_docker.engine import podman, unixhttp
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
 _UNITS = ("celery-worker.service", "celery-worker@*.service")
 _USER, _GROUP = "celery", "docker"
-_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState")
+_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "NRestarts")
 _LOG_LINES = 5
 _TIMEOUT_S = 5.0
 
@@ -46,7 +46,11 @@ def _unit(name: str) -> facts.Unit | None:
         return None
     log = _asked("journalctl", "--unit", name, "--lines", str(_LOG_LINES), "--output=cat", "--no-pager", "--quiet")
     return facts.Unit(
-        name.removesuffix(".service"), properties["ActiveState"], properties["SubState"], tuple(log.splitlines())
+        name.removesuffix(".service"),
+        properties["ActiveState"],
+        properties["SubState"],
+        tuple(log.splitlines()),
+        int(properties["NRestarts"]),
     )
 
 

@@ -26,14 +26,25 @@ GIB = 2**30
                 "      | Failed",
             ],
         ),
-        (
-            hostchecks.services,
-            Host((Unit("celery-worker", "activating", "auto-restart", ("Redis away",)),), WELL),
-            [
-                "fail  celery-worker: ends again and again; systemd keeps starting it → mend what its last lines say, "
-                "then systemctl restart celery-worker",
-                "      | Redis away",
-            ],
+        *(
+            (
+                hostchecks.services,
+                Host((Unit("celery-worker", "activating", sub, ("Redis away",), restarts),), WELL),
+                [
+                    "fail  celery-worker: ends again and again; systemd keeps starting it → mend what its last lines "
+                    "say, then systemctl restart celery-worker",
+                    "      | Redis away",
+                ],
+            )
+            for sub, restarts in (("auto-restart", 0), ("start", 1))
+        ),
+        *(
+            (
+                hostchecks.services,
+                Host((Unit("celery-worker", active, sub, (), restarts),), WELL),
+                [f"ok    celery-worker: is {active}"],
+            )
+            for active, sub, restarts in (("activating", "start", 0), ("active", "running", 1))
         ),
         (
             hostchecks.services,

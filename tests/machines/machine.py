@@ -575,7 +575,7 @@ def _locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[
 
 
 def _remove_tree(tree: Path) -> None:
-    _host("rm", "-rf", "--one-file-system", str(tree), timeout_s=120)
+    _host("rm", "-rf", "--one-file-system", str(tree), timeout_s=600)
 
 
 def _host(*argv: str, timeout_s: float = 30) -> None:

@@ -24,8 +24,8 @@ PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
 	python3-setuptools python3-venv python3-wheel
-TEST_PACKAGES := busybox-static catatonit dbus docker.io fish gcc git iproute2 iptables libc6-dev mandoc mmdebstrap \
-	openssl podman procps python3-docutils redis-server rsync shellcheck slirp4netns systemd-container tmux zsh
+TEST_PACKAGES := busybox-static catatonit dbus docker.io fish gcc git gnupg iproute2 iptables libc6-dev mandoc mmdebstrap \
+	openssl podman procps python3-docutils redis-server reprepro rsync shellcheck slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 CONTENT := LICENSE README.md CONTRIBUTING.md setup.cfg pyproject.toml requirements.txt changelog.py celery_docker debian docs etc systemd
 # What the unit tests look at besides; they run in a build unless it says nocheck.
@@ -40,7 +40,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compil
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
 
 SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/make-writable \
-	debian/build debian/build-clean debian/build-source celery_docker/cli/syntax/shells/completion.bash \
+	debian/build debian/build-clean debian/build-source debian/repository celery_docker/cli/syntax/shells/completion.bash \
 	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
 test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,podman,flower,machine,shells,man
@@ -57,6 +57,15 @@ deb: $(DEB)  ## build the package for this release of Debian into build/
 
 deb-all: $(CLEAN_DEBS)  ## build it for Debian 12 and 13, each in a clean chroot, into build/bookworm/ and build/trixie/
 	@printf '%s\n' $(CLEAN_DEBS)
+
+# Where the hosts will find the repository, and the fingerprint of the key that signs it.
+URL = file:$(CURDIR)/$(BUILD)/repository
+KEY =
+repository: $(CLEAN_DEBS)  ## make a signed apt repository of both in build/repository/, with URL=… and KEY=… to publish it
+	@tests/install-packages gnupg reprepro
+	@$(HAND_OVER) debian/repository $(BUILD)/repository '$(URL)' '$(KEY)' \
+	    $(foreach deb,$(CLEAN_DEBS),$(notdir $(patsubst %/,%,$(dir $(deb))))=$(deb))
+	@echo $(BUILD)/repository
 
 source: $(SOURCE)  ## build the source package, which is the same for both, into build/
 	@echo $(SOURCE)
@@ -103,6 +112,15 @@ lock:  ## write the requirements with their hashes anew
 	$(DEPENDENCIES) options/install_requires options.extras_require/test | $(COMPILE) -c requirements.txt \
 	    -o requirements-test.txt
 
+audit:  ## name known holes of the wheels in the package, and versions of them that are newer
+	@tests/install-packages python3-venv
+	@tests/make-writable $(BUILD)
+	@$(HAND_OVER) { /usr/bin/python3 -m venv $(BUILD)/lock && \
+	    $(BUILD)/lock/bin/python -m pip install --quiet --retries 1 pip-audit uv && \
+	    $(DEPENDENCIES) options/install_requires | $(COMPILE) --upgrade -o $(BUILD)/newest.txt; \
+	    } >$(BUILD)/audit.log 2>&1 || { echo "nothing is audited: PyPI cannot be reached, see $(BUILD)/audit.log"; exit 1; }
+	@$(HAND_OVER) $(BUILD)/lock/bin/python debian/audit.py $(BUILD)/newest.txt
+
 packages:
 	@tests/install-packages $(TEST_PACKAGES)
 
@@ -140,4 +158,4 @@ $(WHEELS)/requirements.txt: requirements.txt
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) $(MAKE) --no-print-directory -f debian/rules wheels
 
-.PHONY: help demo deb deb-all source wheels test lint unit contract integration faults system bench lock packages clean
+.PHONY: help demo deb deb-all repository source wheels test lint unit contract integration faults system bench lock audit packages clean

@@ -12,12 +12,15 @@ import pytest
 from tests.machines import machine
 from tests.machines.installed import Installed
 
+WHEELS = Path(__file__).parents[2] / "build/wheels"
+
 
 @pytest.fixture(scope="session")
 def plain_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site-packages of a venv that holds celery[redis] and nothing else."""
+    """The site-packages of a venv that holds celery[redis] and nothing else, of the wheels in build/wheels if any."""
     target = tmp_path_factory.mktemp("plain")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), "celery[redis]"]
+    offline = ["--no-index", f"--find-links={WHEELS}"] if WHEELS.is_dir() else []
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), *offline, "celery[redis]"]
     subprocess.run(command, check=True, timeout=300)
     return target
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from changelog import VERSION
+from tests.machines import machine
 from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
@@ -93,6 +97,12 @@ class Held:
 
 @pytest.fixture
 def held(installed: Installed) -> Iterator[Held]:
+    with _held(installed) as held:
+        yield held
+
+
+@contextmanager
+def _held(installed: Installed) -> Iterator[Held]:
     debian = installed.debian
     debian.shell("rm -rf /srv/held && install -d -m 777 /srv/held")
     installed.configure(CONCURRENCY=2, LOG_LEVEL="INFO")
@@ -317,3 +327,41 @@ def test_a_removal_says_what_it_waits_for(pair: Pair) -> None:
     pair.gpu.succeeds()
     eventually(lambda: debian.run("systemctl", "is-active", "removal", check=False).stdout != "active\n", 60, "its end")
     assert debian.run("which", "celery-docker", check=False).stdout == ""
+
+
+def test_installation_and_upgrade_from_the_signed_repository(
+    installed: Installed, package: Path, tmp_path: Path
+) -> None:
+    """As README says; what is signed by another key is not taken. A running job goes on."""
+    debian, release = installed.debian, machine.package_release()
+    sources = "/etc/apt/sources.list.d/celery-docker.sources"
+    debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=120)
+    debian.shell("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*")  # the machine cannot reach them
+    _publish(debian, tmp_path / "repository", release, package)
+    debian.run("systemd-run", "--unit=web", "python3", "-m", "http.server", "--bind=127.0.0.1", "--directory=/srv/apt")
+    fetch = ("/usr/lib/apt/apt-helper", "download-file", f"http://127.0.0.1:8000/{release}.sources", sources)
+    eventually(lambda: debian.run(*fetch, check=False).returncode == 0, 20, "the web server")
+    debian.shell("apt update && apt install --yes celery-docker", timeout_s=300)
+    with _held(installed) as held:
+        before = held.state()
+        debian.shell(_MAKE_NEXT, NEXT)
+        _publish(debian, tmp_path / "other", release, debian.path("/root/next.deb"))
+        debian.run("apt-get", "update", check=False)
+        assert NEXT not in debian.run("apt-cache", "policy", "celery-docker").stdout
+        _publish(debian, tmp_path / "repository", release, debian.path("/root/next.deb"))
+        debian.shell("apt update && apt upgrade --yes", timeout_s=300)
+        eventually(lambda: held.state()[0] not in (before[0], "0"), 30, "the new process")
+        installed.wait_until_ready()
+        assert held.state()[1] == before[1]
+        version = debian.run("dpkg-query", "--show", "--showformat=${Version}", "celery-docker").stdout
+        assert version == NEXT
+        held.succeeds()
+
+
+def _publish(debian: machine.Machine, folder: Path, release: str, package: Path) -> None:
+    """Make a repository of one package where the machine's web server looks; its key is that of the folder."""
+    program = Path(__file__).parents[2] / "debian/repository"
+    command = (program, folder, "http://127.0.0.1:8000", "", f"{release}={package}")
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    debian.run("rm", "-rf", "/srv/apt")
+    debian.push(folder, "/srv/apt")

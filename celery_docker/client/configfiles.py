@@ -67,6 +67,11 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
         for path, text in texts.items()
         if text
     ]
+    private = dict(layers).get(DEFAULTS_FILE, {})
+    layers = [
+        (path, configlayers.without_public_broker(layer, private) if path == configlayers.SYSTEM_FILE else layer)
+        for path, layer in layers
+    ]
     layers.append((ENVIRONMENT, environ))
     layers += [(flag, {_FLAG_VARIABLES[flag]: text}) for flag, text in flags.items()]
     try:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import jobspec, kinds, settings, textinput
+from celery_docker.core import jobspec, kinds, ownredis, settings, textinput
 
 SYSTEM_FILE = "/etc/celery-docker/client.conf"
 # In XDG_CONFIG_HOME, which is ~/.config if unset.
 USER_FILE = "celery-docker/client.conf"
 DEFAULT_SOURCE = "default"
+_BROKER = f"{settings.PREFIX}BROKER_URL"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ def parse_file(path: str, text: str) -> dict[str, str]:
     if strange:
         raise errors.SettingsError("; ".join(strange) + f"; known are {', '.join(names)}")
     return assignments
+
+
+def without_public_broker(public: Mapping[str, str], private: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a layer that everybody may read without a broker that the private one names too, with a login.
+
+    Who may read both uses the login; to others the Redis says that it needs one.
+    """
+    is_the_same = ownredis.without_login(private.get(_BROKER, "")) == public.get(_BROKER)
+    return {name: text for name, text in public.items() if name != _BROKER or not is_the_same}
 
 
 def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:

@@ -20,6 +20,7 @@ PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TLS_VERIFICATIONS = ("required", "optional", "none")
 BROKER_SCHEMES = ("redis", "rediss")
+SOCKET_SCHEME = "unix"
 MAX_CONCURRENCY = 500
 
 # The first worker of a machine has no name of its own; celery-worker@NAME.service hands each other one its name here.
@@ -210,7 +211,17 @@ def check_reload(before: Settings, after: Settings, hostname: str) -> None:
 def _place(url: str) -> str:
     """Return host, port and database of a Redis URL."""
     parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 6379}/{parts.path.strip('/') or 0}"
+    if parts.scheme == SOCKET_SCHEME:
+        return f"{parts.path}?db={database(url)}"
+    return f"{parts.hostname}:{parts.port or 6379}/{database(url)}"
+
+
+def database(url: str) -> str:
+    """Return the number of the database in a Redis URL."""
+    parts = urlsplit(url)
+    if parts.scheme == SOCKET_SCHEME:
+        return parse_qs(parts.query).get("db", ["0"])[-1]
+    return parts.path.strip("/") or "0"
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
@@ -292,10 +303,12 @@ def _options(text: str) -> tuple[str, ...]:
 
 
 def _broker_url(text: str) -> str:
-    example = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
+    example = "must look like redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH for a socket"
     parts = _split_url(text, example)
     if "sentinel" in parts.scheme or "cluster" in parts.scheme:
         raise ValueError(f"Sentinel and Redis Cluster are not supported; the URL {example}")
+    if parts.scheme == SOCKET_SCHEME:
+        return _socket_url(text, parts)
     if parts.scheme not in BROKER_SCHEMES or not parts.hostname:
         raise ValueError(example)
     if parts.path.strip("/") and not _DIGITS.fullmatch(parts.path.strip("/")):
@@ -303,6 +316,16 @@ def _broker_url(text: str) -> str:
     verification = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1]
     if verification not in TLS_VERIFICATIONS:
         raise ValueError(f"ssl_cert_reqs must be one of {', '.join(TLS_VERIFICATIONS)}")
+    return text
+
+
+def _socket_url(text: str, parts: SplitResult) -> str:
+    """Return the URL of a Unix socket; the database is among its options: there is a path in its place."""
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if parts.hostname or not parts.path.strip("/") or set(options) - {"db"}:
+        raise ValueError("a socket must look like unix:///PATH or unix://:PASSWORD@/PATH, with ?db=1 for a database")
+    if not _DIGITS.fullmatch(options.get("db", ["0"])[-1]):
+        raise ValueError("the database of a socket must be a number, as in unix:///PATH?db=1")
     return text
 
 

@@ -35,7 +35,8 @@ class StuckQueue:
 class Redis:
     """The facts about Redis. `problem`: why it could not be asked. `is_open`: it answers without a password.
 
-    `bind` are the addresses that it listens on, `save` its rule for snapshots; `ahead_s`: this host's clock.
+    `bind` are the addresses that it listens on, `save` its rule for snapshots, `log_sync` when its append-only file is
+    on the disk (appendfsync); `ahead_s`: this host's clock.
     `refused` messages are put aside; `last_refusal` is the reason of the latest.
     """
 
@@ -46,6 +47,7 @@ class Redis:
     bind: str | None = None
     is_protected: bool | None = None
     has_log: bool | None = None
+    log_sync: str | None = None
     save: str | None = None
     last_save_failed: bool | None = None
     eviction: str | None = None

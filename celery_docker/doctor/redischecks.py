@@ -15,6 +15,7 @@ from celery_docker.doctor.finding import Finding, Level
 
 _APART_S = 5
 _FULL = 0.8
+_OUR_OWN = "sudo celery-docker setup-redis"
 
 
 def reach(redis: facts.Redis) -> Finding:
@@ -63,7 +64,7 @@ def refused(redis: facts.Redis) -> list[Finding]:
 
 def persistence(redis: facts.Redis) -> list[Finding]:
     """Tell what of the queue survives the end of Redis."""
-    remedy = "set appendonly yes in redis.conf"
+    remedy = f"set appendonly yes in redis.conf, or: {_OUR_OWN}"
     if redis.last_save_failed:
         return [
             Finding(Level.FAIL, "persistence", "Redis could not write to its disk", "see its log, and mend its disk")
@@ -71,7 +72,10 @@ def persistence(redis: facts.Redis) -> list[Finding]:
     if redis.has_log is None:
         return []
     if redis.has_log:
-        return [Finding(Level.OK, "persistence", "Redis writes every change to its append-only file")]
+        says = "Redis writes every change to its append-only file"
+        if redis.log_sync not in (None, "always"):
+            says += "; a power cut loses those of the last second"
+        return [Finding(Level.OK, "persistence", says)]
     if redis.save == "":
         return [Finding(Level.FAIL, "persistence", "a restart of Redis loses every job", remedy)]
     return [Finding(Level.WARN, "persistence", "a power cut loses what came since Redis' last snapshot", remedy)]
@@ -85,7 +89,8 @@ def eviction(redis: facts.Redis) -> list[Finding]:
         return [Finding(Level.OK, "eviction", "Redis throws nothing away")]
     level = Level.FAIL if redis.most_bytes else Level.WARN
     says = f"with maxmemory-policy {redis.eviction} Redis throws jobs away when its memory is full"
-    return [Finding(level, "eviction", says, "set maxmemory-policy noeviction in redis.conf")]
+    remedy = f"set maxmemory-policy noeviction in redis.conf, or: {_OUR_OWN}"
+    return [Finding(level, "eviction", says, remedy)]
 
 
 def memory(redis: facts.Redis) -> list[Finding]:

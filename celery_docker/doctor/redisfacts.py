@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery_docker import errors
 from celery_docker.core import jobspec, waiting
@@ -21,7 +21,7 @@ _LOGIN = ("username", "password")
 def gather(url: str) -> facts.Redis:
     """Return the facts about the Redis at `url`."""
     parts = urlsplit(url)
-    where = parts.netloc.rpartition("@")[2]
+    where = parts.netloc.rpartition("@")[2] or parts.path
     try:
         link = redislink.connect(url)
         try:
@@ -46,6 +46,7 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
         bind=rules.get("bind"),
         is_protected={"yes": True, "no": False}.get(rules.get("protected-mode", "")),
         has_log=_flag(info, "aof_enabled"),
+        log_sync=rules.get("appendfsync"),
         save=save,
         last_save_failed=_failed(info, save),
         eviction=info.get("maxmemory_policy"),
@@ -79,7 +80,7 @@ def _clocks(link: redislink.Link) -> tuple[float | None, float]:
 def _rules(link: redislink.Link) -> dict[str, str]:
     """Return the settings that matter, as far as this user may see them."""
     rules: dict[str, str] = {}
-    for name in ("bind", "protected-mode", "save"):
+    for name in ("bind", "protected-mode", "save", "appendfsync"):
         rules |= _asked(link, "config_get", name) or {}
     return rules
 
@@ -149,7 +150,9 @@ def _is_open(url: str) -> bool | None:
     if any(name == "ssl_certfile" for name, _ in options):
         return None
     bare = urlencode([pair for pair in options if pair[0] not in _LOGIN])
-    stranger = redislink.connect(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=bare)))
+    place = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    # Not urlunsplit, which leaves out the slashes of an empty host.
+    stranger = redislink.connect(f"{parts.scheme}://{place}{f'?{bare}' if bare else ''}")
     try:
         stranger.check()
         return True

@@ -35,6 +35,7 @@ HEALTH_CHECK_S = 10
 _PROBE_S = 2
 _PROBE_BYTES = 60
 _TLS_ALERT = b"\x15\x03"
+_NETWORK: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -119,6 +120,8 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
     _sources()
+    # A socket is there at once, or not at all.
+    network = {} if url.startswith(f"{settings.SOCKET_SCHEME}:") else _NETWORK
     try:
         client = redis.Redis.from_url(
             url,
@@ -126,8 +129,7 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
             # Anybody may have written bytes that are no text; they are shown as such, and name nothing.
             encoding_errors="replace",
             socket_timeout=CALL_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_keepalive=True,
+            **network,
             health_check_interval=HEALTH_CHECK_S,
             # Whoever calls decides about another try.
             retry=Retry(NoBackoff(), 1),

@@ -33,6 +33,9 @@ def make(worker_settings: settings.Settings, runner: Runner, intake: Intake) -> 
     url, tls = _split_tls(worker_settings.broker_url)
     app = Celery("celery_docker", set_as_current=False)
     app.conf.update(_BASE, broker_url=url, broker_transport_options={**_TRANSPORT, "host": runner.host})
+    if url.startswith("socket:"):
+        # Celery's backend would hand the former to a socket, which knows none.
+        app.conf.update(redis_socket_keepalive=False, broker_transport=f"{_BASE['broker_transport']}ToSocket")
     app.conf.update(result_backend=f"celery_docker.worker.results:Results+{url}")
     app.conf.update(result_expires=worker_settings.retention_s, broker_use_ssl=tls, redis_backend_use_ssl=tls)
     app.Worker = app.subclass_with_self(Controller, name="Worker")
@@ -60,8 +63,14 @@ class Controller(Worker):  # type: ignore[misc]  # Celery ships no types
 
 
 def _split_tls(url: str) -> tuple[str, dict[str, Any] | None]:
-    """Return the URL without its TLS options, and those for Celery; a server is verified unless the URL says no."""
+    """Return the URL as Celery says it, without its TLS options, and those for Celery.
+
+    A server is verified unless the URL says no.
+    """
     parts = urlsplit(url)
+    if parts.scheme == settings.SOCKET_SCHEME:
+        # Not urlunsplit, which leaves out the slashes of an empty host.
+        return f"socket://{parts.netloc}{parts.path}?virtual_host={settings.database(url)}", None
     if parts.scheme != "rediss":
         return url, None
     query = {name: values[-1] for name, values in parse_qs(parts.query).items() if name in _TLS_OPTIONS}

@@ -209,6 +209,12 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
     Channel = Channel
 
 
+class TransportToSocket(Transport):
+    """The same for Redis behind a Unix socket: kombu leaves the URL, of which it has no words, to its channel."""
+
+    can_parse_url = True
+
+
 def _command(data: bytes | str) -> bytes:
     """Return a control command as Celery may have it; empty for what is none."""
     try:

@@ -6,6 +6,7 @@ Clients want a port of Redis: systemd's own forwarder leads from one of this com
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import time
@@ -15,19 +16,17 @@ from pathlib import Path
 
 import redis
 
+from celery_docker.core import ownredis
 from tests import servers
 from tests.faults.ledger import SEED, Ledger
-from tests.machines.installed import Installed
+from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
 OUTPUT = "/srv/faults"
 LOGS = "/var/log/celery"
-_REDIS_SOCKET = "/run/redis/door.sock"
-_REDIS_CONF = f"""
-unixsocket {_REDIS_SOCKET}
-appendonly yes
-appendfsync always
-"""
+REDIS = "redis-server@celery-docker"
+_REDIS_SOCKET = "/run/redis-celery-docker/door.sock"
+_REDIS_CONF = "/etc/redis/redis-celery-docker.conf"
 _DOORS = {"redis": _REDIS_SOCKET, "docker": "/run/docker.sock", "output": OUTPUT}
 
 
@@ -39,6 +38,7 @@ class Booted:
         self.debian = installed.debian
         self.doors = doors
         self.port = servers.free_port()
+        self.broker = ""
         self._settings: dict[str, str | int] = {}
         self.docker = servers.DockerSocket(doors / "docker")
 
@@ -47,9 +47,12 @@ class Booted:
         return self.installed.log
 
     def prepare(self) -> None:
-        """Keep Redis' data through a power cut, and make the jobs' folder."""
-        self.debian.shell("cat >>/etc/redis/redis.conf", input=_REDIS_CONF)
-        self.debian.run("systemctl", "restart", "redis-server")
+        """Keep Redis' data through a power cut as an administrator would, and make the jobs' folder."""
+        self.debian.run("celery-docker", "setup-redis", "--yes")
+        self.debian.shell("echo unixsocket $1 >>$2", _REDIS_SOCKET, _REDIS_CONF)
+        (url,) = re.findall(r"(?m)^CELERY_DOCKER_BROKER_URL=(.*)$", self.debian.read(SETTINGS))
+        self.broker = url
+        self.debian.run("systemctl", "restart", REDIS)
         self.debian.run("install", "-d", "-m", "777", OUTPUT)
         self.open_doors()
 
@@ -74,7 +77,7 @@ class Booted:
 
     def restart_redis(self) -> None:
         """Restart it as an administrator would; it reads its append-only file before it answers."""
-        self.debian.run("systemctl", "restart", "redis-server")
+        self.debian.run("systemctl", "restart", REDIS)
         eventually(lambda: _answers(self.port), 30, "Redis to answer")
 
     def restart_docker(self) -> None:
@@ -160,12 +163,12 @@ class Booted:
     @contextmanager
     def ledger(self, **settings: str | int) -> Iterator[Ledger]:
         """Keep the books of a worker with these settings besides four slots and quick retries."""
-        all_settings = {"CONCURRENCY": 4, "RETRY_DELAY": 0, "LOG_LEVEL": "INFO", **settings}
+        all_settings = {"CONCURRENCY": 4, "RETRY_DELAY": 0, "LOG_LEVEL": "INFO", "BROKER_URL": self.broker, **settings}
         if all_settings != self._settings or not self.installed.is_active:
             self.installed.configure(**all_settings)
             self.installed.wait_until_ready()
         self._settings = all_settings
-        url = f"redis://127.0.0.1:{self.port}/0"
+        url = self.broker.replace(f":{ownredis.DEFAULT_PORT}/", f":{self.port}/")
         with Ledger(url, [self.docker], [self], output=OUTPUT, folder=self.doors / "output", seed=SEED) as ledger:
             try:
                 yield ledger
@@ -180,7 +183,7 @@ class Booted:
         self.debian.run("systemctl", "kill", "-s", "KILL", "celery-worker")
         self.debian.run("systemctl", "stop", "celery-worker")
         self.docker.remove_containers()
-        self.debian.run("redis-cli", "flushall")
+        self.debian.run("redis-cli", "-u", self.broker, "flushall")
 
     def _is_back(self) -> None:
         self.open_doors()
@@ -214,5 +217,8 @@ def _forwarded(port: int, target: Path) -> Iterator[None]:
 
 def _answers(port: int) -> bool:
     with suppress(redis.RedisError), redis.Redis(port=port, socket_timeout=5) as client:
-        return bool(client.ping())
+        try:
+            return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
     return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.booted import LOGS, OUTPUT, Booted, booted
+from tests.faults.booted import LOGS, OUTPUT, REDIS, Booted, booted
 from tests.faults.counting import FINAL
 from tests.faults.ledger import FULL, HELD, Entry, Ledger, in_words
 from tests.faults.single_host import DOCKER_WENT_DOWN, STOPPED, Conclude
@@ -102,7 +102,7 @@ def test_stop_of_redis_while_jobs_end(host: Booted, conclude: Conclude) -> None:
         ledger.submit(30 if FULL else 6, 1, 3 if FULL else 2)
         ledger.under_load()
         with host.untouched("celery-worker"):
-            with host.stopped("redis-server"):
+            with host.stopped(REDIS):
                 ledger.pause(seconds, seconds)
                 eventually(lambda: not host.docker.running(), 30, "the end of what ran")
             ledger.recover()
@@ -115,8 +115,8 @@ def test_redis_hangs_under_systemd(host: Booted, conclude: Conclude) -> None:
     with host.ledger() as ledger:
         ledger.submit(30 if FULL else 6)
         ledger.under_load()
-        with host.untouched("celery-worker", "redis-server"):
-            with host.frozen("redis-server"):
+        with host.untouched("celery-worker", REDIS):
+            with host.frozen(REDIS):
                 ledger.pause(seconds, seconds)
             ledger.recover()
         conclude(ledger.settle(f"systemctl kill -s STOP redis-server, CONT after {seconds} s"))
@@ -240,7 +240,7 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """
     times = 3 if FULL else 1
     with host.ledger() as ledger:
-        ledger.submit(*((20, 3, 5) if FULL else (4, 2, 4)), retries=0)
+        ledger.submit(*((100, 1, 4) if FULL else (4, 2, 4)), retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 2)

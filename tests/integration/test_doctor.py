@@ -103,7 +103,9 @@ def test_no_persistence_and_an_eviction_policy(redis_as: list[servers.RedisServe
     server = started(redis_as, maxmemory="100mb", maxmemory_policy="allkeys-lru")
     status, findings = examined(server.url)
     assert status == 1
-    assert findings["persistence"] == ["fail a restart of Redis loses every job → set appendonly yes in redis.conf"]
+    assert findings["persistence"] == [
+        "fail a restart of Redis loses every job → set appendonly yes in redis.conf, or: sudo celery-docker setup-redis"
+    ]
     assert findings["eviction"][0].startswith("fail with maxmemory-policy allkeys-lru Redis throws jobs away")
     with server.client() as client:
         client.config_set("save", "3600 1")

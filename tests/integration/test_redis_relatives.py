@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from celery import Celery
 
+from celery_docker import Client
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.doctor import checks, facts, redisfacts
 from tests import servers
 from tests.conftest import require
 from tests.workers.worker import Worker
@@ -77,5 +82,29 @@ def test_a_file_of_the_url_that_is_missing(dockerd: servers.Dockerd) -> None:
             assert "ssl_ca_certs '/none/ca.crt': No such file or directory; correct the URL, or the file" in worker.log
             assert "start it there" not in worker.log
             assert len(worker.log.splitlines()) == 1, worker.log
+        finally:
+            worker.stop()
+
+
+def test_a_socket_of_redis_serves_everybody(dockerd: servers.Dockerd) -> None:
+    """The worker, its results and its control commands, the client and doctor: with a password and another database."""
+    require("redis", servers.RedisServer.missing())
+    server = servers.RedisServer({"requirepass": "pw"})
+    path = server.folder / "door.sock"
+    server.options["unixsocket"] = str(path)
+    with server:
+        url = f"unix://:pw@{path}?db=1"
+        worker = Worker(url, dockerd)
+        try:
+            worker.start()
+            with closing(Client(url)) as client:
+                job = client.submit(JobSpec("busybox", ("true",)))
+                assert job.wait(timeout=60) == "succeeded"
+            plain = Celery(broker=f"redis://:pw@127.0.0.1:{server.port}/1", set_as_current=False)
+            assert len(plain.control.inspect(timeout=5, limit=1).ping()) == 1
+            findings = {finding.what: finding for finding in checks.findings(facts.Facts(redisfacts.gather(url)))}
+            assert findings["redis"].says == f"answers at {path}"
+            assert findings["password"].says == "Redis asks for one"
+            assert findings["workers"].says.startswith("1 alive")
         finally:
             worker.stop()

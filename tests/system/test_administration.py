@@ -264,6 +264,9 @@ def test_a_second_worker_has_its_own_queue_slots_and_jobs(pair: Pair) -> None:
     }
     doctor = debian.run("celery-docker", "doctor", check=False).stdout.splitlines()
     assert {"ok    celery-worker: is active", "ok    celery-worker@gpu: is active"} < set(doctor)
+    drained = debian.run("celery-docker", "drain", "--json").stdout
+    assert {row["host"] for row in json.loads(drained)} == set(hosts)
+    debian.run("celery-docker", "resume")
     (pid, _), (gpu_pid, _) = pair.states()
     containers = pair.containers()
     debian.shell("systemctl kill --signal=KILL celery-worker celery-worker@gpu")
@@ -294,7 +297,10 @@ def test_workers_and_containers_share_a_slice_and_the_journal_explains(pair: Pai
     explained = debian.run("journalctl", "--unit=celery-worker@gpu", "--catalog", "--no-pager").stdout
     assert "Subject: The worker takes jobs" in explained
     assert "Defined-By: celery-docker" in explained
-    assert debian.run("systemd-analyze", "verify", "celery-worker@gpu.service", "celery-docker.slice").stderr == ""
+    assert (
+        debian.run("systemd-analyze", "verify", "--man=no", "celery-worker@gpu.service", "celery-docker.slice").stderr
+        == ""
+    )
 
 
 def test_an_upgrade_hands_both_workers_over(pair: Pair) -> None:
@@ -308,6 +314,57 @@ def test_an_upgrade_hands_both_workers_over(pair: Pair) -> None:
     assert pair.gpu.state()[0] != gpu_before[0]
     pair.first.succeeds()
     pair.gpu.succeeds()
+
+
+def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
+    """It is said beforehand and done once; no job is left behind, and the settings are those of before in the end."""
+    debian, config = installed.debian, "/etc/redis/redis-celery-docker.conf"
+    installed.configure(CONCURRENCY=2, LOG_LEVEL="INFO")
+    installed.wait_until_ready()
+    client = "/etc/celery-docker/client.conf"
+    before = debian.read(SETTINGS), debian.read(client)
+
+    def setup(*flags: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return debian.run("celery-docker", "setup-redis", *flags, check=check)
+
+    def submit(*words: str, user: str | None = None) -> str:
+        return debian.run("celery-docker", "submit", *words, "busybox", "true", user=user).stdout.split()[0]
+
+    announced = setup("--dry-run").stdout
+    assert f"set CELERY_DOCKER_BROKER_URL=redis://:***@127.0.0.1:6380/0 in {SETTINGS}" in announced
+    assert not debian.path(config).exists()
+    waiting = submit("--queue", "nobody")
+    refusal = setup("--yes", check=False)
+    assert refusal.returncode == 2
+    assert refusal.stderr.startswith("celery-docker: 1 jobs run or wait in the Redis at redis://127.0.0.1:6379/0")
+    debian.run("celery-docker", "cancel", waiting)
+    eventually(lambda: "cancelled" in debian.run("celery-docker", "status", waiting, check=False).stdout, 30, "its end")
+    assert setup("--yes").stdout == announced
+    installed.wait_until_ready()
+    assert debian.run("stat", "-c", "%U:%G %a", SETTINGS).stdout == "root:celery 640\n"
+    assert setup("--yes").stderr == "nothing to do: all is set up\n"
+    doctor = debian.run("celery-docker", "doctor", check=False).stdout
+    for line in ("redis: answers at 127.0.0.1:6380", "password: Redis asks for one", "eviction: Redis throws nothing"):
+        assert f"ok    {line}" in doctor
+    assert "ok    persistence: Redis writes every change to its append-only file\n" in doctor
+    debian.run("useradd", "--create-home", "--groups", "celery", "submitter")
+    debian.run("celery-docker", "wait", submit(user="submitter"), user="submitter")
+    refused = debian.run("celery-docker", "ps", user="nobody", check=False)
+    assert refused.returncode != 0
+    assert "ask the administrator for membership in group celery" in refused.stderr
+    waiting = submit("--queue", "nobody")
+    assert setup("--remove", "--yes", check=False).returncode == 2
+    setup("--remove", "--yes", "--leave-jobs")
+    assert (debian.read(SETTINGS), debian.read(client)) == before
+    assert not debian.path(config).exists()
+    installed.wait_until_ready()
+    assert debian.run("celery-docker", "status", waiting, check=False).returncode != 0
+    assert setup("--remove").stderr == "nothing to do: there is no Redis of setup-redis\n"
+    setup("--yes", "--port", "6390")
+    assert "queued" in debian.run("celery-docker", "status", waiting, check=False).stdout
+    setup("--remove", "--yes", "--leave-jobs", "--delete-data")
+    assert not debian.path("/var/lib/redis/celery-docker").exists()
+    installed.wait_until_ready()
 
 
 def test_a_removal_says_what_it_waits_for(pair: Pair) -> None:

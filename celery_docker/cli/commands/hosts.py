@@ -12,6 +12,7 @@ from celery_docker.cli.context import Context
 from celery_docker.cli.tables import Align, Column
 from celery_docker.core import wording
 from celery_docker.core.hoststate import WorkerState
+from celery_docker.doctor import hostfacts
 from celery_docker.store.listing import WorkerRow, state_of
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def _json(row: WorkerRow, now: float) -> dict[str, Any]:
 
 def drain(context: Context) -> int:
     """Let hosts take no more jobs; what runs there goes on."""
-    hosts, reason = _hosts(context), context.text("--reason") or "no reason given"
+    reason = context.text("--reason") or "no reason given"
     with context.client() as client:
+        hosts = _hosts(context, client.queries)
         for host in hosts:
             client.drain(host, reason)
         _note_unknown(context, client.queries, hosts)
@@ -103,7 +105,7 @@ def drain(context: Context) -> int:
 def resume(context: Context) -> int:
     """Let hosts take jobs again."""
     with context.client() as client:
-        was_drained = {host: client.resume(host) for host in _hosts(context)}
+        was_drained = {host: client.resume(host) for host in _hosts(context, client.queries)}
         _note_unknown(context, client.queries, was_drained)
     if context.wants_json:
         context.screen.json([{"host": host, "drained": False, "was_drained": was} for host, was in was_drained.items()])
@@ -113,12 +115,17 @@ def resume(context: Context) -> int:
     return 0
 
 
-def _hosts(context: Context) -> list[str]:
+def _hosts(context: Context, queries: Queries) -> list[str]:
+    """Return the hosts that were named; without a name those of this machine, which may have several workers."""
     if "" in context.arguments.operands:
         raise errors.UsageError(
             f"{context.arguments.command.name}: the name of a host is empty; leave it out for this host"
         )
-    return list(dict.fromkeys(context.arguments.operands)) or [socket.gethostname()]
+    if context.arguments.operands:
+        return list(dict.fromkeys(context.arguments.operands))
+    machine = hostfacts.machine_id()
+    here = [row.host for row in queries.hosts.rows() if machine and row.about.get("machine") == machine]
+    return here or [socket.gethostname()]
 
 
 def _note_unknown(context: Context, queries: Queries, hosts: Iterable[str]) -> None:

@@ -245,7 +245,8 @@ COMMANDS = (
         _HOSTS,
         (flagtable.REASON, *_ALWAYS),
         (("before a repair", "celery-docker drain --reason 'new disk' node3"),),
-        "Without a name it drains this host. Running jobs go on. The drain holds until celery-docker resume.",
+        "Without a name it drains this machine, with all of its workers. Running jobs go on. The drain holds until "
+        "celery-docker resume.",
     ),
     Command(
         "resume",
@@ -317,6 +318,31 @@ COMMANDS = (
         "It reads FILE, by default /etc/default/celery-worker, and the policy that it names, as the worker would, and "
         "changes nothing. With --worker that file is read first, and FILE is /etc/default/celery-worker-NAME. The exit "
         "status is 78 if the worker would not start with them. Redis and Docker are for celery-docker doctor.",
+    ),
+    Command(
+        "setup-redis",
+        "setupredis",
+        "make a Redis for this queue alone that survives a power cut",
+        Operands(),
+        (
+            flagtable.HELP,
+            Flag(("--dry-run",), "say what would be changed, and change nothing"),
+            Flag(("--remove",), "undo it; jobs and results stay on disk, for the next setup"),
+            Flag(("--delete-data",), "with --remove: remove jobs and results too"),
+            Flag(("--leave-jobs",), "go on although jobs run or wait; they stay in the Redis that is left"),
+            Flag(("--port",), "its port on this host; default: 6380", "N", kind=kinds.number(1, 65535)),
+            flagtable.YES,
+        ),
+        (
+            ("what it would change", "sudo celery-docker setup-redis --dry-run"),
+            ("set it up", "sudo celery-docker setup-redis"),
+            ("go back to the Redis before", "sudo celery-docker setup-redis --remove"),
+        ),
+        "It starts an instance of its own, redis-server@celery-docker (valkey-server@celery-docker where only "
+        "Valkey is installed), beside any other Redis. It listens on this host only, asks for a password, has each "
+        "change on disk before it answers, and throws nothing away. Its URL goes into /etc/default/celery-worker, "
+        "which members of group celery may read, and without the password into /etc/celery-docker/client.conf, so "
+        "that others are refused. The workers are restarted. A second run does what is missing, and nothing else.",
     ),
     Command(
         "completion",

@@ -115,3 +115,16 @@ def test_a_url_that_is_no_text_is_refused_without_its_password() -> None:
 def test_a_line_that_sets_nothing_is_named_and_not_shown() -> None:
     with pytest.raises(errors.SettingsError, match=r"^client.conf, line 3: must be KEY=value, or a comment after '#'$"):
         configlayers.parse_file("client.conf", "# ok\n\nCELERY_DOCKER_BROKER_URL redis://:secret@h\n")
+
+
+@pytest.mark.parametrize(
+    ("private", "expected"),
+    [
+        ({URL: "redis://:pw@a:6380/0"}, {QUEUE: "q"}),
+        ({URL: "redis://a:6380/0"}, {QUEUE: "q"}),
+        ({URL: "redis://:pw@b:6380/0"}, {URL: "redis://a:6380/0", QUEUE: "q"}),
+        ({}, {URL: "redis://a:6380/0", QUEUE: "q"}),
+    ],
+)
+def test_who_may_read_the_login_uses_it(private: dict[str, str], expected: dict[str, str]) -> None:
+    assert configlayers.without_public_broker({URL: "redis://a:6380/0", QUEUE: "q"}, private) == expected

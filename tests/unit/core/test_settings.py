@@ -56,6 +56,7 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("broker_url", "redis://redis.example.org", "redis://redis.example.org"),
         ("broker_url", "redis://:pass@10.0.0.1:6380/3", "redis://:pass@10.0.0.1:6380/3"),
         ("broker_url", "redis://user:p%40ss@h/0", "redis://user:p%40ss@h/0"),
+        ("broker_url", "unix://:p%40ss@/run/x.sock?db=1", "unix://:p%40ss@/run/x.sock?db=1"),
         ("broker_url", "redis://[::1]:6379/0", "redis://[::1]:6379/0"),
         (
             "broker_url",
@@ -84,7 +85,8 @@ def test_a_good_value(name: str, text: str, expected: object) -> None:
     assert getattr(settings.parse({settings.PREFIX + name.upper(): text}), field) == expected
 
 
-URL = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
+URL = "must look like redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH for a socket"
+SOCKET = "a socket must look like unix:///PATH or unix://:PASSWORD@/PATH, with ?db=1 for a database"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,11 @@ URL = "must look like redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS"
         ("broker_url", "redis://127.0.0.1:6379/O", f"the database after the host must be a number; the URL {URL}"),
         ("broker_url", "redis://127.0.0.1:6379/0/1", f"the database after the host must be a number; the URL {URL}"),
         ("broker_url", "redis://127.0.0.1:6379/-1", f"the database after the host must be a number; the URL {URL}"),
+        ("broker_url", "unix://", SOCKET),
+        ("broker_url", "unix:///", SOCKET),
+        ("broker_url", "unix://host/run/x.sock", SOCKET),
+        ("broker_url", "unix:///run/x.sock?ssl_cert_reqs=none", SOCKET),
+        ("broker_url", "unix:///run/x.sock?db=one", "the database of a socket must be a number"),
         # Numbers
         ("concurrency", "four", "must be a whole number from 0 to 500"),
         ("concurrency", "-1", "must be a whole number from 0 to 500"),
@@ -343,6 +350,7 @@ FIXED = {
         "CELERY_DOCKER_BROKER_URL cannot change from a:6379/0 to b:6379/0",
     ),
     "another database": ({"BROKER_URL": "redis://a/1"}, "from a:6379/0 to a:6379/1 in a reload"),
+    "a socket": ({"BROKER_URL": "unix://:new@/run/x.sock?db=2"}, "from a:6379/0 to /run/x.sock?db=2 in a reload"),
     "another Docker": ({"DOCKER_HOST": "unix:///d"}, "CELERY_DOCKER_DOCKER_HOST cannot change"),
     "another name": ({"OPTS": "-n two@%h"}, "the worker's name cannot change from node1 to two@node1 in a reload"),
 }

@@ -63,14 +63,17 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
         (
             redischecks.persistence,
             Redis("r", has_log=False, save=""),
-            ["fail  persistence: a restart of Redis loses every job → set appendonly yes in redis.conf"],
+            [
+                "fail  persistence: a restart of Redis loses every job → set appendonly yes in redis.conf, or: "
+                "sudo celery-docker setup-redis"
+            ],
         ),
         (
             redischecks.persistence,
             Redis("r", has_log=False, save="3600 1"),
             [
                 "warn  persistence: a power cut loses what came since Redis' last snapshot → set appendonly yes in "
-                "redis.conf"
+                "redis.conf, or: sudo celery-docker setup-redis"
             ],
         ),
         (
@@ -80,8 +83,16 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
         ),
         (
             redischecks.persistence,
-            Redis("r", has_log=True, save="", last_save_failed=False),
+            Redis("r", has_log=True, log_sync="always", save="", last_save_failed=False),
             ["ok    persistence: Redis writes every change to its append-only file"],
+        ),
+        (
+            redischecks.persistence,
+            Redis("r", has_log=True, log_sync="everysec"),
+            [
+                "ok    persistence: Redis writes every change to its append-only file; a power cut loses those of the "
+                "last second"
+            ],
         ),
         (redischecks.persistence, Redis("r"), []),
         (
@@ -89,7 +100,7 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
             Redis("r", eviction="allkeys-lru", most_bytes=GIB),
             [
                 "fail  eviction: with maxmemory-policy allkeys-lru Redis throws jobs away when its memory is full → "
-                "set maxmemory-policy noeviction in redis.conf"
+                "set maxmemory-policy noeviction in redis.conf, or: sudo celery-docker setup-redis"
             ],
         ),
         (redischecks.eviction, Redis("r", eviction="noeviction"), ["ok    eviction: Redis throws nothing away"]),

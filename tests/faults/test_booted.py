@@ -192,16 +192,20 @@ def test_kill_of_docker_and_worker_at_once(host: Booted, conclude: Conclude) -> 
 
 
 def test_restart_of_docker_with_live_restore(host: Booted, conclude: Conclude) -> None:
-    """Jobs that run go on, those that end meanwhile have ended: nothing runs again."""
+    """Jobs that run go on, those that end meanwhile have ended: nothing runs again, and a log has every line."""
     times = 3 if FULL else 1
     with host.live_restore(), host.ledger() as ledger:
+        entry = _steady_job(ledger)
         ledger.submit(*((40, 0, 4) if FULL else (6, 1, 3)), retries=0)
         for _ in range(times):
             ledger.under_load()
             ledger.pause(0, 1)
             host.restart_docker()
             ledger.recover()
-        conclude(ledger.settle(f"systemctl restart docker with live-restore, {in_words(times)}"))
+        _let_it_end(ledger, entry)
+        row = ledger.settle(f"systemctl restart docker with live-restore, {in_words(times)}")
+        _log_is_complete(entry)
+    conclude(row)
 
 
 def test_systemctl_stop_waits_for_jobs(host: Booted, conclude: Conclude) -> None:

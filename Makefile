@@ -149,7 +149,7 @@ $(CLEAN_DEBS): $(SOURCES)
 	@$(HAND_OVER) debian/build-clean $(notdir $(@D)) $@ $(CONTENT) $(TESTED) $(shell [ ! -d $(WHEELS) ] || echo $(WHEELS))
 
 $(SOURCE): $(SOURCES) $(shell find $(TESTED) -type f -not -name '*.pyc')
-	@tests/install-packages dpkg-dev
+	@tests/install-packages debhelper dpkg-dev
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) debian/build-source $@ $(CONTENT) $(TESTED)
 

@@ -68,12 +68,13 @@ def test_the_readme_installs_the_packages_that_are_built() -> None:
 
 
 def test_the_source_package_holds_what_a_build_takes_and_nothing_that_was_built(tmp_path: Path) -> None:
-    require("man", "" if shutil.which("dpkg-source") else "dpkg-source (dpkg-dev) is not installed")
+    require("man", "" if shutil.which("dpkg-source") and shutil.which("dh_clean") else "debhelper is not installed")
     command = ["make", "--no-print-directory", "--always-make", f"BUILD={tmp_path}/build", "source"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=120)
     dsc = made.stdout.splitlines()[-1]
     subprocess.run(["dpkg-source", "--extract", dsc, str(tmp_path / "unpacked")], capture_output=True, check=True)
     unpacked = {path.relative_to(tmp_path / "unpacked") for path in (tmp_path / "unpacked").rglob("*")}
     assert {Path("debian/rules"), Path("tests/unit/test_frontdoor.py"), Path("celery_docker/version.py")} <= unpacked
     assert not {path for path in unpacked if path.parts[0] == "build" or path.suffix in {".pyc", ".whl"}}
+    assert not unpacked & {Path("debian/celery-docker"), Path("debian/test-venv"), Path("debian/pages")}

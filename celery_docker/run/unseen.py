@@ -14,12 +14,15 @@ from celery_docker.core import container
 from celery_docker.core.container import Container, Status, Step
 from celery_docker.core.lifecycle import Cause
 from celery_docker.run.job import Job
+from celery_docker.run.periodic import Periodic
 from celery_docker.run.ports import Engine
 from celery_docker.run.retrying import Retrying
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
+# A look reads a file or two of each process of the machine, and there are looks only while Docker is away.
+_LOOK_AT_START_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,20 @@ class Unseen:
         try:
             self.engine.start(container_id)
         except errors.HostError as exc:
-            has_run = bool(self.engine.processes(container_id))
+            has_run = False
 
-            def look() -> Container | None:
+            def look() -> None:
                 nonlocal has_run
-                has_run = has_run or bool(self.engine.processes(container_id))
-                return self.engine.inspect(container_id)
+                has_run = bool(self.engine.processes(container_id)) or has_run
 
-            existing = self.retrying.until_answered(look)
+            # Behind a socket of systemd's the question waits for the next Docker, as long as a short job runs.
+            looks = Periodic("start", _LOOK_AT_START_S, look)
+            looks.start()
+            try:
+                existing = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
+            finally:
+                looks.stop(wait_s=_LOOK_AT_START_S)
+            look()
             if isinstance(exc, errors.EngineAway) and existing is not None and existing.status is not Status.CREATED:
                 # The start was heard; only the answer was lost.
                 return

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from celery_docker import errors
+from celery_docker.core.container import Container
 from celery_docker.core.lifecycle import Cause, EndRequest, State
 from celery_docker.run.runner import Ended, LetGo
 from tests.unit.run.workbench import HOST, JOB, LONG, NAME, Background, Bench, make_bench
@@ -68,6 +69,29 @@ def test_one_that_ends_before_docker_is_back_is_not_run_again(killed: Bench) -> 
     assert isinstance(end, Ended)
     assert (end.state, end.receipt["reason"]) == (State.ERROR, UNSEEN)
     assert killed.engine.calls.count("create") == 1
+
+
+def test_one_that_begins_and_ends_while_the_next_docker_comes_up_is_not_run_again(bench: Bench) -> None:
+    """The question for it waits all that time behind the socket that systemd holds for Docker."""
+    inspect = bench.engine.inspect
+
+    def late_answer(name: str) -> Container | None:
+        bench.engine.inspect = inspect  # type: ignore[method-assign]
+        bench.engine.start_unseen(name)
+        looks = bench.engine.calls.count("processes")
+        eventually(lambda: bench.engine.calls.count("processes") > looks + 1)
+        bench.engine.end_unseen(name)
+        return inspect(name)
+
+    def lost_answer(container_id: str) -> None:
+        bench.engine.inspect = late_answer  # type: ignore[method-assign]
+        raise errors.EngineAway
+
+    bench.engine.start = lost_answer  # type: ignore[method-assign]
+    end = bench.run(retries=3)
+    assert isinstance(end, Ended)
+    assert (end.state, end.receipt["reason"]) == (State.ERROR, UNSEEN)
+    assert bench.engine.calls.count("create") == 1
 
 
 def test_a_start_that_nobody_heard_is_tried_again(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""`make test`: all tests in phases, two at a time, since a test waits more than it computes.
+"""`make test`: all tests in phases, three at a time, since a test waits more than it computes.
 
 Each phase is a pytest with servers and machines of its own. What it prints goes to a file in build/phases, and comes in
 one piece when it has ended; the last lines are the wall time and the result of each.
@@ -13,7 +13,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
-LANES = 2
+LANES = 3
 OUTPUT = Path("build/phases")
 ROOT = Path(__file__).parents[1]
 # As many phases of about the same length: the longest file is in the first.

@@ -1,8 +1,8 @@
 """Docker, as the worker uses it: one class, plain values in and out.
 
 Owns every call to Docker and what its answers mean. Must not import docker, nor the shell.
-Invariants: a call ends within its timeout; a call whose answer was lost is never repeated blindly but looked up; what
-is gone already counts as done.
+Invariants: a call ends within its timeout; one whose answer was lost is never repeated blindly but looked up, a start
+by its caller; what is gone already counts as done.
 
 The calls of a job go through `api`: docker-py needs 1.3 ms CPU for each, keeps one pool of connections per URL,
 so that none is used twice, and closes the pool of a request in another thread once 25 more URLs were asked for.
@@ -196,15 +196,9 @@ class DockerEngine:
         """Start a container that was made; one that was started already is fine.
 
         Raises `CannotStart` where its command is missing or may not be executed, `RequestError` where Docker refuses
-        it for another reason of the job's own, `HostError` otherwise.
+        it for another reason of the job's own, `HostError` otherwise: after an `EngineAway` it may have been started.
         """
-        try:
-            answer = self._calls.ask("POST", f"/containers/{container_id}/start")
-        except errors.EngineAway:
-            state = self.inspect(container_id)
-            if state is None or state.status is container.Status.CREATED:
-                raise
-            return
+        answer = self._calls.ask("POST", f"/containers/{container_id}/start")
         if not answer.ok:
             details = self._details(container_id) or {}
             exit_code = details.get("State", {}).get("ExitCode")

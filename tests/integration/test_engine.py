@@ -27,6 +27,8 @@ from celery_docker.core.container import Status, Stream
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.engine import unixhttp
 from celery_docker.engine.dockerd import DockerEngine
+from celery_docker.run.retrying import Retrying
+from celery_docker.run.unseen import Unseen
 from tests import servers
 from tests.conftest import require
 from tests.outputs import OUTPUTS
@@ -323,10 +325,13 @@ class TestLostAnswers:
             engine.create(planned("true"))
 
     def test_a_start_that_did_happen(self, engine: DockerEngine, dockerd: servers.Dockerd) -> None:
-        """It runs: that was all."""
+        """The engine asks nothing more, which could wait for the next Docker; whoever looks up its state goes on."""
         container_id = engine.create(planned("sleep", "1000"))
-        engine._calls.http = _Forgetful(str(dockerd.socket), "/start")
-        engine.start(container_id)
+        engine._calls.http = forgetful = _Forgetful(str(dockerd.socket), "/start")
+        with pytest.raises(errors.EngineAway):
+            engine.start(container_id)
+        forgetful.lost = "/start"
+        Unseen(engine, Retrying()).start(container_id)
         assert inspected(engine, container_id).status is Status.RUNNING
 
 

@@ -94,6 +94,18 @@ def test_one_that_begins_and_ends_while_the_next_docker_comes_up_is_not_run_agai
     assert bench.engine.calls.count("create") == 1
 
 
+def test_a_start_that_was_heard_is_followed_though_its_answer_was_lost(bench: Bench) -> None:
+    start = bench.engine.start
+
+    def unanswered_start(container_id: str) -> None:
+        start(container_id)
+        raise errors.EngineAway
+
+    bench.engine.start = unanswered_start  # type: ignore[method-assign]
+    assert bench.ended().state is State.SUCCEEDED
+    assert bench.engine.calls.count("create") == 1
+
+
 def test_a_start_that_nobody_heard_is_tried_again(bench: Bench) -> None:
     """No process was seen: Docker was away before it could start anything."""
     bench.engine.failures["start"] = [errors.EngineAway()]

@@ -447,7 +447,9 @@ class RedisServer(_Service):
         super().__init__()
         self.options = dict(options or {})
         self.tls = tls
-        self.port = free_port()
+        # Held for as long as the server is there, also while it is down: nobody else is given the port.
+        self._holder = _held_port()
+        self.port: int = self._holder.getsockname()[1]
         self.ca_file = self.folder / "ca.pem"
         if tls:
             _make_certificate(self.folder, self.ca_file)
@@ -465,6 +467,10 @@ class RedisServer(_Service):
         """Return a client that answers or raises within five seconds."""
         client: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5, **options)
         return client
+
+    def stop(self) -> None:
+        super().stop()
+        self._holder.close()
 
     def _arguments(self) -> list[str]:
         port = {"port": "0", "tls-port": str(self.port)} if self.tls else {"port": str(self.port)}
@@ -492,6 +498,14 @@ class Sentinel(RedisServer):
         settings = self.folder / "sentinel.conf"
         settings.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n")
         return [str(settings), "--sentinel"]
+
+
+def _held_port() -> socket.socket:
+    """Return a socket that holds a free loopback port, on which a server that reuses addresses may listen."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
 
 
 def free_port() -> int:

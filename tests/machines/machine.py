@@ -211,7 +211,7 @@ class Machine:
     def is_on(self) -> bool:
         return self._nspawn is not None and self._nspawn.poll() is None
 
-    def start(self, timeout_s: float = 60) -> None:
+    def start(self, timeout_s: float = 300) -> None:
         """Boot from the machine's disk, again after `poweroff` or `kill`."""
         assert not self.is_on, f"machine {self.name} is on already"
         deadline = time.monotonic() + timeout_s
@@ -223,7 +223,7 @@ class Machine:
         while not self._is_up():
             self._still_booting(deadline)
 
-    def poweroff(self, timeout_s: float = 60) -> None:
+    def poweroff(self, timeout_s: float = 300) -> None:
         """Shut down in good order."""
         self.run("systemctl", "poweroff", "--no-block")
         if not self._ends_within(timeout_s):
@@ -244,7 +244,7 @@ class Machine:
                 self._nspawn.wait(5)
             self._nspawn, self._init_pid = None, 0
 
-    def reboot(self, timeout_s: float = 60) -> None:
+    def reboot(self, timeout_s: float = 300) -> None:
         """Shut down in good order, then start again."""
         self.poweroff(timeout_s)
         self.start(timeout_s)
@@ -259,7 +259,7 @@ class Machine:
         self,
         *argv: str,
         check: bool = True,
-        timeout_s: float = 60,
+        timeout_s: float = 300,
         user: str | None = None,
         input: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -578,7 +578,7 @@ def _remove_tree(tree: Path) -> None:
     _host("rm", "-rf", "--one-file-system", str(tree), timeout_s=600)
 
 
-def _host(*argv: str, timeout_s: float = 30) -> None:
+def _host(*argv: str, timeout_s: float = 120) -> None:
     completed = subprocess.run(argv, input="", capture_output=True, text=True, timeout=timeout_s)
     if completed.returncode != 0:
         raise RuntimeError(f"{shlex.join(argv)}: exit {completed.returncode}\n{completed.stderr[-4000:]}")

@@ -57,11 +57,7 @@ class Screen:
     @property
     def is_read(self) -> bool:
         """False once nobody is left who could read the standard output."""
-        try:
-            mode = os.fstat(self.out.fileno()).st_mode
-        except (OSError, ValueError):
-            return True
-        return not stat.S_ISFIFO(mode) or not _is_ready(self.out, 0, 0)
+        return is_read(self.out)
 
     @contextmanager
     def safe(self, line: str) -> Iterator[None]:
@@ -110,6 +106,15 @@ class Screen:
         self.err.write(f"{question} [y/N] ")
         self.err.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def is_read(stream: TextIO) -> bool:
+    """Return False once nobody is left who could read a stream, as behind `| head -1`."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return True
+    return not stat.S_ISFIFO(mode) or not _is_ready(stream, 0, 0)
 
 
 def _is_ready(stream: TextIO, event: int, timeout_s: float) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from celery_docker.cli import exitcodes, progress
+from celery_docker.cli import exitcodes, progress, screen
 from celery_docker.client.outages import Outages
 from celery_docker.core import lifecycle
 from celery_docker.core.receipt import Receipt
@@ -37,7 +37,9 @@ class ProgressDisplay:
     _is_open: bool = False
 
     def show(self, counts: Mapping[str, int], total: int) -> None:
-        """Show these numbers, if there is anything new to say."""
+        """Show these numbers, if there is anything new to say. Raises `BrokenPipeError` once nobody can read them."""
+        if not screen.is_read(self.stream):
+            raise BrokenPipeError
         now = time.monotonic()
         if self._first_done is None:
             self._first_done = progress.done(counts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,9 @@ _WAIT_MS = 500
 _START = "0-0"
 # The first number of a reply to a chunk.
 _FULL = 2
+
+
+def _nothing() -> None: ...
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,10 @@ class Reader:
         with self.link.translated():
             self.link.client.xread({keys.log(self.job_id): self._last_id}, count=1, block=round(timeout_s * 1000))
 
-    def follow(self, *, lines: int | None = None) -> Iterator[Output]:
+    def follow(self, *, lines: int | None = None, while_silent: Callable[[], object] = _nothing) -> Iterator[Output]:
         """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
+
+        While it prints nothing, `while_silent` is called about twice a second; it may raise to end the wait.
 
         Raises `NoSuchJob`, `StoreAway` or `StoreRefused`; asked again, it goes on where it was.
         """
@@ -145,6 +150,7 @@ class Reader:
                 continue
             if has_ended:
                 return
+            while_silent()
             has_ended = self._receipt() is not None
 
     def so_far(self, *, lines: int | None = None) -> Iterator[Output]:

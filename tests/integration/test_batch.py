@@ -149,6 +149,26 @@ def test_a_signal_in_watch_leaves_the_jobs_alone(
     assert celery_docker("watch").stdout.splitlines()[-1] == "2 jobs: 2 succeeded"
 
 
+@pytest.mark.parametrize("command", [("watch",), ("logs", "-f")])
+def test_a_reader_that_goes_ends_the_command_and_no_job(
+    worker: Worker, celery_docker: Commands, command: tuple[str, ...]
+) -> None:
+    """At once, as with `| grep -m1 ready`, although the job prints nothing more."""
+    script = "echo ready; until [ -e /output/go ]; do sleep 0.05; done"
+    batch_id = celery_docker("batch", "--array", "1", "-o", "out", "busybox", "sh", "-c", script).stdout.strip()
+    name = batch_id if command == ("watch",) else celery_docker("ps", "-a", "-q", "--batch", batch_id).stdout.strip()
+    following = celery_docker.started(*command, name)
+    assert following.stdout is not None
+    assert following.stdout.readline()
+    following.stdout.close()
+    assert following.wait(30) == 128 + signal.SIGPIPE
+    assert following.stderr is not None
+    assert following.stderr.read() == ""
+    following.stderr.close()
+    (celery_docker.folder / "out/go").touch()
+    assert celery_docker("watch").stdout.splitlines()[-1] == "1 jobs: 1 succeeded"
+
+
 def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_server: servers.RedisServer) -> None:
     for name in ("1", "2", "3"):
         (celery_docker.folder / "in" / name).touch()

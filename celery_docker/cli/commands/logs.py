@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable
+from functools import partial
 
 from celery_docker import errors
 from celery_docker.cli import attached
@@ -28,7 +29,8 @@ def logs(context: Context) -> int:
             outages = context.outages()
             with context.detaching("logs -f", job_id), attached.attached(reader):
                 reader.attach()
-                show(context.screen, reader, outages.each(lambda: reader.follow(lines=lines)))
+                pieces = outages.each(lambda: reader.follow(lines=lines, while_silent=partial(_check, context.screen)))
+                show(context.screen, reader, pieces)
         else:
             show(context.screen, reader, reader.so_far(lines=lines))
         if reader.is_of_receipt:
@@ -47,6 +49,12 @@ def _job(queries: Queries, name: str) -> str:
 def _streams(context: Context) -> tuple[Stream, ...]:
     streams = tuple(stream for stream in BOTH if context.has(f"--{stream.name.lower()}"))
     return streams or BOTH
+
+
+def _check(screen: Screen) -> None:
+    """Raise `BrokenPipeError` once nobody can read what the job may print yet, as behind `| grep -m1 ready`."""
+    if not screen.is_read:
+        raise BrokenPipeError
 
 
 def _show(screen: Screen, reader: Reader, pieces: Iterable[Output]) -> None:

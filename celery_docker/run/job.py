@@ -74,6 +74,8 @@ class Job:
     docker_life: int = 0
     # The one that its output was read from last.
     log_life: int = 0
+    # When the stream of it ended that was read last, by the wall clock.
+    output_ended_at: float = 0.0
     # True if its container had been sent a signal before this process took it over.
     was_signalled: bool = False
     # True once an end request found a container that ran: its end is our doing.

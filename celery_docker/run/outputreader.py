@@ -7,6 +7,7 @@ with the log files before anything more is read.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -48,10 +49,13 @@ class OutputReader:
             stream.close()
 
     def note_break(self, job: Job, files: LogFile) -> None:
-        """Remember how much had been read when Docker went, if it has gone."""
+        """Remember how much had been read when Docker went, if it has gone.
+
+        It logs and sends output for up to five seconds after it has begun to go: up to the end of the stream.
+        """
         went_at = self.engine.went_at(job.log_life)
         if went_at is not None and files.broken is None:
-            files.note_break(Break(went_at, dict(job.tail.byte_counts)))
+            files.note_break(Break(max(went_at, job.output_ended_at), dict(job.tail.byte_counts)))
 
     def _look_for_gaps(self, job: Job, container_id: str, files: LogFile) -> None:
         """Find out what the log lacks where Docker has gone and another follows it, before anything more is read."""
@@ -77,3 +81,4 @@ class OutputReader:
             files.write(item)
             job.outbox.add(item, keep_all=job.waits_for_readers)
             self.broadcast.keep_up(job)
+        job.output_ended_at = time.time()

@@ -108,6 +108,8 @@ class FakeEngine:
         self.live_restore = False
         # Raised by each process of Docker that follows another.
         self.lives = 1
+        # How long a Docker that goes has served what was open before it went.
+        self.going_s = 0.0
 
     def check(self) -> str:
         self._called("check")
@@ -127,7 +129,7 @@ class FakeEngine:
 
     def went_at(self, life: int) -> float | None:
         self._called("went_at")
-        return None if life == self.lives else time.time()
+        return None if life == self.lives else time.time() - self.going_s
 
     def has_live_restore(self) -> bool:
         self._called("has_live_restore")

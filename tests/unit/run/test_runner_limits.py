@@ -69,15 +69,19 @@ def test_a_container_that_somebody_else_removed_is_an_error_and_not_run_again(tm
     assert bench.nothing_is_left()
 
 
+@pytest.mark.parametrize("going_s", [0, 5], ids=["gone at once", "slow to go"])
 @pytest.mark.parametrize("answers_on", [False, True], ids=["away", "behind a socket of systemd's"])
 @pytest.mark.parametrize("stdout", [b"", b"hello\n"], ids=["silent", "in the middle"])
-def test_a_stream_that_breaks_is_taken_up_again(tmp_path: Path, stdout: bytes, answers_on: bool) -> None:
+def test_a_stream_that_breaks_is_taken_up_again(
+    tmp_path: Path, stdout: bytes, answers_on: bool, going_s: float
+) -> None:
     """A restart of Docker cuts every stream; the container goes on, and so does its log, to the byte."""
     bench = make_bench(tmp_path, replace(says(stdout), until_released=True))
     job = bench.claimed()
     running = Background(lambda: bench.runner.run(job, bench.announced))
     eventually(lambda: container_status(bench) is Status.RUNNING)
     eventually(lambda: bench.log.exists() and bench.log.read_bytes() == stdout)
+    bench.engine.going_s = going_s
     bench.engine.break_streams(NAME, answers_on=answers_on)
     eventually(lambda: {"ended", "replay"} & set(bench.engine.calls))
     bench.engine.say(NAME, Frame(Stream.STDOUT, b"after the break\n"))

@@ -116,6 +116,10 @@ class Heartbeat:
         """Start to send heartbeats."""
         self._loop.start()
 
+    def wake(self) -> None:
+        """Send the next heartbeat now: what the worker says of itself has changed."""
+        self._loop.wake()
+
     def leave(self) -> None:
         """Send no more heartbeats; leave the list, unless there are jobs for which this host has to be missed."""
         self._loop.stop(wait_s=_LEAVE_TIMEOUT_S)

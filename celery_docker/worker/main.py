@@ -102,6 +102,8 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
         built.events.open(sender)
         Thread(target=built.relay.take_over, args=(sender.hostname,), daemon=True).start()
         built.duties.serving()
+        # The first one came before Celery had read its options: it named no queue of -Q.
+        built.heartbeat.wake()
         built.orphans.start()
 
     def keep_logging(**_: object) -> None:

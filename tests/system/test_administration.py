@@ -257,11 +257,16 @@ def pair(held: Held) -> Iterator[Pair]:
 def test_a_second_worker_has_its_own_queue_slots_and_jobs(pair: Pair) -> None:
     """It runs without the first one too, and neither takes the other's name, or its container after a kill."""
     debian = pair.first.installed.debian
-    hosts = {host: (row["slots"], row["queues"], row["unit"], row["running"]) for host, row in pair.hosts().items()}
-    assert hosts == {
+    hosts = {
         "package": (2, ["celery"], "celery-worker", 1),
         "gpu@package": (3, ["gpu"], "celery-worker@gpu", 1),
     }
+
+    def reported() -> dict[str, tuple[object, ...]]:
+        names = ("slots", "queues", "unit", "running")
+        return {host: tuple(row[name] for name in names) for host, row in pair.hosts().items()}
+
+    eventually(lambda: reported() == hosts, 30, f"two workers: {reported()}")
     doctor = debian.run("celery-docker", "doctor", check=False).stdout.splitlines()
     assert {"ok    celery-worker: is active", "ok    celery-worker@gpu: is active"} < set(doctor)
     drained = debian.run("celery-docker", "drain", "--json").stdout

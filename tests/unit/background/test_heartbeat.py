@@ -397,3 +397,14 @@ def test_the_thread_gives_signs_of_life_whatever_happens(world: World, caplog: p
     assert world.hosts.heard == {}
     assert world.hosts.calls.count("beat") == beats
     assert "heartbeat: its turn failed and is repeated: RuntimeError('a bug')" in caplog.messages
+
+
+def test_a_change_is_told_at_once() -> None:
+    """Not with the next regular heartbeat, which is seconds away."""
+    world = World()
+    member = world.member(interval_s=3600)
+    member.arrive()
+    member.start()
+    member.wake()
+    eventually(lambda: world.hosts.calls.count("beat") == 2)
+    member.leave()

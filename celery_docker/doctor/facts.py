@@ -97,13 +97,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Host:
-    """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker."""
+    """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker.
+
+    `python` is the name of the interpreter that the package runs on, `debian_python` of that of this release of Debian.
+    """
 
     units: tuple[Unit, ...]
     docker: DockerFacts
     disks: tuple[Disk, ...] = ()
     is_in_docker_group: bool | None = None
     machine: str | None = None
+    python: str | None = None
+    debian_python: str | None = None
 
 
 @dataclass(frozen=True)

@@ -90,4 +90,15 @@ def disks(host: facts.Host) -> list[Finding]:
     return tight or ([] if least is None else [Finding(Level.OK, "disk", f"at least {wording.size(least)} are free")])
 
 
-CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (services, docker, group, live_restore, disks)
+def release(host: facts.Host) -> list[Finding]:
+    """Tell whether the package is that of another release of Debian, as after an upgrade of Debian without it."""
+    if None in (host.python, host.debian_python) or host.python == host.debian_python:
+        return []
+    says = (
+        f"the package is of another release of Debian: it runs on {host.python}, and this one has {host.debian_python}"
+    )
+    remedy = "install the celery-docker of this release; Debian no longer mends the other Python"
+    return [Finding(Level.WARN, "release", says, remedy)]
+
+
+CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (services, release, docker, group, live_restore, disks)

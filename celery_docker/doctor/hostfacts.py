@@ -7,6 +7,7 @@ import http.client
 import os
 import pwd
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def gather(docker_host: str) -> facts.Host | None:
     workers = units()
     if not workers:
         return None
-    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id())
+    pythons = interpreter(sys.executable), interpreter("/usr/bin/python3")
+    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons)
 
 
 def units() -> tuple[facts.Unit, ...]:
@@ -101,6 +103,14 @@ def machine_id(path: str = "/etc/machine-id") -> str | None:
     """Return the id that the worker of this machine reports; None where the machine has none."""
     try:
         return Path(path).read_text().strip() or None
+    except OSError:
+        return None
+
+
+def interpreter(path: str) -> str | None:
+    """Return the name of the interpreter that a link leads to, such as python3.13; None where there is none."""
+    try:
+        return Path(path).resolve(strict=True).name
     except OSError:
         return None
 

@@ -199,6 +199,13 @@ def test_a_nearly_full_disk(tmp_path: Path) -> None:
     ]
 
 
+def test_the_interpreter_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "python3.99").touch()
+    (tmp_path / "python").symlink_to("python3.99")
+    assert hostfacts.interpreter(str(tmp_path / "python")) == "python3.99"
+    assert hostfacts.interpreter(str(tmp_path / "none")) is None
+
+
 def test_groups() -> None:
     assert hostfacts.is_in_group("root", "root") is True
     assert hostfacts.is_in_group("nobody", "root") is False

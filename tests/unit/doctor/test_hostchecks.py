@@ -117,6 +117,16 @@ GIB = 2**30
         ),
         (hostchecks.group, Host((RUNNING,), WELL, is_in_docker_group=True), []),
         (
+            hostchecks.release,
+            Host((RUNNING,), WELL, python="python3.11", debian_python="python3.13"),
+            [
+                "warn  release: the package is of another release of Debian: it runs on python3.11, and this one has "
+                "python3.13 → install the celery-docker of this release; Debian no longer mends the other Python"
+            ],
+        ),
+        (hostchecks.release, Host((RUNNING,), WELL, python="python3.13", debian_python="python3.13"), []),
+        (hostchecks.release, Host((RUNNING,), WELL, python="python3.11"), []),
+        (
             hostchecks.disks,
             Host(
                 (RUNNING,),

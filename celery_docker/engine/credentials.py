@@ -16,12 +16,17 @@ from celery_docker.engine import faults
 def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
     """Return name, tag or digest, and the header with the credentials for the image's registry.
 
-    Raises `RequestError` for what is no image name, `HostError` for a file that cannot be used.
+    Raises `RequestError` for what is no image name, `HostError` for a file that cannot be used, or while the package is
+    being replaced.
     """
-    import docker.auth  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
-    import docker.errors
-    import docker.utils
-    import docker.utils.config
+    try:  # here: it costs 7 MiB and 0.2 s, and hosts that have their images never need it
+        import docker.auth
+        import docker.errors
+        import docker.utils
+        import docker.utils.config
+    except ImportError as exc:  # dpkg has unpacked that of another Python, and does not configure it for minutes
+        says = f"the worker's package is not whole, as in the middle of its upgrade: {exc}"
+        raise errors.HostError(f"{says}; see dpkg --audit") from exc
 
     name, tag = docker.utils.parse_repository_tag(image)
     path = docker.utils.config.find_config_file()

@@ -101,6 +101,10 @@ faults: packages $(TOOLS) deb  ## kill, restart, hang and fill everything under 
 system: packages $(TOOLS) deb  ## the package in booted Debian machines
 	$(PYTEST) tests/system
 
+GATES =
+release-check: packages $(TOOLS) wheels deb-all  ## before a release: its gates for both packages; GATES="sizes trixie/killed" chooses
+	$(HAND_OVER) $(PYTHON) -m tests.release $(foreach deb,$(CLEAN_DEBS),$(notdir $(patsubst %/,%,$(dir $(deb))))=$(deb)) $(GATES)
+
 bench: packages $(TOOLS) deb  ## figures from a booted machine, each beside its baseline
 	$(HAND_OVER) $(PYTHON) -m bench.machine
 
@@ -158,4 +162,4 @@ $(WHEELS)/requirements.txt: requirements.txt
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) $(MAKE) --no-print-directory -f debian/rules wheels
 
-.PHONY: help demo deb deb-all repository source wheels test lint unit contract integration faults system bench lock audit packages clean
+.PHONY: help demo deb deb-all repository source wheels test lint unit contract integration faults system release-check bench lock audit packages clean

@@ -11,6 +11,17 @@ from tests.machines.machine import Machine
 from tests.waiting import eventually
 
 SETTINGS = "/etc/default/celery-worker"
+NEXT = "9.0"
+_MAKE_NEXT = """
+cd /root
+dpkg-deb --raw-extract celery-docker_*.deb next
+sed -i "s/^Version: .*/Version: $1/" next/DEBIAN/control
+cd next/opt/celery/venv/lib/python3*/site-packages
+sed -i "s/^Version: .*/Version: $1/" celery_docker-*.dist-info/METADATA
+mv celery_docker-*.dist-info "celery_docker-$1.dist-info"
+dpkg-deb -Znone --build /root/next /root/next.deb
+rm -r /root/next
+"""
 _SUBMIT = """
 import json, sys
 from celery import Celery
@@ -46,6 +57,11 @@ class Installed:
     def install(self, package: Path) -> None:
         self.debian.push(package, f"/root/{package.name}")
         self.debian.run("apt-get", "install", "--yes", f"/root/{package.name}", timeout_s=300)
+
+    def make_next(self) -> str:
+        """Make of the package in /root the next version of itself, NEXT, and return its path in the machine."""
+        self.debian.shell(_MAKE_NEXT, NEXT)
+        return "/root/next.deb"
 
     def configure(self, **settings: str | int) -> None:
         """Write the settings file as an administrator would, and restart the worker."""

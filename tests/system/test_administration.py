@@ -15,24 +15,11 @@ import pytest
 
 from changelog import VERSION
 from tests.machines import machine
-from tests.machines.installed import SETTINGS, Installed
+from tests.machines.installed import NEXT, SETTINGS, Installed
 from tests.waiting import eventually
 
 HELD = "touch /output/on; until [ -e /output/go ]; do sleep 0.05; done"
 RELOAD = ("systemctl", "reload", "celery-worker")
-NEXT = "9.0"
-# The package that is installed, as the next version of itself.
-_MAKE_NEXT = """
-cd /root
-dpkg-deb --raw-extract celery-docker_*.deb next
-sed -i "s/^Version: .*/Version: $1/" next/DEBIAN/control
-cd next/opt/celery/venv/lib/python3*/site-packages
-sed -i "s/^Version: .*/Version: $1/" celery_docker-*.dist-info/METADATA
-mv celery_docker-*.dist-info "celery_docker-$1.dist-info"
-dpkg-deb -Znone --build /root/next /root/next.deb
-rm -r /root/next
-"""
-
 # Sends jobs and revokes each at once, from before a reload until the next process has taken over; prints the states.
 _REVOKE = """
 import json, subprocess, sys
@@ -190,7 +177,7 @@ def test_doctor_names_what_an_ordinary_user_could_not_look_at(installed: Install
 def test_an_upgrade_with_a_bad_setting_leaves_the_worker_running(held: Held) -> None:
     """apt says what is wrong, doctor says which version runs; once it is mended, a reload brings the new one."""
     before, debian = held.state(), held.installed.debian
-    debian.shell(_MAKE_NEXT, NEXT)
+    held.installed.make_next()
     held.edit(CONCURRENCY="many")
     output = debian.run("apt-get", "install", "--yes", "/root/next.deb", timeout_s=300).stdout
     assert f"celery-docker: {SETTINGS}: CELERY_DOCKER_CONCURRENCY='many': must be" in output
@@ -311,7 +298,7 @@ def test_workers_and_containers_share_a_slice_and_the_journal_explains(pair: Pai
 def test_an_upgrade_hands_both_workers_over(pair: Pair) -> None:
     debian = pair.first.installed.debian
     containers, (before, gpu_before) = pair.containers(), pair.states()
-    debian.shell(_MAKE_NEXT, NEXT)
+    pair.first.installed.make_next()
     debian.run("apt-get", "install", "--yes", "/root/next.deb", timeout_s=300)
     eventually(lambda: [row["version"] for row in pair.hosts().values()] == [NEXT, NEXT], 60, "both in the new version")
     assert pair.containers() == containers
@@ -406,7 +393,7 @@ def test_installation_and_upgrade_from_the_signed_repository(
     debian.shell("apt update && apt install --yes celery-docker", timeout_s=300)
     with _held(installed) as held:
         before = held.state()
-        debian.shell(_MAKE_NEXT, NEXT)
+        installed.make_next()
         _publish(debian, tmp_path / "other", release, debian.path("/root/next.deb"))
         debian.run("apt-get", "update", check=False)
         assert NEXT not in debian.run("apt-cache", "policy", "celery-docker").stdout

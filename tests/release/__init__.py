@@ -1,0 +1,1 @@
+"""`make release-check`: the gates that both packages pass before a release."""

@@ -31,8 +31,8 @@ from tests.waiting import eventually
 BUSYBOX = "busybox:latest"
 # The API of Docker 19.03, the last that is too old for us.
 OLD_API = "1.40"
-_START_S = 30
-_STOP_S = 60
+_START_S = 120
+_STOP_S = 120
 _PODMAN_FILES = {"CONF": "containers.conf", "STORAGE_CONF": "storage.conf"}
 
 

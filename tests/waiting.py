@@ -8,9 +8,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# A timeout is for what never comes true: how long the rest takes says something of the machine, nothing of the code.
+_LEAST_S = 60
+
 
 def eventually(condition: Callable[[], T], timeout_s: float = 10, message: str = "") -> T:
-    """Return the first true value of the condition; raises `AssertionError` with the message after the timeout."""
+    """Return the first true value of the condition; raises `AssertionError` with the message after a minute or more."""
+    timeout_s = max(timeout_s, _LEAST_S)
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         if time.monotonic() > deadline:

@@ -211,7 +211,10 @@ class TestEnds:
 
     def test_a_stop_is_quick_with_init(self, engine: DockerEngine) -> None:
         """Without one the whole grace would pass and the job would be killed."""
-        container_id = started(engine, planned("sleep", "1000"))
+        container_id = engine.create(planned("sh", "-c", "echo begun; exec sleep 1000"))
+        with engine.attach(container_id) as stream:
+            engine.start(container_id)
+            next(iter(stream))  # before that its init may not listen yet
         engine.stop(container_id, grace_s=30)
         assert inspected(engine, container_id).exit_code == 143
 

@@ -21,8 +21,8 @@ from tests import servers
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-_START_S = 30
-_STOP_S = 60
+_START_S = 120
+_STOP_S = 120
 
 
 class Worker:
@@ -158,7 +158,12 @@ class Worker:
         return False
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            # It may come up later, and would take the jobs of the next test.
+            self.stop()
+            raise
         return self
 
     def __exit__(

@@ -102,7 +102,7 @@ system: packages $(TOOLS) deb  ## the package in booted Debian machines
 	$(PYTEST) tests/system
 
 GATES =
-release-check: packages $(TOOLS) wheels deb-all  ## before a release: its gates for both packages; GATES="sizes trixie/killed" chooses
+release-check: packages $(TOOLS) wheels deb-all  ## before a release: its gates for both packages; GATES="lintian trixie/life" chooses
 	$(HAND_OVER) $(PYTHON) -m tests.release $(foreach deb,$(CLEAN_DEBS),$(notdir $(patsubst %/,%,$(dir $(deb))))=$(deb)) $(GATES)
 
 bench: packages $(TOOLS) deb  ## figures from a booted machine, each beside its baseline

@@ -12,14 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.release import interruptions, sizes
+from tests.release import interruptions, life, packaging
 from tests.release.candidate import Candidate
 
 Gate = Callable[[Candidate], str]
+# Those of a minute or less first.
 GATES: dict[str, Gate] = {
-    "sizes": sizes.sizes,
+    "lintian": packaging.lintian,
+    "sizes": life.sizes,
+    "autopkgtest": packaging.autopkgtest,
+    "life": life.life,
     "killed": interruptions.killed,
     "full-disk": interruptions.full_disk,
+    "piuparts": packaging.piuparts,
+    "build": packaging.build,
+    "release-upgrade": life.release_upgrade,
 }
 
 
@@ -41,8 +48,12 @@ class Result:
 def main(arguments: list[str]) -> int:
     """Run what was asked for; return 0 if all have passed, 2 for a name that no gate has."""
     pairs = [argument.partition("=") for argument in arguments if "=" in argument]
-    candidates = [Candidate(release, Path(package).resolve()) for release, _, package in pairs]
+    candidates: list[Candidate] = []
+    for release, _, package in reversed(pairs):
+        candidates[:0] = [Candidate(release, Path(package).resolve(), *candidates[:1])]
     names = {f"{candidate.release}/{gate}": candidate for gate in GATES for candidate in candidates}
+    if candidates:  # the last one has no successor
+        del names[f"{candidates[-1].release}/release-upgrade"]
     wishes = [argument for argument in arguments if "=" not in argument]
     for wish in wishes:
         if not any(_fits(wish, name) for name in names):

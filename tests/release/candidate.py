@@ -11,6 +11,8 @@ from tests.machines import machine
 from tests.machines.installed import Installed
 from tests.waiting import eventually
 
+ROOT = Path(__file__).parents[2]
+_TOOLS = ("autopkgtest", "lintian", "piuparts")
 _HELD = "echo run >>/output/runs; until [ -e /output/go ]; do sleep 0.05; done"
 _CHECK_FILES = """
 dpkg --audit
@@ -30,22 +32,32 @@ for source in Path(sys.argv[1]).rglob("*.py"):
 
 @dataclass(frozen=True)
 class Candidate:
-    """The package for one release, such as bookworm."""
+    """The package for one release, such as bookworm, and that for the next release, if there is one."""
 
     release: str
     package: Path
+    successor: Candidate | None = None
 
     @property
     def version(self) -> str:
         return self.package.name.split("_")[1]
 
     @contextmanager
-    def ready_machine(self) -> Iterator[Installed]:
+    def ready_machine(self, *, has_network: bool = False) -> Iterator[Installed]:
         """Boot a machine with Docker, Redis and an image; the package lies in /root, and is not installed."""
-        with machine.Machine.boot("ready", machine.ready_image(self.release)) as debian:
+        with machine.Machine.boot("ready", machine.ready_image(self.release), nat=has_network) as debian:
             machine.import_busybox(debian)
             debian.push(self.package, f"/root/{self.package.name}")
             yield Installed(debian)
+        assert machine.leftovers() == []
+
+    @contextmanager
+    def tools_machine(self) -> Iterator[machine.Machine]:
+        """Boot a machine with the release's own tools for packages, and a network; the package lies in /root."""
+        image = machine.base_image(self.release, packages=(*machine.READY, *_TOOLS), variant="tools")
+        with machine.Machine.boot("tools", image, nat=True) as debian:
+            debian.push(self.package, f"/root/{self.package.name}")
+            yield debian
         assert machine.leftovers() == []
 
 

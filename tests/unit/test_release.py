@@ -18,10 +18,11 @@ def gates(monkeypatch: pytest.MonkeyPatch) -> None:
         assert candidate.release == "bookworm"
         return candidate.version
 
-    def killed(candidate: Candidate) -> str:
-        return candidate.release
+    def release_upgrade(candidate: Candidate) -> str:
+        assert candidate.successor is not None
+        return candidate.successor.release
 
-    monkeypatch.setattr(release, "GATES", {"lintian": fails_on_trixie, "killed": killed})
+    monkeypatch.setattr(release, "GATES", {"lintian": fails_on_trixie, "release-upgrade": release_upgrade})
 
 
 def test_after_a_failed_gate_the_others_run_and_the_table_has_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,19 +31,17 @@ def test_after_a_failed_gate_the_others_run_and_the_table_has_all(capsys: pytest
     assert [re.sub(r" +", " ", re.sub(r"\d+ s", "N s", line)) for line in printed] == [
         "== bookworm/lintian: passed N s 1+deb12u1",
         "== trixie/lintian: FAILED N s",
-        "== bookworm/killed: passed N s bookworm",
-        "== trixie/killed: passed N s trixie",
+        "== bookworm/release-upgrade: passed N s trixie",
         "gate bookworm trixie",
         "lintian passed N s FAILED N s",
-        "killed passed N s passed N s",
+        "release-upgrade passed N s -",
         "bookworm/lintian: 1+deb12u1",
-        "bookworm/killed: bookworm",
-        "trixie/killed: trixie",
+        "bookworm/release-upgrade: trixie",
     ]
 
 
 def test_a_gate_is_chosen_for_both_releases_or_for_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert release.main([*BOTH, "bookworm/lintian", "killed"]) == 0
+    assert release.main([*BOTH, "bookworm/lintian", "release-upgrade"]) == 0
     assert "trixie/lintian" not in capsys.readouterr().out
-    assert release.main([*BOTH, "sid/killed"]) == 2
-    assert "no gate is called 'sid/killed'; there are lintian, killed" in capsys.readouterr().out
+    assert release.main([*BOTH, "trixie/release-upgrade"]) == 2
+    assert "no gate is called 'trixie/release-upgrade'; there are lintian, release-upgrade" in capsys.readouterr().out

@@ -46,8 +46,10 @@ class Unseen:
             has_run = False
 
             def look() -> None:
+                # Two threads look at the end: neither takes back what the other has seen.
                 nonlocal has_run
-                has_run = bool(self.engine.processes(container_id)) or has_run
+                if self.engine.processes(container_id):
+                    has_run = True
 
             # Behind a socket of systemd's the question waits for the next Docker, as long as a short job runs.
             looks = Periodic("start", _LOOK_AT_START_S, look)

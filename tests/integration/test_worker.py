@@ -86,7 +86,7 @@ def test_a_docker_that_is_too_old_keeps_the_worker_down(
 ) -> None:
     """One line says what to do, and the job stays for the worker that comes then."""
     sent = plain.send("busybox", "true")
-    worker = Worker(clean_redis.url, old_dockerd)
+    worker = Worker(clean_redis.url, dockerd, CELERY_DOCKER_DOCKER_HOST=old_dockerd.url)
     try:
         worker.launch()
         assert worker.wait() == 69

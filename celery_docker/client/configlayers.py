@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import jobspec, kinds, ownredis, settings, textinput
+from celery_docker.core import jobspec, kinds, ownredis, redisurl, settings, textinput
 
 SYSTEM_FILE = "/etc/celery-docker/client.conf"
 # In XDG_CONFIG_HOME, which is ~/.config if unset.
@@ -29,7 +29,7 @@ class Value:
 
     def shown(self) -> str:
         """Return it fit to be printed: secrets are masked."""
-        return f"{self.name}={settings.masked(self.value)} ({self.source})"
+        return f"{self.name}={redisurl.masked(self.value)} ({self.source})"
 
 
 def parse_file(path: str, text: str) -> dict[str, str]:

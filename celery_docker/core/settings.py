@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from celery_docker import errors
-from celery_docker.core import kinds, textinput, wording
+from celery_docker.core import kinds, redisurl, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-TLS_VERIFICATIONS = ("required", "optional", "none")
-BROKER_SCHEMES = ("redis", "rediss")
-SOCKET_SCHEME = "unix"
 MAX_CONCURRENCY = 500
 
 # The first worker of a machine has no name of its own; celery-worker@NAME.service hands each other one its name here.
@@ -29,8 +25,6 @@ FILE = "/etc/default/celery-worker"
 
 # What is safe as the name of a unit, a file and a queue.
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-# What is safe in a key of Redis, in a label of Docker and as the name of a file.
-_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,127}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _MOST_CHARACTERS = 4096
 _POOL = "jobs run in the worker's own pool of threads"
@@ -154,76 +148,6 @@ def parse(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-def identity(settings: Settings, hostname: str) -> str:
-    """Return the name under which a worker owns jobs: the machine's, or the Celery node name that its options give it.
-
-    Celery's own rules hold for the name: %h is the machine's, %n and %d its parts, and `w2` means `celery@w2`.
-    Raises `SettingsError` for a name that is not fit for keys and labels.
-    """
-    option = _node_name(settings.words)
-    name = hostname if option is None else _expanded(option if "@" in option else f"celery@{option}", hostname)
-    if not _IDENTITY.fullmatch(name):
-        raise errors.SettingsError(
-            f"{PREFIX}OPTS: the worker's name {kinds.shown(name)} must be up to 128 letters, digits and the characters "
-            "@ . _ + -; give it another with -n NAME"
-        )
-    return name
-
-
-def _node_name(opts: Sequence[str]) -> str | None:
-    """Return the value of the last -n or --hostname, as Celery's command line reads them."""
-    name, words = None, iter(opts)
-    for word in words:
-        if word in ("-n", "--hostname"):
-            name = next(words, None)
-        elif word.startswith("--hostname="):
-            name = word.removeprefix("--hostname=")
-        elif word.startswith("-n"):
-            name = word[2:]
-    return name
-
-
-def _expanded(name: str, hostname: str) -> str:
-    short, _, domain = hostname.partition(".")
-    parts = {"h": hostname, "n": short, "d": domain, "i": "0", "I": "", "%": "%"}
-    return re.sub(r"%([%\w])", lambda match: parts.get(match[1], match[0]), name)
-
-
-def check_reload(before: Settings, after: Settings, hostname: str) -> None:
-    """Check that a reload can lead from one worker's settings to others: the running jobs stay with their owner.
-
-    Redis knows them by the worker's name, and their containers are this Docker's. Raises `SettingsError` for a change
-    of one of the three; a new login to the same Redis is none.
-    """
-    changes = [
-        (f"{PREFIX}BROKER_URL", _place(before.broker_url), _place(after.broker_url)),
-        (f"{PREFIX}DOCKER_HOST", before.docker_host, after.docker_host),
-        ("the worker's name", identity(before, hostname), identity(after, hostname)),
-    ]
-    for subject, old, new in changes:
-        if old != new:
-            raise errors.SettingsError(
-                f"{subject} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
-                f"systemctl restart {after.unit} waits for them"
-            )
-
-
-def _place(url: str) -> str:
-    """Return host, port and database of a Redis URL."""
-    parts = urlsplit(url)
-    if parts.scheme == SOCKET_SCHEME:
-        return f"{parts.path}?db={database(url)}"
-    return f"{parts.hostname}:{parts.port or 6379}/{database(url)}"
-
-
-def database(url: str) -> str:
-    """Return the number of the database in a Redis URL."""
-    parts = urlsplit(url)
-    if parts.scheme == SOCKET_SCHEME:
-        return parse_qs(parts.query).get("db", ["0"])[-1]
-    return parts.path.strip("/") or "0"
-
-
 def describe(settings: Settings) -> list[tuple[str, str]]:
     """Return (variable, value) pairs fit to be printed: secrets are masked."""
     return [(s.variable, _shown(getattr(settings, s.field))) for s in SETTINGS]
@@ -249,30 +173,13 @@ def _unquoted(value: str) -> str:
 
 def shown(text: str) -> str:
     """Return the text of a setting as a complaint repeats it: shortened, and without a password."""
-    return kinds.shown(masked(text[:_MOST_CHARACTERS]))
-
-
-def masked(text: str) -> str:
-    """Return the text with the passwords of a URL replaced by `***`, also where the URL has a mistake in it.
-
-    Any other text comes back as it is.
-    """
-    masked_text = re.sub(r"//(?:([^\s:@/]*):)?[^\s]*@", lambda match: f"//{match[1] or ''}:***@", text)
-    if masked_text == text or _SCHEME.match(text):
-        masked_text = _LOGIN.sub(r"\1:***@", _MISSPELT.sub(r"\1\2***@", masked_text))
-    return re.sub(r"(\w*(?:pass?w|secret|token)\w*=)[^\s&]*", r"\1***", masked_text, flags=re.IGNORECASE)
-
-
-_SCHEME = re.compile(r"(?:rediss?|valkeys?|unix)\b(?!://)", re.IGNORECASE)
-# A URL with a mistake before its password, or with none of its beginning.
-_MISSPELT = re.compile(r"\b(rediss?|valkeys?|unix)([^\w\s@]{1,4})(?!\*\*\*@).*@", re.IGNORECASE)
-_LOGIN = re.compile(r"(?<!\S)([^\s:@/=]+):(?!\*\*\*@)[^\s/@][^\s@]*@")
+    return kinds.shown(redisurl.masked(text[:_MOST_CHARACTERS]))
 
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return wording.harmless(masked(shlex.join(value)))
-    return wording.harmless(masked(str(value)))
+        return wording.harmless(redisurl.masked(shlex.join(value)))
+    return wording.harmless(redisurl.masked(str(value)))
 
 
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -302,43 +209,6 @@ def _options(text: str) -> tuple[str, ...]:
     return words
 
 
-def _broker_url(text: str) -> str:
-    example = "must look like redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///PATH for a socket"
-    parts = _split_url(text, example)
-    if "sentinel" in parts.scheme or "cluster" in parts.scheme:
-        raise ValueError(f"Sentinel and Redis Cluster are not supported; the URL {example}")
-    if parts.scheme == SOCKET_SCHEME:
-        return _socket_url(text, parts)
-    if parts.scheme not in BROKER_SCHEMES or not parts.hostname:
-        raise ValueError(example)
-    if parts.path.strip("/") and not _DIGITS.fullmatch(parts.path.strip("/")):
-        raise ValueError(f"the database after the host must be a number; the URL {example}")
-    verification = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1]
-    if verification not in TLS_VERIFICATIONS:
-        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(TLS_VERIFICATIONS)}")
-    return text
-
-
-def _socket_url(text: str, parts: SplitResult) -> str:
-    """Return the URL of a Unix socket; the database is among its options: there is a path in its place."""
-    options = parse_qs(parts.query, keep_blank_values=True)
-    if parts.hostname or not parts.path.strip("/") or set(options) - {"db"}:
-        raise ValueError("a socket must look like unix:///PATH or unix://:PASSWORD@/PATH, with ?db=1 for a database")
-    if not _DIGITS.fullmatch(options.get("db", ["0"])[-1]):
-        raise ValueError("the database of a socket must be a number, as in unix:///PATH?db=1")
-    return text
-
-
-def _split_url(text: str, example: str) -> SplitResult:
-    try:
-        text.encode()
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as exc:
-        raise ValueError(example) from exc
-    return parts
-
-
 def _docker_host(text: str) -> str:
     if not text.startswith("unix:///"):
         raise ValueError("must be a local socket, unix:///PATH: containers read and write this host's folders")
@@ -352,7 +222,7 @@ def _absolute_path(text: str) -> str:
 
 
 SETTINGS = (
-    Setting("broker_url", "redis://127.0.0.1:6379/0", _broker_url),
+    Setting("broker_url", "redis://127.0.0.1:6379/0", redisurl.parse),
     Setting("log_level", "DEBUG", _log_level),
     Setting("concurrency", "0", _whole_number(0, MAX_CONCURRENCY)),
     Setting("opts", "", _options),

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from celery_docker import errors
-from celery_docker.core import settings
+from celery_docker.core import redisurl
 from celery_docker.store import relatives
 
 # The longest a call may take before Redis counts as away; the default of the library is to wait for ever.
@@ -58,7 +58,7 @@ class Link:
                 info = self.client.info()
             except redis.ResponseError:  # this user may not ask; the first call that the server cannot do says so too
                 return
-        problem = relatives.of_info(info, settings.masked(self.url))
+        problem = relatives.of_info(info, redisurl.masked(self.url))
         if problem is not None:
             raise problem
 
@@ -88,7 +88,7 @@ class Link:
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn what `redis` raises into `StoreAway` or `StoreRefused`; an error of a file is no error of Redis."""
-        where = settings.masked(self.url)
+        where = redisurl.masked(self.url)
         try:
             yield
             self._answered.set()
@@ -121,7 +121,7 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
     """
     _sources()
     # A socket is there at once, or not at all.
-    network = {} if url.startswith(f"{settings.SOCKET_SCHEME}:") else _NETWORK
+    network = {} if url.startswith(f"{redisurl.SOCKET_SCHEME}:") else _NETWORK
     try:
         client = redis.Redis.from_url(
             url,
@@ -136,11 +136,11 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
             max_connections=connections,
         )
     except TypeError as exc:
-        raise errors.StoreRefused(f"cannot use {settings.masked(url)}: {exc}") from exc
+        raise errors.StoreRefused(f"cannot use {redisurl.masked(url)}: {exc}") from exc
     except ValueError as exc:
         # What the library says may be a part of the password.
         raise errors.StoreRefused(
-            f"cannot use {settings.masked(url)}: it is not redis://[USER:PASSWORD@]HOST:PORT/NUMBER; "
+            f"cannot use {redisurl.masked(url)}: it is not redis://[USER:PASSWORD@]HOST:PORT/NUMBER; "
             "write '@', ':' and '/' in a password as %40, %3A and %2F"
         ) from exc
     return Link(client, url)
@@ -205,7 +205,7 @@ def _sources() -> dict[str, str]:
 
 
 def _of_connection(exc: Exception, url: str) -> errors.CeleryDockerError:
-    where = settings.masked(url)
+    where = redisurl.masked(url)
     problem = relatives.of_text(str(exc), where)
     if problem is not None:
         return problem
@@ -231,7 +231,7 @@ def _unreadable_file(url: str) -> str:
 
 
 def _of_response(exc: redis.RedisError, url: str) -> errors.CeleryDockerError:
-    text, where = str(exc), settings.masked(url)
+    text, where = str(exc), redisurl.masked(url)
     if text.startswith(("NOAUTH", "WRONGPASS")):
         return relatives.of_login(where, has_password=_has_password(url))
     # The last is what a script says that may not do what it does.

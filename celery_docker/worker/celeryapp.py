@@ -15,7 +15,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker.control import Panel
 
 from celery_docker.background.intake import Intake
-from celery_docker.core import jobspec, settings
+from celery_docker.core import jobspec, redisurl, settings
 from celery_docker.run.runner import Runner
 from celery_docker.store import redislink
 from celery_docker.worker import control
@@ -68,9 +68,9 @@ def _split_tls(url: str) -> tuple[str, dict[str, Any] | None]:
     A server is verified unless the URL says no.
     """
     parts = urlsplit(url)
-    if parts.scheme == settings.SOCKET_SCHEME:
+    if parts.scheme == redisurl.SOCKET_SCHEME:
         # Not urlunsplit, which leaves out the slashes of an empty host.
-        return f"socket://{parts.netloc}{parts.path}?virtual_host={settings.database(url)}", None
+        return f"socket://{parts.netloc}{parts.path}?virtual_host={redisurl.database(url)}", None
     if parts.scheme != "rediss":
         return url, None
     query = {name: values[-1] for name, values in parse_qs(parts.query).items() if name in _TLS_OPTIONS}

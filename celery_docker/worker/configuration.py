@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celery_docker import errors
-from celery_docker.core import settings, textinput
+from celery_docker.core import fixedsettings, settings, textinput
 from celery_docker.core.policy import Policy
 from celery_docker.core.policy import parse as parse_policy
 from celery_docker.worker import options
@@ -36,7 +36,7 @@ def read(environ: Mapping[str, str]) -> Configuration:
     Raises `SettingsError` that names the variable or the rule, its value and what is allowed.
     """
     worker_settings = settings.parse(environ)
-    settings.identity(worker_settings, socket.gethostname())
+    fixedsettings.identity(worker_settings, socket.gethostname())
     options.check(worker_settings)
     return Configuration(worker_settings, _read_policy(worker_settings.policy_file))
 

@@ -25,7 +25,7 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
-from celery_docker.core import container, settings
+from celery_docker.core import container, fixedsettings, settings
 from celery_docker.core.policy import Policy
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.host import identity, resolver, systemd
@@ -137,7 +137,7 @@ def _name(worker_settings: settings.Settings, state_dir: Path, engine: DockerEng
     Somebody may have edited the name before the last process was killed. Under the new one nobody would look after the
     containers, and their jobs would be lost with the old host and run again.
     """
-    name = settings.identity(worker_settings, socket.gethostname())
+    name = fixedsettings.identity(worker_settings, socket.gethostname())
     last = identity.last_name(state_dir, worker_settings.unit)
     count = 0 if last in ("", name) else len(engine.containers({container.LABEL_HOST: last}))
     if not count:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from celery_docker import errors
-from celery_docker.core import settings
+from celery_docker.core import fixedsettings, settings
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.store import redislink
 from celery_docker.worker import configuration
@@ -52,7 +52,7 @@ def check(environ: Mapping[str, str], running: Mapping[str, str]) -> None:
     after = configuration.read(environ).settings
     before = _settings(running)
     if before is not None:
-        settings.check_reload(before, after, socket.gethostname())
+        fixedsettings.check_reload(before, after, socket.gethostname())
     _check_redis(after.broker_url, may_be_away=before is not None and before.broker_url == after.broker_url)
     # Away it may be: it is the same Docker, which the next process waits for as this one does.
     with suppress(errors.EngineAway):

@@ -6,7 +6,7 @@ from celery_docker import errors
 from celery_docker.cli import tables
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import completion as scripts
-from celery_docker.core import settings
+from celery_docker.core import redisurl
 
 _COLUMNS = (tables.Column("setting"), tables.Column("value"), tables.Column("from"))
 
@@ -16,14 +16,14 @@ def config(context: Context) -> int:
     settings_in_use = context.config
     if context.wants_json:
         table = {
-            setting.name: {"value": settings.masked(setting.value), "source": setting.source}
+            setting.name: {"value": redisurl.masked(setting.value), "source": setting.source}
             for setting in settings_in_use.values
         }
         context.screen.json(table)
     else:
         context.screen.table(
             _COLUMNS,
-            [(setting.name, settings.masked(setting.value), setting.source) for setting in settings_in_use.values],
+            [(setting.name, redisurl.masked(setting.value), setting.source) for setting in settings_in_use.values],
         )
     for path in settings_in_use.closed:
         context.screen.note(f"you may not read {path}; a setting in it is not shown here")

@@ -21,7 +21,7 @@ from celery_docker import errors
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import flagtable
 from celery_docker.client import configlayers
-from celery_docker.core import ownredis, settings, textinput
+from celery_docker.core import ownredis, redisurl, settings, textinput
 from celery_docker.core.ownredis import Server
 
 _UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
@@ -127,7 +127,7 @@ def _edited(path: str, url: str) -> tuple[str, str]:
 
 
 def _set(url: str) -> str:
-    return f"set CELERY_DOCKER_BROKER_URL={settings.masked(url)}" if url else "set back CELERY_DOCKER_BROKER_URL"
+    return f"set CELERY_DOCKER_BROKER_URL={redisurl.masked(url)}" if url else "set back CELERY_DOCKER_BROKER_URL"
 
 
 def _broker_url(text: str) -> str:
@@ -154,7 +154,7 @@ def _check_no_jobs(context: Context, url: str, *, may_be_away: bool) -> None:
     jobs = load.in_hand + load.queued + load.delayed + load.blocked
     if jobs:
         raise errors.UsageError(
-            f"{jobs} jobs run or wait in the Redis at {settings.masked(url)} and would have no worker: let them end, "
+            f"{jobs} jobs run or wait in the Redis at {redisurl.masked(url)} and would have no worker: let them end, "
             f"or cancel them; {_LEAVE} leaves them there"
         )
 

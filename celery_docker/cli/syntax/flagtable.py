@@ -32,6 +32,8 @@ HELP = Flag(("-h", "--help"), "show this help")
 VERSION = Flag(("--version",), "show the version")
 BROKER = Flag(("--broker",), "the Redis to use; default: see celery-docker config", "URL")
 JSON = Flag(("--json",), "print JSON")
+# Those of nearly every command.
+ALWAYS = (BROKER, JSON, HELP)
 QUIET = Flag(("-q", "--quiet"), "print ids only")
 YES = Flag(("-y", "--yes"), "do not ask")
 REASON = Flag(("--reason",), "the reason, for those who ask later", "TEXT", kind=kinds.TEXT)

@@ -1,0 +1,134 @@
+"""The commands for hosts, queues and the package itself; `commandtable` says what else is true of them."""
+
+from __future__ import annotations
+
+from celery_docker.cli.syntax import flagtable
+from celery_docker.cli.syntax.grammar import Command, Flag, Operands
+from celery_docker.core import kinds
+
+_HOSTS = Operands("[HOST...]", 0, None)
+
+COMMANDS = (
+    Command(
+        "workers",
+        "hosts",
+        "list the hosts that run jobs",
+        Operands(),
+        (flagtable.QUIET, *flagtable.ALWAYS),
+        (("their names", "celery-docker workers -q"),),
+    ),
+    Command(
+        "drain",
+        "hosts",
+        "keep hosts from taking new jobs",
+        _HOSTS,
+        (flagtable.REASON, *flagtable.ALWAYS),
+        (("before a repair", "celery-docker drain --reason 'new disk' node3"),),
+        "Without a name it drains this machine, with all of its workers. Running jobs go on. The drain holds until "
+        "celery-docker resume.",
+    ),
+    Command(
+        "resume",
+        "hosts",
+        "let hosts take jobs again",
+        _HOSTS,
+        flagtable.ALWAYS,
+        (("after the repair", "celery-docker resume node3"),),
+    ),
+    Command(
+        "queue",
+        "queue",
+        "show how many jobs wait, cancel them, or list refused messages",
+        Operands(
+            "[length|purge|refused|put-back NUMBER...|throw-away NUMBER...]",
+            0,
+            None,
+            words=("length", "purge", "refused", "put-back", "throw-away", "all"),
+        ),
+        (
+            Flag(("--queue",), "the queue; default: the one in client.conf, else celery", "NAME", kind=kinds.QUEUE),
+            flagtable.YES,
+            *flagtable.ALWAYS,
+        ),
+        (
+            ("the number of waiting jobs", "celery-docker queue"),
+            ("cancel all jobs of a queue", "celery-docker queue purge --queue night"),
+            ("list the refused messages", "celery-docker queue refused"),
+            ("put two of them back", "celery-docker queue put-back 3 4"),
+            ("throw all of them away", "celery-docker queue throw-away all"),
+        ),
+        "purge cancels every job of the queue that no host has taken, no matter who submitted it, also jobs that "
+        "wait for "
+        "a retry, for other jobs or for their batch. Running jobs go on. On a terminal purge asks first; elsewhere it "
+        "needs --yes. A message that no worker can run is refused: it is put aside, with the reason. If it names its "
+        "job, "
+        "the job ends as rejected. put-back sends the message again, after an upgrade for example. NUMBER is that of "
+        "the list, all stands for every one. The last 500 are kept, and the text of those up to 64 KiB; a longer one "
+        "cannot be put back.",
+    ),
+    Command(
+        "doctor",
+        "doctor",
+        "find problems, and show what to do about them",
+        Operands(),
+        flagtable.ALWAYS,
+        (("check everything", "celery-docker doctor"),),
+        "It checks Redis, the workers and, where a worker is installed, this host. The exit status is 1 if a check "
+        "failed.",
+    ),
+    Command(
+        "config",
+        "config",
+        "show the settings in use and their sources",
+        Operands(),
+        flagtable.ALWAYS,
+        (("the Redis in use", "celery-docker config"),),
+    ),
+    Command(
+        "check-config",
+        "checkconfig",
+        "check the worker's settings and policy before a reload",
+        Operands("[FILE]", 0, 1),
+        (flagtable.HELP, flagtable.WORKER),
+        (
+            ("before systemctl reload celery-worker", "sudo celery-docker check-config"),
+            ("before systemctl reload celery-worker@gpu", "sudo celery-docker check-config --worker gpu"),
+        ),
+        "It reads FILE, by default /etc/default/celery-worker, and the policy that it names, as the worker would, and "
+        "changes nothing. With --worker that file is read first, and FILE is /etc/default/celery-worker-NAME. The exit "
+        "status is 78 if the worker would not start with them. Redis and Docker are for celery-docker doctor.",
+    ),
+    Command(
+        "setup-redis",
+        "setupredis",
+        "make a Redis for this queue alone that survives a power cut",
+        Operands(),
+        (
+            flagtable.HELP,
+            Flag(("--dry-run",), "say what would be changed, and change nothing"),
+            Flag(("--remove",), "undo it; jobs and results stay on disk, for the next setup"),
+            Flag(("--delete-data",), "with --remove: remove jobs and results too"),
+            Flag(("--leave-jobs",), "go on although jobs run or wait; they stay in the Redis that is left"),
+            Flag(("--port",), "its port on this host; default: 6380", "N", kind=kinds.number(1, 65535)),
+            flagtable.YES,
+        ),
+        (
+            ("what it would change", "sudo celery-docker setup-redis --dry-run"),
+            ("set it up", "sudo celery-docker setup-redis"),
+            ("go back to the Redis before", "sudo celery-docker setup-redis --remove"),
+        ),
+        "It starts an instance of its own, redis-server@celery-docker (valkey-server@celery-docker where only "
+        "Valkey is installed), beside any other Redis. It listens on this host only, asks for a password, has each "
+        "change on disk before it answers, and throws nothing away. Its URL goes into /etc/default/celery-worker, "
+        "which members of group celery may read, and without the password into /etc/celery-docker/client.conf, so "
+        "that others are refused. The workers are restarted. A second run does what is missing, and nothing else.",
+    ),
+    Command(
+        "completion",
+        "config",
+        "print a shell's completion script",
+        Operands("bash|zsh|fish", 1, 1, words=("bash", "zsh", "fish")),
+        (flagtable.HELP,),
+        (("where the package is not installed", "source <(celery-docker completion bash)"),),
+    ),
+)

@@ -11,9 +11,9 @@ VENV := $(BUILD)/venv
 PYTHON := $(VENV)/bin/python
 # Newer than the requirements when the venv holds them. The interpreter itself is a link to that of the system.
 TOOLS := $(VENV)/installed
-VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+# debian/build appends the release of Debian to the version; the copy in which it builds has it in the changelog.
+VERSION := $(shell sed -n '1s/.*(\([^)+]*\).*/\1/p' debian/changelog)
 ARCHITECTURE := $(shell dpkg --print-architecture)
-# debian/build appends the release of Debian to the version.
 package = celery-docker_$(VERSION)+deb$(1)u1_$(ARCHITECTURE).deb
 DEB := $(BUILD)/$(call package,$(shell . /etc/os-release && echo $$VERSION_ID))
 SOURCE := $(BUILD)/celery-docker_$(VERSION).dsc

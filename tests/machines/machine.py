@@ -157,7 +157,8 @@ def _build(image: Path, part: Path, release: str, packages: Sequence[str], packa
     argv = ["setpriv", "--pdeathsig", "KILL"]
     argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", f"--variant={packages_of}"]
-    argv += [f"--include={','.join(packages)}", release, str(part)]
+    argv += [f"--include={','.join(packages)}"] if packages else []
+    argv += [release, str(part)]
     try:
         _remove_tree(part)
         _host(*argv, timeout_s=900)

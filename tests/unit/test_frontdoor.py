@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import changelog
 from tests.conftest import require
 
@@ -56,10 +58,15 @@ def test_a_release_of_debian_is_no_part_of_the_programs_version() -> None:
         assert changelog.parse(f"celery-docker ({packaged}) bookworm; urgency=medium\n") == expected
 
 
-def test_the_readme_installs_the_packages_that_are_built() -> None:
+@pytest.mark.parametrize("release", ["", "+deb12u1"], ids=["in a checkout", "in the copy of a build"])
+def test_the_readme_installs_the_packages_that_are_built(tmp_path: Path, release: str) -> None:
+    (tmp_path / "debian").mkdir()
+    entries = re.sub(r"\(([^)+]*)[^)]*", rf"(\g<1>{release}", changelog.CHANGELOG.read_text(), count=1)
+    (tmp_path / "debian/changelog").write_text(entries)
+    shutil.copy(ROOT / "Makefile", tmp_path)
     command = ["make", "--no-print-directory", "--dry-run", "deb-all"]
     lines = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
     ).stdout.splitlines()
     built = [Path(word).name for word in lines[-1].split() if word.endswith(".deb")]
     files = re.findall(r"celery-docker_\S+\.deb", (ROOT / "README.md").read_text())

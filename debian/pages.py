@@ -41,8 +41,12 @@ def sources() -> dict[str, str]:
     date = built.date().isoformat()
     pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/man").glob("*.rst")}
     filled = {name: text.replace("@DATE@", date).replace("@VERSION@", VERSION) for name, text in pages.items()}
-    settings = manual.settings((ROOT / "etc/default/celery-worker").read_text(encoding="utf-8"))
-    parts = {**manual.parts(), "settings.rst": settings}
+    parts = {
+        **manual.parts(),
+        "settings.rst": manual.settings(_etc("default/celery-worker")),
+        "client-settings.rst": manual.settings(_etc("celery-docker/client.conf")),
+        "rules.rst": manual.rules(_etc("celery-docker/policy.toml")),
+    }
     return filled | {f"generated/{name}": text for name, text in parts.items()}
 
 
@@ -53,6 +57,10 @@ def rst2man(page: pathlib.Path) -> str:
     # mandoc and groff complain of an empty line right behind a heading, and of a font that a terminal does not have.
     spaced = re.sub(r"^(\.S[HS] .*\n)\.sp\n", r"\1", made, flags=re.MULTILINE)
     return re.sub(r"^\.ft [CP]\n", "", spaced, flags=re.MULTILINE)
+
+
+def _etc(name: str) -> str:
+    return (ROOT / "etc" / name).read_text(encoding="utf-8")
 
 
 def _write(folder: pathlib.Path, texts: dict[str, str]) -> None:

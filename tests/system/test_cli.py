@@ -19,6 +19,8 @@ FILES = (
     "/usr/share/celery-docker/job.schema.json",
     "/usr/share/fish/vendor_completions.d/celery-docker.fish",
     "/usr/share/man/man1/celery-docker.1.gz",
+    "/usr/share/man/man5/celery-docker-client.conf.5.gz",
+    "/usr/share/man/man5/celery-docker-policy.toml.5.gz",
     "/usr/share/man/man5/celery-worker.default.5.gz",
     "/usr/share/man/man8/celery-worker.8.gz",
     "/usr/share/zsh/vendor-completions/_celery-docker",

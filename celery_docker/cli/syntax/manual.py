@@ -70,9 +70,26 @@ def parts() -> dict[str, str]:
 
 
 def settings(text: str) -> str:
-    """Return the entries of celery-worker.default(5) from the comments of the file, in which each setting is off."""
+    """Return the entries of the page on a file of settings, from its comments; each setting is off in it."""
     blocks = [block.splitlines() for block in text.strip().split("\n\n")]
     return "\n".join(_setting(block) for block in blocks if _assignment(block))
+
+
+def rules(text: str) -> str:
+    """Return the entries of celery-docker-policy.toml(5) from the comments of the file.
+
+    A rule, or the name of a table of rules, has one line, right behind its comment.
+    """
+    entries = []
+    comments: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            comments.append(line.removeprefix("#").strip())
+            continue
+        if line:
+            entries.append(_entry(line, " ".join(comments)))
+        comments = []  # an empty line ends the comment of no rule, such as that on the file
+    return "\n".join(entries)
 
 
 def _command(command: Command) -> str:

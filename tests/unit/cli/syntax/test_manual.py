@@ -8,19 +8,28 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.cli import exitcodes
 from celery_docker.cli.syntax import commandtable, flagtable, helptext, manual
-from celery_docker.core import jobspec, settings
+from celery_docker.client import configlayers
+from celery_docker.core import jobspec, policy, settings
 from celery_docker.core.waiting import WaitKind
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[4]
 BUILT = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-PAGES = ("celery-docker.1", "celery-worker.8", "celery-worker.default.5")
+PAGES = (
+    "celery-docker.1",
+    "celery-docker-client.conf.5",
+    "celery-docker-policy.toml.5",
+    "celery-worker.8",
+    "celery-worker.default.5",
+)
 
 
 def build(folder: Path) -> Path:
@@ -106,10 +115,38 @@ def test_the_name_of_the_page_says_what_the_help_says(built: Path) -> None:
     assert f"NAME celery-docker - {commandtable.SUMMARY} SYNOPSIS" in shown(built, "celery-docker.1")
 
 
-def test_every_setting_is_explained(built: Path) -> None:
-    page = shown(built, "celery-worker.default.5").partition(" SETTINGS ")[2]
-    for setting in settings.SETTINGS:
-        assert f" {setting.variable}={setting.default} " in page
+@pytest.mark.parametrize(
+    ("page", "known"),
+    [("celery-worker.default.5", settings.SETTINGS), ("celery-docker-client.conf.5", configlayers.KNOWN)],
+)
+def test_every_setting_is_explained(built: Path, page: str, known: tuple[settings.Setting, ...]) -> None:
+    text = shown(built, page).partition(" SETTINGS ")[2]
+    for setting in known:
+        assert f" {setting.variable}={setting.default} " in text
+
+
+def test_every_rule_is_explained(built: Path) -> None:
+    """With its comment as a sentence behind it; the program names all that it knows where it refuses another."""
+    text = shown(built, "celery-docker-policy.toml.5").partition(" RULES ")[2].partition(" EXAMPLE ")[0]
+    for strange in ("strange = 1", "[limits]\nstrange = 1"):
+        with pytest.raises(errors.PolicyError) as caught:
+            policy.parse(strange)
+        for name in str(caught.value).partition("known are ")[2].split(", "):
+            rule = "[limits]" if name == "limits" else f"{name.removeprefix('limits.')} = "
+            assert re.search(rf" {re.escape(rule)}\S* ?[\w\"/, .*]*\]? [A-Z]", text), rule
+
+
+def test_the_example_of_a_policy_is_one() -> None:
+    page = (ROOT / "docs/man/celery-docker-policy.toml.5.rst").read_text()
+    example = textwrap.dedent(page.partition("::\n")[2].partition("\nSEE ALSO")[0])
+    rules = policy.parse(example)
+    assert (rules.users, rules.limits.cpus) == (("alice", "1001"), 4)
+
+
+def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: Path) -> None:
+    assert policy.parse("") == policy.Policy(("*",), (), (), ("*",), ("bridge",), policy.Limits(4096, None, None))
+    says = "any image and user, the network bridge, 4096 processes, no limit of memory and CPUs, and no folder at all."
+    assert says in shown(built, "celery-docker-policy.toml.5")
 
 
 def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
@@ -117,6 +154,7 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
     require("man", "" if shutil.which("rst2man") and shutil.which("mandoc") else "rst2man and mandoc are needed")
     odd = "A_B=a *b* `c` |d| e_ f\\g redis://h ~/i ^ 'j' .k"
     blocks = manual.settings(f"# -x {odd}\n#{odd}\n")
+    assert manual.rules(f"# -x {odd}\n{odd}\n") == blocks
     page = subprocess.run(["rst2man", "-"], input=blocks, capture_output=True, text=True, check=True, timeout=20)
     reader = ["mandoc", "-Tutf8", "-Owidth=200"]
     process = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=20)

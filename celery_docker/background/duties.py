@@ -13,7 +13,7 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
-from celery_docker.core import container, hoststate
+from celery_docker.core import container, hoststate, wording
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
@@ -178,7 +178,7 @@ class Duties:
             if not self._redis_fault:
                 log.warning(
                     "takes no jobs: %s; %s",
-                    *(exc, _counted(len(self._runner.jobs()))),
+                    *(exc, _running(len(self._runner.jobs()))),
                     extra={"event": JournalEvent.INTAKE_CLOSED},
                 )
             self._redis_fault = str(exc)
@@ -224,8 +224,8 @@ class Duties:
         if self._phase is Phase.STOPPING:
             return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
         if reason := self._reason:
-            return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_counted(len(jobs))}"
-        return f"{_counted(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
+            return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_running(len(jobs))}"
+        return f"{_running(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
 
     def _sample(self) -> None:
         jobs = self._runner.jobs()
@@ -248,13 +248,13 @@ class Duties:
         return self._containers[container_id]
 
 
-def _counted(running: int) -> str:
-    return f"{running} {'job' if running == 1 else 'jobs'} running"
+def _running(count: int) -> str:
+    return f"{wording.counted(count, 'job')} running"
 
 
 def _named(jobs: Sequence[Job]) -> str:
     """Return how many jobs run, and the beginnings of some of their ids."""
-    count = f"{len(jobs)} running {'job' if len(jobs) == 1 else 'jobs'}"
+    count = wording.counted(len(jobs), "running job")
     names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
     return f"{count} ({', '.join(names)})" if jobs else count
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
+from celery_docker.core import wording
 from celery_docker.core.journal import JournalEvent
 from celery_docker.run.periodic import Periodic
 
@@ -96,10 +97,9 @@ class Health:
             self._intake.close(part, reason)
             if part not in self._sick:
                 self._sick.add(part)
-                count = self._running()
                 log.warning(
-                    "takes no new jobs: %s; %d %s on",
-                    *(reason, count, "job runs" if count == 1 else "jobs run"),
+                    "takes no new jobs: %s; %s",
+                    *(reason, wording.counted(self._running(), "running job")),
                     extra={"event": JournalEvent.INTAKE_CLOSED},
                 )
 

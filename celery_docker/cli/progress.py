@@ -81,7 +81,7 @@ def summary(results: Sequence[Receipt], batch_id: str) -> list[str]:
     `results` are receipts, in the order of the batch.
     """
     failures = [receipt for receipt in results if receipt.state in FAILURES]
-    lines = [f"{len(results)} jobs: {_counted(results)}"]
+    lines = [f"{wording.counted(len(results), 'job')}: {_by_state(results)}"]
     lines += [_failure(receipt) for receipt in failures[:FAILURES_SHOWN]]
     if len(failures) > FAILURES_SHOWN:
         lines.append(f"  and {len(failures) - FAILURES_SHOWN} more")
@@ -116,7 +116,7 @@ def _speed(per_second: float) -> str:
     return f"{per_second * 3600:.1f}/h"
 
 
-def _counted(results: Sequence[Receipt]) -> str:
+def _by_state(results: Sequence[Receipt]) -> str:
     states = [receipt.state for receipt in results]
     return ", ".join(_count(states.count(state), state) for state in State if state in states) or "none"
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.client.outages import Outages
+from celery_docker.core import wording
 from celery_docker.core.container import Stream
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.receipt import Receipt
@@ -210,7 +211,8 @@ class Batch:
             yield from (Job(self.client, job_id) for job_id in just_ended)
             if not going:
                 return
-        raise errors.NotEnded(f"{len(going)} of {total} jobs have not ended within {timeout} s; wait longer")
+        count = f"{len(going):,} of {wording.counted(total, 'job')}"
+        raise errors.NotEnded(f"not ended within {timeout} s: {count}; wait longer")
 
     def wait(self, timeout: float | None = None) -> dict[str, int]:
         """Wait until all jobs have ended; return how many ended in which state.

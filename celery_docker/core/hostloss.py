@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from celery_docker.core import incoming, lifecycle, message, receipt
+from celery_docker.core import incoming, lifecycle, message, receipt, wording
 from celery_docker.core.jobrecord import Ownership
 from celery_docker.core.recordfields import Fields
 
@@ -111,7 +111,7 @@ def sentence(silence: Silence, results: Mapping[str, int]) -> str:
     parts = [f"{count} {word}" for count, word in counts[1:]]
     if counts:
         count, word = counts[0]
-        parts.insert(0, f"{count} {'job' if count == 1 else 'jobs'} {word}")
+        parts.insert(0, f"{wording.counted(count, 'job')} {word}")
     return f"host {silence.host} was silent for {silence.for_s:.0f} s: {', '.join(parts) or 'it had no jobs'}"
 
 

@@ -128,7 +128,8 @@ def obstacle(hosts: Sequence[HostFacts], queue: str) -> Wait | None:
     if any(not host.obstacle for host in serving):
         return None
     reasons = [f"{host.name} takes no jobs: {host.obstacle}" for host in serving[:_NAMED_HOSTS]]
-    more = [f"and {len(serving) - _NAMED_HOSTS} more hosts take none"] if len(serving) > _NAMED_HOSTS else []
+    others = len(serving) - _NAMED_HOSTS
+    more = [f"no jobs on {wording.counted(others, 'more host')}"] if others > 0 else []
     return Wait(WaitKind.HOST, "; ".join(reasons + more))
 
 
@@ -185,7 +186,7 @@ def _before_retry(job: JobFacts, hosts: Sequence[HostFacts], early_at: float | N
 
 def _pending_sentence(job: JobFacts) -> str:
     if job.first_pending is None:
-        return f"waits for {job.pending} {'job' if job.pending == 1 else 'jobs'}"
+        return f"waits for {wording.counted(job.pending, 'job')}"
     more = f" and {job.pending - 1} more" if job.pending > 1 else ""
     return f"waits for job {wording.short_id(job.first_pending)}{more}"
 
@@ -202,7 +203,7 @@ def _for_slot(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:
 def _place_sentence(place: Place) -> str:
     if not place.before and place.exact:
         return "it is next"
-    count = f"{place.before} {'job' if place.before == 1 else 'jobs'} before it"
+    count = f"{wording.counted(place.before, 'job')} before it"
     return count if place.exact else f"at least {count}"
 
 

@@ -83,6 +83,11 @@ def size(count: int | None) -> str:
     return f"{value:.1f} {_PREFIXES[-1]}".replace(".0 ", " ")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, like `1 job` or `1,024 running jobs`; the noun's plural has an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def short_id(job_id: str) -> str:
     """Return the first characters of a UUID; an id that somebody chose comes back whole."""
     return job_id[:_SHORT] if _UUID.fullmatch(job_id) else job_id

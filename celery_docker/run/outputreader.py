@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from celery_docker.core import output
+from celery_docker.core import output, wording
 from celery_docker.core.container import Frame
 from celery_docker.core.output import Break, Gap
 from celery_docker.run.job import Job
@@ -66,7 +66,8 @@ class OutputReader:
         if broken is not None:
             logged = self.retrying.until_answered(lambda: self.engine.logged(container_id, until=broken.went_at))
             for gap in output.new_gaps(logged, files.gaps, broken.byte_counts) if logged is not None else ():
-                log.info("Docker's log lacks %d bytes of %s", gap.size, gap.stream.name, extra={"job": job.job_id})
+                size = wording.counted(gap.size, "byte")
+                log.info("Docker's log lacks %s of %s", size, gap.stream.name, extra={"job": job.job_id})
                 files.add_gap(gap)
             files.note_break(None)
         job.log_life = life

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from celery_docker.core import lifecycle, output, receipt
+from celery_docker.core import lifecycle, output, receipt, wording
 from celery_docker.core.jobrecord import Claim, Finished, Holding, JobToEnd, Verdict
 from celery_docker.core.lifecycle import Outcome
 from celery_docker.run.ports import Records
@@ -123,7 +123,7 @@ class QueuedEnds:
             if count == 1 and job_ids:
                 log.info("%s", sentence, extra={"job": job_ids[0]})
             else:
-                log.info("%d queued %s ended: %s", count, "job" if count == 1 else "jobs", sentence)
+                log.info("%s ended: %s", wording.counted(count, "queued job"), sentence)
 
 
 def _holding(job: JobToEnd, host: str, claim: Claim) -> Holding:

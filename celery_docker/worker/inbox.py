@@ -9,7 +9,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 
-from celery_docker.core import jobspec
+from celery_docker.core import jobspec, wording
 from celery_docker.worker import transport
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         deliver = consumer.create_task_handler()
         envelopes = task.runner.left_behind()
         if envelopes:
-            log.info("taking over %d jobs", len(envelopes))
+            log.info("taking over %s", wording.counted(len(envelopes), "job"))
         for envelope in envelopes:
             deliver(transport.message_of(channel, envelope))
 

@@ -16,7 +16,7 @@ from typing import Any
 from celery import signals
 
 from celery_docker import errors
-from celery_docker.core import redisurl, settings
+from celery_docker.core import redisurl, settings, wording
 from celery_docker.core.journal import JournalEvent
 from celery_docker.host import systemd
 from celery_docker.worker import configuration, options, parts, shutdown
@@ -87,7 +87,12 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
     """Let Celery take messages until it ends; return the exit status."""
 
     def ready(sender: Any, **_: object) -> None:
-        log.info("ready: %d slots, queue on %s", slots, redisurl.masked(worker_settings.broker_url), extra=_READY)
+        log.info(
+            "ready: %s, queue on %s",
+            wording.counted(slots, "slot"),
+            redisurl.masked(worker_settings.broker_url),
+            extra=_READY,
+        )
         leaving = shutdown.Shutdown(
             built.runner,
             built.duties,

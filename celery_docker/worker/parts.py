@@ -143,7 +143,7 @@ def _name(worker_settings: settings.Settings, state_dir: Path, engine: DockerEng
     if not count:
         return name
     log.warning(
-        "the settings name this worker %s, but jobs with %d containers here are those of %s: it goes on as that; "
+        "the settings name this worker %s, but jobs with containers here (%d) are those of %s: it goes on as that; "
         "systemctl restart %s waits for them, and takes the new name",
         *(name, count, last, worker_settings.unit),
     )

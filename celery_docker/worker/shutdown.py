@@ -18,7 +18,7 @@ from celery.worker import state
 
 from celery_docker.background.duties import Duties
 from celery_docker.background.intake import Intake
-from celery_docker.core import lifecycle
+from celery_docker.core import lifecycle, wording
 from celery_docker.run.job import grace_s
 from celery_docker.run.runner import Runner
 from celery_docker.worker.relay import Relay
@@ -76,7 +76,7 @@ class Shutdown:
             self._relay.hand_over()
         self._take_no_more()
         if departure is Departure.HAND_OVER:
-            log.info("handing over %d running jobs to the next process", len(self._runner.jobs()))
+            log.info("handing over %s to the next process", self._running())
             os._exit(0)
         self._finish_jobs()
         self._leave()
@@ -88,7 +88,7 @@ class Shutdown:
 
     def _finish_jobs(self) -> None:
         timeout_s = self._deadline_s()
-        log.info("stopping: waiting up to %d s for %d running jobs", timeout_s, len(self._runner.jobs()))
+        log.info("stopping: waiting up to %d s for %s", timeout_s, self._running())
         if self._wait(timeout_s, lambda: not self._runner.jobs()):
             return
         jobs = self._runner.jobs()
@@ -99,6 +99,9 @@ class Shutdown:
             Thread(target=self._runner.end, args=(job, request), daemon=True).start()
         longest_grace_s = max((grace_s(job) for job in jobs), default=0)
         self._wait(_LAST_WORDS_S + longest_grace_s, lambda: not self._runner.jobs())
+
+    def _running(self) -> str:
+        return wording.counted(len(self._runner.jobs()), "running job")
 
     def _leave(self) -> None:
         """End through Celery if its loop still turns; whatever is unfinished is found by the next process."""

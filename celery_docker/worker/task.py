@@ -20,7 +20,7 @@ from celery.worker.request import Request
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
-from celery_docker.core import jobspec, kinds
+from celery_docker.core import jobspec, kinds, wording
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 from celery_docker.run.job import Job
@@ -156,6 +156,6 @@ def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[.
         except (TypeError, ValueError) as exc:
             return {"error": f"revoke is refused: {exc}"}
         Thread(target=cancel, args=(job_ids, "revoked by a Celery client"), daemon=True).start()
-        return {"ok": f"cancelling {job_ids[0] if len(job_ids) == 1 else f'{len(job_ids)} jobs'}"}
+        return {"ok": f"cancelling {job_ids[0] if len(job_ids) == 1 else wording.counted(len(job_ids), 'job')}"}
 
     return revoke

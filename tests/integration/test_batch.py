@@ -166,7 +166,7 @@ def test_a_reader_that_goes_ends_the_command_and_no_job(
     assert following.stderr.read() == ""
     following.stderr.close()
     (celery_docker.folder / "out/go").touch()
-    assert celery_docker("watch").stdout.splitlines()[-1] == "1 jobs: 1 succeeded"
+    assert celery_docker("watch").stdout.splitlines()[-1] == "1 job: 1 succeeded"
 
 
 def test_what_is_done_is_skipped(worker: Worker, celery_docker: Commands, redis_server: servers.RedisServer) -> None:

@@ -45,7 +45,7 @@ def test_a_cancelled_batch_ends_without_slots_and_the_next_job_starts(
     assert first.receipt is not None
     assert first.receipt["state"] == "cancelled"
     (line,) = (line for line in worker.log.splitlines() if "cancelled" in line)
-    assert f"{MANY} queued jobs ended: cancelled" in line
+    assert f"{MANY:,} queued jobs ended: cancelled" in line
     assert "second delivery was dropped" not in worker.log
     client.close()
 

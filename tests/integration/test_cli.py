@@ -97,7 +97,7 @@ def test_purge_cancels_what_waits_in_one_queue_at_every_priority(
     other_id = celery_docker("submit", "--queue", "other", "busybox").stdout.strip()
     prompt = celery_docker("queue", "purge", status=2, input="y\n")
     assert prompt.stderr.startswith(
-        "celery-docker: Cancel all 3 jobs that wait in queue 'celery'? There is no terminal"
+        "celery-docker: Cancel all that waits in queue 'celery', 3 jobs? There is no terminal"
     )
     completed = celery_docker("queue", "purge", "--yes", "--json")
     assert set(json.loads(completed.stdout)["cancelled"]) == waiting
@@ -107,7 +107,7 @@ def test_purge_cancels_what_waits_in_one_queue_at_every_priority(
 
 
 def test_an_empty_queue_is_purged_without_a_question(celery_docker: Commands) -> None:
-    assert celery_docker("queue", "purge").stderr == "0 jobs of queue 'celery' are being cancelled\n"
+    assert celery_docker("queue", "purge").stderr == "cancelling 0 jobs of queue 'celery'\n"
 
 
 def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_server: servers.RedisServer) -> None:
@@ -141,7 +141,7 @@ def test_at_a_terminal_a_purge_asks(
     os.write(ours, f"{answer}\n".encode())
     assert process.wait(30) == 0
     os.close(ours)
-    assert b"Cancel all 1 jobs that wait in queue 'celery'?" in prompt
+    assert b"Cancel all that waits in queue 'celery', 1 job?" in prompt
     with redis_server.client() as client:
         assert client.hexists(keys.job(job_id), "cancelled_at") is cancelled
 

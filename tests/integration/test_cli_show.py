@@ -295,10 +295,10 @@ def test_a_batch_is_cancelled_whole(environ: dict[str, str], client: Client) -> 
     batch = client.map(lambda n: {"image": "busybox", "command": "sleep 100"}, range(5), limit=1)
     assert printed_by(environ, "status", batch.id)[0].splitlines()[3] == "limit      1 at once"
     _, err = printed_by(environ, "cancel", batch.id[:13])
-    assert err == f"batch {batch.id}: 5 jobs are being cancelled, 0 had ended already\n"
+    assert err == f"batch {batch.id}: cancelling 5 jobs, 0 had ended already\n"
     assert printed_by(environ, "wait", "-q", batch.id, status=exitcodes.CANCELLED) == ("", "")
     assert batch.counts() == {"cancelled": 5}
-    assert printed_by(environ, "cancel", batch.id)[1].endswith(" 0 jobs are being cancelled, 5 had ended already\n")
+    assert printed_by(environ, "cancel", batch.id)[1].endswith(" cancelling 0 jobs, 5 had ended already\n")
 
 
 def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, client: Client) -> None:

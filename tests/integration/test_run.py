@@ -216,7 +216,7 @@ def test_wait_gives_up_or_is_interrupted_and_the_job_goes_on(worker: Worker, tmp
     job_id = _submitted(worker, tmp_path, "-o", str(folder), "busybox", "sh", "-c", script)
     status, _, err = called(worker, tmp_path, "wait", "--timeout", "0", job_id)
     assert status == 124
-    assert err == f"celery-docker: {job_id} has not ended after 0s; it goes on\n"
+    assert err == f"celery-docker: not ended after 0s: {job_id}; it goes on\n"
     eventually((folder / "on").exists, 30, "the job to run")
     for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         waiting = started(worker, tmp_path, "wait", job_id)

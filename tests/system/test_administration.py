@@ -328,7 +328,7 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     waiting = submit("--queue", "nobody")
     refusal = setup("--yes", check=False)
     assert refusal.returncode == 2
-    assert refusal.stderr.startswith("celery-docker: 1 jobs run or wait in the Redis at redis://127.0.0.1:6379/0")
+    assert refusal.stderr.startswith("celery-docker: the Redis at redis://127.0.0.1:6379/0 has 1 job to run")
     debian.run("celery-docker", "cancel", waiting)
     eventually(lambda: "cancelled" in debian.run("celery-docker", "status", waiting, check=False).stdout, 30, "its end")
     assert setup("--yes").stdout == announced

@@ -12,7 +12,7 @@ from celery_docker.cli.context import WAITS, Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client.outages import Outages
-from celery_docker.core import batchinputs
+from celery_docker.core import batchinputs, wording
 from celery_docker.core.batch import Expanded
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _retry_failed(context: Context, client: Client, batch_id: str) -> int:
     else:
         context.screen.data(batch_id)
         context.screen.note(
-            f"{_jobs(len(new_ids))} queued again" + (f"; follow with: {PROGRAM} watch" if new_ids else "")
+            f"{wording.counted(len(new_ids), 'job')} queued again"
+            + (f"; follow with: {PROGRAM} watch" if new_ids else "")
         )
     return 0
 
@@ -97,7 +98,7 @@ def _preview(context: Context, request: batchargs.BatchRequest) -> int:
     for job in request.jobs:
         context.screen.line_of_json({"index": job.row.index, **job.kwargs, **job.options})
     at_once = "as many at once as there are slots" if request.limit is None else f"{request.limit} at once"
-    context.screen.note(f"{_jobs(len(request.jobs))}, {at_once}; none was queued")
+    context.screen.note(f"{wording.counted(len(request.jobs), 'job')}, {at_once}; none was queued")
     return 0
 
 
@@ -142,7 +143,7 @@ def _tell(context: Context, batch_id: str | None, count: int, skipped: int) -> N
         return
     if context.is_quiet:
         return
-    sentence = f"{_jobs(count)} queued" + (f", {skipped:,} done already" if skipped else "")
+    sentence = f"{wording.counted(count, 'job')} queued" + (f", {skipped:,} done already" if skipped else "")
     context.screen.note(sentence if context.has("--wait") or not count else f"{sentence}; follow with: {PROGRAM} watch")
 
 
@@ -178,7 +179,3 @@ def _batch_id(queries: Queries, name: str) -> str:
             raise errors.NoSuchJob(f"no batch has an id that begins with {name!r}") from exc
         remedy = f"{PROGRAM} wait {job_id}, or {PROGRAM} retry {job_id}"
         raise errors.NoSuchJob(f"{name!r} is a job and not a batch; see {remedy}") from exc
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"

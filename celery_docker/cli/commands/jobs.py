@@ -61,7 +61,7 @@ def _job_outcome(job_id: str, states: Sequence[str]) -> str:
 
 def _batch_outcome(batch_id: str, states: Sequence[str]) -> str:
     ended = sum(State(state).is_final for state in states if state != "unknown")
-    return f"batch {batch_id}: {len(states) - ended} jobs are being cancelled, {ended} had ended already"
+    return f"batch {batch_id}: cancelling {wording.counted(len(states) - ended, 'job')}, {ended:,} had ended already"
 
 
 def wait(context: Context) -> int:
@@ -76,9 +76,9 @@ def wait(context: Context) -> int:
         outages = context.outages()
         if not _have_ended(client.queries, job_ids, deadline, outages):
             going = _going(client.queries, job_ids)
-            subject = f"{going[0]} has" if len(job_ids) == 1 else f"{len(going)} of {len(job_ids)} jobs have"
+            subject = going[0] if len(job_ids) == 1 else f"{len(going):,} of {wording.counted(len(job_ids), 'job')}"
             goes_on = "it goes on" if len(going) == 1 else "they go on"
-            context.screen.note(f"{PROGRAM}: {subject} not ended after {wording.duration(limit_s)}; {goes_on}")
+            context.screen.note(f"{PROGRAM}: not ended after {wording.duration(limit_s)}: {subject}; {goes_on}")
             return exitcodes.TIMED_OUT
         answers = outages.answer(lambda: client.queries.jobs.receipts(job_ids))
     if context.wants_json:

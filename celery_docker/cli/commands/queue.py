@@ -55,7 +55,7 @@ def _length(context: Context, client: Client) -> int:
 def _purge(context: Context, client: Client) -> int:
     name = context.config.queue
     job_ids = client.queries.jobs.in_queue(name)
-    question = f"Cancel all {len(job_ids)} jobs that wait in queue {name!r}?"
+    question = f"Cancel all that waits in queue {name!r}, {wording.counted(len(job_ids), 'job')}?"
     if job_ids and not context.has(flagtable.YES.key) and not context.screen.confirmed(question):
         context.screen.note("nothing was cancelled")
         return 0
@@ -63,7 +63,7 @@ def _purge(context: Context, client: Client) -> int:
     if context.wants_json:
         context.screen.json({"queue": name, "cancelled": job_ids})
     else:
-        context.screen.note(f"{len(job_ids)} jobs of queue {name!r} are being cancelled")
+        context.screen.note(f"cancelling {wording.counted(len(job_ids), 'job')} of queue {name!r}")
     return 0
 
 

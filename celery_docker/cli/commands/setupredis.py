@@ -21,7 +21,7 @@ from celery_docker import errors
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import flagtable
 from celery_docker.client import configlayers
-from celery_docker.core import ownredis, redisurl, settings, textinput
+from celery_docker.core import ownredis, redisurl, settings, textinput, wording
 from celery_docker.core.ownredis import Server
 
 _UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
@@ -154,8 +154,8 @@ def _check_no_jobs(context: Context, url: str, *, may_be_away: bool) -> None:
     jobs = load.in_hand + load.queued + load.delayed + load.blocked
     if jobs:
         raise errors.UsageError(
-            f"{jobs} jobs run or wait in the Redis at {redisurl.masked(url)} and would have no worker: let them end, "
-            f"or cancel them; {_LEAVE} leaves them there"
+            f"the Redis at {redisurl.masked(url)} has {wording.counted(jobs, 'job')} to run, and would have no worker: "
+            f"wait for the end, or cancel; {_LEAVE} leaves all of it there"
         )
 
 

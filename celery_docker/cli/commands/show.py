@@ -11,7 +11,7 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.core import hoststate, waiting
+from celery_docker.core import hoststate, waiting, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
 from celery_docker.store import listing
@@ -178,7 +178,7 @@ def results(context: Context) -> int:
         _show_results(context, queries, listed_ids)
     going = sum(not state.is_final for _, state in rows)
     if going:
-        context.screen.note(f"{going} of {len(rows)} jobs have not ended")
+        context.screen.note(f"not ended: {going:,} of {wording.counted(len(rows), 'job')}")
     return operands.report_problems(context, resolved)
 
 

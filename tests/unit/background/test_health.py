@@ -81,7 +81,7 @@ def test_without_docker_no_jobs_are_taken(ward: Ward, caplog: pytest.LogCaptureF
     doctor.check()
     assert ward.intake.is_open
     assert caplog.messages == [
-        f"takes no new jobs: {AWAY}; 2 jobs run on",
+        f"takes no new jobs: {AWAY}; 2 running jobs",
         "Docker answers again; takes new jobs again",
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -154,8 +154,8 @@ def test_both_reasons_have_to_go(ward: Ward, caplog: pytest.LogCaptureFixture) -
     doctor.check()
     assert ward.intake.is_open
     assert caplog.messages == [
-        f"takes no new jobs: {AWAY}; 1 job runs on",
-        f"takes no new jobs: {full}; 1 job runs on",
+        f"takes no new jobs: {AWAY}; 1 running job",
+        f"takes no new jobs: {full}; 1 running job",
         f"Docker answers again; takes no new jobs yet: {full}",
         "the disks are well again; takes new jobs again",
     ]

@@ -41,7 +41,7 @@ JOB_ID = "0f3a1b2c-0000-4000-8000-000000000001"
         (
             [replace(SICK, name=f"n{number}", obstacle="no") for number in range(5)],
             WaitKind.HOST,
-            "n0 takes no jobs: no; n1 takes no jobs: no; n2 takes no jobs: no; and 2 more hosts take none",
+            "n0 takes no jobs: no; n1 takes no jobs: no; n2 takes no jobs: no; no jobs on 2 more hosts",
         ),
         ([FULL, DRAINED], WaitKind.SLOT, "no free slot"),
         # A slot that is free on a host that does not serve the queue is of no use.
@@ -59,7 +59,7 @@ def test_hosts_for_a_queued_job(hosts: list[HostFacts], kind: WaitKind, reason: 
         (Place(0), "no free slot; it is next"),
         (Place(1), "no free slot; 1 job before it"),
         (Place(7), "no free slot; 7 jobs before it"),
-        (Place(1000, exact=False), "no free slot; at least 1000 jobs before it"),
+        (Place(1000, exact=False), "no free slot; at least 1,000 jobs before it"),
     ],
 )
 def test_the_place_in_the_queue(place: Place, reason: str) -> None:

@@ -27,7 +27,7 @@ _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(rf"{_DOMAIN}{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.ASCII)
 _MAX_IMAGE = 512
 _USER = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*\$?(?::[0-9]+)?", re.ASCII)
-_MAX_ID = 2**31 - 1
+MAX_ID = 2**31 - 1
 # Docker names and keys are built from it; Celery's own ids are UUIDs.
 _JOB_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 # A queue is a key in Redis of that name; ours have a colon, and so has no queue.
@@ -187,7 +187,7 @@ def _user(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text = parse_text(value)
-    if not _USER.fullmatch(text) or any(p.isdigit() and int(p[:11]) > _MAX_ID for p in text.split(":")):
+    if not _USER.fullmatch(text) or any(p.isdigit() and int(p[:11]) > MAX_ID for p in text.split(":")):
         raise ValueError("must be a user's name, a uid, or uid:gid")
     return text
 
@@ -269,7 +269,7 @@ ENTRYPOINT = Kind("WORD", _entrypoint, {"anyOf": [{"type": "string"}, STRINGS]})
 USER = Kind(
     "NAME|UID[:GID]",
     _user,
-    {"type": ["string", "integer"], "pattern": f"^{_USER.pattern}$", "minimum": 0, "maximum": _MAX_ID},
+    {"type": ["string", "integer"], "pattern": f"^{_USER.pattern}$", "minimum": 0, "maximum": MAX_ID},
 )
 NAME = Kind("TEXT", _name, {"type": "string", "minLength": 1, "maxLength": _MAX_NAME})
 QUEUE = Kind("NAME", _queue, {"type": "string", "pattern": f"^{_QUEUE.pattern}$"})

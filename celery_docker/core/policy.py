@@ -9,12 +9,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, sizes, wording
+from celery_docker.core import imagerules, kinds, sizes, userrules, wording
 
 # As many as Docker can count.
 _MOST_PIDS = 2**63 - 1
@@ -86,7 +85,7 @@ def parse(text: str) -> Policy:
         images=_strings(table, "images", ("*",)),
         mounts=_roots(table, "mounts"),
         logs=_roots(table, "logs"),
-        users=_strings(table, "users", ("*",)),
+        users=_users(table),
         networks=_networks(table),
         limits=Limits(
             pids=_pids(limits.get("pids", 4096)),
@@ -108,18 +107,18 @@ def violations(policy: Policy, request: Request) -> list[str]:
 
 
 def _image(policy: Policy, request: Request) -> list[str]:
-    if any(fnmatchcase(request.image, glob) for glob in policy.images):
+    if imagerules.allows(policy.images, request.image):
         return []
     return [f"image: {request.image!r} is not allowed on this host; rule images = {list(policy.images)}"]
 
 
 def _user(policy: Policy, request: Request) -> list[str]:
-    if "*" in policy.users:
+    if userrules.ANY in policy.users:
         return []
     rule = f"rule users = {list(policy.users)}"
     if request.user is None:
         return [f"user: a job has to name its user on this host; {rule}"]
-    if request.user in policy.users or (request.uid in policy.users and ":" not in request.user):
+    if userrules.allow(policy.users, request.user, request.uid):
         return []
     return [f"user: {request.user!r} is not allowed on this host; {rule}"]
 
@@ -181,6 +180,16 @@ def _roots(table: Mapping[str, Any], name: str) -> tuple[str, ...]:
         if not root.startswith("/") or ".." in PurePosixPath(root).parts:
             raise errors.PolicyError(f"{name} has {kinds.shown(root)}, which must be an absolute path")
     return roots
+
+
+def _users(table: Mapping[str, Any]) -> tuple[str, ...]:
+    users = _strings(table, "users", (userrules.ANY,))
+    for user in users:
+        try:
+            userrules.check(user)
+        except ValueError as exc:
+            raise errors.PolicyError(f"users has {kinds.shown(user)}, which {exc}") from exc
+    return users
 
 
 def _networks(table: Mapping[str, Any]) -> tuple[str, ...]:

@@ -86,6 +86,7 @@ def test_the_shipped_file_keeps_its_log_folder_to_logs(shipped: Policy) -> None:
         (("registry.example.org/lab/*",), "evil.org/registry.example.org/lab/tool", False),
         (("Lab/*",), "lab/tool", False),
         (("a", "b"), "b", True),
+        (("registry.example.org/x:2.*",), "registry.example.org/x:2.0@sha256:" + "1" * 64, False),
         ((), "busybox", False),
     ],
 )
@@ -115,6 +116,10 @@ def test_images(globs: tuple[str, ...], image: str, allowed: bool) -> None:
         (("1001",), "1001:0", "1001", False),
         (("alice", "1001"), "alice:0", "1001", False),
         (("1001:50",), "1001:50", "1001", True),
+        # By a range of numbers
+        (("1000-59999",), "alice", "1001", True),
+        (("1000-59999",), "daemon", "1", False),
+        (("0", "1000-59999"), "root", "0", True),
     ],
 )
 def test_users(users: tuple[str, ...], user: str | None, uid: str | None, allowed: bool) -> None:
@@ -295,6 +300,9 @@ def test_every_key_is_read() -> None:
         ("limits = 3", "limits = 3 must be a table, [limits]"),
         ("images = '*'", "images = '*' must be a list of strings"),
         ("users = [1001]", "users = [1001] must be a list of strings"),
+        ("users = ['5-1']", "users has '5-1', which must begin with the lower number"),
+        ("users = ['alice', '-5']", "users has '-5', which must be a name, a uid, uid:gid, a range of uids like "),
+        ("users = ['0-9999999999']", "users has '0-9999999999', which must have numbers from 0 to 2147483647"),
         ("mounts = ['data']", "mounts has 'data', which must be an absolute path"),
         ("mounts = ['']", "mounts has '', which must be an absolute path"),
         ("logs = ['/var/../etc']", "logs has '/var/../etc', which must be an absolute path"),

@@ -1,0 +1,48 @@
+"""The users that a rule allows: by name, by number, as a range of numbers, or anybody. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from celery_docker.core import kinds
+
+ANY = "*"
+_RANGE = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
+_NUMBERS = re.compile(r"[0-9]+(:[0-9]+)?", re.ASCII)
+
+
+def check(rule: str) -> None:
+    """Raise `ValueError` for a rule that can be meant for no user; its words go on after the rule."""
+    if rule == ANY or any(character.isalpha() or character == "_" for character in rule):
+        return  # A name may have a hyphen, as www-data has.
+    bounds = _RANGE.fullmatch(rule)
+    if not bounds and not _NUMBERS.fullmatch(rule):
+        raise ValueError(f"must be a name, a uid, uid:gid, a range of uids like '1000-59999', or {ANY!r}")
+    if any(_number(digits) > kinds.MAX_ID for digits in re.split("[:-]", rule)):
+        raise ValueError(f"must have numbers from 0 to {kinds.MAX_ID}")
+    if bounds and _number(bounds[1]) > _number(bounds[2]):
+        raise ValueError("must begin with the lower number")
+
+
+def allow(rules: Iterable[str], user: str, uid: str | None) -> bool:
+    """Return True if a rule allows the user of a job.
+
+    `user` is as submitted, `uid` the number that it has here. A user with a group besides is allowed by a rule of
+    exactly these words only: gid 0, or Docker's, would open the host's folders to the job.
+    """
+    return any(rule == user or (":" not in user and _covers(rule, uid)) for rule in rules)
+
+
+def _covers(rule: str, uid: str | None) -> bool:
+    if uid is None or not uid.isdigit():
+        return False
+    bounds = _RANGE.fullmatch(rule)
+    if bounds:
+        return _number(bounds[1]) <= _number(uid) <= _number(bounds[2])
+    return rule.isascii() and rule.isdigit() and _number(rule) == _number(uid)
+
+
+def _number(digits: str) -> int:
+    """Return the number; of thousands of digits, which Python would refuse to read, the first do."""
+    return int(digits[:1000])

@@ -14,6 +14,7 @@ from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 
+REFUSED = 1
 USAGE = 2
 NO_SUCH_JOB = 4
 BAD_CONFIG = 78

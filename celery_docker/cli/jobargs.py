@@ -123,7 +123,7 @@ def _base(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
     """Return the document that was named on the command line, an empty one where none was."""
     _check_stdin(arguments)
     path = arguments.flags.get("--file")
-    return {} if path is None else _from_file(local_user.with_home(path))
+    return {} if path is None else from_file(local_user.with_home(path))
 
 
 def _check_stdin(arguments: parser.Arguments) -> None:
@@ -248,7 +248,8 @@ def _table(value: Any) -> dict[str, Any]:
     return {name: Literal(text) if isinstance(item, Literal) else text for item, name, text in pairs}
 
 
-def _from_file(path: str) -> dict[str, Any]:
+def from_file(path: str) -> dict[str, Any]:
+    """Return the job document in a file, or on the standard input. Raises `SpecError`."""
     where = _shown(path)
     try:
         document = textinput.strict_json(read(path))

@@ -42,26 +42,37 @@ class Policy:
 
 @dataclass(frozen=True)
 class HostPath:
-    """A path that a job names, in the field it came from; `real` has every symlink resolved."""
+    """A path that a job names, in the field it came from; `real` has every symlink resolved.
+
+    Of one that `is_outside` of the folders that the policy names, `real` is only how it left them.
+    """
 
     field: str
     path: str
     real: str
+    is_outside: bool = False
 
 
 @dataclass(frozen=True)
 class Request:
-    """The demands of a job on the host, resolved; None when not asked for. `user` as submitted, `uid` as a string."""
+    """The demands of a job on the host, resolved; None when not asked for.
+
+    `user` as submitted, `uid` as a string, `user_name` the name on this host, empty where it has none. `has_own_group`:
+    the job asks for no other group than the user's own. `problems` are what the host cannot meet, whatever its policy.
+    """
 
     image: str
     user: str | None = None
     uid: str | None = None
+    user_name: str = ""
+    has_own_group: bool = False
     network: str | None = None
     memory_bytes: int | None = None
     cpus: float | None = None
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Policy:
@@ -96,14 +107,14 @@ def parse(text: str) -> Policy:
 
 
 def violations(policy: Policy, request: Request) -> list[str]:
-    """Return every rule the request breaks, one line each; an empty list is a yes."""
+    """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
     problems += _ceilings(policy.limits, request)
     for path in request.mounts:
-        problems += _never(path, request.sockets) or _under(path, policy.mounts, "mounts")
+        problems += _under(path, policy.mounts, "mounts") or _never(path, request.sockets)
     for path in request.logs:
         problems += _under(path, policy.mounts + policy.logs, "mounts or logs")
-    return problems
+    return [*problems, *request.problems]
 
 
 def _image(policy: Policy, request: Request) -> list[str]:
@@ -118,7 +129,8 @@ def _user(policy: Policy, request: Request) -> list[str]:
     rule = f"rule users = {list(policy.users)}"
     if request.user is None:
         return [f"user: a job has to name its user on this host; {rule}"]
-    if userrules.allow(policy.users, request.user, request.uid):
+    asked = userrules.Asked(request.user, request.uid, request.user_name, request.has_own_group)
+    if userrules.allow(policy.users, asked):
         return []
     return [f"user: {request.user!r} is not allowed on this host; {rule}"]
 
@@ -149,7 +161,7 @@ def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:
 
 
 def _under(path: HostPath, roots: Sequence[str], rule: str) -> list[str]:
-    if any(_is_under(path.real, root) for root in roots):
+    if not path.is_outside and any(_is_under(path.real, root) for root in roots):
         return []
     resolved = "" if path.real == path.path else f" (which is {path.real!r})"
     return [f"{path.field}: {path.path!r}{resolved} is outside what this host allows; rule {rule} = {list(roots)}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from celery_docker.core import kinds
 
@@ -25,22 +26,38 @@ def check(rule: str) -> None:
         raise ValueError("must begin with the lower number")
 
 
-def allow(rules: Iterable[str], user: str, uid: str | None) -> bool:
+@dataclass(frozen=True)
+class Asked:
+    """The user that a job asks for: as submitted, the number and the name on this host (empty: none).
+
+    `has_own_group`: no other group than the user's own is asked for.
+    """
+
+    user: str
+    uid: str | None
+    name: str = ""
+    has_own_group: bool = False
+
+
+def allow(rules: Iterable[str], asked: Asked) -> bool:
     """Return True if a rule allows the user of a job.
 
-    `user` is as submitted, `uid` the number that it has here. A user with a group besides is allowed by a rule of
-    exactly these words only: gid 0, or Docker's, would open the host's folders to the job.
+    One with another group than the user's own is allowed by a rule of exactly these words only: gid 0, or Docker's,
+    would open the host's folders to the job.
     """
-    return any(rule == user or (":" not in user and _covers(rule, uid)) for rule in rules)
+    is_own = asked.has_own_group or ":" not in asked.user
+    return any(rule == asked.user or (is_own and _covers(rule, asked)) for rule in rules)
 
 
-def _covers(rule: str, uid: str | None) -> bool:
-    if uid is None or not uid.isdigit():
+def _covers(rule: str, asked: Asked) -> bool:
+    if rule == asked.name:
+        return True
+    if asked.uid is None:
         return False
     bounds = _RANGE.fullmatch(rule)
     if bounds:
-        return _number(bounds[1]) <= _number(uid) <= _number(bounds[2])
-    return rule.isascii() and rule.isdigit() and _number(rule) == _number(uid)
+        return _number(bounds[1]) <= _number(asked.uid) <= _number(bounds[2])
+    return rule.isascii() and rule.isdigit() and _number(rule) == _number(asked.uid)
 
 
 def _number(digits: str) -> int:

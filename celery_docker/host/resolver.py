@@ -1,41 +1,61 @@
 """Meaning of names on this host: users, paths and sockets, looked up and never changed.
 
-The only importer of `pwd`. Raises `RequestError` for what this host does not have.
+The only importer of `pwd` here. What this host does not have is a problem of the request, beside the broken rules.
 """
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+from dataclasses import dataclass
 
-from celery_docker import errors
 from celery_docker.core import jobspec, plan, policy
+from celery_docker.host import paths
 
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
+# Debian's nogroup.
+_NO_GROUP = 65534
 
 
-def resolve(spec: jobspec.JobSpec, docker_host: str) -> tuple[plan.Resolved, policy.Request]:
-    """Return what the spec's names mean here, and the same as a question to the policy.
+@dataclass(frozen=True)
+class _User:
+    """A user on this host: `name` is empty where nobody has that number here."""
 
-    Raises `RequestError` that names the first path or user that is not there.
+    uid: int
+    name: str
+    own_gid: int
+
+
+def resolve(spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy) -> tuple[plan.Resolved, policy.Request]:
+    """Return what the spec's names mean here, and the same as a question to the policy, with what is not here.
+
+    A name that means nothing here stays as it is.
     """
-    paths = {name: _existing(name, getattr(spec, name)) for name in ("inputpath", "outputpath")}
-    logs = {name: _log(name, getattr(spec, name)) for name in ("logoutfile", "logerrfile")}
-    user = _user(spec.user)
+    problems: list[str] = []
+    mounts = {name: _mount(name, getattr(spec, name), rules.mounts, problems) for name in ("inputpath", "outputpath")}
+    logs = {name: _log(name, getattr(spec, name), rules.mounts + rules.logs) for name in ("logoutfile", "logerrfile")}
+    _check_distinct(mounts["inputpath"], mounts["outputpath"], problems)
+    user = _user(spec.user, problems)
+    gid = _gid(spec.user, user)
     request = policy.Request(
         image=spec.image,
         user=spec.user,
-        uid=user.partition(":")[0] if user else None,
+        uid=str(user.uid) if user else None,
+        user_name=user.name if user else "",
+        has_own_group=user is not None and gid == user.own_gid,
         network=spec.network,
         memory_bytes=spec.memory,
         cpus=spec.cpus,
-        mounts=tuple(path for path in paths.values() if path),
+        mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
+        problems=tuple(problems),
     )
-    _distinct(paths["inputpath"], paths["outputpath"])
-    real = {name: path.real if path else None for name, path in (paths | logs).items()}
-    return plan.Resolved(user=user, user_name=_user_name(user), **real), request
+    real = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
+    if user is None:
+        return plan.Resolved(user=spec.user, user_name=spec.user, **real), request
+    return plan.Resolved(user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid), **real), request
 
 
 def boot_id() -> str:
@@ -53,51 +73,60 @@ def log_paths(spec: jobspec.JobSpec) -> tuple[str | None, str | None]:
     return out, err
 
 
-def _existing(field: str, path: str | None) -> policy.HostPath | None:
+def _mount(field: str, path: str | None, roots: tuple[str, ...], problems: list[str]) -> policy.HostPath | None:
     if path is None:
         return None
     try:
-        return policy.HostPath(field, path, os.path.realpath(path, strict=True))
-    except PermissionError as exc:
-        raise errors.RequestError(
-            f"{field}: the worker's user may not look at {path!r}; let it enter the folders above"
-        ) from exc
+        return policy.HostPath(field, path, paths.follow(path, roots))
+    except paths.Outside as exc:
+        return policy.HostPath(field, path, exc.exit or path, is_outside=True)
+    except PermissionError:
+        problems.append(f"{field}: the worker's user may not look at {path!r}; let it enter the folders above")
     except OSError as exc:
-        raise errors.RequestError(f"{field}: {path!r} on host {os.uname().nodename}: {exc.strerror}") from exc
+        problems.append(f"{field}: {path!r} on host {os.uname().nodename}: {exc.strerror}")
+    return None
 
 
-def _log(field: str, path: str | None) -> policy.HostPath | None:
-    return policy.HostPath(field, path, os.path.realpath(path)) if path is not None else None
+def _log(field: str, path: str | None, roots: tuple[str, ...]) -> policy.HostPath | None:
+    if path is None:
+        return None
+    try:
+        return policy.HostPath(field, path, paths.follow(path, roots, must_exist=False))
+    except paths.Outside as exc:
+        return policy.HostPath(field, path, exc.exit or path, is_outside=True)
 
 
-def _distinct(inputpath: policy.HostPath | None, outputpath: policy.HostPath | None) -> None:
-    if inputpath and outputpath and inputpath.real == outputpath.real:
-        raise errors.RequestError(
-            f"outputpath: {outputpath.path!r} is the inputpath too; they must differ: /input is read-only"
-        )
+def _check_distinct(inputpath: policy.HostPath | None, outputpath: policy.HostPath | None, problems: list[str]) -> None:
+    if inputpath and outputpath and not inputpath.is_outside and inputpath.real == outputpath.real:
+        problems.append(f"outputpath: {outputpath.path!r} is the inputpath too; they must differ: /input is read-only")
 
 
-def _user_name(user: str | None) -> str | None:
-    """Return the name on this host of a user in the form `uid[:gid]`, the uid where it has none."""
+def _user(user: str | None, problems: list[str]) -> _User | None:
     if user is None:
         return None
-    uid = user.partition(":")[0]
-    try:
-        return pwd.getpwuid(int(uid)).pw_name
-    except KeyError:
-        return uid
-
-
-def _user(user: str | None) -> str | None:
-    if user is None or (":" in user and user.partition(":")[0].isdigit()):
-        return user
-    name, _, gid = user.partition(":")
+    name = user.partition(":")[0]
     try:
         entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-    except KeyError as exc:
+    except KeyError:
         if name.isdigit():
-            return user
-        raise errors.RequestError(
-            f"user: {name!r} is not known on host {os.uname().nodename}; create it there or give a uid"
-        ) from exc
-    return f"{entry.pw_uid}:{gid or entry.pw_gid}"
+            return _User(int(name), "", _gid_of_unknown(int(name)))
+        problems.append(f"user: {name!r} is not known on host {os.uname().nodename}; create it there or give a uid")
+        return None
+    return _User(entry.pw_uid, entry.pw_name, entry.pw_gid)
+
+
+def _gid_of_unknown(uid: int) -> int:
+    """Return the group of a user whom this host does not know: of the same number, but never a group of this host."""
+    try:
+        grp.getgrgid(uid)
+    except KeyError:
+        return uid
+    return _NO_GROUP
+
+
+def _gid(submitted: str | None, user: _User | None) -> int | None:
+    """Return the group that a job asks for, else its user's own; None without a user."""
+    gid = (submitted or "").partition(":")[2]
+    if user is None:
+        return None
+    return int(gid) if gid else user.own_gid

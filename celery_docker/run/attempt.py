@@ -177,7 +177,7 @@ class Attempts:
         return self._continue(job, spec, existing, announcer)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
-        resolved, request = resolver.resolve(spec, self.docker_host)
+        resolved, request = resolver.resolve(spec, self.docker_host, self.policy)
         problems = violations(self.policy, request)
         if problems:
             raise errors.PolicyError("; ".join(problems))

@@ -99,6 +99,27 @@ COMMANDS = (
         "status is 78 if the worker would not start with them. Redis and Docker are for celery-docker doctor.",
     ),
     Command(
+        "policy",
+        "policy",
+        "show which rules of this host's policy a job would break",
+        Operands("check DOCUMENT|-", 1, None, words=("check",)),
+        (
+            flagtable.HELP,
+            flagtable.JSON,
+            Flag(("--as",), "check the job as this user's; default: the document's user, else you", "USER"),
+            Flag(("--policy",), "the policy; default: /etc/celery-docker/policy.toml", "FILE"),
+        ),
+        (
+            ("a job", "celery-docker policy check job.json"),
+            ("another user's", """echo '{"image": "busybox"}' | celery-docker policy check --as alice -"""),
+            ("before a change of the policy", "celery-docker policy check --policy new.toml job.json"),
+        ),
+        "DOCUMENT is a job document as submit -f reads it. Each rule that the job would break is a line, and each path "
+        "or user that is not on this host. The exit status is 0 if the job would be allowed, 1 if it would be refused, "
+        "78 if the policy is not usable. Neither Redis nor Docker is asked, and the image is not looked at. Paths are "
+        "looked up as you; the worker may enter folders that are closed to you.",
+    ),
+    Command(
         "setup-redis",
         "setupredis",
         "make a Redis for this queue alone that survives a power cut",

@@ -22,10 +22,13 @@ _MARKUP = re.compile(r"^-|[\\*`|_]|://")
 _EXIT_STATUSES = (
     ("0", "The command did what was asked. Of run and wait: the job succeeded."),
     ("1 to 255", "Of run, and of wait for one job: the container's own exit code. Of wait for several: the highest."),
-    ("1", "Of doctor: something is wrong."),
+    (f"{exitcodes.REFUSED}", "Of doctor: something is wrong. Of policy check: the job would be refused."),
     (f"{exitcodes.USAGE}", "The command line or the job is not usable. A line on the standard error names the word."),
     (f"{exitcodes.NO_SUCH_JOB}", "There is no such job."),
-    (f"{exitcodes.BAD_CONFIG}", "Of check-config: the worker would not start with these settings or this policy."),
+    (
+        f"{exitcodes.BAD_CONFIG}",
+        "Of check-config and policy: the worker would not start with these settings or this policy.",
+    ),
     (
         f"{exitcodes.TIMED_OUT}",
         "The job ran longer than its --timeout, or did not start within --expires; or the --timeout of wait was over.",

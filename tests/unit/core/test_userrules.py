@@ -71,11 +71,24 @@ def test_a_rule_that_can_be_meant_for_nobody(rule: str, complaint: str) -> None:
     ],
 )
 def test_ranges_and_numbers(rule: str, user: str, uid: str | None, allowed: bool) -> None:
-    assert userrules.allow([rule], user, uid) is allowed
+    assert userrules.allow([rule], userrules.Asked(user, uid)) is allowed
+
+
+@pytest.mark.parametrize(("user", "has_own_group"), [("1001", False), ("1001:1001", True), ("alice", False)])
+@pytest.mark.parametrize("rule", ["alice", "1001", "1000-59999"])
+def test_a_user_with_no_group_but_his_own_is_the_user(rule: str, user: str, has_own_group: bool) -> None:
+    """The command line submits a job with the uid and the gid of whoever typed it."""
+    assert userrules.allow([rule], userrules.Asked(user, "1001", "alice", has_own_group))
+    assert not userrules.allow([rule], userrules.Asked("1001:0", "1001", "alice"))
+    assert not userrules.allow([rule], userrules.Asked("alice:0", "1001", "alice"))
+
+
+def test_a_user_without_a_name_is_nobody_in_particular() -> None:
+    assert not userrules.allow(["alice"], userrules.Asked("1001", "1001", ""))
 
 
 @given(*[st.integers(0, kinds.MAX_ID)] * 3)
 def test_a_range_is_all_between_its_ends(low: int, high: int, uid: int) -> None:
     low, high = sorted((low, high))
     userrules.check(f"{low}-{high}")
-    assert userrules.allow([f"{low}-{high}"], str(uid), str(uid)) is (low <= uid <= high)
+    assert userrules.allow([f"{low}-{high}"], userrules.Asked(str(uid), str(uid))) is (low <= uid <= high)

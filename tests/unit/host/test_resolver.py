@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from celery_docker import errors
+from celery_docker.core import policy
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.plan import Resolved
-from celery_docker.core.policy import HostPath
+from celery_docker.core.policy import HostPath, Policy
 from celery_docker.host import resolver
 
 SOCKET = "unix:///run/docker.sock"
+ANYWHERE = Policy(mounts=("/",))
 
 
 @pytest.fixture
@@ -32,20 +34,20 @@ def data(tmp_path: Path) -> Path:
 
 
 def refusal(spec: JobSpec) -> str:
-    with pytest.raises(errors.RequestError) as caught:
-        resolver.resolve(spec, SOCKET)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
+    _, request = resolver.resolve(spec, SOCKET, ANYWHERE)
+    (problem,) = request.problems
+    assert len(problem.splitlines()) == 1
+    return problem
 
 
 def test_a_job_that_asks_for_nothing() -> None:
-    resolved, request = resolver.resolve(JobSpec("busybox"), SOCKET)
+    resolved, request = resolver.resolve(JobSpec("busybox"), SOCKET, ANYWHERE)
     assert resolved == Resolved()
     assert (request.image, request.user, request.uid, request.mounts, request.logs) == ("busybox", None, None, (), ())
 
 
 def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
-    _, request = resolver.resolve(JobSpec("busybox", network="none", memory=2**30, cpus=1.5), SOCKET)
+    _, request = resolver.resolve(JobSpec("busybox", network="none", memory=2**30, cpus=1.5), SOCKET, ANYWHERE)
     assert (request.network, request.memory_bytes, request.cpus) == ("none", 2**30, 1.5)
 
 
@@ -57,7 +59,7 @@ def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
         logoutfile=f"{data}/dirlink/new/o.log",
         logerrfile=f"{data}/e.log",
     )
-    resolved, request = resolver.resolve(spec, SOCKET)
+    resolved, request = resolver.resolve(spec, SOCKET, ANYWHERE)
     assert resolved == Resolved(
         inputpath=f"{data}/file",
         outputpath=f"{data}/dir",
@@ -95,7 +97,7 @@ def test_a_path_that_the_worker_may_not_see(monkeypatch: pytest.MonkeyPatch) -> 
     def denied(*_args: object, **_options: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os.path, "realpath", denied)
+    monkeypatch.setattr(os, "lstat", denied)
     assert refusal(JobSpec("busybox", inputpath="/secret/x")) == (
         "inputpath: the worker's user may not look at '/secret/x'; let it enter the folders above"
     )
@@ -113,34 +115,54 @@ def test_input_and_output_may_not_be_the_same_place(data: Path, inputpath: str, 
 def test_the_engine_sockets_are_followed_too(data: Path) -> None:
     """A link to the socket, or a link instead of it, is the socket all the same."""
     (data / "docker.sock").symlink_to(data / "file")
-    _, request = resolver.resolve(JobSpec("busybox"), f"unix://{data}/docker.sock")
+    _, request = resolver.resolve(JobSpec("busybox"), f"unix://{data}/docker.sock", ANYWHERE)
     assert f"{data}/file" in request.sockets
     assert os.path.realpath("/run/docker.sock") in request.sockets
     assert os.path.realpath("/run/containerd/containerd.sock") in request.sockets
 
 
-ROOT = pwd.getpwuid(0)
 NOBODY = pwd.getpwnam("nobody")
 UNUSED_UID = 2_000_000_017
+# A group that is nobody's own on any Debian.
+GROUP = grp.getgrnam("shadow").gr_gid
 
 
 @pytest.mark.parametrize(
-    ("user", "expected", "uid"),
+    ("user", "expected", "name", "has_own_group"),
     [
-        pytest.param(None, None, None, id="none: the image's own"),
-        pytest.param("root", "0:0", "0", id="a name, with its own group"),
-        pytest.param("nobody", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", str(NOBODY.pw_uid), id="another name"),
-        pytest.param(str(NOBODY.pw_uid), f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", str(NOBODY.pw_uid), id="a known uid"),
-        pytest.param(str(UNUSED_UID), str(UNUSED_UID), str(UNUSED_UID), id="a uid that nobody has here"),
-        pytest.param(f"{UNUSED_UID}:7", f"{UNUSED_UID}:7", str(UNUSED_UID), id="uid and gid as they are"),
-        pytest.param("nobody:7", f"{NOBODY.pw_uid}:7", str(NOBODY.pw_uid), id="a name with another group"),
+        pytest.param(None, None, "", False, id="none: the image's own"),
+        pytest.param("root", "0:0", "root", True, id="a name, with its own group"),
+        pytest.param("0", "0:0", "root", True, id="root's number"),
+        pytest.param("nobody", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", "nobody", True, id="another name"),
+        pytest.param(str(NOBODY.pw_uid), f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", "nobody", True, id="a known uid"),
+        pytest.param(f"000{NOBODY.pw_uid}", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", "nobody", True, id="with zeros"),
+        pytest.param(f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", f"{NOBODY.pw_uid}:{NOBODY.pw_gid}", "nobody", True),
+        pytest.param("nobody:7", f"{NOBODY.pw_uid}:7", "nobody", False, id="a name with another group"),
+        pytest.param("0:007", "0:7", "root", False, id="root with another group"),
+        pytest.param(str(UNUSED_UID), f"{UNUSED_UID}:{UNUSED_UID}", "", True, id="a uid that nobody has here"),
+        pytest.param(f"{UNUSED_UID}:{UNUSED_UID}", f"{UNUSED_UID}:{UNUSED_UID}", "", True, id="with its own number"),
+        pytest.param(f"{UNUSED_UID}:7", f"{UNUSED_UID}:7", "", False, id="uid and gid as they are"),
     ],
 )
-def test_users(user: str | None, expected: str | None, uid: str | None) -> None:
-    resolved, request = resolver.resolve(JobSpec("busybox", user=user), SOCKET)
+def test_users_have_uid_and_gid(user: str | None, expected: str | None, name: str, has_own_group: bool) -> None:
+    """Without a gid Docker would take it, and more groups, from the image's /etc/passwd and /etc/group."""
+    resolved, request = resolver.resolve(JobSpec("busybox", user=user), SOCKET, ANYWHERE)
     assert resolved.user == expected
-    assert request.user == user
-    assert request.uid == uid
+    assert (request.user, request.user_name, request.has_own_group) == (user, name, has_own_group)
+    assert request.uid == (expected.partition(":")[0] if expected else None)
+
+
+def test_the_number_of_an_unknown_user_gives_him_no_group_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    resolved, request = resolver.resolve(JobSpec("busybox", user=str(GROUP)), SOCKET, ANYWHERE)
+    assert resolved.user == f"{GROUP}:65534"
+    assert request.has_own_group
+    resolved, request = resolver.resolve(JobSpec("busybox", user=f"{GROUP}:{GROUP}"), SOCKET, ANYWHERE)
+    assert resolved.user == f"{GROUP}:{GROUP}"
+    assert not request.has_own_group
 
 
 @pytest.mark.parametrize(
@@ -154,7 +176,7 @@ def test_users(user: str | None, expected: str | None, uid: str | None) -> None:
     ],
 )
 def test_the_name_for_an_image_that_knows_none(user: str | None, expected: str | None) -> None:
-    resolved, _ = resolver.resolve(JobSpec("busybox", user=user), SOCKET)
+    resolved, _ = resolver.resolve(JobSpec("busybox", user=user), SOCKET, ANYWHERE)
     assert resolved.user_name == expected
 
 
@@ -165,9 +187,22 @@ def test_an_unknown_user(user: str) -> None:
     )
 
 
+def test_all_that_is_missing_is_told_at_once(data: Path) -> None:
+    spec = JobSpec("busybox", user="no-such-user", inputpath=f"{data}/a", outputpath=f"{data}/b", logoutfile="/etc/x")
+    _, request = resolver.resolve(spec, SOCKET, Policy(images=(), mounts=(str(data),)))
+    here = f"on host {os.uname().nodename}: No such file or directory"
+    assert policy.violations(Policy(images=(), mounts=(str(data),)), request) == [
+        "image: 'busybox' is not allowed on this host; rule images = []",
+        f"logoutfile: '/etc/x' is outside what this host allows; rule mounts or logs = ['{data}']",
+        f"inputpath: '{data}/a' {here}",
+        f"outputpath: '{data}/b' {here}",
+        f"user: 'no-such-user' is not known on host {os.uname().nodename}; create it there or give a uid",
+    ]
+
+
 def test_log_paths_are_the_same_as_at_the_start(data: Path) -> None:
     """The process that adopts a job after a crash must find the files that were begun before it."""
     spec = JobSpec("busybox", logoutfile=f"{data}/dirlink/o", logerrfile=f"{data}/dir/e")
-    resolved, _ = resolver.resolve(spec, SOCKET)
+    resolved, _ = resolver.resolve(spec, SOCKET, ANYWHERE)
     assert resolver.log_paths(spec) == (resolved.logoutfile, resolved.logerrfile) == (f"{data}/dir/o", f"{data}/dir/e")
     assert resolver.log_paths(JobSpec("busybox")) == (None, None)

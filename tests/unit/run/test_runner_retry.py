@@ -295,7 +295,8 @@ def test_a_mistake_of_ours_ends_the_job_and_not_only_its_slot(bench: Bench) -> N
         ({"privileged": True}, "'privileged' is not an argument"),
         ({"command": "a\0b"}, r"command: 'a\x00b' must not contain a NUL byte"),
         ({"inputpath": "data"}, "inputpath: 'data' must be an absolute path"),
-        ({"inputpath": "/no/such/path"}, "inputpath: '/no/such/path' on host "),
+        ({"inputpath": "/no/such/path"}, "inputpath: '/no/such/path' is outside what this host allows"),
+        ({"inputpath": "FOLDER/nothing"}, "inputpath: 'FOLDER/nothing' on host "),
         ({"user": "no-such-user"}, "user: 'no-such-user' is not known on host "),
         ({"inputpath": "/etc"}, "inputpath: '/etc' is outside what this host allows; rule mounts = ["),
         ({"logoutfile": "/etc/x.log"}, "logoutfile: '/etc/x.log' is outside what this host allows"),
@@ -311,9 +312,12 @@ def test_a_mistake_of_ours_ends_the_job_and_not_only_its_slot(bench: Bench) -> N
 )
 def test_a_request_that_cannot_be_met_is_rejected_at_once(bench: Bench, kwargs: dict[str, Any], reason: str) -> None:
     """One line, nothing retried, nothing left behind."""
-    end = bench.ended(**kwargs)
+    folder = str(bench.folder)
+    end = bench.ended(
+        **{name: value.replace("FOLDER", folder) if name == "inputpath" else value for name, value in kwargs.items()}
+    )
     assert end.state is State.REJECTED
-    assert end.sentence.startswith(f"rejected: {reason}")
+    assert end.sentence.startswith(f"rejected: {reason.replace('FOLDER', folder)}")
     assert len(end.sentence.splitlines()) == 1
     assert bench.records.delayed == {}
     assert bench.nothing_is_left()

@@ -140,7 +140,7 @@ def test_the_example_of_a_policy_is_one() -> None:
     page = (ROOT / "docs/man/celery-docker-policy.toml.5.rst").read_text()
     example = textwrap.dedent(page.partition("::\n")[2].partition("\nSEE ALSO")[0])
     rules = policy.parse(example)
-    assert (rules.users, rules.limits.cpus) == (("alice", "1001"), 4)
+    assert (rules.users, rules.limits.cpus) == (("alice", "1000-59999"), 4)
 
 
 def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: Path) -> None:

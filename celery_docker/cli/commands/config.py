@@ -6,7 +6,7 @@ from celery_docker import errors
 from celery_docker.cli import tables
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import completion as scripts
-from celery_docker.core import redisurl
+from celery_docker.core import kinds, redisurl
 
 _COLUMNS = (tables.Column("setting"), tables.Column("value"), tables.Column("from"))
 
@@ -35,6 +35,6 @@ def completion(context: Context) -> int:
     (shell,) = context.arguments.operands
     make = scripts.SHELLS.get(shell)
     if make is None:
-        raise errors.UsageError(f"completion: {shell!r} must be one of {', '.join(scripts.SHELLS)}")
+        raise errors.UsageError(f"completion: {kinds.shown(shell)} must be one of {', '.join(scripts.SHELLS)}")
     context.screen.out.write(make())
     return 0

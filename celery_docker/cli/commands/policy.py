@@ -10,14 +10,14 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import exitcodes, jobargs, policycheck
 from celery_docker.cli.context import Context
-from celery_docker.core import jobspec, wording
+from celery_docker.core import jobspec, kinds, wording
 
 
 def policy(context: Context) -> int:
     """Check a job document against a policy; return 1 if the job would be refused, 78 if the policy is not usable."""
     action, *documents = context.arguments.operands
     if action != "check":
-        raise errors.UsageError(f"policy: {action!r} must be check")
+        raise errors.UsageError(f"policy: {kinds.shown(action)} must be check")
     if len(documents) != 1:
         raise errors.UsageError("policy check: name one job document, or - for the standard input")
     spec, _ = jobspec.parse_document(_document(context, documents[0]))

@@ -9,7 +9,7 @@ from celery_docker.cli import jobargs
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import flagtable
 from celery_docker.cli.tables import Align, Column
-from celery_docker.core import message, wording
+from celery_docker.core import kinds, message, wording
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
@@ -32,12 +32,12 @@ def queue(context: Context) -> int:
     action, *numbers = context.arguments.operands or ["length"]
     act = _ACTIONS.get(action)
     if act is None:
-        raise errors.UsageError(f"queue: {action!r} must be {', '.join(_ACTIONS)}")
+        raise errors.UsageError(f"queue: {kinds.shown(action)} must be {', '.join(_ACTIONS)}")
     takes_numbers = act in (_put_back, _throw_away)
     if takes_numbers and not numbers:
         raise errors.UsageError(f"queue {action}: name the numbers of messages, or all; list them with: {_LIST}")
     if numbers and not takes_numbers:
-        raise errors.UsageError(f"queue {action}: {numbers[0]!r} is one word too many")
+        raise errors.UsageError(f"queue {action}: {kinds.shown(numbers[0])} is one word too many")
     with context.client() as client:
         return act(context, client)
 
@@ -107,7 +107,7 @@ def _chosen(context: Context, client: Client) -> list[RefusedRow]:
         return list(rows.values())
     for number in numbers:
         if number not in rows:
-            raise errors.UsageError(f"no refused message has the number {number!r}; list them with: {_LIST}")
+            raise errors.UsageError(f"no refused message has the number {kinds.shown(number)}; list them with: {_LIST}")
     return [rows[number] for number in dict.fromkeys(numbers)]
 
 

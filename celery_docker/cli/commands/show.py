@@ -11,7 +11,7 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.core import hoststate, waiting, wording
+from celery_docker.core import hoststate, kinds, waiting, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
 from celery_docker.store import listing
@@ -57,7 +57,7 @@ def _selected(context: Context, queries: Queries, states: Sequence[State], batch
 def _state(word: str) -> State:
     state = State(word)
     if not state.is_known:
-        raise errors.UsageError(f"--state: {word!r} must be one of {', '.join(State)}")
+        raise errors.UsageError(f"--state: {kinds.shown(word)} must be one of {', '.join(State)}")
     return state
 
 

@@ -73,7 +73,7 @@ def _of_command(command: Command, argv: Sequence[str]) -> Arguments:
     if len(operands) < least:
         raise errors.UsageError(f"{command.name}: give {command.operands.usage}; see {PROGRAM} {command.name} --help")
     if most is not None and len(operands) > most:
-        raise errors.UsageError(f"{command.name}: {operands[most]!r} is too much; usage: {command.usage}")
+        raise errors.UsageError(f"{command.name}: {kinds.shown(operands[most])} is too much; usage: {command.usage}")
     if not command.operands.literal:
         operands = [_parsed(command.name, kinds.TEXT, word) for word in operands]
     return Arguments(command, {key: _checked(command, key, value) for key, value in flags.items()}, tuple(operands))

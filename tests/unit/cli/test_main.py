@@ -315,3 +315,14 @@ def test_a_batch_is_shown_without_being_queued(
     assert [json.loads(line)["command"] for line in captured.out.splitlines()] == [["echo", n] for n in "123"]
     assert captured.err == "3 jobs, 2 at once; none was queued\n"
     assert queue.urls == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ps", "WORD"], ["queue", "WORD"], ["queue", "purge", "WORD"], ["policy", "WORD"], ["completion", "WORD"]],
+    ids=" ".join,
+)
+def test_a_word_that_is_refused_is_not_repeated_in_full(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["x" * 5000 if word == "WORD" else word for word in words], {}) == 2
+    assert "'xxx" in (complaint := capsys.readouterr().err)
+    assert len(complaint) < 400

@@ -25,8 +25,7 @@ from celery_docker.worker.relay import Relay
 
 log = logging.getLogger(__name__)
 
-# What Redis was asked for before, it answers within a second; the transport puts that back.
-_POP_S = 1.5
+# Redis answers within a second; while it is away a claim waits. What is not claimed by then comes back to its queue.
 _CLAIM_TIMEOUT_S = 10.0
 _TURN_S = 0.2
 _LOOP_TIMEOUT_S = 10.0
@@ -83,8 +82,12 @@ class Shutdown:
 
     def _take_no_more(self) -> None:
         self._intake.close("shutdown", "it is leaving")
-        time.sleep(_POP_S)
-        self._wait(_CLAIM_TIMEOUT_S, lambda: not self._runner.slot_table.is_claiming)
+        self._wait(_CLAIM_TIMEOUT_S, self._has_arrived)
+
+    def _has_arrived(self) -> bool:
+        """Return whether every message that was asked of Redis is claimed, or put back."""
+        consumer = self._consumer.task_consumer
+        return (consumer is None or consumer.channel.is_idle) and not self._runner.slot_table.is_claiming
 
     def _finish_jobs(self) -> None:
         timeout_s = self._deadline_s()

@@ -66,6 +66,11 @@ class QoS(virtual.QoS):  # type: ignore[misc]  # kombu ships no types
         self.channel.let_go(self._delivered.get(delivery_tag), put_back=requeue)
         super().ack(delivery_tag)
 
+    @property
+    def has_unclaimed(self) -> bool:
+        """True while a delivered message waits for its claim, after which it is acknowledged."""
+        return any(tag not in self._dirty for tag in tuple(self._delivered))
+
 
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     """A channel that moves messages instead of popping them.
@@ -82,9 +87,16 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The list that is waited at, if one is; otherwise all are asked.
         self._source = ""
+        # Whether Redis may owe an answer, or one is being delivered.
+        self._is_asking = False
         # The connection on which Redis has answered: on another one, what the last one may have lost is put back.
         self._known: Any = None
         super().__init__(*args, **kwargs)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no message is under way from Redis to its claim. It stays so once the intake is closed."""
+        return not self._is_asking and not self.qos.has_unclaimed
 
     def let_go(self, message: Any, *, put_back: bool = False) -> None:
         """Remove a message from this host's list; with `put_back` it is in its queue again, the next to be served."""
@@ -105,8 +117,15 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
 
         kombu's names are kept: its poller calls them.
         """
+        # Said before the intake is looked at, so that whoever closes it and then asks `is_idle` knows of the question:
+        #   worker    looks at the intake: it is open
+        #   shutdown  closes it; is_idle says no
+        #   worker    sends `take`; Redis moves m1
+        #   shutdown  asks again until m1 is put back, and only then lets the process end
+        self._is_asking = True
         lists = self._lists()
-        if not lists or self.intake is None or not self.intake.is_open:
+        if not lists or not self._may_take:
+            self._is_asking = False
             return
         # The race of a lost connection, and why the script puts back first on a new one:
         #   worker  sends `take`                                  Redis moves m1 from `celery` to this host's list
@@ -117,6 +136,10 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         touched = (keys.host_sources(self.host), keys.WAITING, keys.CANCELLING, *lists)
         words = (keys.taken(self.host), int(is_new), keys.JOB, _DROPPED_AT_ONCE)
         self._ask("", "EVAL", redislink.source("take"), len(touched), *touched, *words)
+
+    @property
+    def _may_take(self) -> bool:
+        return self.intake is not None and self.intake.is_open
 
     def _wait(self, source: str) -> None:
         """Wait at a list; Redis can wait and move at one only, so not for long."""
@@ -130,10 +153,16 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer and deliver what came; raises `Empty` if nothing did."""
+        try:
+            return self._read(**options)
+        finally:
+            self._is_asking = bool(self._in_poll)
+
+    def _read(self, **options: Any) -> bool:
         answer, waited_at = self._answer(**options), self._source
         if answer is None:
             lists = self._lists()
-            if lists and not waited_at and not self._closing:
+            if lists and not waited_at and not self._closing and self._may_take:
                 self._wait(lists[0])
             raise Empty
         source, text = (waited_at, answer) if waited_at else (answer[0].decode(), answer[1])

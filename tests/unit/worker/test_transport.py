@@ -43,3 +43,57 @@ def test_each_copy_of_a_message_is_let_go_by_its_own_acknowledgement(mocker: Moc
     qos.append(mocker.Mock(), "t2")
     qos.ack(second_tag)
     assert [call.args for call in channel.let_go.call_args_list] == [(first,), (second,)]
+
+
+class Looking(Intake):
+    """An intake that is closed, and whose channel is looked at whenever it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.close("shutdown", "it is leaving")
+        self.channel: Any = None
+        self.idle: list[bool] = []
+
+    @property
+    def is_open(self) -> bool:
+        self.idle.append(self.channel.is_idle)
+        return super().is_open
+
+
+@pytest.fixture
+def channel(mocker: MockerFixture) -> Any:
+    """A channel that has no connection; what it would ask of Redis is a mock."""
+    bare = Channel.__new__(Channel)
+    bare.intake, bare._is_asking, bare._in_poll, bare._closed = Looking(), False, None, True
+    bare._source = ""
+    bare.intake.channel = bare
+    bare._qos = QoS(bare)
+    mocker.patch.object(Channel, "_lists", return_value=["celery"])
+    mocker.patch.object(Channel, "_ask")
+    return bare
+
+
+def test_a_question_is_known_before_the_intake_is_looked_at(channel: Any) -> None:
+    """Whoever closes the intake and then finds the channel idle may rely on it."""
+    channel._brpop_start()
+    assert (channel.intake.idle, channel.is_idle) == ([False], True)
+    channel._ask.assert_not_called()
+
+
+def test_a_closed_intake_waits_at_no_list(channel: Any, mocker: MockerFixture) -> None:
+    """Redis had nothing: there is nothing to wait for either."""
+    channel._is_asking = True
+    mocker.patch.object(Channel, "_answer", return_value=None)
+    with pytest.raises(Empty):
+        channel._brpop_read()
+    channel._ask.assert_not_called()
+    assert channel.is_idle
+
+
+def test_a_channel_is_idle_once_its_messages_are_claimed(channel: Any, mocker: MockerFixture) -> None:
+    """A message from a record is acknowledged too, and stands for none that came from Redis."""
+    channel.qos.append(mocker.Mock(_raw={}), "t1")
+    channel.qos.ack("of a record")
+    assert not channel.is_idle
+    channel.qos.ack("t1")
+    assert channel.is_idle

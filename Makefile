@@ -12,7 +12,7 @@ PYTHON := $(VENV)/bin/python
 # Newer than the requirements when the venv holds them. The interpreter itself is a link to that of the system.
 TOOLS := $(VENV)/installed
 # debian/build appends the release of Debian to the version; the copy in which it builds has it in the changelog.
-VERSION := $(shell sed -n '1s/.*(\([^)+]*\).*/\1/p' debian/changelog)
+VERSION := $(shell sed '1!d; s/.*(\(.*\)).*/\1/; s/+deb[0-9]*u1$$//' debian/changelog)
 ARCHITECTURE := $(shell dpkg --print-architecture)
 package = celery-docker_$(VERSION)+deb$(1)u1_$(ARCHITECTURE).deb
 DEB := $(BUILD)/$(call package,$(shell . /etc/os-release && echo $$VERSION_ID))

@@ -19,6 +19,8 @@ sed -i "s/^Version: .*/Version: $1/" next/DEBIAN/control
 cd next/opt/celery/venv/lib/python3*/site-packages
 sed -i "s/^Version: .*/Version: $1/" celery_docker-*.dist-info/METADATA
 mv celery_docker-*.dist-info "celery_docker-$1.dist-info"
+cd /root/next
+find * -type f ! -path 'DEBIAN/*' ! -path 'etc/*' -print0 | xargs -0 md5sum >DEBIAN/md5sums
 dpkg-deb -Znone --build /root/next /root/next.deb
 rm -r /root/next
 """

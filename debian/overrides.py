@@ -1,7 +1,7 @@
 """Print the overrides for the files below site-packages: overrides.py FOLDER, the folder lib of the packaged venv.
 
-Lintian refuses each file in /opt. Those of the wheels that debian/copyright names belong to the package, and so do those
-of the program itself; a file of which neither is true is refused.
+Lintian refuses each file in /opt. Those of the program and of the wheels that debian/copyright names belong there; any
+other is refused.
 """
 
 import pathlib

@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,20 @@ def test_the_bill_of_materials_is_the_same_wherever_the_wheels_came_from() -> No
 def test_a_wheel_without_a_license_is_named() -> None:
     with pytest.raises(ValueError, match=r"^new-thing 1\.5 has no license: add a paragraph .* to debian/copyright$"):
         SBOM["document"]([_wheel("New_Thing", "")], LICENSES)
+
+
+def test_lintian_accepts_the_files_of_the_wheels_and_no_others(tmp_path: Path) -> None:
+    """No override has a whole folder but those of the wheels, and no wheel that this release's package is without."""
+    site = tmp_path / "python3.99/site-packages"
+    for name in ("celery_docker/errors.py", "redis/client.py", "redis-1.5.dist-info/METADATA", "six.py", "stray.py"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).touch()
+    command = [sys.executable, "-B", str(ROOT / "debian/overrides.py"), str(tmp_path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
+    assert [line.removeprefix("celery-docker: dir-or-file-in-opt ") for line in printed if line[0] != "#"] == [
+        f"[opt/celery/venv/lib/python3.99/site-packages/{name}]"
+        for name in ("celery_docker/*", "redis-*.dist-info/*", "redis/*", "six.py")
+    ]
+    by_hand = (ROOT / "debian/celery-docker.lintian-overrides").read_text().splitlines()
+    assert [line for line in by_hand if re.search(r"/\S*\*", line)] == []
+    assert by_hand[0].startswith("#")

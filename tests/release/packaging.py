@@ -68,7 +68,7 @@ def piuparts(candidate: Candidate) -> str:
         for folders in ("opt", "no-opt"):
             if folders == "no-opt":
                 debian.run("rmdir", "/srv/base/opt")
-            process = debian.run(*command, next_package, check=False, timeout_s=600)
+            process = debian.run(*command, next_package, check=False, timeout_s=1800)
             assert process.returncode == 0, process.stdout[-6000:]
             for test in ("Installation and purging test", "Installation, upgrade and purging tests"):
                 assert f"PASS: {test}" in process.stdout, process.stdout[-6000:]

@@ -37,14 +37,14 @@ _PODMAN_FILES = {"CONF": "containers.conf", "STORAGE_CONF": "storage.conf"}
 
 
 class _Service:
-    """A server process in a temporary folder."""
+    """A server process in a temporary folder, on a disk: Docker's images and logs would fill a /tmp in memory."""
 
     program = ""
     # None: as that of the tests.
     environ: dict[str, str] | None = None
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="cdt-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cdt-", dir="/var/tmp"))
         self.process: subprocess.Popen[bytes] | None = None
 
     @classmethod

@@ -79,7 +79,7 @@ def test_a_name_that_was_edited_before_a_kill_waits_for_the_next_restart(held: H
     held.worker.kill()
     held.worker.start(renamed)
     eventually(lambda: held.worker.status == "1 job running, 1 of 2 slots free", 30, "the job in a slot")
-    assert f"the settings name this worker {name}, but jobs with 1 containers here are those of " in held.worker.log
+    assert f"the settings name this worker {name}, but jobs with containers here (1) are those of " in held.worker.log
     (held.folder / "go").touch()
     receipt = held.job.result(timeout=30)
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)

@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 
 _LEAST_BYTES = 16 * 2**20
 _LEAST_FILES_SHARE = 0.01
-_WELL = {"docker": "Docker answers again", "disk": "the disks are well again"}
 
 
 class Pinged(Protocol):
     """The question to Docker."""
 
+    @property
+    def name(self) -> str: ...
     def ping(self, *, within_s: float) -> None: ...
 
 
@@ -109,9 +110,10 @@ class Health:
             if part in self._sick:
                 self._sick.remove(part)
                 still = self._intake.reason
+                is_well = "the disks are well again" if part == "disk" else f"{self._docker.name} answers again"
                 log.info(
                     "%s; takes %s",
-                    *(_WELL[part], f"no new jobs yet: {still}" if still else "new jobs again"),
+                    *(is_well, f"no new jobs yet: {still}" if still else "new jobs again"),
                     extra={"event": JournalEvent.INTAKE_OPEN},
                 )
 

@@ -224,9 +224,17 @@ class DockerProcess(StrEnum):
 
 
 def outcome_of_exit(
-    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, docker: DockerProcess, outlives_docker: bool
+    exit_code: int,
+    oom_killed: bool | None,
+    limit: MemoryLimit | None,
+    *,
+    docker: DockerProcess,
+    outlives_docker: bool,
+    engine: str,
 ) -> Outcome:
     """Return what a container's end means. `limit` is the container's memory limit, None without one.
+
+    `engine` is Docker's name for people, which may be Podman.
 
     A Docker that goes has its containers end, and whatever they answer to its signal, but for 0, is the host's doing,
     not the job's. Where it may have gone, so are the exit codes of those that know no answer, and moby's 255 for a
@@ -242,10 +250,10 @@ def outcome_of_exit(
     if exit_code == 0 or docker is DockerProcess.STAYED:
         return _own_outcome(exit_code, oom_killed, limit)
     if outlives_docker and exit_code == _UNSEEN_EXIT:
-        reason = f"it ended while Docker or the worker was away, and nobody knows how (exit code {exit_code})"
+        reason = f"it ended while {engine} or the worker was away, and nobody knows how (exit code {exit_code})"
         return Outcome(Cause.ERROR, reason, None, oom_killed)
     if not oom_killed and (exit_code in _RESTART_EXITS or (docker is DockerProcess.WENT and not outlives_docker)):
-        reason = f"Docker or the host went down under it (exit code {exit_code})"
+        reason = f"{engine} or the host went down under it (exit code {exit_code})"
         return Outcome(Cause.HOST, reason, exit_code, oom_killed)
     return _own_outcome(exit_code, oom_killed, limit)
 

@@ -156,7 +156,9 @@ def _ceilings(limits: Limits, request: Request) -> list[str]:
 def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:
     for socket in sockets:
         if _is_under(socket, path.real):
-            return [f"{path.field}: {path.path!r} holds Docker's socket {socket}, which no job may have"]
+            return [
+                f"{path.field}: {path.path!r} holds {socket}, the socket of Docker or Podman, which no job may have"
+            ]
     return []
 
 

@@ -38,7 +38,7 @@ def _service(unit: facts.Unit) -> list[Finding]:
 def docker(host: facts.Host) -> list[Finding]:
     """Tell whether Docker can run jobs here."""
     answer = host.docker
-    service = podman.service_of(answer.where)
+    service = _service_of(answer)
     if answer.is_denied:
         says = f"you may not ask {service.capitalize()} at {answer.where}, so it was not looked at"
         return [Finding(Level.SKIP, "docker", says, f"{AS_ROOT}; or join group docker, which is as good as root")]
@@ -52,6 +52,10 @@ def docker(host: facts.Host) -> list[Finding]:
     return [Finding(Level.OK, "docker", f"{answer.version} (API {answer.api})")]
 
 
+def _service_of(answer: facts.DockerFacts) -> str:
+    return podman.service_of(answer.where, answer.version)
+
+
 def _api(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
@@ -61,7 +65,11 @@ def live_restore(host: facts.Host) -> list[Finding]:
     if host.docker.has_live_restore is None:
         return []
     if host.docker.has_live_restore:
-        return [Finding(Level.OK, "live-restore", "containers survive a restart of Docker")]
+        return [
+            Finding(
+                Level.OK, "live-restore", f"containers survive a restart of {_service_of(host.docker).capitalize()}"
+            )
+        ]
     remedy = 'put "live-restore": true into /etc/docker/daemon.json, then systemctl reload docker'
     return [Finding(Level.WARN, "live-restore", "a restart of Docker ends the running jobs; they start again", remedy)]
 
@@ -81,7 +89,7 @@ def disks(host: facts.Host) -> list[Finding]:
             Level.FAIL,
             "disk",
             f"{disk.path} has {wording.size(disk.free_bytes)} left of {wording.size(disk.total_bytes)}",
-            "make room; docker system prune removes unused images",
+            f"make room; {_service_of(host.docker)} system prune removes unused images",
         )
         for disk in host.disks
         if disk.free_bytes < max(_LEAST_FREE * disk.total_bytes, _LEAST_FREE_BYTES)

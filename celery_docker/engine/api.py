@@ -58,8 +58,13 @@ class Calls:
         return "podman" if self._is_podman else podman.service_of(self.base_url)
 
     @property
+    def name(self) -> str:
+        """The name of the one that answers, for people: Docker, or Podman."""
+        return self.service.capitalize()
+
+    @property
     def _where(self) -> str:
-        return f"{self.service.capitalize()} at {self.base_url}"
+        return f"{self.name} at {self.base_url}"
 
     def refused(self, failure: str, answer: unixhttp.Answer) -> errors.HostError:
         """Return the error for a refusal that says nothing about a job."""

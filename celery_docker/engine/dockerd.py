@@ -55,6 +55,11 @@ class DockerEngine:
         """
         self._calls.ask_anew("/_ping", within_s)
 
+    @property
+    def name(self) -> str:
+        """The engine's name for people: Docker, or Podman."""
+        return self._calls.name
+
     def life(self) -> int:
         """Return the number of the Docker process that answers now; the next one has another. Raises `HostError`."""
         return self._calls.life(_PING_S)

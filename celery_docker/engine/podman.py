@@ -41,9 +41,9 @@ def name(about: Mapping[str, Any]) -> str:
     return f"{'Podman' if is_podman(about) else 'Docker'} {about['Version']}"
 
 
-def service_of(base_url: str) -> str:
-    """Return the systemd service behind a socket, by the socket's name: nothing else is known while it is silent."""
-    return "podman" if "podman" in base_url else "docker"
+def service_of(base_url: str, name: str = "") -> str:
+    """Return the systemd service behind a socket, by the engine's name, or that of the socket while it is silent."""
+    return "podman" if name.startswith("Podman") or "podman" in base_url else "docker"
 
 
 def exit_code_of_start(text: str) -> int | None:

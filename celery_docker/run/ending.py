@@ -55,7 +55,12 @@ class Endings:
             raise errors.ContainerGone
         outlives_docker = docker is not DockerProcess.STAYED and self._outlives_docker(existing)
         outcome = lifecycle.outcome_of_exit(
-            exit_code, oom_killed, self._limit(job), docker=docker, outlives_docker=outlives_docker
+            exit_code,
+            oom_killed,
+            self._limit(job),
+            docker=docker,
+            outlives_docker=outlives_docker,
+            engine=self.engine.name,
         )
         request = job.end_request if job.stopped else _unfinished(job, outcome)
         if request is not None:
@@ -88,8 +93,8 @@ class Endings:
     def _held(self, job: Job, existing: Container, end: End) -> Container:
         """Keep Docker from starting a container over and over, as somebody else has told it; its first end counts."""
         log.warning(
-            "somebody has told Docker to restart container %s after its end: it is stopped, its first end counts",
-            *(existing.container_id[:12],),
+            "somebody has told %s to restart container %s after its end: it is stopped, its first end counts",
+            *(self.engine.name, existing.container_id[:12]),
             extra={"job": job.job_id},
         )
         self.retrying.until_answered(lambda: self.engine.stop(existing.container_id, grace_s=0))

@@ -127,6 +127,7 @@ def found(world: World, name: str) -> container.Container:
 def test_check_says_which_docker_it_is(world: World) -> None:
     """The administrator sees the version in the worker's log."""
     assert world.engine.check().startswith("Podman " if world.is_podman else "Docker ")
+    assert world.engine.name == ("Podman" if world.is_podman else "Docker")
 
 
 def test_a_ping_of_a_docker_that_is_there(world: World) -> None:

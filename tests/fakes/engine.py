@@ -90,10 +90,11 @@ class FakeEngine:
     """Docker in memory.
 
     `images` are on the host, `registry` can be pulled. `failures` are raised by the next calls of a method, in order.
-    `calls` lists the names of the methods called.
+    `calls` lists the names of the methods called. `name` is Docker's for people: Podman speaks its language.
     """
 
     def __init__(self, images: dict[str, Script] | None = None) -> None:
+        self.name = "Docker"
         self.images = dict(images or {})
         self.registry: dict[str, Script] = {}
         self.layer_bytes = 2**20

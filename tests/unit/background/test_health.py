@@ -87,6 +87,15 @@ def test_without_docker_no_jobs_are_taken(ward: Ward, caplog: pytest.LogCaptureF
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+def test_podman_is_called_podman(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
+    ward.docker.name = "Podman"
+    doctor = ward.health()
+    ward.docker.failures["ping"] = [AWAY]
+    doctor.check()
+    doctor.check()
+    assert caplog.messages[-1] == "Podman answers again; takes new jobs again"
+
+
 @pytest.mark.parametrize(
     ("folder", "disk", "complaint"),
     [

@@ -159,7 +159,9 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
 )
 def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, expected: Outcome) -> None:
     assert (
-        lifecycle.outcome_of_exit(exit_code, oom_killed, limit, docker=DockerProcess.STAYED, outlives_docker=False)
+        lifecycle.outcome_of_exit(
+            exit_code, oom_killed, limit, docker=DockerProcess.STAYED, outlives_docker=False, engine="Docker"
+        )
         == expected
     )
 
@@ -185,7 +187,10 @@ def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryL
 def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
     exit_code: int, oom_killed: bool, docker: DockerProcess, cause: Cause
 ) -> None:
-    assert lifecycle.outcome_of_exit(exit_code, oom_killed, None, docker=docker, outlives_docker=False).cause is cause
+    outcome = lifecycle.outcome_of_exit(
+        exit_code, oom_killed, None, docker=docker, outlives_docker=False, engine="Docker"
+    )
+    assert outcome.cause is cause
 
 
 @pytest.mark.parametrize("docker", [DockerProcess.WENT, DockerProcess.UNKNOWN])
@@ -201,9 +206,10 @@ def test_an_end_that_a_restart_of_docker_or_the_host_brought_about(
 def test_an_end_that_docker_did_not_see_where_it_ends_no_container(
     exit_code: int, docker: DockerProcess, cause: Cause
 ) -> None:
-    outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, outlives_docker=True)
+    outcome = lifecycle.outcome_of_exit(exit_code, False, None, docker=docker, outlives_docker=True, engine="Podman")
     assert outcome.cause is cause
     assert outcome.exit_code == (None if cause is Cause.ERROR else exit_code), "unknown is None"
+    assert "Podman" in outcome.reason or cause is Cause.EXIT
 
 
 @pytest.mark.parametrize("cause", [Cause.INTERRUPTED, Cause.CANCELLED, Cause.TIMEOUT])

@@ -12,6 +12,8 @@ from celery_docker.doctor.finding import Finding
 from tests.unit.doctor.printed import RUNNING, WELL, lines
 
 GIB = 2**30
+# Behind the socket that Debian's podman-docker makes.
+PODMAN = DockerFacts("unix:///run/docker.sock", version="Podman 4.3.1", api="1.41", has_live_restore=True)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,11 @@ GIB = 2**30
             ["ok    live-restore: containers survive a restart of Docker"],
         ),
         (
+            hostchecks.live_restore,
+            Host((RUNNING,), PODMAN),
+            ["ok    live-restore: containers survive a restart of Podman"],
+        ),
+        (
             hostchecks.group,
             Host((RUNNING,), WELL, is_in_docker_group=False),
             [
@@ -126,6 +133,11 @@ GIB = 2**30
         ),
         (hostchecks.release, Host((RUNNING,), WELL, python="python3.13", debian_python="python3.13"), []),
         (hostchecks.release, Host((RUNNING,), WELL, python="python3.11"), []),
+        (
+            hostchecks.disks,
+            Host((RUNNING,), PODMAN, (Disk("/a", 10 * GIB, GIB - 1),)),
+            ["fail  disk: /a has 1 GiB left of 10 GiB → make room; podman system prune removes unused images"],
+        ),
         (
             hostchecks.disks,
             Host(

@@ -133,7 +133,7 @@ def test_places_far_behind_are_not_counted(shelf: Shelf) -> None:
     shelf.client.rpush("celery", "nobody knows what", '{"headers": {"task": "other"}}')
     assert shelf.reason("j0000") == "no free slot; 2 jobs before it"
     assert shelf.reason("j0997") == "no free slot; 999 jobs before it"
-    assert shelf.reason("j0998") == "no free slot; at least 1000 jobs before it"
+    assert shelf.reason("j0998") == "no free slot; at least 1,000 jobs before it"
 
 
 def test_large_messages_are_not_looked_through(shelf: Shelf) -> None:

@@ -18,21 +18,38 @@ _HOME = "HOME"
 _TMP = "/tmp"  # noqa: S108  # the container's own
 _OWN_HOME = "/home/celery-docker"
 _FIELDS = 7
-_UID = re.compile(r"[0-9]{1,10}")
+_ID = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
 class ImageUsers:
-    """The users that an image knows, and whether everybody may write its /tmp."""
+    """The users that an image knows, and whether everybody may write its /tmp.
+
+    `false_gids`: gids that are the name of another group in the image.
+    """
 
     uids: frozenset[int]
     has_open_tmp: bool
+    false_gids: frozenset[int] = frozenset()
 
 
 def uids_of(passwd: str) -> frozenset[int]:
     """Return the uids in the text of an /etc/passwd; a line without its seven fields counts for nothing."""
     rows = (line.split(":") for line in passwd.split("\n"))
-    return frozenset(int(row[2]) for row in rows if len(row) == _FIELDS and _UID.fullmatch(row[2]))
+    return frozenset(int(row[2]) for row in rows if len(row) == _FIELDS and _ID.fullmatch(row[2]))
+
+
+def false_gids_of(groups: str) -> frozenset[int]:
+    """Return the gids in the text of an /etc/group that are the name of a group with another gid, or with none.
+
+    Docker looks for the number of a user's group among the names too. For instance:
+
+        image   /etc/group has the line 1001:x:42:
+        job     is to run as 1001:1001
+        Docker  gives it the gid 1001, and with it the group 42, which may be the host's shadow
+    """
+    rows = (line.strip().split(":") for line in groups.split("\n"))
+    return frozenset(int(row[0]) for row in rows if _ID.fullmatch(row[0]) and row[2:3] != row[:1])
 
 
 def is_open(mode: int) -> bool:
@@ -62,7 +79,7 @@ def completed(plan: ContainerPlan, image_variables: Collection[str], users: Imag
     if uid != "0":
         values[_HOME] = _TMP if users.has_open_tmp else _OWN_HOME
         if _HOME in names and not users.has_open_tmp:
-            tmpfs = {_OWN_HOME: ",".join([f"uid={uid}", *([f"gid={gid}"] if gid else []), "mode=0700", "exec"])}
+            tmpfs = {_OWN_HOME: f"uid={uid},gid={gid},mode=0700,exec"}
     env = sorted([*plan.body["Env"], *(f"{name}={values[name]}" for name in names if name in values)])
     host_config = {**plan.body["HostConfig"], **({"Tmpfs": tmpfs} if tmpfs else {})}
     return replace(plan, body={**plan.body, "Env": env, "HostConfig": host_config})

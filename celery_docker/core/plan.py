@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_docker.core import container, jobspec, kinds
+from celery_docker.core import container, jobspec, kinds, userrules
 from celery_docker.core.policy import Policy
 
 # The container's own log is the complete copy that adoption reads from. The driver `local` keeps bytes; `json-file`
@@ -47,13 +47,15 @@ class Resolved:
 class ContainerPlan:
     """A container to be made: its name, the request body in the words of the Docker API (1.41), and when to pull.
 
-    `user_name` is for an image that does not know the job's user; see `imageuser`.
+    `user_name` is for an image that does not know the job's user; see `imageuser`. `is_strict`: the policy names users,
+    so the container must not be started while the groups of its image are not known.
     """
 
     name: str
     body: dict[str, Any]
     pull: str = kinds.DEFAULT_PULL
     user_name: str | None = None
+    is_strict: bool = False
 
     @property
     def image(self) -> str:
@@ -89,7 +91,10 @@ def plan(
         body["StopSignal"] = spec.stop_signal
     if resolved.user is not None:
         body["User"] = resolved.user
-    return ContainerPlan(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name)
+    return ContainerPlan(
+        *(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name),
+        is_strict=userrules.ANY not in policy.users,
+    )
 
 
 def in_slice(plan: ContainerPlan, slice_path: str, driver: str) -> ContainerPlan:

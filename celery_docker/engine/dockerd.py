@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
-from celery_docker.core import container, imageuser, pauses
-from celery_docker.core.plan import ContainerPlan, in_slice
-from celery_docker.engine import answers, api, cgroup, faults, images, imageusers, logstream, outputs, podman
+from celery_docker.core import container, pauses
+from celery_docker.core.plan import ContainerPlan
+from celery_docker.engine import answers, api, cgroup, creation, faults, images, logstream, outputs, podman
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
@@ -37,10 +37,7 @@ class DockerEngine:
     def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int, slice_path: str = "") -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
         self._images = images.Images(self._calls)
-        self._image_users = imageusers.ImageUsersCache(self._calls)
-        self._slice_path = slice_path
-        # The driver of the Docker process of that number: the next one may be set to another.
-        self._driver: tuple[int, str] | None = None
+        self._creation = creation.Creation(self._calls, slice_path, self.inspect, self.remove)
         self._outputs = outputs.Outputs(self._calls, self._details)
 
     def check(self) -> str:
@@ -118,47 +115,7 @@ class DockerEngine:
         Raises `NameTaken`, `ImageMissing`, `RequestError` where the plan cannot be met, `HostError` otherwise. An
         answer that was lost is looked up by name: `EngineAway` means that Docker does not have this container now.
         """
-        if plan.user_name is None or (image := self._image_users.look_up(plan.image)) is None:
-            return self._create(plan)
-        image_id, variables = image
-        users = self._image_users.known(image_id)
-        if users is not None or not imageuser.missing(plan, variables):
-            return self._create(plan if users is None else imageuser.completed(plan, variables, users))
-        # An image shows its files in a container only. The environment of one is fixed, so it is made once more.
-        container_id = self._create(plan)
-        users = self._image_users.learn(image_id, container_id)
-        complete = plan if users is None else imageuser.completed(plan, variables, users)
-        if complete is plan:
-            return container_id
-        try:
-            self.remove(container_id)
-        except errors.HostError:
-            return container_id
-        return self._create(complete)
-
-    def _cgroup_driver(self) -> str:
-        """Return `systemd` or `cgroupfs`; empty where Docker is not root's, and can choose no group."""
-        life = self.life()
-        if self._driver is None or self._driver[0] != life:
-            about = self._calls.about("/info")
-            is_rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
-            self._driver = life, "" if is_rootless else str(about.get("CgroupDriver", ""))
-        return self._driver[1]
-
-    def _create(self, plan: ContainerPlan) -> str:
-        if self._slice_path and (driver := self._cgroup_driver()) in ("systemd", "cgroupfs"):
-            plan = in_slice(plan, self._slice_path, driver)
-        try:
-            body = podman.body(plan.body) if self._calls.is_podman() else plan.body
-            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=body)
-            if answer.ok:
-                return str(self._calls.parsed(answer)["Id"])
-        except errors.EngineAway:
-            state = self.inspect(plan.name)
-            if state is None or not plan.body["Labels"].items() <= state.labels.items():
-                raise
-            return state.container_id
-        raise faults.create_refused(plan.name, plan.image, answer.status, answer.text, self._calls.service)
+        return self._creation.create(plan)
 
     def pull(
         self,

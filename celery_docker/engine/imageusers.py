@@ -1,6 +1,6 @@
-"""The users of an image, read from a container that was made of it and has not been started.
+"""Files of a container that has not been started: the users and groups of its image, and which folders are there.
 
-A part of the engine. Remembers each image that it has looked at, by its id. Must not import docker.
+A part of the engine. Remembers the users of each image that it has looked at, by its id. Must not import docker.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import contextlib
 import io
 import json
 import tarfile
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from celery_docker import errors
 from celery_docker.core import imageuser
 from celery_docker.engine import api
 
@@ -24,6 +24,16 @@ _MOST_BYTES = 2**20
 _IS_FOLDER, _IS_SYMLINK = 1 << 31, 1 << 27
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image as Docker describes it: its id, and what it says of its containers."""
+
+    image_id: str
+    variables: frozenset[str]
+    workdir: str
+    volumes: tuple[str, ...]
+
+
 class ImageUsersCache:
     """Reads and remembers the users of the images of one Docker."""
 
@@ -31,40 +41,61 @@ class ImageUsersCache:
         self._calls = calls
         self._known: dict[str, imageuser.ImageUsers] = {}
 
-    def look_up(self, image: str) -> tuple[str, frozenset[str]] | None:
-        """Return an image's id and the names of the variables that it sets; None where Docker does not say."""
+    def look_up(self, image: str) -> Image | None:
+        """Return what Docker says of an image; None where it does not say."""
         answer = self._calls.ask("GET", f"/images/{quote(image)}/json")
         details = self._calls.parsed(answer) if answer.ok else {}
         if not details.get("Id"):
             return None
-        variables = (details.get("Config") or {}).get("Env") or ()
-        return str(details["Id"]), frozenset(str(text).partition("=")[0] for text in variables)
+        config = details.get("Config") or {}
+        return Image(
+            image_id=str(details["Id"]),
+            variables=frozenset(str(text).partition("=")[0] for text in config.get("Env") or ()),
+            workdir=str(config.get("WorkingDir") or "/"),
+            volumes=tuple(map(str, config.get("Volumes") or ())),
+        )
 
     def known(self, image_id: str) -> imageuser.ImageUsers | None:
         """Return what has been learned of an image, None before that."""
         return self._known.get(image_id)
 
     def learn(self, image_id: str, container_id: str) -> imageuser.ImageUsers | None:
-        """Return the users of an image from a container of it; None where Docker does not show its files."""
+        """Return the users of an image from a container of it; None where Docker does not show its files.
+
+        Raises `HostError` where Docker does not answer.
+        """
         try:
-            users = imageuser.ImageUsers(self._uids(container_id), self._has_open_tmp(container_id))
-        except (errors.HostError, tarfile.TarError, ValueError, KeyError, TypeError):
+            users = imageuser.ImageUsers(
+                imageuser.uids_of(self._text(container_id, "/etc/passwd")),
+                self._has_open_tmp(container_id),
+                imageuser.false_gids_of(self._text(container_id, "/etc/group")),
+            )
+        except (tarfile.TarError, ValueError, KeyError, TypeError):
             return None
         if len(self._known) >= _MOST_IMAGES:
             self._known.clear()
         self._known[image_id] = users
         return users
 
-    def _uids(self, container_id: str) -> frozenset[int]:
-        path, about = self._followed(container_id, "/etc/passwd")
-        if about is None or about["mode"] & (_IS_FOLDER | _IS_SYMLINK):
-            return frozenset()
-        if about["size"] > _MOST_BYTES:
-            raise ValueError(f"{path} is too long")
+    def is_missing(self, container_id: str, path: str) -> bool:
+        """Return True where a path of a container, with all that is mounted in it, leads to nothing.
+
+        What is a file, or a link in a circle, is not missing. Raises `HostError` where Docker does not answer.
+        """
+        with contextlib.closing(self._calls.open("HEAD", _archive(container_id, f"{path.rstrip('/')}/."))) as opened:
+            return opened.response.status == 404
+
+    def _text(self, container_id: str, path: str) -> str:
+        """Return the text of a file, empty where there is none."""
+        path, about = self._followed(container_id, path)
+        if about is None or about["mode"] & _IS_FOLDER:
+            return ""
+        if about["mode"] & _IS_SYMLINK or about["size"] > _MOST_BYTES:
+            raise ValueError(f"{path} leads nowhere, or is too long")
         answer = self._calls.ask("GET", _archive(container_id, path))
         with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
             file = tar.extractfile(tar.next() or "")
-            return imageuser.uids_of(file.read().decode(errors="replace") if file else "")
+            return file.read().decode(errors="replace") if file else ""
 
     def _has_open_tmp(self, container_id: str) -> bool:
         _, about = self._followed(container_id, "/tmp")  # noqa: S108  # the container's own

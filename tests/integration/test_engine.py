@@ -57,7 +57,8 @@ def planned(
     """Return the plan of a job, as the worker makes it."""
     host_policy = policy.Policy(networks=(network,), limits=policy.Limits(memory_bytes=memory))
     spec = JobSpec(image, command or None)
-    return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=plan.Resolved(**paths), policy=host_policy)
+    resolved = plan.Resolved(**dict[str, Any](paths))
+    return plan.plan(spec, job_id=name, attempt=1, host="here", resolved=resolved, policy=host_policy)
 
 
 def run(engine: DockerEngine, container_plan: plan.ContainerPlan) -> tuple[container.Container, bytes, bytes]:

@@ -38,7 +38,7 @@ def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
     dockerd.remove_containers()
 
 
-def make_image(dockerd: servers.Dockerd, name: str, members: Members, changes: str = "") -> str:
+def make_image(dockerd: servers.DockerSocket, name: str, members: Members, changes: str = "") -> str:
     """Make an image of busybox with other contents: text, a link's target, a folder's mode, or None for nothing."""
     with tarfile.open(fileobj=io.BytesIO(servers.busybox_tar())) as busybox:
         buffer = io.BytesIO()

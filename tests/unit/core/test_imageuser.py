@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,10 +34,7 @@ def test_without_an_open_tmp_the_home_is_the_users_own() -> None:
         "Env": ["A=1", "HOME=/home/celery-docker", "LOGNAME=alice", "USER=alice"],
         "HostConfig": {"Init": True, "Tmpfs": {"/home/celery-docker": "uid=7,gid=8,mode=0700,exec"}},
     }
-    assert imageuser.completed(planned("7"), (), nothing).body["HostConfig"]["Tmpfs"] == {
-        "/home/celery-docker": "uid=7,mode=0700,exec"
-    }
-    assert "Tmpfs" not in imageuser.completed(planned("7", "HOME=/h"), (), nothing).body["HostConfig"]
+    assert "Tmpfs" not in imageuser.completed(planned("7:8", "HOME=/h"), (), nothing).body["HostConfig"]
 
 
 def test_a_plan_stays_as_it_is_where_nothing_is_missing() -> None:
@@ -53,6 +51,23 @@ def test_uids_are_those_of_whole_lines() -> None:
     assert imageuser.uids_of(text) == {0, 4}
 
 
+@pytest.mark.parametrize(
+    ("groups", "gids"),
+    [
+        ("", set()),
+        ("root:x:0:\nlab:x:1001:alice\n", set()),
+        ("1001:x:1001:\n", set()),
+        ("1001:x:42:\nlab:x:1001:\n", {1001}),
+        ("lab:x:1001:\n  1001:x:0:\r\n0:x:7:", {0, 1001}),
+        # Docker takes what is missing, or no number, for 0.
+        ("1001\n1002:x\n1003:x:\n1004:x:no:\n1005::", {1001, 1002, 1003, 1004, 1005}),
+        ("\u0661:x:0:\n-5:x:0:\n99999999999:x:0:\n#7:x:0:\na7:x:0:", set()),
+    ],
+)
+def test_gids_that_are_the_name_of_another_group(groups: str, gids: set[int]) -> None:
+    assert imageuser.false_gids_of(groups) == gids
+
+
 @given(st.text("a:0123456789\n\r\0\u0663-") | st.text())
 def test_any_text_has_uids_or_none(text: str) -> None:
-    assert all(uid >= 0 for uid in imageuser.uids_of(text))
+    assert all(uid >= 0 for uid in imageuser.uids_of(text) | imageuser.false_gids_of(text))

@@ -221,3 +221,11 @@ _HEAD = "docker run --init --name run-0f3a --pull"
 )
 def test_docker_run_line(spec: JobSpec, resolved: Resolved, expected: str) -> None:
     assert plan.docker_run_line(planned(spec, resolved, Policy())) == expected
+
+
+@pytest.mark.parametrize(("users", "is_strict"), [(("*",), False), (("alice", "*"), False), (("alice",), True)])
+def test_where_the_policy_names_users_the_groups_of_an_image_have_to_be_known(
+    users: tuple[str, ...], is_strict: bool
+) -> None:
+    result = planned(JobSpec("busybox"), Resolved(user="1001:100"), Policy(users=users))
+    assert result.is_strict is is_strict

@@ -1,0 +1,262 @@
+"""The policy against jobs that try to get round it, with a real worker and Docker: groups, folders, other spellings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core import plan, policy
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.engine.dockerd import DockerEngine
+from celery_docker.host import resolver
+from tests import servers
+from tests.integration.test_home import Members, make_image
+from tests.integration.test_worker import Plain, folder
+from tests.workers.worker import Worker
+
+__all__ = ["folder"]
+
+# Nobody on the computer of the tests.
+UID = "54321"
+GROUPS = "root:x:0:\nshadow:x:42:evil\ndocker:x:999:evil\n"
+RULES = 'mounts = ["/tmp"]\nnetworks = ["none"]\nusers = ["root", "54000-54999"]\n'
+
+
+@pytest.fixture(scope="module")
+def strict(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Worker]:
+    """One worker that allows root and a range of uids, for all tests of the module."""
+    worker = Worker(server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0")
+    worker.policy.write_text(RULES)
+    with worker:
+        yield worker
+
+
+@pytest.fixture
+def plain(server: servers.RedisServer, strict: Worker) -> Iterator[Plain]:
+    submitter = Plain(server.url)
+    yield submitter
+    submitter.app.close()
+
+
+@pytest.fixture
+def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
+    engine = DockerEngine(dockerd.url, connections=4)
+    yield engine
+    engine.close()
+    dockerd.remove_containers()
+
+
+@pytest.fixture
+def podman_engine(podman: servers.Podman) -> Iterator[DockerEngine]:
+    engine = DockerEngine(podman.url, connections=4)
+    yield engine
+    engine.close()
+    podman.remove_containers()
+
+
+def evil_image(server: servers.DockerSocket, groups: str) -> str:
+    """Make an image that knows our uid: with a gid and groups of its own, and root under our number as a name."""
+    users = f"{UID}:x:0:0::/:/bin/sh\nevil:x:{UID}:42::/:/bin/sh\n"
+    return make_image(server, "evil", {"etc/passwd": users.encode(), "etc/group": groups.encode()})
+
+
+IDS = "echo $(grep -E '^[UG]id:' /proc/self/status | cut -f2) $(grep ^Groups: /proc/self/status | cut -d: -f2)"
+
+
+def planned(
+    image: str, *command: str, rules: policy.Policy, user: str = f"{UID}:{UID}", **fields: Any
+) -> plan.ContainerPlan:
+    """Return the plan of a job as the worker makes it; `fields` are those of the document."""
+    spec = JobSpec(image, command, network="none", **fields)
+    resolved, _ = resolver.resolve(spec, "", policy.Policy(mounts=("/tmp",)))
+    resolved = replace(resolved, user=user, user_name="alice")
+    return plan.plan(spec, job_id="policy", attempt=1, host="here", resolved=resolved, policy=rules)
+
+
+def output_of(engine: DockerEngine, container_id: str) -> str:
+    """Start a container, wait for its end, and return what it printed."""
+    with engine.attach(container_id) as stream:
+        engine.start(container_id)
+        text = b"".join(frame.payload for frame in stream).decode()
+    assert engine.ended(container_id, within_s=60)
+    engine.remove(container_id)
+    return text
+
+
+def ids(engine: DockerEngine, image: str, user: str = f"{UID}:{UID}", *, rules: policy.Policy) -> list[int]:
+    """Return the uid, the gid and all groups of a job's process."""
+    text = output_of(engine, engine.create(planned(image, "sh", "-c", IDS, rules=rules, user=user)))
+    return [int(word) for word in text.split()]
+
+
+ANYBODY = policy.Policy(networks=("none",))
+NAMED = policy.Policy(networks=("none",), users=("54000-54999",))
+
+
+@pytest.mark.parametrize("rules", [ANYBODY, NAMED], ids=["anybody", "named users"])
+@pytest.mark.parametrize("service", ["dockerd", "podman"])
+def test_an_image_has_no_say_in_the_groups(service: str, rules: policy.Policy, request: pytest.FixtureRequest) -> None:
+    """It knows the uid as a member of docker and shadow, and its number as a name of root's."""
+    server = request.getfixturevalue(service)
+    engine = request.getfixturevalue("engine" if service == "dockerd" else "podman_engine")
+    image = evil_image(server, GROUPS)
+    for _ in ("the first of an image", "the next"):
+        uid, gid, *groups = ids(engine, image, rules=rules)
+        assert (uid, gid) == (int(UID), int(UID))
+        assert set(groups) <= {int(UID)}
+
+
+@pytest.mark.parametrize("rules", [ANYBODY, NAMED], ids=["anybody", "named users"])
+@pytest.mark.parametrize("line", [f"{UID}:x:42:", f"  {UID}:x:0:", f"{UID}"])
+def test_an_image_that_gives_our_number_to_another_group_is_refused(
+    dockerd: servers.Dockerd, engine: DockerEngine, rules: policy.Policy, line: str
+) -> None:
+    """Docker looks for the number of the group among the names of the image's groups."""
+    image = evil_image(dockerd, f"{GROUPS}{line}\n")
+    for _ in ("the first of an image", "the next"):
+        with pytest.raises(errors.RequestError, match=rf"its /etc/group has {UID} as the name of another group"):
+            ids(engine, image, rules=rules)
+    assert dockerd.containers() == []
+    assert ids(engine, image, "54322:54322", rules=rules)[:2] == [54322, 54322]
+
+
+def test_docker_still_takes_the_number_of_a_group_for_a_name(dockerd: servers.Dockerd) -> None:
+    """Where this fails, Docker has mended it, and the refusal of such images may go."""
+    image = evil_image(dockerd, f"{GROUPS}{UID}:x:42:\n")
+    body = {"Image": image, "User": f"{UID}:{UID}", "Cmd": ["sh", "-c", IDS], "HostConfig": {"NetworkMode": "none"}}
+    assert dockerd.request("POST", "/containers/create?name=ids", json.dumps(body).encode())[0] == 201
+    assert dockerd.request("POST", "/containers/ids/start")[0] == 204
+    dockerd.request("POST", "/containers/ids/wait")
+    logged = dockerd.request("GET", f"/containers/ids/logs?{urlencode({'stdout': 1})}")[1]
+    dockerd.remove_containers()
+    assert logged[8:].split() == [UID.encode(), UID.encode(), b"42"]
+
+
+def test_a_file_that_a_mount_would_show_in_place_of_the_images_is_not_believed(
+    dockerd: servers.Dockerd, engine: DockerEngine, folder: Path
+) -> None:
+    """The image's /etc/group is a link into /output, where Docker finds the image's file and not that of the host."""
+    members: Members = {"etc/group": "../output/group", "output": 0o755, "output/group": f"{UID}:x:42:\n".encode()}
+    image = make_image(dockerd, "linked", members)
+    (folder / "group").write_text(GROUPS)
+    with pytest.raises(errors.RequestError, match="as the name of another group"):
+        engine.create(planned(image, "true", rules=NAMED, outputpath=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("user", "allowed"),
+    [
+        (UID, True),
+        (f"{UID}:{UID}", True),
+        ("root", True),
+        (0, True),
+        (f"{UID}:0", False),
+        (f"{UID}:42", False),
+        ("root:42", False),
+        ("daemon", False),
+        ("60001", False),
+        (None, False),
+    ],
+)
+def test_a_range_of_users(plain: Plain, user: str | int | None, allowed: bool) -> None:
+    if allowed:
+        number = 0 if user in ("root", 0) else int(UID)
+        output = plain.succeed("busybox", ["sh", "-c", IDS], user=user)["output"].split()
+        assert output[:2] == [str(number)] * 2
+    else:
+        line, _ = plain.fail("busybox", "true", user=user)
+        assert "rule users = ['root', '54000-54999']" in line
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def output(folder: Path) -> Path:
+    """An output folder with a folder, and links to it, to nowhere, and to what only the container has."""
+    (folder / "real").mkdir()
+    for name, target in {"link": "real", "nowhere": "missing", "out": "/tmp", "up": "../output/real/new"}.items():
+        (folder / name).symlink_to(target)
+    return folder
+
+
+BEFORE = ["link", "nowhere", "out", "real", "up"]
+
+
+@pytest.mark.parametrize("workdir", ["/output/a/b", "/output/real/../x", "/output/nowhere", "/output/up", "/foo/a/b"])
+def test_a_workdir_is_not_made_on_the_host(
+    dockerd: servers.Dockerd, engine: DockerEngine, output: Path, workdir: str
+) -> None:
+    """Docker would make it as root, also where a link of the image's leads into the output."""
+    image = make_image(dockerd, "linked-output", {"foo": "output"})
+    with pytest.raises(errors.RequestError) as caught:
+        engine.create(planned(image, "true", rules=NAMED, outputpath=str(output), workdir=workdir))
+    assert str(caught.value) == (
+        f"workdir: {workdir!r} is not there in the container, and Docker would make it in the outputpath, as root; "
+        "make it there first"
+    )
+    assert made(output) == BEFORE
+    assert dockerd.containers() == []
+
+
+@pytest.mark.parametrize(
+    ("workdir", "place"),
+    [
+        ("/output", "/output"),
+        ("/output/real", "/output/real"),
+        ("/output/link", "/output/real"),
+        ("/output/out", "/tmp"),
+        ("/new/in/the/image", "/new/in/the/image"),
+    ],
+)
+def test_a_workdir_that_is_there_or_is_the_containers_own(
+    engine: DockerEngine, output: Path, workdir: str, place: str
+) -> None:
+    job = planned("busybox", "pwd", "-P", rules=NAMED, outputpath=str(output), workdir=workdir)
+    assert output_of(engine, engine.create(job)) == f"{place}\n"
+    assert made(output) == BEFORE
+
+
+@pytest.mark.parametrize(("workdir", "is_there"), [("/output/a/b", False), ("/output/real", True), ("/new", True)])
+def test_podman_makes_no_workdir_either(
+    podman_engine: DockerEngine, output: Path, workdir: str, is_there: bool
+) -> None:
+    job = planned("busybox", "pwd", "-P", rules=NAMED, outputpath=str(output), workdir=workdir)
+    if is_there:
+        assert output_of(podman_engine, podman_engine.create(job)) == f"{workdir}\n"
+    else:
+        with pytest.raises(errors.RequestError, match="is not there in the container"):
+            podman_engine.create(job)
+    assert made(output) == BEFORE
+
+
+@pytest.mark.parametrize("change", ["WORKDIR /output/a", "VOLUME /output/a"])
+def test_an_image_makes_no_folder_on_the_host(
+    dockerd: servers.Dockerd, engine: DockerEngine, output: Path, change: str
+) -> None:
+    image = make_image(dockerd, "making", {}, changes=change)
+    with pytest.raises(errors.RequestError) as caught:
+        engine.create(planned(image, "true", rules=NAMED, outputpath=str(output)))
+    assert str(caught.value).startswith(f"image 'making:latest', {change.split()[0]}: '/output/a' is not there")
+    assert made(output) == BEFORE
+    assert dockerd.containers() == []
+
+
+def test_a_job_hears_that_its_workdir_is_not_there(plain: Plain, output: Path) -> None:
+    line, _ = plain.fail("busybox", "true", user=UID, outputpath=str(output), workdir="/output/a/b")
+    assert line.startswith("rejected: workdir: '/output/a/b' is not there in the container")
+    assert made(output) == BEFORE
+
+
+@pytest.mark.parametrize("path", ["/root", "/root/no-such-file", "/root/.bashrc/below", "/no/such/path", "/etc/passwd"])
+def test_a_path_outside_has_one_answer(plain: Plain, path: str) -> None:
+    line, _ = plain.fail("busybox", "true", user="root", inputpath=path)
+    assert line == f"rejected: inputpath: {path!r} is outside what this host allows; rule mounts = ['/tmp']"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -170,34 +172,85 @@ def test_the_end_of_a_newer_version_is_an_end(server: servers.RedisServer, stead
     client.close()
 
 
+@dataclass(frozen=True)
+class Places:
+    """The places in Redis in which the worker of a host meets a job, and what is left in each."""
+
+    client: Any
+    host: str
+
+    def put(self, place: str, job_id: str) -> None:
+        envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag=job_id, origin="")
+        put: dict[str, Callable[[], object]] = {
+            "host": lambda: self.client.sadd(keys.host_jobs(self.host), job_id),
+            "queue": lambda: self.client.lpush("celery", json.dumps(envelope)),
+            "cancelling": lambda: self.client.sadd(keys.CANCELLING, job_id),
+            "delayed": lambda: self.client.zadd(keys.DELAYED, {job_id: 1}),
+            "expiring": lambda: self.client.zadd(keys.EXPIRING, {job_id: 1}),
+        }
+        put[place]()
+
+    def left(self) -> dict[str, set[bytes]]:
+        taken = list(self.client.scan_iter(f"{keys.PREFIX}host:*:taken:*"))
+        return {
+            "host": set(self.client.smembers(keys.host_jobs(self.host))),
+            "queue": {text for key in ("celery", *taken) for text in self.client.lrange(key, 0, -1)},
+            "cancelling": set(self.client.smembers(keys.CANCELLING)),
+            "delayed": set(self.client.zrange(keys.DELAYED, 0, -1)),
+            "expiring": set(self.client.zrange(keys.EXPIRING, 0, -1)),
+        }
+
+
+PLACES = ("host", "queue", "cancelling", "delayed", "expiring")
+# Jobs that wait for nothing, and that no host has, have nobody who could end them; one id can be no text.
+NOBODYS = (
+    *("an unknown state", "a state of bytes", "receipt", "receipt of a list", "receipt of other types"),
+    *("the next version", "its end"),
+)
+LEFT: dict[str, set[bytes]] = {
+    "host": set(),
+    "queue": set(),
+    "cancelling": {f"cancelling-{name.replace(' ', '-')}".encode() for name in NOBODYS},
+    "delayed": {b"\xff\xfe"},
+    "expiring": {b"\xff\xfe"},
+}
+ODD_IDS = (b"\xff\xfe", "", "a\nb", "x:dependents")
+
+
 def test_a_worker_survives_damaged_records_in_every_place(
     clean_redis: servers.RedisServer, dockerd: servers.Dockerd, plain: Plain, folder: Path
 ) -> None:
-    """Among the jobs of its host, those that are to end, that wait, are due, expire; with a job that runs on."""
-    damaged = {name.replace(" ", "-"): fields for name, fields in DAMAGE.items()}
-    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker:
+    """Among the jobs of its host, in its queue, those that are to end, are due, expire; with a job that runs on.
+
+    Each place has records of its own: one that another place has mended already shows nothing. In the end all are
+    empty, and so are the slots.
+    """
+    with Worker(clean_redis.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0") as worker, clean_redis.client() as client:
         running = plain.send("busybox", ["sh", "-c", f"touch /output/on; {WAIT}; echo done"], outputpath=str(folder))
         eventually((folder / "on").exists, 20)
-        with clean_redis.client() as client:
-            (host,) = (key.decode().split(":")[2] for key in client.scan_iter(f"{keys.PREFIX}host:*:about"))
-            worker.kill()
-            for job_id, fields in damaged.items():
-                damage(clean_redis, fields, job_id=job_id, owner=host, fence=1)
-                envelope = message.task_message(job_id, {}, queue="celery", tag=job_id, origin="")
-                client.lpush("celery", json.dumps(envelope))
-            client.sadd(keys.host_jobs(host), *damaged, b"\xff\xfe", "", "a\nb", "x:dependents")
-            client.sadd(keys.CANCELLING, *damaged, b"\xff\xfe", "", "ghost")
-            due: dict[str | bytes, int] = {**dict.fromkeys(damaged, 1), b"\xff\xfe": 1, "": 1}
-            client.zadd(keys.DELAYED, due)
+        (host,) = (key.decode().split(":")[2] for key in client.scan_iter(f"{keys.PREFIX}host:*:about"))
+        worker.kill()
+        places = Places(client, host)
+        for place in PLACES:
+            for name, fields in DAMAGE.items():
+                job_id = f"{place}-{name.replace(' ', '-')}"
+                owner = {"owner": host, "fence": 1} if place == "host" else {}
+                damage(clean_redis, fields, job_id=job_id, waits=False, **owner)
+                places.put(place, job_id)
+        client.sadd(keys.host_jobs(host), *ODD_IDS)
+        client.sadd(keys.CANCELLING, *ODD_IDS, "ghost")
+        for place in (keys.DELAYED, keys.EXPIRING):
+            client.zadd(place, dict.fromkeys(ODD_IDS, 1))
         worker.start()
         assert plain.succeed("busybox", "echo fine")["output"] == "fine\n"
         cancelled = plain.send("busybox", "sleep 100")
-        with Client(clean_redis.url).store.link.client as client:
-            eventually(lambda: client.hget(keys.job(cancelled.id), "state") == "running", RESULT_S)
+        eventually(lambda: client.hget(keys.job(cancelled.id), "state") == b"running", RESULT_S)
         cancelled.revoke()
         eventually(lambda: cancelled.state == "REVOKED", RESULT_S, f"the cancel; log {worker.log[-2000:]}")
         (folder / "go").touch()
         assert running.get(timeout=RESULT_S)["output"] == "done\n"
+        eventually(lambda: places.left() == LEFT, RESULT_S, f"every place to be empty; left: {places.left()}")
+        eventually(lambda: worker.status == "0 jobs running, 2 of 2 slots free", RESULT_S, "the slots to be free")
         assert "Traceback" not in worker.log
         assert "its turn failed" not in worker.log
 

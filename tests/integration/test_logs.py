@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,12 @@ while [ $n -lt 40 ]; do
   dd if=/input bs=$part skip=$n count=1 2>/dev/null; n=$((n + 1))
   case $n in 10|25) touch /output/at-$n; until [ -e /output/go-$n ]; do sleep 0.05; done;; esac
 done
+"""
+# A line in three parts.
+_LINE = """
+printf 'first part, '; until [ -e /output/go-1 ]; do sleep 0.05; done
+printf 'second part, '; until [ -e /output/go-2 ]; do sleep 0.05; done
+printf 'third part\\nanother line\\n'
 """
 
 
@@ -114,6 +123,50 @@ def test_the_log_file_is_the_output(
         assert log == OUTPUTS[name], f"{name}: {len(log)} bytes instead of {len(OUTPUTS[name])}"
         assert (job.receipt or {})["stdout_bytes"] == len(OUTPUTS[name]), name
     client.close()
+
+
+def test_docker_itself_forgets_an_unfinished_line_and_nothing_else_is_missing(
+    live: tuple[Worker, servers.Dockerd], tmp_path: Path, redis_server: servers.RedisServer
+) -> None:
+    """It passes the bytes on to those who are attached, and writes them down at the end of the line: dockerd's memory
+    is the only place where they are. A worker reads the log after the first restart, so the second one costs them.
+    """
+    worker, dockerd = live
+    host, client = Host(worker, dockerd, tmp_path), Client(redis_server.url)
+    tmp_path.chmod(0o777)
+    job = client.submit(
+        "busybox", ["sh", "-c", _LINE], retries=0, logoutfile=str(tmp_path / "log"), outputpath=str(tmp_path)
+    )
+    eventually(lambda: _log(tmp_path) == b"first part, ", 60, "the first part in the log")
+    counted = host.gaps()
+    dockerd.restart()
+    eventually(lambda: host.gaps() == counted + 1, 60, "the worker to count what Docker forgot")
+    (listed,) = json.loads(dockerd.request("GET", "/containers/json")[1])
+    with closing(_attached(dockerd, listed["Id"])) as stream:
+        (tmp_path / "go-1").touch()
+        received = b""
+        while b"second part, " not in received:
+            received += stream.recv(4096)
+    logs = list(dockerd.folder.joinpath("data/containers", listed["Id"]).rglob("*.log"))
+    assert logs
+    dockerd.restart()
+    assert [path.read_bytes() for path in logs] == [b""] * len(logs)
+    (tmp_path / "go-2").touch()
+    assert job.wait(timeout=120) is State.SUCCEEDED
+    assert _log(tmp_path) == b"first part, third part\nanother line\n"
+    assert (job.receipt or {})["stdout_bytes"] == len(_log(tmp_path))
+    client.close()
+
+
+def _attached(dockerd: servers.Dockerd, container_id: str) -> socket.socket:
+    """Return a connection with what a container prints from now on."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(60)
+    connection.connect(str(dockerd.socket))
+    head = f"POST /containers/{container_id}/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: docker\r\n"
+    connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode())
+    assert b" 101 " in connection.recv(4096)
+    return connection
 
 
 def _first_part(output: bytes) -> bytes:

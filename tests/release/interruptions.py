@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.machines.installed import Installed
-from tests.release.candidate import Candidate, HeldJob, status, works
+from tests.release.candidate import PATIENCE_S, Candidate, HeldJob, status, works
 
 _SITE = "/opt/celery/venv/lib"
 _UNIT = "interrupted"
@@ -24,7 +24,7 @@ def killed(candidate: Candidate) -> str:
         for place in (_in_unpack, _in_postinst):
             _interrupt(installed, package, place)
             _heal(installed, package)
-            installed.debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=120)
+            installed.debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=PATIENCE_S)
         installed.install(candidate.package)
         installed.wait_until_ready()
         for place, version in ((_in_unpack, next_package), (_in_postinst, package)):
@@ -48,7 +48,7 @@ def full_disk(candidate: Candidate) -> str:
             debian.run("mount", "-o", "remount,size=100m", "/opt")
             _heal(installed, package)
             if size == "5m":
-                debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=120)
+                debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=PATIENCE_S)
         job = HeldJob(installed)
         debian.shell("mount -o remount,size=$(($(df --output=used /opt | tail -n 1) + 3000))k /opt")
         _refused(installed, next_package)
@@ -61,7 +61,7 @@ def full_disk(candidate: Candidate) -> str:
 
 def _refused(installed: Installed, package: str) -> None:
     """Install on a full disk: it fails, says why, and shows no traceback."""
-    process = installed.debian.run("dpkg", "--install", package, check=False, timeout_s=120)
+    process = installed.debian.run("dpkg", "--install", package, check=False, timeout_s=PATIENCE_S)
     output = process.stdout + process.stderr
     assert process.returncode != 0, output
     assert "No space left on device" in output, output
@@ -116,8 +116,8 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 def _heal(installed: Installed, package: str) -> None:
     """Heal it as dpkg asks for: it configures what is unpacked; what is not is unpacked again."""
-    installed.debian.run("dpkg", "--configure", "-a", timeout_s=120)
+    installed.debian.run("dpkg", "--configure", "-a", timeout_s=PATIENCE_S)
     if status(installed) != "installed ok":
         assert status(installed) in ("half-installed reinstreq", "not-installed ok", ""), status(installed)
-        installed.debian.run("apt-get", "install", "--yes", "--allow-downgrades", package, timeout_s=120)
+        installed.debian.run("apt-get", "install", "--yes", "--allow-downgrades", package, timeout_s=PATIENCE_S)
     works(installed)

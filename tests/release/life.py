@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.machines.installed import NEXT, SETTINGS, Installed
 from tests.machines.machine import Machine
-from tests.release.candidate import ROOT, Candidate, HeldJob, status, works
+from tests.release.candidate import PATIENCE_S, ROOT, Candidate, HeldJob, status, works
 from tests.waiting import eventually
 
 _DEB_LIMIT_BYTES = 3_000_000
@@ -45,13 +45,13 @@ def life(candidate: Candidate) -> str:
         job = HeldJob(installed)
         _install(installed, next_package, NEXT)
         job.succeeds()
-        debian.run("apt-get", "remove", "--yes", "celery-docker", timeout_s=120)
+        debian.run("apt-get", "remove", "--yes", "celery-docker", timeout_s=PATIENCE_S)
         assert status(installed) == "config-files ok"
         assert debian.run("systemctl", "is-active", "celery-worker", check=False).stdout == "inactive\n"
         assert not debian.path("/opt/celery").exists()
         _install(installed, next_package, NEXT)
         eventually(lambda: installed.status == "0 jobs running, 3 of 3 slots free", 30, "the settings of before")
-        debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=120)
+        debian.run("apt-get", "purge", "--yes", "celery-docker", timeout_s=PATIENCE_S)
         assert not debian.path(SETTINGS).exists()
         _install(installed, next_package, NEXT)
         job = HeldJob(installed)
@@ -61,7 +61,7 @@ def life(candidate: Candidate) -> str:
 
 
 def _install(installed: Installed, package: str, version: str) -> None:
-    installed.debian.run("apt-get", "install", "--yes", "--allow-downgrades", package, timeout_s=120)
+    installed.debian.run("apt-get", "install", "--yes", "--allow-downgrades", package, timeout_s=PATIENCE_S)
     works(installed)
     assert installed.debian.run("dpkg-query", "--show", "--showformat=${Version}", "celery-docker").stdout == version
 
@@ -77,23 +77,23 @@ def release_upgrade(old: Candidate) -> str:
         # As README advises: without it, a restart of Docker ends the jobs, and they run again.
         debian.write("/etc/docker/daemon.json", '{"live-restore": true}\n')
         debian.run("systemctl", "reload", "docker")
-        debian.run("apt-get", "update", timeout_s=120)
-        debian.run("apt-get", "install", "--yes", "celery-docker", timeout_s=120)
+        debian.run("apt-get", "update", timeout_s=PATIENCE_S)
+        debian.run("apt-get", "install", "--yes", "celery-docker", timeout_s=PATIENCE_S)
         works(installed)
         job = HeldJob(installed)
         debian.shell(f"sed -i s/{old.release}/{new.release}/g /etc/apt/sources.list")
-        debian.run("apt-get", "update", timeout_s=120)
+        debian.run("apt-get", "update", timeout_s=PATIENCE_S)
         for command in (("upgrade", "--without-new-pkgs"), ("full-upgrade",), ("autoremove", "--purge")):
-            debian.run(*_APT, *command, timeout_s=900)
+            debian.run(*_APT, *command, timeout_s=PATIENCE_S)
         assert debian.read("/etc/debian_version").startswith("13")
         works(installed)
         assert _python(debian) == "python3.11"
         doctor = debian.run("celery-docker", "doctor", check=False).stdout
         assert re.search(r"(?m)^warn  release: .*13", doctor), doctor
         _take_from(debian, new.release)
-        debian.run("apt-get", "update", timeout_s=120)
-        debian.run(*_APT, "full-upgrade", timeout_s=900)
-        debian.run(*_APT, "autoremove", "--purge", timeout_s=300)
+        debian.run("apt-get", "update", timeout_s=PATIENCE_S)
+        debian.run(*_APT, "full-upgrade", timeout_s=PATIENCE_S)
+        debian.run(*_APT, "autoremove", "--purge", timeout_s=PATIENCE_S)
         works(installed)
         assert _python(debian) == "python3.13"
         doctor = debian.run("celery-docker", "doctor", check=False).stdout
@@ -115,7 +115,7 @@ def _python(debian: Machine) -> str:
 def _publish(debian: Machine, folder: Path, *candidates: Candidate) -> None:
     packages = [f"{candidate.release}={candidate.package}" for candidate in candidates]
     command = (str(ROOT / "debian/repository"), str(folder), "file:/srv/apt", "", *packages)
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     debian.push(folder, "/srv/apt")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.machines import machine
 from tests.machines.installed import Installed
-from tests.release.candidate import ROOT, Candidate
+from tests.release.candidate import PATIENCE_S, ROOT, Candidate
 
 _REFUSED = re.compile(r"(?m)^[EW]: .*")
 _MIRROR = "http://deb.debian.org/debian"
@@ -31,7 +31,7 @@ def build(candidate: Candidate) -> str:
         target = f"build/{candidate.release}/{candidate.package.name}"
         environment = os.environ | {"TZ": "Pacific/Auckland"}
         make = ("make", "--no-print-directory", target)
-        subprocess.run(make, cwd=folder, env=environment, umask=0o077, check=True, timeout=1800)
+        subprocess.run(make, cwd=folder, env=environment, umask=0o077, check=True, timeout=PATIENCE_S)
         assert Path(folder, target).read_bytes() == candidate.package.read_bytes(), f"{target} differs from the first"
     return ""
 
@@ -40,7 +40,7 @@ def lintian(candidate: Candidate) -> str:
     """Ask the release's own lintian for its opinion to the last; errors and warnings are refused."""
     with candidate.tools_machine() as debian:
         command = ("lintian", "--pedantic", "--display-info", f"/root/{candidate.package.name}")
-        process = debian.run(*command, check=False, timeout_s=300)
+        process = debian.run(*command, check=False, timeout_s=PATIENCE_S)
     output = process.stdout + process.stderr
     assert process.returncode == 0, output
     assert not _REFUSED.search(output), output
@@ -59,7 +59,7 @@ def piuparts(candidate: Candidate) -> str:
             "mkdir /srv/apt && cp /root/celery-docker_*.deb /srv/apt && cd /srv/apt && dpkg-scanpackages . >Packages"
         )
         # With its owners and devices, of which a copy by content would not end.
-        subprocess.run(["cp", "-a", str(base), str(debian.path("/srv/base"))], check=True, timeout=120)
+        subprocess.run(["cp", "-a", str(base), str(debian.path("/srv/base"))], check=True, timeout=PATIENCE_S)
         command = (
             "piuparts", "--mirror", _MIRROR, "--distribution", candidate.release, "--existing-chroot", "/srv/base",
             "--bindmount", "/srv/apt", "--extra-repo", "deb [trusted=yes] file:/srv/apt ./",
@@ -68,7 +68,7 @@ def piuparts(candidate: Candidate) -> str:
         for folders in ("opt", "no-opt"):
             if folders == "no-opt":
                 debian.run("rmdir", "/srv/base/opt")
-            process = debian.run(*command, next_package, check=False, timeout_s=1800)
+            process = debian.run(*command, next_package, check=False, timeout_s=PATIENCE_S)
             assert process.returncode == 0, process.stdout[-6000:]
             for test in ("Installation and purging test", "Installation, upgrade and purging tests"):
                 assert f"PASS: {test}" in process.stdout, process.stdout[-6000:]
@@ -81,7 +81,13 @@ def autopkgtest(candidate: Candidate) -> str:
         debian.push(ROOT / "debian", "/root/source/debian")
         command = ("autopkgtest", "--no-built-binaries", "--ignore-restrictions=isolation-container")
         process = debian.run(
-            *command, f"/root/{candidate.package.name}", "/root/source/", "--", "null", check=False, timeout_s=600
+            *command,
+            f"/root/{candidate.package.name}",
+            "/root/source/",
+            "--",
+            "null",
+            check=False,
+            timeout_s=PATIENCE_S,
         )
         output = process.stdout + process.stderr
     assert process.returncode == 0, output[-6000:]

@@ -32,7 +32,8 @@ _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 class Resolved:
     """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for.
 
-    `user_name` is the user's name on this host, or the uid where it has none.
+    `user_name` is the user's name on this host, or the uid where it has none; `submounts` are the places below the
+    inputpath at which another file system is mounted.
     """
 
     user: str | None = None
@@ -41,6 +42,7 @@ class Resolved:
     logoutfile: str | None = None
     logerrfile: str | None = None
     user_name: str | None = None
+    submounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _assignments(table: Mapping[str, str]) -> list[str]:
 
 def _mount_option(mount: Mapping[str, Any]) -> str:
     parts = [f"type={mount['Type']}", f"source={mount['Source']}", f"target={mount['Target']}"]
-    return ",".join(map(_csv_cell, [*parts, "readonly"] if mount["ReadOnly"] else parts))
+    return ",".join(map(_csv_cell, [*parts, "readonly", "bind-nonrecursive"] if mount["ReadOnly"] else parts))
 
 
 def _csv_cell(text: str) -> str:
@@ -196,12 +198,18 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
 
 
 def _mounts(resolved: Resolved) -> list[dict[str, Any]]:
-    mounts = (
-        (resolved.inputpath, jobspec.CONTAINER_INPUT, True),
-        (resolved.outputpath, jobspec.CONTAINER_OUTPUT, False),
-    )
-    return [
-        {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
-        for source, target, read_only in mounts
-        if source is not None
-    ]
+    mounts = [_input(path, resolved) for path in (resolved.inputpath, *resolved.submounts) if path is not None]
+    if resolved.outputpath is not None:
+        mounts.append(_bind(resolved.outputpath, jobspec.CONTAINER_OUTPUT, read_only=False))
+    return mounts
+
+
+def _input(path: str, resolved: Resolved) -> dict[str, Any]:
+    """Return the mount of the input or of one below it; each is read-only, and shows none that is not in the plan."""
+    folder = (resolved.inputpath or "").rstrip("/")
+    target = jobspec.CONTAINER_INPUT + path.removeprefix(folder).rstrip("/")
+    return {**_bind(path, target, read_only=True), "BindOptions": {"NonRecursive": True}}
+
+
+def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}

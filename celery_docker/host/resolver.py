@@ -8,12 +8,15 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celery_docker.core import jobspec, plan, policy
+from celery_docker.core import submounts as mounttable
 from celery_docker.host import paths
 
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
+# Each is a mount of its own in the container.
+_MOST_SUBMOUNTS = 256
 # Debian's nogroup.
 _NO_GROUP = 65534
 
@@ -36,6 +39,7 @@ def resolve(spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy) -> tu
     mounts = {name: _mount(name, getattr(spec, name), rules.mounts, problems) for name in ("inputpath", "outputpath")}
     logs = {name: _log(name, getattr(spec, name), rules.mounts + rules.logs) for name in ("logoutfile", "logerrfile")}
     _check_distinct(mounts["inputpath"], mounts["outputpath"], problems)
+    submounts = _submounts(mounts["inputpath"], problems)
     user = _user(spec.user, problems)
     gid = _gid(spec.user, user)
     request = policy.Request(
@@ -53,9 +57,10 @@ def resolve(spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy) -> tu
         problems=tuple(problems),
     )
     real = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
-    if user is None:
-        return plan.Resolved(user=spec.user, user_name=spec.user, **real), request
-    return plan.Resolved(user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid), **real), request
+    resolved = plan.Resolved(user=spec.user, user_name=spec.user, submounts=submounts, **real)
+    if user is not None:
+        resolved = replace(resolved, user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid))
+    return resolved, request
 
 
 def boot_id() -> str:
@@ -99,6 +104,22 @@ def _log(field: str, path: str | None, roots: tuple[str, ...]) -> policy.HostPat
 def _check_distinct(inputpath: policy.HostPath | None, outputpath: policy.HostPath | None, problems: list[str]) -> None:
     if inputpath and outputpath and not inputpath.is_outside and inputpath.real == outputpath.real:
         problems.append(f"outputpath: {outputpath.path!r} is the inputpath too; they must differ: /input is read-only")
+
+
+def _submounts(inputpath: policy.HostPath | None, problems: list[str]) -> tuple[str, ...]:
+    """Return the places below an input at which other file systems are mounted, as this process sees them."""
+    if inputpath is None or inputpath.is_outside:
+        return ()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        places = mounttable.below(file.read(), inputpath.real)
+    if len(places) > _MOST_SUBMOUNTS:
+        problems.append(
+            f"inputpath: {len(places)} file systems are mounted below {inputpath.path!r}, and a job may have "
+            f"{_MOST_SUBMOUNTS} at most; name a folder with fewer"
+        )
+    elif any("\udc80" <= character <= "\udcff" for place in places for character in place):
+        problems.append(f"inputpath: a file system below {inputpath.path!r} is mounted at a path that is not UTF-8")
+    return tuple(places)
 
 
 def _user(user: str | None, problems: list[str]) -> _User | None:

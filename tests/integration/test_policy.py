@@ -256,6 +256,65 @@ def test_a_job_hears_that_its_workdir_is_not_there(plain: Plain, output: Path) -
     assert made(output) == BEFORE
 
 
+TRY = """
+cd /input; for p in . sub sub/deep 'a b' hidden; do touch "$p/w" 2>/dev/null && echo "wrote $p"; done
+sh -c 'echo x > file' 2>/dev/null && echo wrote file
+cat file sub/deep/x 'a b/x' hidden/x; ls hidden
+"""
+
+
+@pytest.fixture
+def mounted(folder: Path) -> Iterator[Path]:
+    """An input folder with file systems below: in each other, over a file, hidden, and with a blank in the name."""
+    source = folder / "source"
+    source.write_text("file\n")
+    root = folder / "in"
+    places = [root / name for name in ("sub", "sub/deep", "a b", "hidden/below", "hidden")]
+    done: list[Path] = []
+    try:
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+            servers.run("mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", str(place))
+            done.append(place)
+        for place in (root / "sub/deep", root / "a b", root / "hidden"):
+            (place / "x").write_text(f"{place.name}\n")
+        (root / "file").touch()
+        servers.run("mount", "--bind", str(source), str(root / "file"))
+        done.append(root / "file")
+        yield root
+    finally:
+        for place in reversed(done):
+            servers.run("umount", "-l", str(place))
+
+
+def test_what_is_mounted_below_the_input_is_read_only(plain: Plain, mounted: Path) -> None:
+    """Root in the container cannot write there, and sees all that is there."""
+    receipt = plain.succeed("busybox", ["sh", "-c", TRY], user="root", inputpath=str(mounted))
+    assert receipt["output"] == "file\ndeep\na b\nhidden\nx\n"
+
+
+def test_podman_too(podman_engine: DockerEngine, mounted: Path) -> None:
+    job = planned("busybox", "sh", "-c", TRY, rules=ANYBODY, user="0:0", inputpath=str(mounted))
+    assert output_of(podman_engine, podman_engine.create(job)) == "file\ndeep\na b\nhidden\nx\n"
+
+
+def test_what_is_mounted_after_the_look_is_not_seen(
+    dockerd: servers.Dockerd, engine: DockerEngine, mounted: Path
+) -> None:
+    """Docker's own read-only mount would show it, writable."""
+    script = "ls -A /input/late; touch /input/late/w 2>/dev/null || echo closed"
+    job = planned("busybox", "sh", "-c", script, rules=ANYBODY, user="0:0", inputpath=str(mounted))
+    container_id = engine.create(job)
+    (mounted / "late").mkdir()
+    servers.run("mount", "-t", "tmpfs", "tmpfs", str(mounted / "late"))
+    try:
+        (mounted / "late/x").touch()
+        assert output_of(engine, container_id) == "closed\n"
+        assert made(mounted / "late") == ["x"]
+    finally:
+        servers.run("umount", "-l", str(mounted / "late"))
+
+
 @pytest.mark.parametrize("path", ["/root", "/root/no-such-file", "/root/.bashrc/below", "/no/such/path", "/etc/passwd"])
 def test_a_path_outside_has_one_answer(plain: Plain, path: str) -> None:
     line, _ = plain.fail("busybox", "true", user="root", inputpath=path)

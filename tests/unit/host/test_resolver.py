@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celery_docker.core import policy
+from celery_docker.core import policy, submounts
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import HostPath, Policy
@@ -206,3 +206,34 @@ def test_log_paths_are_the_same_as_at_the_start(data: Path) -> None:
     resolved, _ = resolver.resolve(spec, SOCKET, ANYWHERE)
     assert resolver.log_paths(spec) == (resolved.logoutfile, resolved.logerrfile) == (f"{data}/dir/o", f"{data}/dir/e")
     assert resolver.log_paths(JobSpec("busybox")) == (None, None)
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, places: list[str]) -> None:
+    monkeypatch.setattr(submounts, "below", lambda _table, _folder: places)
+
+
+def test_what_is_mounted_below_an_input_is_part_of_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted(monkeypatch, [f"{data}/dir/a"])
+    for field, places in (("inputpath", (f"{data}/dir/a",)), ("outputpath", ())):
+        resolved, _ = resolver.resolve(JobSpec("busybox", **dict[str, Any]({field: f"{data}/dir"})), SOCKET, ANYWHERE)
+        assert resolved.submounts == places
+
+
+@pytest.mark.parametrize(
+    ("places", "problem"),
+    [
+        (["/x"] * 256, None),
+        (
+            ["/x"] * 257,
+            "inputpath: 257 file systems are mounted below 'DATA', and a job may have 256 at most; "
+            "name a folder with fewer",
+        ),
+        (["/x/\udcff"], "inputpath: a file system below 'DATA' is mounted at a path that is not UTF-8"),
+    ],
+)
+def test_what_is_mounted_below_an_input_has_bounds(
+    data: Path, monkeypatch: pytest.MonkeyPatch, places: list[str], problem: str | None
+) -> None:
+    mounted(monkeypatch, places)
+    _, request = resolver.resolve(JobSpec("busybox", inputpath=str(data)), SOCKET, ANYWHERE)
+    assert request.problems == ((problem.replace("DATA", str(data)),) if problem else ())

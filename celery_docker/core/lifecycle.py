@@ -142,7 +142,8 @@ MAX_HOST_FAULTS = 10
 MAX_HOST_DELAY_S = 600
 # What shells and `docker run` say where a command cannot be executed or found: another try finds it no better.
 _HOPELESS_EXITS = {126: "the command cannot be executed", 127: "the command was not found in the image"}
-_RESTART_EXITS = (137, 143, 255)
+KILLED_EXIT = 137
+_RESTART_EXITS = (KILLED_EXIT, 143, 255)
 # What moby writes for a container whose end it has not seen.
 _UNSEEN_EXIT = 255
 _SIGNAL_BASE = 128
@@ -231,10 +232,11 @@ def outcome_of_exit(
     docker: DockerProcess,
     outlives_docker: bool,
     engine: str,
+    was_signalled: bool = False,
 ) -> Outcome:
     """Return what a container's end means. `limit` is the container's memory limit, None without one.
 
-    `engine` is Docker's name for people, which may be Podman.
+    `engine` is Docker's name for people, which may be Podman. `was_signalled`: somebody had it send a signal to end.
 
     A Docker that goes has its containers end, and whatever they answer to its signal, but for 0, is the host's doing,
     not the job's. Where it may have gone, so are the exit codes of those that know no answer, and moby's 255 for a
@@ -248,21 +250,27 @@ def outcome_of_exit(
     #   in the dark:   both happened while no worker listened: Docker's own record of events decides; without one, 143
     #                  counts as the host's fault: better to run a job once more than to give it up
     if exit_code == 0 or docker is DockerProcess.STAYED:
-        return _own_outcome(exit_code, oom_killed, limit)
+        return _own_outcome(exit_code, oom_killed, limit, was_signalled=was_signalled)
     if outlives_docker and exit_code == _UNSEEN_EXIT:
         reason = f"it ended while {engine} or the worker was away, and nobody knows how (exit code {exit_code})"
         return Outcome(Cause.ERROR, reason, None, oom_killed)
     if not oom_killed and (exit_code in _RESTART_EXITS or (docker is DockerProcess.WENT and not outlives_docker)):
         reason = f"{engine} or the host went down under it (exit code {exit_code})"
         return Outcome(Cause.HOST, reason, exit_code, oom_killed)
-    return _own_outcome(exit_code, oom_killed, limit)
+    return _own_outcome(exit_code, oom_killed, limit, was_signalled=was_signalled)
 
 
-def _own_outcome(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None) -> Outcome:
+def _own_outcome(
+    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, was_signalled: bool
+) -> Outcome:
     if oom_killed and exit_code != 0:
         reason = f"out of memory: {limit or 'the host had no memory left'}"
         return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)
-    return Outcome(Cause.EXIT, exit_sentence(exit_code), exit_code, oom_killed)
+    reason = exit_sentence(exit_code)
+    # On a busy host, containerd often misses the kernel's note of it, since the control group is gone too soon.
+    if exit_code == KILLED_EXIT and limit is not None and not was_signalled:
+        reason += f", perhaps out of memory: {limit}"
+    return Outcome(Cause.EXIT, reason, exit_code, oom_killed)
 
 
 def outcome_of_end_request(outcome: Outcome, request: EndRequest) -> Outcome:

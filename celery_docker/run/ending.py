@@ -61,6 +61,7 @@ class Endings:
             docker=docker,
             outlives_docker=outlives_docker,
             engine=self.engine.name,
+            was_signalled=exit_code == lifecycle.KILLED_EXIT and self._was_signalled(container_id),
         )
         request = job.end_request if job.stopped else _unfinished(job, outcome)
         if request is not None:

@@ -74,7 +74,7 @@ _EAT = "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"
         (["busybox", "sh", "-c", "kill -9 $$"], (137, "", "celery-docker: exit code 137")),
         (
             ["-m", "16m", "busybox", "sh", "-c", _EAT],
-            (137, "", "celery-docker: out of memory: limit 16m, raise it with -m"),
+            (137, "", "out of memory: limit 16m, raise it with -m"),
         ),
     ],
     ids=[

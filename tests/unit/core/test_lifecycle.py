@@ -153,7 +153,20 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
         ),
         # 137 alone may have been anybody's kill.
         pytest.param(
-            137, False, ASKED, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"
+            137, False, None, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"
+        ),
+        # Docker does not always hear of the kernel's kill.
+        pytest.param(
+            137,
+            False,
+            ASKED,
+            Outcome(
+                Cause.EXIT,
+                "exit code 137, ended by SIGKILL, perhaps out of memory: limit 512m, raise it with -m",
+                137,
+                False,
+            ),
+            id="killed under a limit",
         ),
     ],
 )
@@ -164,6 +177,13 @@ def test_outcome_of_exit(exit_code: int, oom_killed: bool | None, limit: MemoryL
         )
         == expected
     )
+
+
+def test_a_kill_by_hand_has_nothing_to_do_with_memory() -> None:
+    outcome = lifecycle.outcome_of_exit(
+        137, False, ASKED, docker=DockerProcess.STAYED, outlives_docker=False, engine="Docker", was_signalled=True
+    )
+    assert outcome.reason == "exit code 137, ended by SIGKILL"
 
 
 @pytest.mark.parametrize(

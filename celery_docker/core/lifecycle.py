@@ -260,9 +260,7 @@ def outcome_of_exit(
     return _own_outcome(exit_code, oom_killed, limit, was_signalled=was_signalled)
 
 
-def _own_outcome(
-    exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, was_signalled: bool
-) -> Outcome:
+def _own_outcome(exit_code: int, oom_killed: bool | None, limit: MemoryLimit | None, *, was_signalled: bool) -> Outcome:
     if oom_killed and exit_code != 0:
         reason = f"out of memory: {limit or 'the host had no memory left'}"
         return Outcome(Cause.OUT_OF_MEMORY, reason, exit_code, oom_killed)

@@ -41,6 +41,7 @@ class Creation:
         """Make the planned container and return its id; see `DockerEngine.create`."""
         image = self._images.look_up(plan.image) if plan.user_name is not None else None
         if image is not None:
+            _check_volumes(plan, image)
             plan = self._completed(plan, image)
         container_id = self._create(plan)
         try:
@@ -92,17 +93,14 @@ class Creation:
 
     def _folders(self, plan: ContainerPlan, image: imageusers.Image | None) -> Iterator[tuple[str, str]]:
         """Yield the folders that may not be there before the start, with the field that names each."""
-        if all(mount["ReadOnly"] for mount in plan.body["HostConfig"]["Mounts"]):
+        if not _has_output(plan):
             return
         workdir = plan.body.get("WorkingDir")
         # Where links of the image lead, Docker knows; Podman makes the folder of its own layer at the start only.
         if workdir is not None and (_is_output(workdir) or not self._calls.is_podman()):
             yield "workdir", workdir
-        if image is not None:
-            if workdir is None and _is_output(image.workdir):
-                yield f"image {plan.image!r}, WORKDIR", image.workdir
-            for volume in filter(_is_output, image.volumes):
-                yield f"image {plan.image!r}, VOLUME", volume
+        if image is not None and workdir is None and _is_output(image.workdir):
+            yield f"image {plan.image!r}, WORKDIR", image.workdir
 
     def _create(self, plan: ContainerPlan) -> str:
         if self._slice_path and (driver := self._cgroup_driver()) in ("systemd", "cgroupfs"):
@@ -127,6 +125,23 @@ class Creation:
             is_rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
             self._driver = life, "" if is_rootless else str(about.get("CgroupDriver", ""))
         return self._driver[1]
+
+
+def _check_volumes(plan: ContainerPlan, image: imageusers.Image) -> None:
+    """Raise `RequestError` for a volume of the image's over a folder of the output.
+
+    Docker makes that folder as root, even to answer whether it is there.
+    """
+    for volume in filter(_is_output, image.volumes):
+        if _has_output(plan) and posixpath.normpath(volume) != jobspec.CONTAINER_OUTPUT:
+            raise errors.RequestError(
+                f"image {plan.image!r}: its VOLUME {volume!r} lies in the outputpath, and what the job writes there "
+                "would be lost with its container; build the image without it"
+            )
+
+
+def _has_output(plan: ContainerPlan) -> bool:
+    return not all(mount["ReadOnly"] for mount in plan.body["HostConfig"]["Mounts"])
 
 
 def _is_output(path: str) -> bool:

@@ -152,9 +152,7 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
             id="the host ran out",
         ),
         # 137 alone may have been anybody's kill.
-        pytest.param(
-            137, False, None, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"
-        ),
+        pytest.param(137, False, None, Outcome(Cause.EXIT, "exit code 137, ended by SIGKILL", 137, False), id="killed"),
         # Docker does not always hear of the kernel's kill.
         pytest.param(
             137,

@@ -7,12 +7,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from celery_docker import errors
 from celery_docker.core import kinds, redisurl, settings
 
 # What is safe in a key of Redis, in a label of Docker and as the name of a file.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What the running jobs of a worker depend on: its name, the URL of its Redis, and its Docker's socket."""
+
+    name: str
+    broker_url: str
+    docker_host: str
+
+    def changes(self, after: Fixed) -> list[tuple[str, str, str]]:
+        """Return subject, old and new value of what differs; a new login to the same Redis is no change."""
+        rows = [
+            (f"{settings.PREFIX}BROKER_URL", redisurl.place(self.broker_url), redisurl.place(after.broker_url)),
+            (f"{settings.PREFIX}DOCKER_HOST", self.docker_host, after.docker_host),
+            ("the worker's name", self.name, after.name),
+        ]
+        return [row for row in rows if row[1] != row[2]]
+
+    def kept_from(self, last: Fixed) -> Fixed:
+        """Return the last values, with the new login if it is for the same Redis."""
+        same_redis = redisurl.place(self.broker_url) == redisurl.place(last.broker_url)
+        return replace(last, broker_url=self.broker_url) if same_redis else last
+
+
+def of(worker_settings: settings.Settings, hostname: str) -> Fixed:
+    """Return what the settings of a worker say of it. Raises `SettingsError` like `identity`."""
+    return Fixed(identity(worker_settings, hostname), worker_settings.broker_url, worker_settings.docker_host)
 
 
 def identity(worker_settings: settings.Settings, hostname: str) -> str:
@@ -55,14 +84,8 @@ def check_reload(before: settings.Settings, after: settings.Settings, hostname: 
 
     Raises `SettingsError` for a change of one of the three; a new login to the same Redis is none.
     """
-    changes = [
-        (f"{settings.PREFIX}BROKER_URL", redisurl.place(before.broker_url), redisurl.place(after.broker_url)),
-        (f"{settings.PREFIX}DOCKER_HOST", before.docker_host, after.docker_host),
-        ("the worker's name", identity(before, hostname), identity(after, hostname)),
-    ]
-    for subject, old, new in changes:
-        if old != new:
-            raise errors.SettingsError(
-                f"{subject} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
-                f"systemctl restart {after.unit} waits for them"
-            )
+    for subject, old, new in of(before, hostname).changes(of(after, hostname)):
+        raise errors.SettingsError(
+            f"{subject} cannot change from {old} to {new} in a reload, which would leave the running jobs behind; "
+            f"systemctl restart {after.unit} waits for them"
+        )

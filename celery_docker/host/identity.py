@@ -1,16 +1,21 @@
 """Identity of this worker: nobody else may work under its name on this machine, and other machines can tell it apart.
 
-Owns the lock file and the machine's id. The kernel lets go of the lock when the process ends, however it ends.
+Owns the lock file, the machine's id, and the note of what the last process worked with. The kernel lets go of the lock
+when the process ends, however it ends.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
+import os
 import uuid
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO
 
 from celery_docker import errors
+from celery_docker.core.fixedsettings import Fixed
 
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -37,28 +42,38 @@ def hold(state_dir: Path, name: str) -> IO[str]:
     return file
 
 
-def last_name(state_dir: Path, unit: str) -> str:
-    """Return the name under which the last worker of a service worked; empty if nobody knows."""
+def last(state_dir: Path, unit: str) -> Fixed | None:
+    """Return what the last worker of a service worked with; None if nobody knows."""
     try:
-        return _name_file(state_dir, unit).read_text().strip()
-    except (OSError, ValueError):
-        return ""
+        values = json.loads(_last_file(state_dir, unit).read_text())
+        return Fixed(*(str(values[field.name]) for field in fields(Fixed)))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
-def remember_name(state_dir: Path, unit: str, name: str) -> None:
-    """Keep the name of this service's worker for the next one. Raises `HostError` where that cannot be written."""
-    path = _name_file(state_dir, unit)
+def remember(state_dir: Path, unit: str, fixed: Fixed) -> None:
+    """Keep what this service's worker works with for the next one. Raises `HostError` where that cannot be written.
+
+    There may be a password in it: nobody else may read the file.
+    """
+    path = _last_file(state_dir, unit)
     part = path.with_suffix(".part")
     try:
-        part.write_text(f"{name}\n")
+        part.unlink(missing_ok=True)
+        with open(part, "x", opener=_private) as file:  # Path.open takes no opener
+            json.dump(asdict(fixed), file)
         part.rename(path)
     except OSError as exc:
         raise errors.HostError(f"cannot write {path}: {exc.strerror}; make its folder writable") from exc
 
 
-def _name_file(state_dir: Path, unit: str) -> Path:
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _last_file(state_dir: Path, unit: str) -> Path:
     """Return the file of a service's own: two workers of one machine may share the folder."""
-    return state_dir / f"{unit}.name"
+    return state_dir / f"{unit}.last"
 
 
 def machine(state_dir: Path, source: Path = _MACHINE_ID) -> str:

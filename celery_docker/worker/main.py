@@ -69,6 +69,7 @@ def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:
     worker_settings = usable.settings
     slots = worker_settings.slots(os.cpu_count() or 1)
     around = parts.surroundings(worker_settings, slots, environ)
+    worker_settings = around.settings
     log.info("%s at %s", around.docker_version, worker_settings.docker_host)
     built = parts.build_parts(worker_settings, usable.policy, slots, around, environ)
     built.start()

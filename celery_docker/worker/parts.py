@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,6 +67,7 @@ class Surroundings:
     records: jobstore.Store
     engine: DockerEngine
     docker_version: str
+    settings: settings.Settings
     host: str
     state_dir: Path
     folders: tuple[str, ...]
@@ -117,37 +118,59 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
 
     Raises `StoreAway`, `StoreRefused`, `HostError` and `IdentityTaken` for what is not there in time.
     """
-    records = jobstore.connect(worker_settings.broker_url)
-    engine = DockerEngine(
-        worker_settings.docker_host, connections=slots + _MORE_CONNECTIONS, slice_path=systemd.slice_path()
-    )
+    state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
+    fixed = _fixed(worker_settings, state_dir, environ)
+    worker_settings = replace(worker_settings, broker_url=fixed.broker_url, docker_host=fixed.docker_host)
+    records = jobstore.connect(fixed.broker_url)
+    engine = DockerEngine(fixed.docker_host, connections=slots + _MORE_CONNECTIONS, slice_path=systemd.slice_path())
     _await(records.check, environ)
     docker_version = _await(engine.check, environ)
-    state_dir = Path(environ.get("STATE_DIRECTORY", STATE_DIR))
-    host = _await(lambda: _name(worker_settings, state_dir, engine), environ)
-    lock = _await(lambda: identity.hold(state_dir, host), environ)
-    identity.remember_name(state_dir, worker_settings.unit, host)
+    lock = _await(lambda: identity.hold(state_dir, fixed.name), environ)
+    identity.remember(state_dir, worker_settings.unit, fixed)
     folders = (environ.get("LOGS_DIRECTORY", LOGS_DIR), str(state_dir), _await(engine.folder, environ))
-    return Surroundings(records, engine, docker_version, host, state_dir, folders, lock)
+    return Surroundings(records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, lock)
 
 
-def _name(worker_settings: settings.Settings, state_dir: Path, engine: DockerEngine) -> str:
-    """Return the name to work under: that of the settings, or the last one as long as its jobs have containers here.
+def _fixed(worker_settings: settings.Settings, state_dir: Path, environ: Mapping[str, str]) -> fixedsettings.Fixed:
+    """Return name, Redis and Docker to work with: those of the settings, or the last ones while containers need them.
 
-    Somebody may have edited the name before the last process was killed. Under the new one nobody would look after the
-    containers, and their jobs would be lost with the old host and run again.
+    Somebody may have edited them before the last process was killed. With the new ones nobody would look after the
+    containers: their jobs would be lost with the old host and run again, or nobody would hear of their end.
     """
-    name = fixedsettings.identity(worker_settings, socket.gethostname())
-    last = identity.last_name(state_dir, worker_settings.unit)
-    count = 0 if last in ("", name) else len(engine.containers({container.LABEL_HOST: last}))
+    fixed = fixedsettings.of(worker_settings, socket.gethostname())
+    last = identity.last(state_dir, worker_settings.unit)
+    changes = [] if last is None else last.changes(fixed)
+    if last is None or not changes:
+        return fixed
+    kept = fixed.kept_from(last)
+    words = "; ".join(f"{subject} is now {new}, and was {old}" for subject, old, new in changes)
+    try:
+        count = _await(lambda: _containers(kept), environ)
+    except errors.CeleryDockerError as exc:
+        if kept == replace(fixed, name=kept.name):
+            raise
+        log.warning("%s: what the last worker has left there is left: %s", words, exc)
+        return fixed
     if not count:
-        return name
+        return fixed
     log.warning(
-        "the settings name this worker %s, but jobs with containers here (%d) are those of %s: it goes on as that; "
-        "systemctl restart %s waits for them, and takes the new name",
-        *(name, count, last, worker_settings.unit),
+        "%s: jobs here (%d) need the old value, and the worker goes on with it; systemctl restart %s waits for them, "
+        "and takes the new one",
+        *(words, count, worker_settings.unit),
     )
-    return last
+    return kept
+
+
+def _containers(fixed: fixedsettings.Fixed) -> int:
+    """Return how many containers a worker has, once its Redis has answered too."""
+    count = len(DockerEngine(fixed.docker_host, connections=1).containers({container.LABEL_HOST: fixed.name}))
+    if count:
+        records = jobstore.connect(fixed.broker_url)
+        try:
+            records.check()
+        finally:
+            records.close()
+    return count
 
 
 def build_parts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -73,21 +72,54 @@ def test_a_changed_setting_is_applied_and_the_job_goes_on(held: Held) -> None:
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
 
 
-def test_a_name_that_was_edited_before_a_kill_waits_for_the_next_restart(held: Held) -> None:
-    """Under the new one nobody would look after the container, and its job would run twice."""
-    renamed, name = {"CELERY_DOCKER_OPTS": "-n two@%h"}, f"two@{socket.gethostname()}"
-    held.worker.kill()
-    held.worker.start(renamed)
-    eventually(lambda: held.worker.status == "1 job running, 1 of 2 slots free", 30, "the job in a slot")
-    assert f"the settings name this worker {name}, but jobs with containers here (1) are those of " in held.worker.log
+@pytest.fixture
+def elsewhere() -> Iterator[dict[str, str]]:
+    """The settings that somebody has edited: another name, another Redis, another Docker."""
+    with servers.RedisServer() as redis_server, servers.Dockerd() as dockerd:
+        dockerd.import_busybox()
+        yield {"OPTS": "-n two@%h", "BROKER_URL": redis_server.url, "DOCKER_HOST": dockerd.url}
+
+
+@pytest.mark.parametrize(
+    "edited", [("OPTS",), ("BROKER_URL",), ("DOCKER_HOST",), ("OPTS", "BROKER_URL", "DOCKER_HOST")], ids=", ".join
+)
+def test_what_jobs_depend_on_and_was_edited_before_a_kill_waits_for_the_next_restart(
+    held: Held, elsewhere: dict[str, str], edited: tuple[str, ...]
+) -> None:
+    """With the new value nobody would look after the container: its job would run twice, or never be reported."""
+    new = {f"CELERY_DOCKER_{name}": elsewhere[name] for name in edited}
+    for _ in range(2):
+        held.worker.kill()
+        held.worker.start(new)
+        eventually(lambda: held.worker.status == "1 job running, 1 of 2 slots free", 30, "the job in a slot")
+    assert held.worker.log.count("jobs here (1) need the old value, and the worker goes on with it") == 2
     (held.folder / "go").touch()
     receipt = held.job.result(timeout=30)
     assert (receipt["state"], len(receipt["attempts"])) == ("succeeded", 1)
     held.worker.terminate()
     assert held.worker.wait() == 0
-    held.worker.start(renamed)
-    names = Path(held.worker.environ["STATE_DIRECTORY"]).glob("*.name")
-    assert [file.read_text() for file in names] == [f"{name}\n"]
+    held.worker.start(new)
+    with closing(Client({**held.worker.environ, **new}["CELERY_DOCKER_BROKER_URL"])) as client:
+        assert client.submit("busybox", "true").result(timeout=30)["host"].startswith("two@") is ("OPTS" in edited)
+    assert held.worker.log.count("need the old value") == 2
+
+
+def test_an_old_redis_that_is_gone_is_waited_for_only_a_while(held: Held, redis_server: servers.RedisServer) -> None:
+    """It may have moved: the worker takes the new one, and says what it leaves behind."""
+    with servers.RedisServer() as moved:
+        redis_server.pause()
+        try:
+            held.worker.kill()
+            held.worker.start({"CELERY_DOCKER_BROKER_URL": moved.url})
+            assert "what the last worker has left there is left: " in held.worker.log
+            with closing(Client(moved.url)) as client:
+                assert client.submit("busybox", "true").wait(30) == "succeeded"
+        finally:
+            redis_server.resume()
+        held.worker.kill()
+    held.worker.start()
+    (held.folder / "go").touch()
+    assert held.job.wait(30) == "succeeded"
 
 
 BAD = {

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from celery_docker import errors
+from celery_docker.core.fixedsettings import Fixed
 from celery_docker.host import identity
 from tests.waiting import eventually
 
 NAME = "w2@node1"
+FIXED = Fixed(NAME, "redis://:s3cret@127.0.0.1/0", "unix:///var/run/docker.sock")
 
 
 def test_a_name_has_one_holder(tmp_path: Path) -> None:
@@ -44,17 +47,28 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     eventually(lambda: identity.hold(tmp_path, NAME))
 
 
-def test_the_last_name_is_that_of_its_own_service(tmp_path: Path) -> None:
+def test_the_last_values_are_those_of_their_own_service(tmp_path: Path) -> None:
     """Two workers of a machine may share the folder."""
-    assert identity.last_name(tmp_path, "celery-worker") == ""
-    identity.remember_name(tmp_path, "celery-worker", NAME)
-    identity.remember_name(tmp_path, "celery-worker@b", "w3@node1")
-    assert (identity.last_name(tmp_path, "celery-worker"), identity.last_name(tmp_path, "celery-worker@b")) == (
-        NAME,
-        "w3@node1",
-    )
-    with pytest.raises(errors.HostError, match=r"cannot write .*celery-worker\.name: No such file"):
-        identity.remember_name(tmp_path / "none", "celery-worker", NAME)
+    other = replace(FIXED, name="w3@node1")
+    assert identity.last(tmp_path, "celery-worker") is None
+    for _ in range(2):
+        identity.remember(tmp_path, "celery-worker", FIXED)
+        identity.remember(tmp_path, "celery-worker@b", other)
+    assert (identity.last(tmp_path, "celery-worker"), identity.last(tmp_path, "celery-worker@b")) == (FIXED, other)
+    with pytest.raises(errors.HostError, match=r"cannot write .*celery-worker\.last: No such file"):
+        identity.remember(tmp_path / "none", "celery-worker", FIXED)
+
+
+def test_nobody_else_may_read_the_url_of_redis(tmp_path: Path) -> None:
+    (tmp_path / "celery-worker.part").write_text("of a process that was killed")
+    identity.remember(tmp_path, "celery-worker", FIXED)
+    assert [(file.name, file.stat().st_mode & 0o777) for file in tmp_path.iterdir()] == [("celery-worker.last", 0o600)]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"name": "w2@node1"}'], ids=repr)
+def test_a_note_that_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "celery-worker.last").write_text(text)
+    assert identity.last(tmp_path, "celery-worker") is None
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

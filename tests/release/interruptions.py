@@ -89,11 +89,11 @@ def _interrupt(installed: Installed, package: str, place: Callable[[Installed], 
     if before:  # the bytecode of the version before goes first
         _wait(lambda: not place(installed))
     _wait(lambda: place(installed))
-    processes = _processes(installed)
     for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: dpkg must not see that a child was killed
-        for pid in processes:
+        for pid in _processes(installed):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+    _wait(lambda: not _processes(installed))  # until it has finished a write to the disk, dpkg holds its lock
     expected = "half-installed reinstreq" if place is _in_unpack else "half-configured ok"
     assert status(installed) == expected, status(installed)
 

@@ -42,7 +42,7 @@ def lintian(candidate: Candidate) -> str:
         command = ("lintian", "--pedantic", "--display-info", f"/root/{candidate.package.name}")
         process = debian.run(*command, check=False, timeout_s=PATIENCE_S)
     output = process.stdout + process.stderr
-    assert process.returncode == 0, output
+    assert process.returncode == 0, f"exit {process.returncode}: {output}"
     assert not _REFUSED.search(output), output
     counts = [f"{len(re.findall(f'(?m)^{letter}: ', output))} {letter}" for letter in "EWIP"]
     return ", ".join(counts)

@@ -17,7 +17,7 @@ _OF_JOBS = (*flagtable.JOB_FLAGS, *flagtable.DOCUMENT_FLAGS)
 _OF_ALL = (flagtable.HELP, flagtable.BROKER, flagtable.JSON, flagtable.QUIET)
 _OF_PROGRAM = (flagtable.HELP, flagtable.VERSION)
 # An asterisk and its kin begin markup; a dash at the beginning makes an option list; an address becomes a link.
-_MARKUP = re.compile(r"^-|[\\*`|_]|://")
+_MARKUP = re.compile(r"^-|[\\*`|_@]|://")
 
 _EXIT_STATUSES = (
     ("0", "The command did what was asked. Of run and wait: the job succeeded."),

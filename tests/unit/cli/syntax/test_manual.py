@@ -72,6 +72,12 @@ def test_every_heading_is_one(built: Path, page: str) -> None:
     assert re.findall(r"^.*\n=+$", (built / "man" / page).read_text(), re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_unit_is_taken_for_an_address(built: Path, page: str) -> None:
+    """rst2man sees one in celery-worker@gpu, and shows it in brackets or slanted."""
+    assert re.findall(r"(?:<|\\%)[^ ]+@.*", (built / "man" / page).read_text()) == []
+
+
 def test_every_command_is_there_with_its_own_flags_and_examples(built: Path) -> None:
     page = shown(built, "celery-docker.1")
     for command, following in zip(commandtable.COMMANDS, (*commandtable.COMMANDS[1:], None), strict=True):

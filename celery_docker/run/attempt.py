@@ -9,31 +9,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from celery_docker import errors
 from celery_docker.core import container, jobspec, lifecycle, plan, timelimits
-from celery_docker.core.container import Container, End, Step
+from celery_docker.core.container import Container, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.run.ending import Endings
+from celery_docker.run.following import Following
 from celery_docker.run.job import Job, grace_s
 from celery_docker.run.lookup import Lookup
 from celery_docker.run.outputreader import OutputReader
-from celery_docker.run.ports import Announcer, Broadcaster, Engine, LogFile, Logs, LogStream, Records
+from celery_docker.run.ports import Announcer, Broadcaster, Engine, Logs, LogStream, Records
 from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.unseen import Unseen
 
 log = logging.getLogger(__name__)
-
-# Docker takes a moment from the end of a container's streams to its end.
-_LINGER_S = 60
-# The same where Docker has gone meanwhile, and its streams with it: the end is known already, or the container runs on.
-_AFTER_CUT_S = 1
 
 
 class _EndRequested(Exception):
@@ -112,6 +108,10 @@ class Attempts:
     def _reading(self) -> OutputReader:
         return OutputReader(self.engine, self.retrying, self.broadcast)
 
+    @property
+    def _following(self) -> Following:
+        return Following(self.engine, self._reading, self._endings, self.retrying)
+
     def stop(self, job: Job) -> None:
         """Stop the container of a job that is to end, if it has one that runs; one that has ended keeps its own end."""
         container_id = job.attempt.container_id
@@ -163,7 +163,9 @@ class Attempts:
         ):
             self._announce(job, existing.container_id, announcer)
             is_over = step is not Step.ADOPT
-            return self._follow(job, existing.container_id, stream, files, watched=not is_over, complete=is_over)
+            return self._following.follow(
+                job, existing.container_id, stream, files, watched=not is_over, complete=is_over
+            )
 
     def _await(self, job: Job, spec: jobspec.JobSpec, existing: Container, announcer: Announcer) -> Outcome:
         """Wait for a container that Docker does not know to run; one of an earlier attempt makes room then."""
@@ -237,7 +239,7 @@ class Attempts:
                 job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
                 log.info("attempt %d runs in container %s", job.attempt.number, container_id[:12], extra=_job(job))
-                return self._follow(job, container_id, stream, files, watched=True, complete=True)
+                return self._following.follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)
             raise
@@ -254,20 +256,6 @@ class Attempts:
         except errors.HostError as exc:
             log.warning("container %s is left behind: %s", container_id[:12], exc)
 
-    def _ended(self, job: Job, container_id: str) -> End | None:
-        """Wait for a moment for the end of a container whose streams have ended; None if it does not come."""
-        return self.engine.ended(container_id, within_s=_AFTER_CUT_S if self._is_cut(job) else _LINGER_S)
-
-    def _is_cut(self, job: Job) -> bool:
-        """Return whether the Docker whose log was followed has gone, or may have.
-
-        Behind a socket of systemd's a question waits for the next Docker, which answers as if nothing had been.
-        """
-        try:
-            return self.engine.life() != job.log_life
-        except errors.HostError:
-            return True
-
     def _announce(self, job: Job, container_id: str, announcer: Announcer) -> None:
         job.attempt.container_id = container_id
         values: dict[str, str | int | float] = {
@@ -281,49 +269,6 @@ class Attempts:
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
-
-    def _follow(
-        self, job: Job, container_id: str, stream: LogStream, files: LogFile, *, watched: bool, complete: bool
-    ) -> Outcome:
-        """Read a container's output to its end. `complete` says that the stream has all of it once it has ended."""
-        # The race that the loop is for:
-        #   container  prints line 1; it is read, and goes to the files and the tail
-        #   Docker     is restarted, and with live-restore the container goes on: only the stream ends
-        #   container  prints line 2, which reaches Docker's own log only
-        #   worker     asks whether it has ended: no; replays that log after the bytes of line 1, and reads line 2
-        try:
-            self._reading.read(job, stream, files)
-            while True:
-                while (end := self._ended(job, container_id)) is None:
-                    # Its streams ended and it did not, or Docker was away and may have cut them. Docker's own log of it
-                    # is complete: go on from the byte we have.
-                    watched = complete = False
-                    self._reading.note_break(job, files)
-                    self._reading.go_on(job, container_id, files)
-                if not complete or self._is_cut(job):
-                    complete = False
-                    # Docker may end a replay of a running container before a last line without its end.
-                    self._reading.go_on(job, container_id, files)
-                outcome = self._endings.outcome(job, container_id, end, watched=watched)
-                if outcome is not None:
-                    if complete and job.started_again:
-                        # What was attached to ended with the first run.
-                        self._reading.go_on(job, container_id, files)
-                    return outcome
-                log.warning(
-                    "somebody else has started container %s again: it is followed", container_id[:12], extra=_job(job)
-                )
-                job.started_again = True
-                watched = complete = False
-                self._reading.note_break(job, files)
-                self._reading.go_on(job, container_id, files)
-        except errors.LogError as exc:
-            log.error("%s; its container is stopped", exc, extra=_job(job))
-            if isinstance(exc, errors.LogFull):
-                self.retrying.on_host_fault(errors.NoSpace(str(exc)))
-            self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
-            outcome = self._endings.outcome(job, container_id, End(), watched=watched)
-            return replace(outcome or Outcome(Cause.ERROR), cause=Cause.ERROR, reason=str(exc))
 
 
 def _job(job: Job) -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.container import Status
+from celery_docker.core.container import LABEL_BOOT, Status
 from celery_docker.core.lifecycle import State
+from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Policy
 from celery_docker.run.runner import Ended, LetGo
 from tests.fakes.engine import Script
@@ -244,19 +246,24 @@ def test_a_container_that_docker_took_along_before_it_was_started_again_is_no_fa
 
 
 @pytest.mark.parametrize(
-    ("live_restore", "boot", "state"),
-    [(True, "boot1", State.ERROR), (True, "boot2", None), (False, "boot1", None)],
+    ("live_restore", "made_in", "state"),
+    [(True, "boot1", State.ERROR), (True, "boot0", None), (False, "boot1", None)],
     ids=["live-restore", "booted since", "Docker ends its containers"],
 )
 def test_a_container_that_ended_by_itself_while_docker_was_away_does_not_run_again(
-    tmp_path: Path, live_restore: bool, boot: str, state: State | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live_restore: bool, made_in: str, state: State | None
 ) -> None:
     """Where nothing else can have ended it, it has run to its end, well or not."""
     bench = make_bench(tmp_path, Script(exit_code=255, until_released=True))
     bench.engine.live_restore = live_restore
+    create = bench.engine.create
+
+    def create_in_that_boot(plan: ContainerPlan) -> str:
+        return create(replace(plan, body={**plan.body, "Labels": {**plan.body["Labels"], LABEL_BOOT: made_in}}))
+
+    monkeypatch.setattr(bench.engine, "create", create_in_that_boot)
     slot = Background(lambda: bench.run(retries=0))
     eventually(lambda: "start" in bench.engine.calls and container_status(bench) is Status.RUNNING)
-    bench.runner.attempts.boot_id = boot
     bench.engine.lives += 1
     bench.engine.release(f"run-{JOB}")
     end = slot.answer()

@@ -79,6 +79,7 @@ def autopkgtest(candidate: Candidate) -> str:
     """Run debian/tests in a booted machine, which is as much isolation as they ask for."""
     with candidate.tools_machine() as debian:
         debian.push(ROOT / "debian", "/root/source/debian")
+        debian.run("apt-get", "update", timeout_s=PATIENCE_S)  # of what they depend on, not all may be there
         command = ("autopkgtest", "--no-built-binaries", "--ignore-restrictions=isolation-container")
         process = debian.run(
             *command,

@@ -61,7 +61,8 @@ class House:
 
     def start_other(self, name: str, *, image: str = "busybox") -> str:
         """Start a container that is no job's; return its name."""
-        self.engine.start(self.engine.create(plan.ContainerPlan(name, {"Image": image, "Cmd": ["sleep", "1000"]})))
+        body = {"Image": image, "Cmd": ["sleep", "1000"], "HostConfig": {"Mounts": []}}
+        self.engine.start(self.engine.create(plan.ContainerPlan(name, body)))
         return name
 
     def image_of(self, name: str) -> str:

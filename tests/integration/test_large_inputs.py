@@ -15,7 +15,7 @@ from celery_docker.core import textinput
 BOUNDED = """
 import resource, sys
 from celery_docker.cli import main
-resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]) * 2**20, -1))
 sys.exit(main.main(sys.argv[2:], {"HOME": "/nowhere", "CELERY_DOCKER_BROKER_URL": "redis://127.0.0.1:1"}))
 """
@@ -43,7 +43,7 @@ PATTERNS: dict[str, Callable[[int], bytes]] = {
 
 def bounded(*words: str, mebibytes: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BOUNDED, str(mebibytes), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL, check=False)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

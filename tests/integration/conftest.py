@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from celery_docker.client.client import Client
+from celery_docker.engine.dockerd import DockerEngine
 from tests import servers
 from tests.conftest import require
 from tests.workers.registry import Registry
@@ -28,6 +29,15 @@ def steady(server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[Wo
         yield worker
         with closing(Client(server.url)) as client:
             assert client.submit("busybox", "true").wait(60) == "succeeded"
+
+
+@pytest.fixture
+def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
+    """The adapter of the tests' Docker, in which no container is left."""
+    engine = DockerEngine(dockerd.url, connections=16)
+    yield engine
+    engine.close()
+    dockerd.remove_containers()
 
 
 @pytest.fixture

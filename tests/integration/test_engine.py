@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,6 @@ from tests.waiting import eventually
 from tests.workers.registry import Registry
 
 _TIMEOUT_S = 60
-
-
-@pytest.fixture
-def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
-    engine = DockerEngine(dockerd.url, connections=16)
-    yield engine
-    engine.close()
-    dockerd.remove_containers()
 
 
 def planned(

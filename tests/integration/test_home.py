@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
@@ -28,14 +27,6 @@ program.write_text("#!/bin/sh\\nexit 7\\n")
 program.chmod(0o700)
 print(getpass.getuser(), pathlib.Path.home(), os.spawnl(os.P_WAIT, program, "program"), os.getuid(), os.getgid())
 """
-
-
-@pytest.fixture
-def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
-    engine = DockerEngine(dockerd.url, connections=4)
-    yield engine
-    engine.close()
-    dockerd.remove_containers()
 
 
 def make_image(dockerd: servers.DockerSocket, name: str, members: Members, changes: str = "") -> str:

@@ -46,14 +46,6 @@ def plain(server: servers.RedisServer, strict: Worker) -> Iterator[Plain]:
 
 
 @pytest.fixture
-def engine(dockerd: servers.Dockerd) -> Iterator[DockerEngine]:
-    engine = DockerEngine(dockerd.url, connections=4)
-    yield engine
-    engine.close()
-    dockerd.remove_containers()
-
-
-@pytest.fixture
 def podman_engine(podman: servers.Podman) -> Iterator[DockerEngine]:
     engine = DockerEngine(podman.url, connections=4)
     yield engine

@@ -16,7 +16,7 @@ from celery_docker.background.intake import Intake
 from celery_docker.core import container, hoststate, wording
 from celery_docker.core.container import Container, Usage
 from celery_docker.core.hoststate import Phase
-from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
+from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.journal import JournalEvent
 from celery_docker.core.lifecycle import EndRequest, State
 from celery_docker.host import systemd
@@ -32,6 +32,7 @@ _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _END_EVERY_S = 1.0
+_PAUSE_S = 0.02
 _EXTENSION_US = 30_000_000
 # In the words of sd_notify(3).
 _READINESS: dict[Phase, dict[str, int]] = {
@@ -56,7 +57,7 @@ class Housekeeping(Protocol):
     def republish(self, before: float) -> int: ...
     def forget_expired(self, before: float) -> int: ...
     def repair(self) -> Sequence[str]: ...
-    def end_requests(self) -> Sequence[JobToEnd]: ...
+    def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
 
 
 class Observer(Protocol):
@@ -76,6 +77,7 @@ class Duties:
         observer: Observer,
         intake: Intake,
         *,
+        host: str,
         slots: int,
         retention_s: int,
         environ: Mapping[str, str],
@@ -85,6 +87,7 @@ class Duties:
         self._records = records
         self._observer = observer
         self._intake = intake
+        self._host = host
         self._slots = slots
         self._retention_s = retention_s
         self._environ = environ
@@ -193,18 +196,27 @@ class Duties:
         Thousands of the latter are ended portion by portion; the former are looked for again before each.
         """
         while self._end_some():
-            pass
+            self._let_slots_go_first()
+
+    def _let_slots_go_first(self) -> None:
+        """Wait while a slot has more to do than to follow a container, or passes cancelled messages; not for ever."""
+        deadline_s = time.monotonic() + _END_EVERY_S
+        while time.monotonic() < deadline_s:
+            if not self._intake.is_dropping and all(job.is_followed for job in self._runner.jobs()):
+                return
+            time.sleep(_PAUSE_S)
 
     def _end_some(self) -> bool:
         """End what is listed now; return True if there are more jobs that no host has."""
         queued = []
-        for job_to_end in self._records.end_requests():
+        listed = self._records.end_requests(self._host)
+        for job_to_end in listed:
             job = self._runner.find(job_to_end.job_id)
             if job is not None and job.end_request is None:
                 self._end(job, job_to_end.request)
             elif job is None and job_to_end.state == State.QUEUED and self.is_serving:
                 queued.append(job_to_end)
-        more = len(queued) >= WAITING_AT_ONCE
+        more = len(listed) >= TO_END_AT_ONCE
         return bool(self._end_queued(queued, more)) and more
 
     def _end_timed_out(self) -> None:

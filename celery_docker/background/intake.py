@@ -14,6 +14,8 @@ class Intake:
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._lock = Lock()
+        # True while messages of jobs with an end request are dropped, behind which the next job waits.
+        self.is_dropping = False
 
     def close(self, source: str, reason: str) -> None:
         """Take no new jobs; `reason` is one line for people and replaces an earlier one of the same name."""

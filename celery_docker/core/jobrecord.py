@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from celery_docker.core import lifecycle
 
-# The most queued jobs with an end request that are listed at once.
-WAITING_AT_ONCE = 500
+# The most jobs with an end request that are listed at once, besides those of the host itself.
+TO_END_AT_ONCE = 500
 
 
 @dataclass(frozen=True)

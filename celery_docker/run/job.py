@@ -96,6 +96,11 @@ class Job:
         return self.delivery.job_id
 
     @property
+    def is_followed(self) -> bool:
+        """True while its slot has nothing to do but to read the output of its container, as far as is known here."""
+        return self.started_by is not None and not self.output_ended_at
+
+    @property
     def waits_for_readers(self) -> bool:
         """True while no output may be dropped; a job that is to end waits for nobody."""
         return self.end_request is None and self.readers.are_waited_for(time.monotonic())

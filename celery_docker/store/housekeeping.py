@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from celery_docker.core import incoming, lifecycle, message
-from celery_docker.core.jobrecord import WAITING_AT_ONCE, JobToEnd
+from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
 from celery_docker.store import keys, redislink
 
@@ -28,9 +28,10 @@ class Housekeeping:
             seconds, microseconds = self.link.client.time()
         return float(seconds + microseconds / 1e6)
 
-    def end_requests(self) -> list[JobToEnd]:
-        """Return the jobs with an end request that have not ended; of those that wait, `WAITING_AT_ONCE` at most."""
-        job_ids = sorted(self.link.call("cancelling", [keys.CANCELLING], [keys.JOB, WAITING_AT_ONCE]))
+    def end_requests(self, host: str) -> list[JobToEnd]:
+        """Return jobs with an end request that have not ended: the host's, and `TO_END_AT_ONCE` of all at most."""
+        touched = [keys.CANCELLING, keys.host_jobs(host)]
+        job_ids = sorted(self.link.call("cancelling", touched, [keys.JOB, TO_END_AT_ONCE]))
         rows = self._fields(job_ids, "state", "cancel_reason", "queue", "message", "cancel_cause")
         return [
             JobToEnd(

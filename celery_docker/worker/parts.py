@@ -247,6 +247,7 @@ def _duties(
         Housekeeping(around.records.link),
         around.engine,
         intake,
+        host=around.host,
         slots=slots,
         retention_s=worker_settings.retention_s,
         environ=environ,

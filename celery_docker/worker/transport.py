@@ -160,6 +160,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
 
     def _read(self, **options: Any) -> bool:
         answer, waited_at = self._answer(**options), self._source
+        self.intake.is_dropping = bool(answer) and not waited_at and not answer[0]
         if answer is None:
             lists = self._lists()
             if lists and not waited_at and not self._closing and self._may_take:

@@ -7,6 +7,7 @@ strings, as Redis has them.
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from celery_docker import errors
 from celery_docker.core import lifecycle
 from celery_docker.core.jobrecord import (
     ANY_TIME,
-    WAITING_AT_ONCE,
+    TO_END_AT_ONCE,
     Claim,
     Finished,
     Holding,
@@ -285,11 +286,11 @@ class FakeRecords:
         with self._call("cancel_many"):
             return [self.cancel(job_id, reason=reason) for job_id in job_ids]
 
-    def end_requests(self) -> list[JobToEnd]:
+    def end_requests(self, host: str) -> list[JobToEnd]:
         with self._call("end_requests"):
-            jobs = [self._to_end(job_id, self.jobs.get(job_id, {})) for job_id in sorted(self.marked)]
-            waiting = [job for job in jobs if job.state == "queued"][:WAITING_AT_ONCE]
-            return sorted([*waiting, *(job for job in jobs if job.state != "queued")], key=lambda job: job.job_id)
+            own = self.marked & self.in_hand.get(host, set())
+            drawn = random.sample(sorted(self.marked), min(TO_END_AT_ONCE, len(self.marked)))
+            return [self._to_end(job_id, self.jobs.get(job_id, {})) for job_id in sorted(own.union(drawn))]
 
     def _to_end(self, job_id: str, job: dict[str, str]) -> JobToEnd:
         text = job.get("message")

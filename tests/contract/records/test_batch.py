@@ -8,6 +8,7 @@ from celery_docker import errors
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, State
 from tests.contract.records.worlds import (
+    HOST,
     LATE,
     Records,
     World,
@@ -61,11 +62,11 @@ def test_after_a_job_without_success_nothing_runs(world: World, records: Records
         end(records, "j1", state)
     world.empty()
     for job_id, earlier, how in (("j2", "j1", state), ("j3", "j2", State.CANCELLED)):
-        (marked,) = world.housekeeping.end_requests()
+        (marked,) = world.housekeeping.end_requests(HOST)
         reason = f"job {earlier}, after which it was to run, ended as {how.value}"
         assert (marked.job_id, marked.request) == (job_id, EndRequest(Cause.CANCELLED, reason))
         end(records, job_id, State.CANCELLED)
-    assert list(world.housekeeping.end_requests()) == []
+    assert list(world.housekeeping.end_requests(HOST)) == []
     assert published(world) == []
 
 
@@ -100,7 +101,7 @@ def test_a_job_that_waits_for_another_can_be_cancelled(world: World, records: Re
 def test_a_job_that_waits_for_another_can_expire(world: World, records: Records) -> None:
     records.submit([new("j1"), new("j2", after=("j1",), expires_s=60)])
     assert world.housekeeping.expire_due(LATE) == 1
-    (marked,) = world.housekeeping.end_requests()
+    (marked,) = world.housekeeping.end_requests(HOST)
     reason = "the jobs after which it was to run had not succeeded before it expired"
     assert marked.request == EndRequest(Cause.EXPIRED, reason)
 

@@ -157,7 +157,7 @@ def test_a_job_that_has_not_started_in_time_is_marked(world: World, records: Rec
     now = world.housekeeping.now()
     assert world.housekeeping.expire_due(now + 50) == 0
     assert [world.housekeeping.expire_due(now + 200) for _ in range(2)] == [1, 0]
-    (marked,) = world.housekeeping.end_requests()
+    (marked,) = world.housekeeping.end_requests(HOST)
     assert (marked.job_id, marked.state, marked.request.cause) == ("j1", "queued", Cause.EXPIRED)
     got = claim(records)
     assert (got.verdict, got.end_request and got.end_request.cause) == (Verdict.RUN, Cause.EXPIRED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ from celery_docker.background import duties
 from celery_docker.background.intake import Intake
 from celery_docker.core import container
 from celery_docker.core.container import Container, Status, Usage
+from celery_docker.core.hoststate import Phase
+from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd, New
 from celery_docker.core.receipt import Attempt
 from celery_docker.host import systemd
 from tests.fakes.engine import FakeEngine
@@ -27,6 +30,7 @@ class Running:
 
     attempt: Attempt
     job_id: str
+    is_followed: bool = True
 
 
 class Jobs:
@@ -41,6 +45,9 @@ class Jobs:
 
     def jobs(self) -> list[Running]:
         return self.list
+
+    def find(self, job_id: str) -> None:
+        """None of those with an end request is in a slot."""
 
 
 class Docker:
@@ -77,7 +84,9 @@ def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
     arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
     end_queued = arguments.pop("end_queued", lambda jobs, more: 0)
-    return duties.Duties(**arguments, slots=slots, retention_s=3600, environ=environ, end_queued=end_queued)
+    return duties.Duties(
+        **arguments, host="node1", slots=slots, retention_s=3600, environ=environ, end_queued=end_queued
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,3 +257,68 @@ def test_a_container_is_looked_up_by_its_id() -> None:
     docker = Docker()
     made(1, observer=docker)._sample()
     assert container.name_of("j1") not in docker.asked
+
+
+@dataclasses.dataclass
+class Clock:
+    """A clock that stands still but for those who sleep; `after` has what happens during the nth sleep."""
+
+    now_s: float = 100.0
+    sleeps: int = 0
+    after: dict[int, Callable[[], object]] = dataclasses.field(default_factory=dict)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.sleeps += 1
+        self.after.get(self.sleeps, lambda: None)()
+
+
+def cancelled(count: int) -> FakeRecords:
+    records = FakeRecords()
+    job_ids = [f"j{number}" for number in range(count)]
+    records.submit([New(job_id, "celery", {}, {}) for job_id in job_ids])
+    records.cancel_many(job_ids, reason="a wrong input")
+    return records
+
+
+@dataclasses.dataclass
+class Slot:
+    """A slot that is busy in one of the ways before which the end of queued jobs takes a step back."""
+
+    jobs: Jobs
+    intake: Intake
+
+    def is_busy(self, how: str, value: bool) -> None:
+        if how == "a job starts or ends":
+            self.jobs.list[0].is_followed = not value
+        else:
+            self.intake.is_dropping = value
+
+
+@pytest.mark.parametrize("how", ["a job starts or ends", "cancelled messages are passed"])
+@pytest.mark.parametrize("is_short", [True, False])
+def test_a_busy_slot_goes_before_the_next_portion_of_queued_jobs_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, how: str, is_short: bool
+) -> None:
+    clock, slot = Clock(), Slot(Jobs(1), Intake())
+    monkeypatch.setattr(duties, "time", clock)
+    slot.is_busy(how, True)
+    if is_short:
+        clock.after[3] = lambda: slot.is_busy(how, False)
+    records, portions = cancelled(TO_END_AT_ONCE + 1), []
+
+    def end(jobs: Sequence[JobToEnd], more: bool) -> int:
+        portions.append((clock.sleeps, more))
+        records.marked.difference_update(job.job_id for job in jobs)
+        return len(jobs)
+
+    worker = made(runner=slot.jobs, intake=slot.intake, records=records, end_queued=end)
+    worker._phase = Phase.SERVING
+    worker._carry_out_end_requests()
+    slept = clock.sleeps
+    assert portions == [(0, True), (slept, False)]
+    assert (slept == 3) is is_short
+    assert slept >= 3

@@ -51,7 +51,17 @@ def drained(world: Any) -> Iterator[None]:
 
 @contextmanager
 def duties(world: Any) -> Iterator[None]:
-    loop = Duties(world, world, world, Intake(), slots=1, retention_s=60, environ={}, end_queued=lambda jobs, more: 0)
+    loop = Duties(
+        world,
+        world,
+        world,
+        Intake(),
+        host="node1",
+        slots=1,
+        retention_s=60,
+        environ={},
+        end_queued=lambda jobs, more: 0,
+    )
     loop.start()
     yield
     loop.stop()

@@ -28,6 +28,7 @@ class Host:
             records,
             engine,
             self.intake,
+            host="node1",
             slots=2,
             retention_s=60,
             environ={},

@@ -43,7 +43,7 @@ class Desk:
         job_ids = [f"j{number}" for number in range(count)]
         self.records.submit([jobrecord.New(job_id, "celery", envelope(job_id), {}) for job_id in job_ids])
         self.records.cancel_many(job_ids, reason="a wrong input")
-        return self.records.end_requests()
+        return self.records.end_requests(HOST)
 
 
 def envelope(job_id: str) -> dict[str, object]:
@@ -61,7 +61,7 @@ def test_a_cancelled_batch_is_one_line_of_the_journal(caplog: pytest.LogCaptureF
     assert {desk.records.record(job.job_id)["state"] for job in jobs} == {"cancelled"}
     assert desk.records.in_hand == {HOST: set()}
     assert set(desk.records.expiry.values()) == {60}
-    assert desk.records.end_requests() == []
+    assert desk.records.end_requests(HOST) == []
     assert desk.slot_table.job_ids() == set()
 
 
@@ -108,7 +108,7 @@ def test_a_message_that_comes_while_its_job_is_ended_is_told() -> None:
     """A plain client's job: what is to follow it stands only in its message."""
     desk = Desk()
     desk.records.cancel("j0", reason="a wrong input")
-    jobs = desk.records.end_requests()
+    jobs = desk.records.end_requests(HOST)
     taken = jobrecord.Taken("celery", b"{}")
     finish_many = desk.records.finish_many
 

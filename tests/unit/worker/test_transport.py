@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from queue import Empty
 from typing import Any
@@ -97,3 +98,25 @@ def test_a_channel_is_idle_once_its_messages_are_claimed(channel: Any, mocker: M
     assert not channel.is_idle
     channel.qos.ack("t1")
     assert channel.is_idle
+
+
+@pytest.mark.parametrize(
+    ("answer", "waited_at", "is_dropping"),
+    [
+        ([b"", 500], "", True),
+        ([b"celery", b"{}"], "", False),
+        (None, "", False),
+        (b"{}", "celery", False),
+    ],
+)
+def test_the_intake_knows_whether_cancelled_messages_are_dropped(
+    channel: Any, mocker: MockerFixture, answer: Any, waited_at: str, is_dropping: bool
+) -> None:
+    """What ends their jobs goes on once they have passed."""
+    mocker.patch.object(Channel, "_answer", return_value=answer)
+    mocker.patch.object(Channel, "_arrive")
+    channel._source = waited_at
+    channel.intake.is_dropping = not is_dropping
+    with contextlib.suppress(Empty):
+        channel._brpop_read()
+    assert channel.intake.is_dropping is is_dropping

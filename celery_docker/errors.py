@@ -68,6 +68,10 @@ class RequestError(CeleryDockerError):
     """the job asks for something that cannot be had here, now or later (unknown image, missing path); never retried"""
 
 
+class SignatureError(RequestError):
+    """the job's signature is not usable; names what is wrong with it"""
+
+
 class CannotStart(RequestError):
     """the container's command cannot be started
 
@@ -86,6 +90,10 @@ class ImageMissing(CeleryDockerError):
 
 class HostError(CeleryDockerError):
     """this host cannot do it now (Docker away, no space, registry down); tried again later"""
+
+
+class KeysError(HostError):
+    """the keys that sign jobs cannot be read or written; names the file and the remedy"""
 
 
 class EngineAway(HostError):

@@ -66,9 +66,9 @@ class Client:
         if command is not None:
             document["command"] = command
         spec, options = documents.parsed(document)
-        job = self._builder.job(spec.to_kwargs(), options)
         if expires_s is not None:
-            job = replace(job, expires_s=expires_s)
+            options = replace(options, expires=expires_s)
+        job = self._builder.job(spec.to_kwargs(), options)
         if before is not None:
             before(job.job_id)
         self.store.submit([job])
@@ -286,7 +286,7 @@ class Client:
 
     @cached_property
     def _builder(self) -> submission.JobBuilder:
-        return submission.of_process()
+        return submission.of_process(configfiles.key_file(os.environ))
 
     @cached_property
     def _bytes(self) -> redislink.Link:

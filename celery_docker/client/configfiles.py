@@ -18,6 +18,7 @@ from celery_docker.core import settings, textinput
 DEFAULTS_FILE = settings.FILE
 ENVIRONMENT = "environment"
 DEFAULT_DOCKER_HOST = next(setting.default for setting in settings.SETTINGS if setting.field == "docker_host")
+_KEY = next(setting for setting in settings.SETTINGS if setting.field == "key_file")
 _FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}
 
 
@@ -90,6 +91,13 @@ def worker_settings(environ: Mapping[str, str]) -> settings.Settings:
         **{name: v for name, v in environ.items() if v},
     }
     return settings.parse({**assignments, _FLAG_VARIABLES["--broker"]: config.broker_url})
+
+
+def key_file(environ: Mapping[str, str]) -> str:
+    """Return the file of the keys that sign jobs: the worker's, on a host that has one."""
+    private = settings.read_assignments(_text(DEFAULTS_FILE) or "")
+    layers = (environ.get(_KEY.variable, ""), private.get(_KEY.variable, ""), _KEY.default)
+    return next(text.strip() for text in layers if text.strip())
 
 
 def home_folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import socket
 import uuid
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker import errors
+from celery_docker.client import signing
 from celery_docker.core import incoming, jobspec, message, timelimits
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
@@ -34,13 +34,17 @@ class Place:
 
 @dataclass(frozen=True)
 class JobBuilder:
-    """Makes jobs ready for the queue; `name` is the submitter's, `origin` the same as Celery names a sender."""
+    """Makes jobs ready for the queue; `name` is the submitter's, `origin` the same as Celery names a sender.
+
+    Without a `signer`, or where it may not read the key, jobs are not signed.
+    """
 
     name: str
     origin: str
+    signer: signing.Signer | None = None
 
     def job(self, kwargs: Mapping[str, Any], options: Submission, place: Place | None = None) -> New:
-        """Return a job with these arguments, ready for the queue."""
+        """Return a job with these arguments, ready for the queue. Raises `KeysError` where the keys are damaged."""
         job_id = str(uuid.uuid4())
         envelope = message.task_message(
             job_id,
@@ -49,6 +53,7 @@ class JobBuilder:
             tag=str(uuid.uuid4()),
             origin=self.origin,
             priority=options.priority,
+            more_headers=self._signed(job_id, kwargs, options),
         )
         return New(
             job_id,
@@ -74,32 +79,43 @@ class JobBuilder:
     ) -> New:
         """Return a job that has ended as a new one, from its record; in its batch it takes the place of the old one.
 
-        Raises `NoSuchJob` and, while the job has not ended, `NotEnded`.
+        It is the same submitter's: signed for that one, or not signed if it was not. Raises `NoSuchJob`, while the job
+        has not ended `NotEnded`, and `SignatureError` where it was changed after it was signed.
         """
         if state is None:
             raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
         if receipt is None:
             raise errors.NotEnded(f"job {job_id} is {state}: it can be tried again once it has ended, or is cancelled")
         parsed = incoming.of_envelope(job_id, incoming.of_record(job_id, text))
+        options = message.submission(parsed.envelope)
+        signer = self._signer_of(parsed, options.queue)
         cells = Fields({"spec": spec or "", "batch_index": batch_index or ""})
-        document = cells.json("spec", dict)
+        # Of a signed job nothing counts but what was signed.
+        document = cells.json("spec", dict) if parsed.signature is None else None
         if document is None and parsed.refusal:
             raise errors.SpecError(f"job {job_id} cannot be queued again: {parsed.refusal}")
         # Of a plain client's job there is only the message.
         spec_of = jobspec.parse(parsed.args, parsed.kwargs) if document is None else jobspec.parse((), document)
         spec_of = timelimits.limited(spec_of, parsed.limits)
         place = None if batch_id is None else Place(batch_id, cells.count("batch_index"))
-        new = self.job(spec_of.to_kwargs(), message.submission(parsed.envelope), place)
+        new = replace(self, signer=signer).job(spec_of.to_kwargs(), options, place)
         return replace(new, about={**new.about, "retry_of": job_id})
 
+    def _signed(self, job_id: str, kwargs: Mapping[str, Any], options: Submission) -> Mapping[str, Any]:
+        if self.signer is None:
+            return {}
+        return self.signer.headers(job_id, options.queue, kwargs, options.expires)
 
-def of_process() -> JobBuilder:
-    """Return the builder for the user and host of this process."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return JobBuilder(f"{user}@{socket.gethostname()}", f"{os.getpid()}@{socket.gethostname()}")
+    def _signer_of(self, parsed: incoming.Incoming, queue: str) -> signing.Signer | None:
+        """Return who is to sign a job anew: whoever has signed it before, whatever else its record says."""
+        identity = self.signer and self.signer.verified(parsed, queue)
+        return replace(self.signer, identity=identity) if self.signer and identity else None
+
+
+def of_process(key_file: str) -> JobBuilder:
+    """Return the builder for the user and host of this process, which signs with the keys in a file."""
+    host, signer = socket.gethostname(), signing.of_process(key_file)
+    return JobBuilder(f"{signer.identity.name}@{host}", f"{os.getpid()}@{host}", signer)
 
 
 def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:

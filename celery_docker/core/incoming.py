@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from celery_docker.core import canvas, kinds, message, messagebody, messageheaders, strictjson, wording
+from celery_docker.core import signature as signatures
+from celery_docker.core.access import Identity
 from celery_docker.core.jobrecord import ANY_TIME, Term
+from celery_docker.core.signature import Signature
+from celery_docker.core.signingkeys import Keys
 from celery_docker.core.strictjson import NotUsable
 from celery_docker.core.timelimits import NO_LIMITS, Limits
 
@@ -27,6 +31,7 @@ class Incoming:
     """A message that can be run: the job's arguments, and its envelope as a record keeps it.
 
     `refusal` is why the job is to end as rejected; its arguments are empty then. `limits` are Celery's time limits.
+    The `signature` is of the right form, and not verified; None: it has none.
     """
 
     job_id: str
@@ -36,6 +41,24 @@ class Incoming:
     term: Term = ANY_TIME
     refusal: str = ""
     limits: Limits = NO_LIMITS
+    signature: Signature | None = None
+
+
+class Signed(Protocol):
+    """A message that was read, as far as its signature goes."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def args(self) -> Sequence[Any]: ...
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...
+    @property
+    def envelope(self) -> Mapping[str, Any]: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def signature(self) -> Signature | None: ...
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,17 @@ def of_envelope(job_id: str, envelope: Mapping[str, Any] | None) -> Incoming:
         return rejected(Refusal(f"its message in Redis cannot be used: {exc}", job_id), "")
 
 
+def submitter(job: Signed, queue: str, keys: Keys, now_s: float) -> Identity | None:
+    """Return who has signed a job that comes from this queue, None where nobody has.
+
+    Raises `SignatureError` for a job that nobody may run, and `HostError` where only a clock is wrong.
+    """
+    if job.signature is None:
+        return None
+    digest = signatures.digest(job.args, job.kwargs, message.canvas(job.envelope), job.limits)
+    return signatures.verify(keys, job.signature, job_id=job.job_id, queue=queue, digest=digest, now_s=now_s)
+
+
 def for_celery(incoming: Incoming, tag: str) -> dict[str, Any]:
     """Return the envelope that Celery gets: without the arguments, which are no business of it."""
     body = message.body([], {}, message.canvas(incoming.envelope))
@@ -179,9 +213,12 @@ def _incoming(envelope: Mapping[str, Any], source: str, is_own_queue: Callable[[
     place = source or list_of(envelope)
     new_headers = {**message.headers(checked["id"], ""), **checked}
     sound = message.timeless(_envelope(new_headers, args, kwargs, follows, place, _tag(envelope)))
-    term = Term(kinds.moment(checked["eta"]), kinds.moment(checked["expires"]))
+    signature = signatures.parse(checked[signatures.HEADER]) if signatures.HEADER in checked else None
+    expires = kinds.moment(checked["expires"])
+    term = Term(kinds.moment(checked["eta"]), signature.not_after_s if signature and expires is None else expires)
     limits = Limits(*checked["timelimit"])
-    return Incoming(checked["id"], args, kwargs, sound, term, checked.get(messageheaders.REFUSED, ""), limits)
+    refusal = checked.get(messageheaders.REFUSED, "")
+    return Incoming(checked["id"], args, kwargs, sound, term, refusal, limits, signature)
 
 
 def _of_first_protocol(

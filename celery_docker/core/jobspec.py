@@ -74,7 +74,7 @@ class Submission:
 
     queue: str = DEFAULT_QUEUE
     priority: int = 0
-    expires: int | None = None
+    expires: float | None = None
     after: tuple[str, ...] = ()
 
 

@@ -25,7 +25,14 @@ _NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def task_message(
-    job_id: str, kwargs: Mapping[str, Any], *, queue: str, tag: str, origin: str, priority: int = 0
+    job_id: str,
+    kwargs: Mapping[str, Any],
+    *,
+    queue: str,
+    tag: str,
+    origin: str,
+    priority: int = 0,
+    more_headers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the envelope of a new job. `tag` is unique per delivery, `origin` says who sent it.
 
@@ -36,7 +43,7 @@ def task_message(
         raise errors.SpecError(
             f"the job's arguments have {len(text):,} bytes; {MOST_BYTES:,} are the most: pass a file as its input"
         )
-    words = {**headers(job_id, origin), "argsrepr": "()", "kwargsrepr": _shown(kwargs)}
+    words = {**headers(job_id, origin), "argsrepr": "()", "kwargsrepr": _shown(kwargs), **(more_headers or {})}
     return envelope(words, _encoded(text), queue=queue, tag=tag, priority=priority)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celery_docker.core import jobspec, kinds, wording
+from celery_docker.core import jobspec, kinds, signature, wording
 from celery_docker.core.strictjson import NotUsable
 
 # The header by which a worker remembers that it has refused a message whose job has an id.
@@ -37,6 +37,8 @@ def checked(headers: Mapping[str, Any], *, is_from_client: bool) -> dict[str, An
     values = {name: _header(name, headers, check) for name, check in _HEADERS.items()}
     if REFUSED in headers:
         values[REFUSED] = _refused(headers[REFUSED])
+    if signature.HEADER in headers:
+        values[signature.HEADER] = _header(signature.HEADER, headers, lambda value: signature.parse(value).header())
     values["id"] = _header("id", headers, _usable_id if REFUSED in headers else kinds.parse_job_id)
     if is_from_client and values["retries"]:
         raise NotUsable(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, redisurl, textinput, wording
+from celery_docker.core import kinds, redisurl, signingkeys, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -63,6 +63,7 @@ class Settings:
     lost_after_s: int
     docker_host: str
     policy_file: str
+    key_file: str
 
     @property
     def unit(self) -> str:
@@ -233,4 +234,5 @@ SETTINGS = (
     Setting("lost_after_s", "600", _whole_number(10, 86400), "LOST_AFTER"),
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
+    Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),
 )

@@ -14,6 +14,7 @@ from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
 from celery_docker.core.readers import Readers
+from celery_docker.core.signature import Signature
 from celery_docker.core.timelimits import NO_LIMITS, Limits
 from celery_docker.run.outbox import Outbox
 
@@ -34,6 +35,7 @@ class Delivery:
     term: Term = ANY_TIME
     refusal: str = ""
     limits: Limits = NO_LIMITS
+    signature: Signature | None = None
 
 
 def delivery(message: Incoming, queue: str, taken: Taken | None = None) -> Delivery:
@@ -48,6 +50,7 @@ def delivery(message: Incoming, queue: str, taken: Taken | None = None) -> Deliv
         message.term,
         message.refusal,
         message.limits,
+        message.signature,
     )
 
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "run": {"errors", "core", "host"},
     "background": {"errors", "version", "core", "host", "run"},
     "worker": {"errors", "core", "store", "engine", "host", "run", "background"},
-    "client": {"errors", "core", "store"},
+    "client": {"errors", "core", "host", "store"},
     "doctor": {"errors", "core", "store", "engine"},
     "cli": {"errors", "version", "core", "host", "store", "client", "doctor"},
     "__init__": {"core", "client"},
@@ -51,6 +51,7 @@ PURE = {
         "enum",
         "fnmatch",
         "hashlib",
+        "hmac",
         "json",
     ),
     *(

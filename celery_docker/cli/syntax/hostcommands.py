@@ -120,6 +120,34 @@ COMMANDS = (
         "looked up as you; the worker may enter folders that are closed to you.",
     ),
     Command(
+        "key",
+        "key",
+        "show, change and copy the keys that sign jobs",
+        Operands(
+            "[show|new|prepare|use|drop-old|export|import]",
+            0,
+            1,
+            words=("show", "new", "prepare", "use", "drop-old", "export", "import"),
+        ),
+        (flagtable.HELP, flagtable.JSON, flagtable.YES),
+        (
+            ("the fingerprints, and whether the file is in order", "celery-docker key"),
+            (
+                "bring the keys to a new host",
+                "sudo celery-docker key export | ssh HOST sudo celery-docker key import --yes",
+            ),
+            ("change the key of a single host", "sudo celery-docker key new"),
+            ("once no job waits that the old key has signed", "sudo celery-docker key drop-old"),
+        ),
+        "Who can read /etc/celery-docker/key, root and group celery, signs jobs; a host knows by it who submitted a "
+        "job, and that nobody has changed it. The installation makes one; all hosts of a queue need the same. new "
+        "makes a key that signs from now on, and the old one stays valid until drop-old: what it has signed is refused "
+        "after that. On several hosts prepare makes a key that does not sign yet; when import has brought it to each "
+        "of them, use lets it sign, on one after the other. Workers see a change by themselves. import replaces the "
+        "keys of a host; without --yes only where each of them is among the new ones. The exit status of show is 1 "
+        "where the file is not in order.",
+    ),
+    Command(
         "setup-redis",
         "setupredis",
         "make a Redis for this queue alone that survives a power cut",

@@ -24,6 +24,7 @@ DEFAULTS = Settings(
     lost_after_s=600,
     docker_host="unix:///var/run/docker.sock",
     policy_file="/etc/celery-docker/policy.toml",
+    key_file="/etc/celery-docker/key",
 )
 
 
@@ -127,6 +128,7 @@ SOCKET = "a socket must look like unix:///PATH or unix://:PASSWORD@/PATH, with ?
         ("docker_host", "tcp://10.0.0.1:2375", "must be a local socket, unix:///PATH: "),
         ("docker_host", "/var/run/docker.sock", "must be a local socket, unix:///PATH: "),
         ("policy", "policy.toml", "must be an absolute path"),
+        ("key", "key", "must be an absolute path"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(field: str, text: str, allowed: str) -> None:
@@ -188,6 +190,7 @@ def test_describe_shows_every_setting_with_secrets_masked() -> None:
         ("CELERY_DOCKER_LOST_AFTER", "600"),
         ("CELERY_DOCKER_DOCKER_HOST", "unix:///var/run/docker.sock"),
         ("CELERY_DOCKER_POLICY", "/etc/celery-docker/policy.toml"),
+        ("CELERY_DOCKER_KEY", "/etc/celery-docker/key"),
     ]
 
 

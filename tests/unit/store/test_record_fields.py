@@ -144,7 +144,7 @@ def _writes_in_python() -> Uses:
 
 def _submitted() -> set[str]:
     """Return the fields that a submitter adds to the record of a job with everything that a listing shows."""
-    builder = submission.of_process()
+    builder = submission.of_process("/nonexistent")
     new = builder.job({"image": "busybox", "name": "n", "labels": {"a": "b"}}, Submission(after=("j0",)))
     again = builder.again(new.job_id, "failed", "{}", json.dumps(new.spec), json.dumps(new.envelope), None, None)
     return {*new.about, *again.about}

@@ -1,0 +1,109 @@
+"""The file of keys on a disk: rights, changes, damage, and a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core.signingkeys import Keys
+from celery_docker.host import keyfile
+from celery_docker.host.keyfile import KeyFile
+
+A, B = b"a" * 32, b"b" * 32
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> KeyFile:
+    return KeyFile(str(tmp_path / "key"))
+
+
+def test_a_change_counts_at_the_next_question(file: KeyFile) -> None:
+    assert file.keys() is None
+    file.write(Keys(A))
+    assert file.keys() == Keys(A)
+    KeyFile(file.path).write(Keys(B, old=A))
+    assert file.keys() == Keys(B, old=A)
+    Path(file.path).unlink()
+    assert file.keys() is None
+
+
+def test_what_is_written_is_closed_to_others(file: KeyFile) -> None:
+    file.write(Keys(A))
+    assert os.stat(file.path).st_mode & 0o7777 == 0o640
+    assert os.listdir(os.path.dirname(file.path)) == ["key"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o666, 0o604, 0o750])
+def test_a_mode_that_opens_it_is_named(file: KeyFile, mode: int) -> None:
+    file.write(Keys(A))
+    os.chmod(file.path, mode)
+    assert any(f"mode {mode:04o}" in problem and "chmod 0640" in problem for problem in file.problems())
+
+
+def test_damage_is_told_with_the_remedy_each_time(file: KeyFile) -> None:
+    file.write(Keys(A))
+    assert file.keys() == Keys(A)
+    Path(file.path).write_text(Keys(A).text()[:-20])
+    for _ in range(2):
+        with pytest.raises(errors.KeysError, match=r"/key is cut off in line 3; .*key import"):
+            file.keys()
+        with pytest.raises(errors.KeysError, match="is cut off"):
+            file.needed()
+
+
+def test_a_missing_file_is_told_with_the_remedy(file: KeyFile) -> None:
+    with pytest.raises(errors.KeysError, match=r"there is no .*/key; .*key new; .*key export"):
+        file.needed()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, as root")
+def test_whoever_may_not_read_it_signs_nothing() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o711)  # noqa: S103  # the other user has to find the file
+        file = KeyFile(f"{folder}/key")
+        file.write(Keys(A))
+        code = (
+            "import os\n"
+            "from celery_docker.host.keyfile import KeyFile\n"
+            "from celery_docker.errors import KeysError\n"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            f"file = KeyFile({file.path!r})\n"
+            "print(file.keys())\n"
+            "try: file.needed()\n"
+            "except KeysError as exc: print(exc)\n"
+        )
+        output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert output.splitlines()[0] == "None"
+    assert "may not read" in output
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """A file takes 100 bytes at most in this process, as on a disk that becomes full within it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_keys_as_they_were(file: KeyFile, full_disk: None) -> None:
+    Path(file.path).write_text("as before\n")
+    with pytest.raises(errors.KeysError, match=r"cannot write .*; the keys are as before"):
+        file.write(Keys(A))
+    assert Path(file.path).read_text() == "as before\n"
+    assert os.listdir(os.path.dirname(file.path)) == ["key"]
+
+
+def test_new_keys_differ() -> None:
+    assert len({keyfile.new() for _ in range(10)}) == 10

@@ -48,6 +48,10 @@ class NoSuchJob(CeleryDockerError):
     """no job has this id, or one that begins with it; list the jobs with: celery-docker ps --all"""
 
 
+class NotAllowed(CeleryDockerError):
+    """this user may not do that; names the user and who may"""
+
+
 class NotPutBack(CeleryDockerError):
     """a refused message cannot be put back into its queue; names the reason and the remedy"""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_docker.cli import exitcodes, tables
-from celery_docker.core import wording
+from celery_docker.core import pace, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.receipt import Receipt
 
@@ -19,7 +19,6 @@ _EVERY_S = 60.0
 FAILURES_SHOWN = 5
 # What a progress line names, where there is any of it.
 _NAMED = (State.RUNNING, *FAILURES, State.CANCELLED)
-_ENDED = frozenset(state for state in State if state.is_final)
 
 
 @dataclass(frozen=True)
@@ -30,31 +29,11 @@ class PlainLine:
     at_s: float
 
 
-def done(counts: Mapping[str, int]) -> int:
-    """Return how many jobs have ended, in whatever way."""
-    return sum(count for state, count in counts.items() if state in _ENDED)
-
-
-def rate(counts: Mapping[str, int], elapsed_s: float, already: int = 0) -> float | None:
-    """Return how many jobs end per second; None before there is anything to judge by.
-
-    `already` had ended before the clock of `elapsed_s` began.
-    """
-    ended = done(counts) - already
-    return ended / elapsed_s if ended > 0 and elapsed_s > 0 else None
-
-
-def eta_s(counts: Mapping[str, int], total: int, elapsed_s: float, already: int = 0) -> float | None:
-    """Return in how many seconds all will have ended at this rate; None if that is not known."""
-    per_second = rate(counts, elapsed_s, already)
-    return max(0, total - done(counts)) / per_second if per_second else None
-
-
 def line(counts: Mapping[str, int], total: int, elapsed_s: float, width: int, already: int = 0) -> str:
     """Return the progress for a terminal of `width` columns, never wider; the bar takes what the words leave."""
     words = _words(counts, total, elapsed_s, already)
     room = min(_BAR_MAX, width - tables.display_width(words) - len("[] "))
-    bar = f"[{_bar(done(counts), total, room)}] " if room >= _BAR_MIN else ""
+    bar = f"[{_bar(pace.done(counts), total, room)}] " if room >= _BAR_MIN else ""
     return tables.truncate(bar + words, width)
 
 
@@ -69,7 +48,7 @@ def is_plain_line_due(
     """Tell whether to write a plain line: the first, the last, after each tenth of the jobs, or after `every_s`."""
     if last is None:
         return True
-    ended = done(counts)
+    ended = pace.done(counts)
     if ended >= total:
         return last.ended < ended
     return ended - last.ended >= total * _STEP or now_s - last.at_s >= every_s
@@ -91,14 +70,14 @@ def summary(results: Sequence[Receipt], batch_id: str) -> list[str]:
 
 
 def _words(counts: Mapping[str, int], total: int, elapsed_s: float, already: int) -> str:
-    ended = done(counts)
+    ended = pace.done(counts)
     # Rounded down: 100% is said when all have ended, not before.
     parts = [f"{ended}/{total} {ended * 100 // total if total else 100}%"]
     parts += [_count(counts[state], state) for state in _NAMED if counts.get(state)]
-    per_second = rate(counts, elapsed_s, already)
+    per_second = pace.rate(counts, elapsed_s, already)
     if per_second:
         parts.append(_speed(per_second))
-    left_s = eta_s(counts, total, elapsed_s, already)
+    left_s = pace.eta_s(counts, total, elapsed_s, already)
     if left_s:
         parts.append(f"ETA {wording.duration(left_s)}")
     return "  ".join(parts)

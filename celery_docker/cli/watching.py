@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from celery_docker.cli import exitcodes, progress, screen
 from celery_docker.client.outages import Outages
-from celery_docker.core import lifecycle
+from celery_docker.core import lifecycle, pace
 from celery_docker.core.receipt import Receipt
 from celery_docker.store import listing
 from celery_docker.store.queries import Queries
@@ -42,7 +42,7 @@ class ProgressDisplay:
             raise BrokenPipeError
         now = time.monotonic()
         if self._first_done is None:
-            self._first_done = progress.done(counts)
+            self._first_done = pace.done(counts)
         elapsed_s = now - self._since
         if self.stream.isatty():
             # One less than there is: a full line would begin the next.
@@ -52,7 +52,7 @@ class ProgressDisplay:
             self._is_open = True
         elif progress.is_plain_line_due(self._last, counts, total, now):
             self._write(progress.plain_line(counts, total, elapsed_s, self._first_done) + "\n")
-            self._last = progress.PlainLine(progress.done(counts), now)
+            self._last = progress.PlainLine(pace.done(counts), now)
 
     def end(self) -> None:
         """Leave the line of the bar as it is."""
@@ -85,7 +85,7 @@ def until_end(queries: Queries, batch_id: str, display: ProgressDisplay, outages
         submitted = sum(row.counts.values())
         is_whole = submitted >= row.size or asked_at_s - began_at_s > _GRACE_S
         display.show(row.counts, row.size)
-        if is_whole and progress.done(row.counts) == submitted:
+        if is_whole and pace.done(row.counts) == submitted:
             display.end()
             return
         time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked_at_s)))

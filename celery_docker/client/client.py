@@ -19,7 +19,7 @@ from celery_docker.client import batchlogs, configfiles, documents, submission
 from celery_docker.client.handles import Batch, Job, Progress
 from celery_docker.core import batch, batchinputs, jobspec
 from celery_docker.core.batch import Expanded
-from celery_docker.core.jobspec import JobSpec, Submission
+from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import jobstore, livelog, redislink
 from celery_docker.store.jobstore import Store
 from celery_docker.store.queries import Queries
@@ -125,16 +125,8 @@ class Client:
         """
         batchlogs.check(jobs)
         batch_id = str(uuid.uuid4())
-        parsed: dict[str, Submission] = {}
-        new_jobs = []
-        for job in jobs:
-            key = repr(job.options)
-            if key not in parsed:
-                parsed[key] = documents.parsed({"image": job.kwargs["image"], **job.options})[1]
-            kwargs = batch.with_batch_env(job.kwargs, batch_id, job.row.index, len(jobs))
-            place = submission.Place(batch_id, job.row.index)
-            new_jobs.append(self._builder.job(kwargs, parsed[key], place))
-        facts: dict[str, str | int] = {**(about or {}), "size": len(new_jobs), "submitted_by": self._builder.name}
+        new_jobs = documents.of_batch(self._builder, jobs, batch_id, len(jobs), [None] * len(jobs))
+        facts: dict[str, str | int] = {**(about or {}), "size": len(new_jobs), **self._builder.owner}
         facts |= {"limit": limit} if limit is not None else {}
         facts |= {"name": name} if name is not None else {}
         try:
@@ -247,7 +239,7 @@ class Client:
         >>> [piece.data for piece in client.logs_of(job.id).follow()]
         [b'hello\\n']
         """
-        return livelog.Reader(self._bytes, job_id, **options)
+        return livelog.Reader(livelog.RedisLog(self._bytes), job_id, **options)
 
     def close(self) -> None:
         """Close the connections.

@@ -9,13 +9,13 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.client import signing
-from celery_docker.core import incoming, jobspec, message, timelimits
+from celery_docker.core import incoming, jobrecord, jobspec, message, timelimits
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
 from celery_docker.core.recordfields import Fields
@@ -37,15 +37,26 @@ class JobBuilder:
     """Makes jobs ready for the queue; `name` is the submitter's, `origin` the same as Celery names a sender.
 
     Without a `signer`, or where it may not read the key, jobs are not signed.
+    `uid` is the submitter's number where the gateway knows it, and `user_of` returns the user as whom a job runs for
+    the one that its document names; it raises `NotAllowed`.
     """
 
     name: str
     origin: str
     signer: signing.Signer | None = None
+    uid: int | None = None
+    user_of: Callable[[str | None], str] | None = None
 
-    def job(self, kwargs: Mapping[str, Any], options: Submission, place: Place | None = None) -> New:
-        """Return a job with these arguments, ready for the queue. Raises `KeysError` where the keys are damaged."""
-        job_id = str(uuid.uuid4())
+    def job(
+        self, kwargs: Mapping[str, Any], options: Submission, place: Place | None = None, job_id: str | None = None
+    ) -> New:
+        """Return a job with these arguments, ready for the queue.
+
+        Raises `NotAllowed`, and `KeysError` where the keys are damaged.
+        """
+        job_id = job_id or str(uuid.uuid4())
+        if self.user_of is not None:
+            kwargs = {**kwargs, "user": self.user_of(kwargs.get("user"))}
         envelope = message.task_message(
             job_id,
             kwargs,
@@ -64,8 +75,13 @@ class JobBuilder:
             after=options.after,
             batch_id=None if place is None else place.batch_id,
             batch_index=0 if place is None else place.index,
-            about={**_listed(kwargs), **_after(options), "submitted_by": self.name},
+            about={**_listed(kwargs), **_after(options), **self.owner},
         )
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Return the fields of a record or batch that say who submitted it."""
+        return {"submitted_by": self.name, **({} if self.uid is None else {jobrecord.UID: str(self.uid)})}
 
     def again(
         self,
@@ -76,6 +92,8 @@ class JobBuilder:
         text: str | None,
         batch_id: str | None,
         batch_index: str | None,
+        *,
+        new_id: str | None = None,
     ) -> New:
         """Return a job that has ended as a new one, from its record; in its batch it takes the place of the old one.
 
@@ -98,7 +116,7 @@ class JobBuilder:
         spec_of = jobspec.parse(parsed.args, parsed.kwargs) if document is None else jobspec.parse((), document)
         spec_of = timelimits.limited(spec_of, parsed.limits)
         place = None if batch_id is None else Place(batch_id, cells.count("batch_index"))
-        new = replace(self, signer=signer).job(spec_of.to_kwargs(), options, place)
+        new = replace(self, signer=signer).job(spec_of.to_kwargs(), options, place, new_id)
         return replace(new, about={**new.about, "retry_of": job_id})
 
     def _signed(self, job_id: str, kwargs: Mapping[str, Any], options: Submission) -> Mapping[str, Any]:

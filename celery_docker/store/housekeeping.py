@@ -77,7 +77,18 @@ class Housekeeping:
 
     def forget_expired(self, before: float) -> int:
         """Drop index entries older than `before` whose records or batches have expired; return how many."""
-        return self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
+        count = self._forget(keys.INDEX, keys.job, before) + self._forget(keys.BATCHES, keys.batch, before)
+        with self.link.translated():
+            uids = self.link.client.zrange(keys.USERS, 0, -1)
+        for uid in uids:
+            jobs, batches = keys.user_jobs(uid), keys.user_batches(uid)
+            self._forget(jobs, keys.job, before)
+            self._forget(batches, keys.batch, before)
+            # A user of whom nothing is left. Who submits at just this moment is listed again with his next job.
+            with self.link.translated():
+                if not self.link.client.exists(jobs, batches):
+                    self.link.client.zrem(keys.USERS, uid)
+        return count
 
     def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
         """Drop the entries of one index, portion by portion; those that stay are passed over by their number."""

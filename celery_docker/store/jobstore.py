@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import incoming, lifecycle
+from celery_docker.core import incoming, jobrecord, lifecycle
 from celery_docker.core.jobrecord import (
     ANY_TIME,
     Claim,
@@ -67,7 +67,9 @@ class Store:
     def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
         """Write down a batch before its jobs; the value `limit` bounds how many of them are published at a time."""
         pairs = [part for pair in values.items() for part in pair]
-        self.link.call("batch", [keys.batch(batch_id), keys.BATCHES], [batch_id, *pairs])
+        uid = str(values.get(jobrecord.UID, ""))
+        touched = [keys.batch(batch_id), keys.BATCHES, keys.USERS, keys.user_batches(uid)]
+        self.link.call("batch", touched, [batch_id, uid, *pairs])
 
     def claim(
         self,
@@ -191,12 +193,13 @@ def connect(url: str, *, connections: int | None = None) -> Store:
 def _submission(new: New) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of `lua/submit.lua`."""
     batch_id = new.batch_id or ""
-    after = list(dict.fromkeys(new.after))
+    after, uid = list(dict.fromkeys(new.after)), new.about.get(jobrecord.UID, "")
     touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
     touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
+    touched += [keys.USERS, keys.user_jobs(uid)]
     touched += [keys.job(after_id) for after_id in after]
     args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
-    args += [batch_id, new.batch_index, *after]
+    args += [batch_id, new.batch_index, uid, *after]
     args += [part for pair in new.about.items() for part in pair]
     return touched, args
 

@@ -23,6 +23,8 @@ TAKEOVER_LOCK = PREFIX + "judge"
 BLOCKED = PREFIX + "blocked"
 # Every batch, by the time it was begun.
 BATCHES = PREFIX + "batches"
+# The users who submitted through the gateway, by uid, by the time of their latest job or batch.
+USERS = PREFIX + "users"
 # The hosts that are to take no jobs for now, and who said so: a hash.
 DRAINED = PREFIX + "drained"
 # The messages that were refused, by number: what is known of each, the text of each, and the last number.
@@ -40,7 +42,8 @@ BATCH = PREFIX + "batch:"
 
 # The type of each key that there is once.
 TYPES = {
-    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES, READ_JOBS), "zset"),
+    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
+    **dict.fromkeys((READ_JOBS, USERS), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT), "string"),
     CANCELLING: "set",
@@ -80,6 +83,16 @@ def batch_jobs(batch_id: str) -> str:
 def batch_held(batch_id: str) -> str:
     """Return the key of the jobs of a batch that its limit holds back, in their order, a list."""
     return f"{batch(batch_id)}:held"
+
+
+def user_jobs(uid: str) -> str:
+    """Return the key of the jobs that a user submitted through the gateway, a sorted set like `INDEX`."""
+    return f"{PREFIX}user:{uid}:jobs"
+
+
+def user_batches(uid: str) -> str:
+    """Return the key of the batches that a user submitted through the gateway, a sorted set like `BATCHES`."""
+    return f"{PREFIX}user:{uid}:batches"
 
 
 def host_jobs(host: str) -> str:

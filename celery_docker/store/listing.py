@@ -39,6 +39,7 @@ ROW_FIELDS = (
     "cancel_reason",
     "pulled_bytes",
     "pull_size_bytes",
+    "uid",
 )
 
 
@@ -48,6 +49,7 @@ class JobRow:
 
     `waits_for` how many other jobs have to succeed first; `held` says that the limit of its batch keeps it back.
     `claimed_at` is of the latest attempt. A job that is being cancelled has a `cancel_reason` and no final state yet.
+    `uid` is the number of the user who submitted it through the gateway.
     `pull` has the bytes of its image that were pulled, and all that are known of; None where no pull has begun.
     """
 
@@ -73,6 +75,7 @@ class JobRow:
     held: bool
     cancel_reason: str | None
     pull: tuple[int, int] | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class BatchRow:
     limit: int | None
     submitted_by: str | None
     counts: Mapping[str, int]
+    uid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         held="held" in present,
         cancel_reason=present.get("cancel_reason"),
         pull=_pull(cells),
+        uid=cells.whole("uid"),
     )
     return _named(row, cells.problems)
 
@@ -177,6 +182,7 @@ def batch(batch_id: str, record: Mapping[str, str], flat: Sequence[Any]) -> Batc
         limit=fields.whole("limit"),
         submitted_by=record.get("submitted_by"),
         counts=_counts(flat),
+        uid=fields.whole("uid"),
     )
 
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.core import output
@@ -33,8 +33,9 @@ _LISTED_S = 60
 # A reader gives one after this time, or after so many bytes: the job may have to wait for it.
 _SIGN_S = 1.0
 _SIGN_BYTES = output.UNREAD_BYTES // 4
-_AT_ONCE = 32
-_WAIT_MS = 500
+# So many entries are read at once.
+AT_ONCE = 32
+_WAIT_S = 0.5
 # Before the first entry of a stream.
 _START = "0-0"
 # The first number of a reply to a chunk.
@@ -85,15 +86,68 @@ class LiveLog:
         return {job_id: _pairs(signs) for job_id, *signs in self.link.call("readers", [keys.READ_JOBS], args)}
 
 
+class LogSource(Protocol):
+    """The calls that a reader makes. Each raises `StoreAway`, `StoreRefused` or `NoSuchJob`."""
+
+    def entries(self, job_id: str, last_id: str, wait_s: float, most: int) -> tuple[str, list[Piece]]:
+        """Return the last of up to `most` entries after one, and their pieces; wait a while if there is none."""
+
+    def sign(self, job_id: str, reader: str, sign: str) -> None:
+        """Give a reader's sign of life: the last entry that it has taken, and a number."""
+
+    def detach(self, job_id: str, reader: str) -> None:
+        """Let the job go on without a reader."""
+
+    def receipt(self, job_id: str) -> Receipt | None:
+        """Return the job's receipt, None while it has not ended. Raises `NoSuchJob` too."""
+
+
+@dataclass(frozen=True)
+class RedisLog:
+    """The live log where a reader knows Redis. `link` answers in bytes."""
+
+    link: redislink.Link
+
+    def entries(self, job_id: str, last_id: str, wait_s: float, most: int) -> tuple[str, list[Piece]]:
+        """Return the next pieces of a job's output, as `LogSource` says."""
+        block = round(wait_s * 1000) or None
+        with self.link.translated():
+            answer = self.link.client.xread({keys.log(job_id): last_id}, count=most, block=block)
+        if not answer:
+            return last_id, []
+        ((_, entries),) = answer
+        read = (_piece(values) for _, values in entries)
+        return entries[-1][0].decode(), [piece for piece in read if piece is not None]
+
+    def sign(self, job_id: str, reader: str, sign: str) -> None:
+        """Give a reader's sign of life."""
+        touched = [keys.log_readers(job_id), keys.READ_JOBS]
+        self.link.call("attach", touched, [job_id, reader, sign, _SIGN_KEPT_S])
+
+    def detach(self, job_id: str, reader: str) -> None:
+        """Let the job go on without a reader."""
+        touched = [keys.log_readers(job_id), keys.READ_JOBS, keys.job(job_id), keys.log(job_id)]
+        self.link.call("detach", touched, [job_id, reader, output.LIVE_BYTES])
+
+    def receipt(self, job_id: str) -> Receipt | None:
+        """Return the job's receipt, None while it has not ended."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(keys.job(job_id), ("state", "receipt"))
+            ((state, text),) = redislink.answers(pipeline, (None, None))
+        if state is None:
+            raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
+        return None if text is None else Receipt.from_dict(Receipt.of_text(job_id, text))
+
+
 @dataclass
 class Reader:
-    """The reading side, of one job. `link` answers in bytes.
+    """The reading side, of one job.
 
     Between `attach` and `detach` the job waits for this reader if need be; whoever takes its output calls `keep_alive`
     as long as it gets on, several times in ten seconds.
     """
 
-    link: redislink.Link
+    source: LogSource
     job_id: str
     streams: Collection[Stream] = BOTH
     # The output came from the receipt, which does not tell the streams apart.
@@ -123,15 +177,13 @@ class Reader:
     def detach(self) -> None:
         """Let the job go on without this reader; where Redis forbids to say so, it does after a while."""
         if self._reader:
-            touched = [keys.log_readers(self.job_id), keys.READ_JOBS, keys.job(self.job_id), keys.log(self.job_id)]
-            with contextlib.suppress(errors.StoreAway, errors.StoreRefused):
-                self.link.call("detach", touched, [self.job_id, self._reader, output.LIVE_BYTES])
+            with contextlib.suppress(errors.StoreAway, errors.StoreRefused, errors.NoSuchJob):
+                self.source.detach(self.job_id, self._reader)
         self._reader = ""
 
     def wait(self, timeout_s: float) -> None:
         """Return once there is more to read, or after a time. Raises `StoreAway` or `StoreRefused`."""
-        with self.link.translated():
-            self.link.client.xread({keys.log(self.job_id): self._last_id}, count=1, block=round(timeout_s * 1000))
+        self.source.entries(self.job_id, self._last_id, timeout_s, 1)
 
     def follow(self, *, lines: int | None = None, while_silent: Callable[[], object] = _nothing) -> Iterator[Output]:
         """Yield what the job prints, each byte once, until it has ended; of what there is, the last `lines` only.
@@ -195,35 +247,23 @@ class Reader:
         """Return what comes next of the streams that are wanted; none if there was nothing at all."""
         self._taken_id = self._last_id
         while True:
-            with self.link.translated():
-                answer = self.link.client.xread(
-                    {keys.log(self.job_id): self._last_id}, count=_AT_ONCE, block=_WAIT_MS if wait else None
-                )
-            if not answer:
+            before = self._last_id
+            self._last_id, read = self.source.entries(self.job_id, before, _WAIT_S if wait else 0, AT_ONCE)
+            if self._last_id == before:
                 return []
-            ((_, entries),) = answer
-            self._last_id = entries[-1][0].decode()
-            read = (_piece(values) for _, values in entries)
-            pieces = [piece for piece in read if piece is not None and piece.stream in self.streams]
+            pieces = [piece for piece in read if piece.stream in self.streams]
             self._unsigned_bytes += sum(len(piece.data) for piece in pieces)
             if pieces:
                 return pieces
 
     def _sign(self) -> None:
         self._signs += 1
-        touched = [keys.log_readers(self.job_id), keys.READ_JOBS]
-        sign = f"{self._taken_id} {self._signs}"
-        self.link.call("attach", touched, [self.job_id, self._reader, sign, _SIGN_KEPT_S])
+        self.source.sign(self.job_id, self._reader, f"{self._taken_id} {self._signs}")
         self._signed_s, self._unsigned_bytes = time.monotonic(), 0
 
     def _receipt(self) -> Receipt | None:
         """Return the job's receipt, None while it has not ended."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            pipeline.hmget(keys.job(self.job_id), ("state", "receipt"))
-            ((state, text),) = redislink.answers(pipeline, (None, None))
-        if state is None:
-            raise errors.NoSuchJob(f"no job has the id {self.job_id!r}; list the jobs with: celery-docker ps --all")
-        return None if text is None else Receipt.from_dict(Receipt.of_text(self.job_id, text))
+        return self.source.receipt(self.job_id)
 
 
 def _arguments(chunk: Chunk) -> list[Any]:

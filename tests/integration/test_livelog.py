@@ -49,7 +49,7 @@ class Watched:
         self.store.finish(Holding("j1", HOST, self.fence), State.SUCCEEDED, RECEIPT)
 
     def reader(self, **options: Any) -> livelog.Reader:
-        return livelog.Reader(self.bytes, "j1", **options)
+        return livelog.Reader(livelog.RedisLog(self.bytes), "j1", **options)
 
     def so_far(self, **options: Any) -> list[Output]:
         return list(self.reader().so_far(**options))
@@ -182,10 +182,10 @@ def test_attempts_come_one_after_the_other(watched: Watched) -> None:
 
 def test_a_reader_goes_on_where_it_was(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output that was read, but not given when Redis went away, is read again; the last lines are still the same."""
-    monkeypatch.setattr(livelog, "_AT_ONCE", 1)
+    monkeypatch.setattr(livelog, "AT_ONCE", 1)
     watched.tell(out(0, b"one\n"), out(4, b"two\n"))
     reader, reads = watched.reader(), 0
-    read = reader.link.client.xread
+    read = watched.bytes.client.xread
 
     def fails_once(*args: Any, **kwargs: Any) -> Any:
         nonlocal reads
@@ -194,7 +194,7 @@ def test_a_reader_goes_on_where_it_was(watched: Watched, monkeypatch: pytest.Mon
             raise redis.ConnectionError
         return read(*args, **kwargs)
 
-    monkeypatch.setattr(reader.link.client, "xread", fails_once)
+    monkeypatch.setattr(watched.bytes.client, "xread", fails_once)
     with pytest.raises(errors.StoreAway):
         list(reader.so_far(lines=1))
     assert text(list(reader.so_far(lines=1))) == b"two\n"
@@ -263,4 +263,4 @@ def test_following_ends_with_the_job_and_misses_nothing(watched: Watched) -> Non
 
 def test_a_job_that_nobody_knows_has_no_log(watched: Watched) -> None:
     with pytest.raises(errors.NoSuchJob, match="'j9'"):
-        list(livelog.Reader(watched.bytes, "j9").follow())
+        list(livelog.Reader(livelog.RedisLog(watched.bytes), "j9").follow())

@@ -22,6 +22,7 @@ FILES = (
     "/usr/share/man/man5/celery-docker-client.conf.5.gz",
     "/usr/share/man/man5/celery-docker-policy.toml.5.gz",
     "/usr/share/man/man5/celery-worker.default.5.gz",
+    "/usr/share/man/man8/celery-docker-api.8.gz",
     "/usr/share/man/man8/celery-worker.8.gz",
     "/usr/share/zsh/vendor-completions/_celery-docker",
 )

@@ -28,6 +28,7 @@ OTHER_WORDS = {
     "Apache-2.0": {"Apache 2"},
     "BSD-3-Clause": {"BSD", "BSD License", "Dual License", "New BSD"},
     "MIT AND HPND-Markus-Kuhn": {"MIT License"},
+    "ZPL-2.1 AND HPND": {"ZPL 2.1"},
 }
 
 

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "background": {"errors", "version", "core", "host", "run"},
     "worker": {"errors", "core", "store", "engine", "host", "run", "background"},
     "client": {"errors", "core", "host", "store"},
+    "gateway": {"errors", "version", "core", "host", "store", "client"},
     "doctor": {"errors", "core", "store", "engine"},
     "cli": {"errors", "version", "core", "host", "store", "client", "doctor"},
     "__init__": {"core", "client"},
@@ -35,6 +36,7 @@ OWNERS = {
     "redis": {"store.redislink"},
     "celery": {"worker"},
     "kombu": {"worker.transport"},
+    "waitress": {"gateway.webserver"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.
     "click": {"worker.options"},
 }

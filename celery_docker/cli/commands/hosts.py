@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery_docker import errors
-from celery_docker.cli import rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.tables import Align, Column
+from celery_docker.client import views
 from celery_docker.core import wording
 from celery_docker.core.hoststate import WorkerState
 from celery_docker.doctor import hostfacts
@@ -38,7 +38,7 @@ def workers(context: Context) -> int:
             context.screen.data(row.host)
     elif context.wants_json:
         for row in rows:
-            context.screen.line_of_json(_json(row, now))
+            context.screen.line_of_json(views.host_json(row, now))
     else:
         context.screen.table(_COLUMNS, map(_cells, rows))
     return 0
@@ -65,25 +65,6 @@ def _why(row: WorkerRow) -> str:
 
 def _or_unknown(value: object) -> str:
     return wording.UNKNOWN if value is None else str(value)
-
-
-def _json(row: WorkerRow, now: float) -> dict[str, Any]:
-    return {
-        "host": row.host,
-        "state": state_of(row).value,
-        "unit": row.about.get("unit"),
-        "slots": row.about.get("slots"),
-        "running": row.jobs,
-        "version": row.about.get("version"),
-        "heard_at": rendering.timestamp(now - row.heard_s),
-        "heard_s": round(row.heard_s, 3),
-        "clock_ahead_s": None if row.ahead_s is None else round(row.ahead_s, 3),
-        "drained": row.drained,
-        "status": row.about.get("status"),
-        "queues": row.about.get("queues"),
-        "docker": row.about.get("docker"),
-        "started_at": row.about.get("started_at"),
-    }
 
 
 def drain(context: Context) -> int:

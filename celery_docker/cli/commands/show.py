@@ -11,10 +11,10 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.core import hoststate, kinds, waiting, wording
+from celery_docker.client import summary, views
+from celery_docker.core import kinds, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
-from celery_docker.store import listing
 from celery_docker.store.listing import BatchRow, JobRow
 from celery_docker.store.queries import Queries
 
@@ -70,7 +70,7 @@ def _list(context: Context, queries: Queries, rows: Sequence[JobRow]) -> None:
     waits = queries.waits.of(rows, now)
     if context.wants_json:
         for row in rows:
-            context.screen.line_of_json(rendering.job_json(row, waits.get(row.job_id)))
+            context.screen.line_of_json(views.job_json(row, waits.get(row.job_id)))
     else:
         whole = context.is_whole
         cells = (rendering.job_cells(row, waits.get(row.job_id), now, whole=whole) for row in rows)
@@ -100,7 +100,7 @@ def _job_status(context: Context, queries: Queries, job_id: str, now: float) -> 
     row = queries.jobs.row(job_id)
     wait = queries.waits.of([row], now).get(job_id)
     if context.wants_json:
-        context.screen.line_of_json(rendering.job_json(row, wait))
+        context.screen.line_of_json(views.job_json(row, wait))
         return
     for line in rendering.job_facts(row, wait, now):
         context.screen.data(line)
@@ -111,7 +111,7 @@ def _batch_status(context: Context, queries: Queries, batch_id: str, now: float)
     finished_at, failed = queries.batches.ends(batch_id, FAILURES)
     upcoming = _upcoming(queries, row, now)
     if context.wants_json:
-        context.screen.line_of_json({**rendering.batch_json(row, finished_at, now, upcoming), "failed": failed})
+        context.screen.line_of_json({**views.batch_json(row, finished_at, now, upcoming), "failed": failed})
         return
     for line in rendering.batch_facts(row, finished_at, now, upcoming):
         context.screen.data(line)
@@ -134,26 +134,17 @@ def _show_failures(context: Context, batch: BatchRow, first: Sequence[JobRow], c
 
 
 def _summary(context: Context, queries: Queries) -> int:
-    load, workers = queries.jobs.load(), queries.hosts.rows()
-    served = {queue for row in workers for queue in row.about.get("queues", ())}
-    lengths = queries.jobs.queue_lengths(sorted({context.config.queue, *served, *queries.jobs.waiting_queues()}))
-    hosts = [listing.host_facts(row) for row in workers]
-    waits = {queue: waiting.obstacle(hosts, queue) for queue, length in lengths.items() if length}
-    reasons = {queue: wait.reason for queue, wait in waits.items() if wait is not None}
-    states = [listing.state_of(row) for row in workers]
-    counts = {state: states.count(state) for state in hoststate.WorkerState if state in states}
-    slots = sum(int(row.about.get("slots", 0)) for row in workers if not row.lost)
+    table = summary.of(queries, context.config.queue)
     if context.wants_json:
-        jobs = {"in_hand": load.in_hand, "queued": load.queued, "delayed": load.delayed, "blocked": load.blocked}
-        context.screen.line_of_json(
-            {"jobs": jobs, "queues": lengths, "workers": counts, "slots": slots, "waits": reasons}
-        )
+        context.screen.line_of_json(table)
         return 0
+    jobs, reasons = table["jobs"], table["waits"]
     facts = {
-        "jobs": f"{load.in_hand} in hand, {load.queued} queued, {load.delayed} delayed, {load.blocked} held back",
-        "queues": ", ".join(f"{queue} {length}" for queue, length in lengths.items()),
-        "workers": ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
-        "slots": str(slots),
+        "jobs": f"{jobs['in_hand']} in hand, {jobs['queued']} queued, {jobs['delayed']} delayed, "
+        f"{jobs['blocked']} held back",
+        "queues": ", ".join(f"{queue} {length}" for queue, length in table["queues"].items()),
+        "workers": ", ".join(f"{count} {state}" for state, count in table["workers"].items()) or "none",
+        "slots": str(table["slots"]),
         **({"waits": "; ".join(dict.fromkeys(reasons.values()))} if reasons else {}),
     }
     for line in rendering.facts_lines(facts.items()):
@@ -205,7 +196,7 @@ def inspect(context: Context) -> int:
             rows = [queries.jobs.row(job_id) for job_id in operands.jobs_of(queries, match)]
             waits = queries.waits.of(rows, queries.now())
             documents += (
-                rendering.record_json(row, waits.get(row.job_id), queries.jobs.record(row.job_id)) for row in rows
+                views.record_json(row, waits.get(row.job_id), queries.jobs.record(row.job_id)) for row in rows
             )
     context.screen.indented_json(documents)
     return operands.report_problems(context, resolved)

@@ -1,14 +1,14 @@
 -- Submits a job: writes its record, and publishes its message unless it has to wait. A known job is left alone.
--- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs,
--- then the records of the jobs after which it is to run.
+-- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs, users,
+-- the jobs of its user, then the records of the jobs after which it is to run.
 -- ARGV: job id, queue list, envelope, spec, seconds in which it has to start ('': no limit), batch id ('' for none),
--- index in the batch, the ids of the jobs after which it is to run, then field, value, field, value...
+-- index in the batch, uid of its user ('' for none), the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
 end
-local FIXED, AFTER = 9, 7
+local FIXED, AFTER = 11, 8
 local count = #KEYS - FIXED
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
@@ -26,6 +26,10 @@ local now = time[1] + time[2] / 1000000
 redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', 0, 'attempt', 0,
   'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4], unpack(ARGV, AFTER + count + 1))
 redis.call('ZADD', KEYS[2], now, ARGV[1])
+if ARGV[8] ~= '' then
+  redis.call('ZADD', KEYS[10], now, ARGV[8])
+  redis.call('ZADD', KEYS[11], now, ARGV[1])
+end
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'expires_at', now + ARGV[5])
   redis.call('ZADD', KEYS[4], now + ARGV[5], ARGV[1])

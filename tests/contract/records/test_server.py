@@ -161,7 +161,7 @@ def test_a_shared_key_that_holds_something_else_is_put_away(redis_server: server
 
 def test_signs_of_life_that_are_none_hide_no_other_reader(redis_server: servers.RedisServer) -> None:
     records = opened(redis_server.url)
-    reader = livelog.Reader(records.link, "j1")
+    reader = livelog.Reader(livelog.RedisLog(records.link), "j1")
     with redis_server.client(decode_responses=True) as client:
         client.set(keys.log_readers("damaged"), "x")
         client.zadd(keys.READ_JOBS, {"damaged": client.time()[0]})

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from celery_docker.cli import rendering, tables
+from celery_docker.client import views
 from celery_docker.core import message
 from celery_docker.core.hoststate import WorkerState
 from celery_docker.core.waiting import Wait, WaitKind
@@ -103,13 +104,13 @@ def test_the_facts_about_a_job() -> None:
 
 def test_a_job_for_programs() -> None:
     """Times are RFC 3339 in UTC, and what is unknown is null."""
-    entry = json.loads(json.dumps(rendering.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"), SLOT)))
+    entry = json.loads(json.dumps(views.job_json(row(labels='{"a": "b"}', batch="b1", batch_index="7"), SLOT)))
     assert (entry["id"], entry["state"], entry["submitted_at"]) == (JOB_ID, "queued", "2023-11-14T22:12:20.000Z")
     assert (entry["exit_code"], entry["host"], entry["labels"]) == (None, None, {"a": "b"})
     assert (entry["batch_id"], entry["batch_index"]) == ("b1", 7)
     reason = "no free slot; 3 jobs before it"
     assert entry["wait"] == {"kind": "slot", "reason": reason, "jobs_before": 3, "next_try_at": None}
-    assert rendering.job_json(row(state="running"), None)["wait"] is None
+    assert views.job_json(row(state="running"), None)["wait"] is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_all_that_is_known_of_a_job() -> None:
         "fence": "2",
         "message": "{}",
     }
-    entry = rendering.record_json(row(state="failed"), None, {**record, "cancelled_at": str(NOW), "container_id": "c1"})
+    entry = views.record_json(row(state="failed"), None, {**record, "cancelled_at": str(NOW), "container_id": "c1"})
     assert (entry["spec"], entry["attempts"]) == ({"image": "x"}, receipt["attempts"])
     # Each thing is said once: of the receipt, there is what is not said above it.
     assert entry["receipt"] == {"output": "a", "name": "other"}
@@ -148,13 +149,13 @@ def test_all_that_is_known_of_a_job() -> None:
 
 def test_what_a_plain_client_asked_for_is_in_its_message() -> None:
     envelope = message.task_message(JOB_ID, {"image": "x"}, queue="celery", tag="t", origin="")
-    entry = rendering.record_json(row(), None, {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
+    entry = views.record_json(row(), None, {"state": "queued", "message": json.dumps(envelope), "attempts": "[{}]"})
     assert (entry["spec"], entry["receipt"], entry["attempts"]) == ({"image": "x"}, None, [{}])
 
 
 def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
     batch = BatchRow("b1", "demo", NOW - 1000, 10, 2, "alice", {"succeeded": 9, "failed": 1})
-    ended = rendering.batch_json(batch, NOW - 990, NOW, None)
+    ended = views.batch_json(batch, NOW - 990, NOW, None)
     assert (ended["jobs_per_s"], ended["eta_s"], ended["done"]) == (1.0, 0.0, 10)
     assert ended["finished_at"] == "2023-11-14T21:56:50.000Z"
     assert rendering.batch_facts(batch, NOW - 990, NOW, None)[-2:] == [
@@ -162,7 +163,7 @@ def test_a_batch_is_as_fast_as_it_was_until_its_end() -> None:
         "progress   10/10 100%  1 failed  1.0/s",
     ]
     going = BatchRow("b1", None, NOW - 100, 10, None, None, {"succeeded": 5, "queued": 5})
-    entry = rendering.batch_json(going, NOW - 90, NOW, (JOB_ID, SLOT))
+    entry = views.batch_json(going, NOW - 90, NOW, (JOB_ID, SLOT))
     assert (entry["jobs_per_s"], entry["eta_s"], entry["finished_at"]) == (0.05, 100.0, None)
     assert (ended["next"], entry["next"]["id"], entry["next"]["wait"]["kind"]) == (None, JOB_ID, "slot")
     lines = rendering.batch_facts(going, NOW - 90, NOW, (JOB_ID, SLOT))

@@ -7,6 +7,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,6 +133,8 @@ def _writes_in_python() -> Uses:
         writes["job", field].add("store.jobstore")
     for field in _submitted():
         writes["job", field].add("client.submission")
+    for field in replace(submission.of_process("/nonexistent"), uid=1000).owner:
+        writes["batch", field].add("client.submission")
     for field in (donemarks.WANTED, donemarks.TEMPLATE):
         writes["batch", field].add("cli.commands.batch")
     for module, tree in _modules():
@@ -144,7 +147,7 @@ def _writes_in_python() -> Uses:
 
 def _submitted() -> set[str]:
     """Return the fields that a submitter adds to the record of a job with everything that a listing shows."""
-    builder = submission.of_process("/nonexistent")
+    builder = replace(submission.of_process("/nonexistent"), uid=1000)
     new = builder.job({"image": "busybox", "name": "n", "labels": {"a": "b"}}, Submission(after=("j0",)))
     again = builder.again(new.job_id, "failed", "{}", json.dumps(new.spec), json.dumps(new.envelope), None, None)
     return {*new.about, *again.about}

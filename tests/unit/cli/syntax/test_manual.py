@@ -27,6 +27,7 @@ PAGES = (
     "celery-docker.1",
     "celery-docker-client.conf.5",
     "celery-docker-policy.toml.5",
+    "celery-docker-api.8",
     "celery-worker.8",
     "celery-worker.default.5",
 )

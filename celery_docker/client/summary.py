@@ -1,0 +1,34 @@
+"""How much there is to do, and who does it: the summary of all queues and hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_docker.core import hoststate, waiting
+from celery_docker.store import listing
+from celery_docker.store.queries import Queries
+
+
+def of(queries: Queries, queue: str) -> dict[str, Any]:
+    """Return the summary for programs; `queue` is named in it also where nothing is in it.
+
+    Raises `StoreAway` or `StoreRefused`.
+    """
+    load, workers = queries.jobs.load(), queries.hosts.rows()
+    served = {queue for row in workers for queue in row.about.get("queues", ())}
+    lengths = queries.jobs.queue_lengths(sorted({queue, *served, *queries.jobs.waiting_queues()}))
+    hosts = [listing.host_facts(row) for row in workers]
+    waits = {name: waiting.obstacle(hosts, name) for name, length in lengths.items() if length}
+    states = [listing.state_of(row) for row in workers]
+    return {
+        "jobs": {
+            "in_hand": load.in_hand,
+            "queued": load.queued,
+            "delayed": load.delayed,
+            "blocked": load.blocked,
+        },
+        "queues": lengths,
+        "workers": {state.value: states.count(state) for state in hoststate.WorkerState if state in states},
+        "slots": sum(int(row.about.get("slots", 0)) for row in workers if not row.lost),
+        "waits": {name: wait.reason for name, wait in waits.items() if wait is not None},
+    }

@@ -1,0 +1,131 @@
+"""The application: a request of HTTP becomes one of ours, and whatever comes of it an answer in JSON.
+
+Invariant: an error is one line of JSON with the status that it means; no traceback leaves this process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import access, strictjson, wording
+from celery_docker.core.access import Identity
+from celery_docker.gateway import routing
+from celery_docker.gateway.routing import Answer, Refusal, Request, Route
+
+IDENTITY = "celery_docker.identity"
+_STATUSES: tuple[tuple[type[errors.CeleryDockerError], int], ...] = (
+    (errors.NotAllowed, 403),
+    (errors.SignatureError, 409),
+    (errors.KeysError, 503),
+    (errors.NoSuchJob, 404),
+    (errors.NotEnded, 409),
+    (errors.AmbiguousId, 409),
+    (errors.StoreAway, 503),
+    (errors.StoreRefused, 503),
+    (errors.SpecError, 400),
+)
+_MOST_LINE = 2000
+
+_log = logging.getLogger(__name__)
+
+Respond = Callable[[str, list[tuple[str, str]]], object]
+
+
+@dataclass(frozen=True)
+class Application:
+    """The WSGI application over a table of routes; `administrators_gid` is the group of those who may everything."""
+
+    routes: Sequence[Route]
+    administrators_gid: int | None
+
+    def __call__(self, environ: Mapping[str, Any], respond: Respond) -> list[bytes]:
+        """Answer a request."""
+        try:
+            answer, headers = self._answer(environ), {}
+        except Refusal as exc:
+            answer, headers = refused(exc.status, str(exc)), exc.headers
+        except errors.CeleryDockerError as exc:
+            status = next((number for kind, number in _STATUSES if isinstance(exc, kind)), 500)
+            answer, headers = refused(status, str(exc)), {"Retry-After": "2"} if status == 503 else {}
+        except Exception:  # noqa: BLE001  # nothing of it may reach who asks
+            _log.exception("a request failed")
+            answer, headers = refused(500, "this failed here; the journal of celery-docker-api says why"), {}
+        return _responded(answer, headers, respond)
+
+    def _answer(self, environ: Mapping[str, Any]) -> Answer:
+        identity = environ[IDENTITY]
+        if identity is None:
+            raise Refusal(401, "nobody knows who asks: the kernel names no user of this connection")
+        method, path = str(environ["REQUEST_METHOD"]), _path(str(environ["PATH_INFO"]))
+        route, names = routing.find(self.routes, method, path)
+        rights = access.rights_of(identity, self.administrators_gid)
+        if route.changes:
+            access.check_submit(identity, rights)
+        query = routing.query(route, str(environ["QUERY_STRING"]))
+        body = _body(route, environ["wsgi.input"].read())
+        answer = route.handler(Request(identity, rights, names, query, body))
+        if route.changes and route.method == "POST":
+            _note(identity, method, path, answer.status)
+        return answer
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The application of a service that cannot work, and says why."""
+
+    line: str
+
+    def __call__(self, environ: Mapping[str, Any], respond: Respond) -> list[bytes]:
+        """Refuse a request."""
+        return _responded(refused(503, self.line), {}, respond)
+
+
+def _responded(answer: Answer, headers: Mapping[str, str], respond: Respond) -> list[bytes]:
+    text = encoded(answer.body)
+    pairs = {"Content-Type": "application/json", "Content-Length": str(len(text)), "Cache-Control": "no-store"}
+    respond(status_line(answer.status), [*pairs.items(), *headers.items()])
+    return [text]
+
+
+def _note(identity: Identity, method: str, path: str, status: int) -> None:
+    _log.info("%s (uid %d): %s %s: %d", identity.name, identity.uid, method, path, status)
+
+
+def _path(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError as exc:
+        raise Refusal(400, "the path is not UTF-8; write other bytes as %XX of it") from exc
+
+
+def _body(route: Route, text: bytes) -> Any:
+    if not text:
+        return None
+    if route.body is None:
+        raise Refusal(400, f"{route.method} {route.path} takes no body; leave it out")
+    try:
+        return strictjson.parse(text)
+    except strictjson.NotUsable as exc:
+        raise Refusal(400, f"the body {exc}; it must be JSON in UTF-8") from exc
+
+
+def refused(status: int, line: str) -> Answer:
+    """Return the answer of a refusal, in one line."""
+    return Answer({"error": wording.one_line(line, _MOST_LINE)}, status)
+
+
+def encoded(body: Any) -> bytes:
+    """Return what an answer says as JSON in UTF-8, in one line."""
+    # ensure_ascii: half of a character, which a record may hold, has no other form.
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def status_line(status: int) -> str:
+    """Return a status as HTTP's first line has it."""
+    return f"{status} {HTTPStatus(status).phrase}"

@@ -1,0 +1,174 @@
+"""What is asked about jobs and batches, and their cancel. Every answer has the names of `client.views`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.client import views
+from celery_docker.core import ids, kinds, lifecycle
+from celery_docker.core.lifecycle import State
+from celery_docker.gateway import bodies, ownership, parameters
+from celery_docker.gateway.routing import Answer, Request
+from celery_docker.store import idlookup, keys, pages
+from celery_docker.store.jobstore import Store
+from celery_docker.store.listing import JobRow
+from celery_docker.store.queries import Queries
+
+_NO_REASON = "no reason given"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The handlers about jobs and batches. Each raises `StoreAway`, `StoreRefused` and what stands with it."""
+
+    store: Store
+    queries: Queries
+
+    def page(self, request: Request) -> Answer:
+        """List jobs, the newest first; those of a batch by their number. Raises `NoSuchJob`."""
+        query = request.query
+        if "ids" in query:
+            own = ownership.of_jobs(self.queries, request, query["ids"])
+            return self._listed([row for row in self.queries.jobs.rows(own)], None)
+        index = ownership.jobs_index(request)
+        if "batch" in query:
+            ownership.check_batch(self.queries, request, query["batch"])
+            index = keys.batch_jobs(query["batch"])
+        rows, following = pages.page(
+            self.queries.link, index, _before(query), parameters.limit(query), self._rows(request, _wanted(query))
+        )
+        return self._listed(rows, following)
+
+    def _rows(
+        self, request: Request, wanted: Callable[[JobRow], bool]
+    ) -> Callable[[Sequence[str]], Sequence[tuple[str, JobRow]]]:
+        sees_all, uid = request.rights.may_everything, request.identity.uid
+
+        def rows_of(job_ids: Sequence[str]) -> Sequence[tuple[str, JobRow]]:
+            rows = self.queries.jobs.rows(job_ids)
+            return [(row.job_id, row) for row in rows if (sees_all or row.uid == uid) and wanted(row)]
+
+        return rows_of
+
+    def _listed(self, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:
+        now = self.queries.now()
+        waits = self.queries.waits.of(rows, now)
+        documents = [views.job_json(row, waits.get(row.job_id)) for row in rows]
+        return Answer({"jobs": documents, "next": _text(following), "now": views.timestamp(now)})
+
+    def one(self, request: Request) -> Answer:
+        """Return all that is known of a job. Raises `NoSuchJob`."""
+        job_id = request.names["id"]
+        ownership.check_jobs(self.queries, request, [job_id])
+        row = self.queries.jobs.row(job_id)
+        wait = self.queries.waits.of([row], self.queries.now()).get(job_id)
+        return Answer(views.record_json(row, wait, self.queries.jobs.record(job_id)))
+
+    def states(self, request: Request) -> Answer:
+        """Return the state of each job, null for one that is not there."""
+        job_ids = request.query.get("ids", [])
+        own = set(ownership.of_jobs(self.queries, request, job_ids))
+        rows = zip(job_ids, self.queries.jobs.fields(job_ids, "state"), strict=True)
+        states = [State(state).value if state and job_id in own else None for job_id, (state,) in rows]
+        return Answer({"states": states})
+
+    def receipts(self, request: Request) -> Answer:
+        """Return the receipt of each job, null for one that has not ended or is not there."""
+        job_ids = request.query.get("ids", [])
+        own = ownership.of_jobs(self.queries, request, job_ids)
+        receipts = dict(zip(own, self.queries.jobs.receipts(own), strict=True))
+        return Answer({"receipts": [receipts.get(job_id) for job_id in job_ids]})
+
+    def lookup(self, request: Request) -> Answer:
+        """Return the job or batch that an id, or the beginning of one, stands for.
+
+        Raises `NoSuchJob` or `AmbiguousId`.
+        """
+        word = request.query.get("id", "")
+        jobs = self._beginning_with(word, ownership.jobs_index(request))
+        batches = self._beginning_with(word, ownership.batches_index(request))
+        name = ids.resolve_prefix(word, [*jobs, *batches])
+        return Answer({"id": name, "is_batch": name not in jobs})
+
+    def _beginning_with(self, word: str, index: str) -> list[str]:
+        link = self.queries.link
+        with link.translated():
+            is_whole = bool(word) and link.client.zscore(index, word) is not None
+        return [word] if is_whole else idlookup.beginning_with(link, word, index)
+
+    def cancel(self, request: Request) -> Answer:
+        """Cancel a job; return the state that it was in. Raises `NoSuchJob`."""
+        job_id = request.names["id"]
+        ownership.check_jobs(self.queries, request, [job_id])
+        (state,) = self.store.cancel_many([job_id], reason=_reason(request))
+        return Answer({"id": job_id, "state": state})
+
+    def cancel_many(self, request: Request) -> Answer:
+        """Cancel jobs; return the state that each was in, `unknown` for one that is not there."""
+        job_ids = bodies.job_ids(request.body)
+        known = ownership.of_jobs(self.queries, request, job_ids)
+        # A plain Celery client's job has no record before a worker claims it.
+        cancelled = job_ids if request.rights.may_everything else known
+        # The last first: otherwise the end of one job would start the next, which waits for it, in vain.
+        states = self.store.cancel_many(cancelled[::-1], reason=_reason(request))[::-1]
+        by_id = dict(zip(cancelled, states, strict=True))
+        return Answer({"jobs": [{"id": job_id, "state": by_id.get(job_id, "unknown")} for job_id in job_ids]})
+
+    def batches(self, request: Request) -> Answer:
+        """List batches, the newest first."""
+        query = request.query
+
+        rows, following = pages.page(
+            self.queries.link, ownership.batches_index(request), _before(query), parameters.limit(query), self._batches
+        )
+        return Answer({"batches": rows, "next": _text(following), "now": views.timestamp(self.queries.now())})
+
+    def _batches(self, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in names:
+            try:
+                yield name, self._batch(name)
+            except errors.NoSuchJob:
+                continue  # Its record is gone, and the index is not cleared yet.
+
+    def batch(self, request: Request) -> Answer:
+        """Return a batch, with its jobs in its order and those that failed. Raises `NoSuchJob`."""
+        batch_id = request.names["id"]
+        ownership.check_batch(self.queries, request, batch_id)
+        _, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
+        return Answer({**self._batch(batch_id), "failed": failed, "jobs": self.queries.batches.job_ids(batch_id)})
+
+    def _batch(self, batch_id: str) -> dict[str, Any]:
+        row = self.queries.batches.row(batch_id)
+        finished_at, _ = self.queries.batches.ends(batch_id, ())
+        return views.batch_json(row, finished_at, self.queries.now(), None)
+
+
+def _wanted(query: Mapping[str, Any]) -> Callable[[JobRow], bool]:
+    states, name, host = query.get("state"), query.get("name"), query.get("host")
+    return lambda row: (
+        (states is None or row.state in states)
+        and (name is None or row.name == name)
+        and (host is None or row.host == host)
+    )
+
+
+def _before(query: Mapping[str, Any]) -> pages.Mark:
+    text = query.get("before")
+    if text is None:
+        return pages.NEWEST
+    try:
+        return pages.mark(text)
+    except ValueError as exc:
+        raise errors.SpecError(f"before: {kinds.shown(text)} {exc}") from exc
+
+
+def _text(mark: pages.Mark | None) -> str | None:
+    return None if mark is None else str(mark)
+
+
+def _reason(request: Request) -> str:
+    reason = bodies.reason(request.body) or _NO_REASON
+    return f"cancelled by {request.identity.name}: {reason}"

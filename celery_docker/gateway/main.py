@@ -1,0 +1,100 @@
+"""The process celery-docker-api: sockets from the service manager, the broker's URL from the environment.
+
+Ends by itself when nobody has asked anything for a while; the socket stays, and the next request starts it again.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+
+from celery_docker import errors
+from celery_docker.client import configfiles, configlayers
+from celery_docker.core import access
+from celery_docker.gateway import routes
+from celery_docker.gateway.application import Application, Closed
+from celery_docker.gateway.jobs import Jobs
+from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.overview import Overview
+from celery_docker.gateway.submitting import Submitting
+from celery_docker.gateway.webserver import WebServer
+from celery_docker.host import systemd
+from celery_docker.host.keyfile import KeyFile
+from celery_docker.store import jobstore, redislink
+from celery_docker.store.livelog import RedisLog
+from celery_docker.store.queries import Queries
+
+PROGRAM = "celery-docker-api"
+BAD_CONFIG = 78
+_THREADS = 16
+_IDLE_S = 600.0
+_PATIENCE_S = 30.0
+_FIRST_FD = 3
+
+_log = logging.getLogger(__name__)
+
+
+def main(environ: Mapping[str, str], *, idle_s: float = _IDLE_S, patience_s: float = _PATIENCE_S) -> int:
+    """Serve until a signal, or until it is idle; return the exit status."""
+    logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler(environ)])
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    with ExitStack() as opened:
+        try:
+            listening = _sockets(environ)
+        except errors.SettingsError as exc:
+            _log.error("%s", exc)  # one line for who started it
+            return BAD_CONFIG
+        server = WebServer(listening, _application(environ, opened), _THREADS, idle_s=idle_s, patience_s=patience_s)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        systemd.notify(environ, READY=1)
+        server.run()
+        systemd.notify(environ, STOPPING=1)
+    return 0
+
+
+def _application(environ: Mapping[str, str], opened: ExitStack) -> Application | Closed:
+    """Return the application; with a bad setting one that says so to everybody.
+
+    A process that ends instead would be started again for the connection that waits, again and again.
+    """
+    try:
+        values = {value.name: value.value for value in configlayers.resolve([(configfiles.ENVIRONMENT, environ)])}
+        store = opened.enter_context(closing(jobstore.connect(values["broker_url"])))
+        raw = opened.enter_context(closing(redislink.connect(values["broker_url"], text=False)))
+    except (errors.SettingsError, errors.StoreRefused) as exc:
+        _log.error("%s", exc)  # one line for who set it up
+        return Closed(f"{exc}; correct it, then: systemctl restart {PROGRAM}")
+    queries = Queries(store.link)
+    log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
+    submitting = Submitting(store, queries, KeyFile(configfiles.key_file(environ)))
+    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))
+    return Application(table, _administrators())
+
+
+def _sockets(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Return the sockets that the service manager has handed over. Raises `SettingsError`."""
+    count = environ.get("LISTEN_FDS", "") if environ.get("LISTEN_PID") == str(os.getpid()) else ""
+    if not count.isdigit() or int(count) < 1:
+        raise errors.SettingsError(f"no socket was handed over; start it with: systemctl start {PROGRAM}.socket")
+    sockets = [socket.socket(fileno=_FIRST_FD + place) for place in range(int(count))]
+    for listening in sockets:
+        if listening.family != socket.AF_UNIX:
+            raise errors.SettingsError(
+                f"{PROGRAM}.socket may have Unix sockets only: the kernel names nobody who connects otherwise"
+            )
+        listening.setblocking(False)
+    return sockets
+
+
+def _administrators() -> int | None:
+    try:
+        return grp.getgrnam(access.ADMINISTRATORS).gr_gid
+    except KeyError:
+        return None

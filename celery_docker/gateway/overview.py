@@ -1,0 +1,46 @@
+"""What everybody may know: hosts, lengths of queues, and whether this service and Redis answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_docker.client import summary, views
+from celery_docker.core import jobspec
+from celery_docker.gateway import parameters
+from celery_docker.gateway.routing import Answer, Request
+from celery_docker.store.queries import Queries
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The handlers about hosts and queues. Each raises `StoreAway` or `StoreRefused`."""
+
+    queries: Queries
+
+    def hosts(self, request: Request) -> Answer:
+        """List the hosts."""
+        rows, now = self.queries.hosts.rows(), self.queries.now()
+        return Answer({"hosts": [views.host_json(row, now) for row in rows], "now": views.timestamp(now)})
+
+    def queue(self, request: Request) -> Answer:
+        """Say how much there is to do, and who does it."""
+        return Answer(summary.of(self.queries, request.query.get(parameters.QUEUE.name, jobspec.DEFAULT_QUEUE)))
+
+    def health(self, request: Request) -> Answer:
+        """Say that Redis answers."""
+        self.queries.now()
+        return Answer({"status": "ok"})
+
+    def identity(self, request: Request) -> Answer:
+        """Say who asks, and what he may."""
+        identity, rights = request.identity, request.rights
+        return Answer(
+            {
+                "name": identity.name,
+                "uid": identity.uid,
+                "gid": identity.gid,
+                "groups": list(identity.groups),
+                "may_submit": rights.may_submit,
+                "may_everything": rights.may_everything,
+            }
+        )

@@ -1,0 +1,100 @@
+"""The table of routes, and the OpenAPI document that is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_docker import version
+from celery_docker.gateway import bodies, parameters
+from celery_docker.gateway.jobs import Jobs
+from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.overview import Overview
+from celery_docker.gateway.routing import Answer, Request, Route
+from celery_docker.gateway.submitting import Submitting
+
+API = "/api/v1"
+_PAGE = (parameters.BEFORE, parameters.LIMIT)
+_FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST)
+_LOG = (parameters.AFTER, parameters.WAIT, parameters.ENTRIES)
+_REFUSALS = {
+    "400": "a value cannot be used",
+    "403": "not allowed to this user",
+    "404": "not there, or another's",
+    "409": "not now: it has not ended, or the id is another's",
+    "413": "too large",
+    "503": "Redis does not answer; try again",
+}
+
+
+def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) -> tuple[Route, ...]:
+    """Return all routes."""
+    reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
+    routes = (
+        Route("GET", f"{API}/jobs", jobs.page, "list jobs", (*_FILTERS, *_PAGE, parameters.IDS)),
+        Route("POST", f"{API}/jobs", submitting.submit, "queue jobs", body=bodies.SUBMISSION, changes=True, status=201),
+        Route("GET", f"{API}/jobs/{{id}}", jobs.one, "all that is known of a job"),
+        Route("POST", f"{API}/jobs/{{id}}/cancel", jobs.cancel, "cancel a job", body=bodies.CANCEL, changes=True),
+        Route("POST", f"{API}/jobs/{{id}}/retry", submitting.retry, "queue a job once more", changes=True, status=201),
+        Route("GET", f"{API}/jobs/{{id}}/logs", logs.read, "output of a job", _LOG),
+        Route("PUT", reader, logs.sign, "have the job wait for a reader", body=bodies.SIGN, changes=True),
+        Route("DELETE", reader, logs.detach, "let the job go on without a reader", changes=True),
+        Route("GET", f"{API}/states", jobs.states, "states of jobs", (parameters.IDS,)),
+        Route("GET", f"{API}/receipts", jobs.receipts, "receipts of jobs", (parameters.RECEIPT_IDS,)),
+        Route("GET", f"{API}/lookup", jobs.lookup, "the job or batch that an id stands for", (parameters.WORD,)),
+        Route("POST", f"{API}/cancel", jobs.cancel_many, "cancel jobs", body=bodies.CANCEL_MANY, changes=True),
+        Route(
+            "POST",
+            f"{API}/retry",
+            submitting.retry_many,
+            "queue jobs once more",
+            body=bodies.RETRY_MANY,
+            changes=True,
+            status=201,
+        ),
+        Route("GET", f"{API}/batches", jobs.batches, "list batches", _PAGE),
+        Route("GET", f"{API}/batches/{{id}}", jobs.batch, "a batch and its jobs"),
+        Route("GET", f"{API}/hosts", overview.hosts, "the hosts"),
+        Route("GET", f"{API}/queue", overview.queue, "how much there is to do", (parameters.QUEUE,)),
+        Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
+        Route("GET", f"{API}/healthz", overview.health, "whether Redis answers"),
+    )
+
+    def document(request: Request) -> Answer:
+        return Answer(openapi(whole))
+
+    whole = (*routes, Route("GET", f"{API}/openapi.json", document, "this document"))
+    return whole
+
+
+def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
+    """Return the OpenAPI document (3.1) of routes."""
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "celery-docker", "version": version.version() or "0+source"},
+        "paths": paths,
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    names = [part.strip("{}") for part in route.path.split("/") if part.startswith("{")]
+    in_path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    in_query = [
+        {
+            "name": line.name,
+            "in": "query",
+            "description": line.help,
+            "schema": dict(line.schema),
+            **({"style": "form", "explode": False} if line.schema.get("type") == "array" else {}),
+        }
+        for line in route.query
+    ]
+    refusals = {status: {"description": text} for status, text in _REFUSALS.items()}
+    return {
+        "summary": route.summary,
+        "parameters": [*in_path, *in_query],
+        **({"requestBody": {"content": {"application/json": {"schema": route.body}}}} if route.body else {}),
+        "responses": {str(route.status): {"description": route.summary}, **refusals},
+    }

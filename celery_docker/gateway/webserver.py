@@ -1,0 +1,185 @@
+"""The web server: waitress on a Unix socket, with the identity of whoever connects.
+
+The only importer of waitress. Invariants: the identity is what the kernel says of the connection, asked when it is
+accepted; a connection carries one request, so that a restart never cuts one off that was sent into it; who sends or
+takes nothing for `patience_s` is cut off.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import socket
+import struct
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import UnixWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+
+from celery_docker.core import wording
+from celery_docker.core.access import Identity
+from celery_docker.gateway import application
+
+MOST_BODY_BYTES = 8 * 2**20
+_MOST_HEADER_BYTES = 64 * 1024
+_MOST_CONNECTIONS = 512
+# Of one user, so that none keeps the others out.
+_MOST_OF_A_USER = 128
+# By socket(7); Python has no name for it.
+_SO_PEERGROUPS = 59
+_MOST_BYTES = 1024
+_LOOP_S = 1.0
+_CLEANUP_S = 2
+
+WsgiApp = application.Application | application.Closed
+
+
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[application.IDENTITY] = self.channel.identity
+        return environ
+
+    def build_response_header(self) -> bytes:
+        self.set_close_on_finish()
+        return bytes(super().build_response_header())
+
+
+class _ErrorTask(ErrorTask):  # type: ignore[misc]
+    """The answer to what is no request that an application could see."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = application.encoded(application.refused(error.code, _explained(error.code, str(error.body))).body)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+def _explained(status: int, reason: str) -> str:
+    if status == 413:
+        return f"the body is larger than {wording.size(MOST_BODY_BYTES)}; send fewer jobs at once"
+    if status == 431:
+        return f"the header is larger than {wording.size(_MOST_HEADER_BYTES)}; send less"
+    return f"this is no request that can be answered: {reason}"
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class = _Task
+    error_task_class = _ErrorTask
+    identity: Identity | None
+
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
+        try:
+            self.identity = identity_of(sock)
+        except OSError:  # An error here would close the socket of all. Who has no identity is refused.
+            self.identity = None
+        super().__init__(server, sock, addr, adj, map=map)
+        uid = None if self.identity is None else self.identity.uid
+        others = (other.identity for other in server.active_channels.values())
+        if uid != 0 and sum(other is None or other.uid == uid for other in others) > _MOST_OF_A_USER:
+            self.will_close = True
+
+
+class _Server(UnixWSGIServer):  # type: ignore[misc]
+    channel_class = _Channel
+    patience_s: float
+
+    def maintenance(self, now: float) -> None:
+        """Close connections whose request or answer is not through in time, however often a byte comes."""
+        for channel in self.active_channels.values():
+            if not channel.requests and channel.creation_time < now - self.patience_s:
+                channel.will_close = True
+
+
+class WebServer:
+    """A web server on sockets that listen already. `run` it in the main thread; `stop` from wherever, a signal too."""
+
+    def __init__(
+        self, listening: list[socket.socket], app: WsgiApp, threads: int, *, idle_s: float, patience_s: float
+    ) -> None:
+        self._map: dict[int, Any] = {}
+        self._idle_s = idle_s
+        self._is_stopping = False
+        adjustments = Adjustments(
+            unix_socket="inherited",
+            threads=threads,
+            ident="",
+            expose_tracebacks=False,
+            asyncore_use_poll=True,
+            connection_limit=_MOST_CONNECTIONS,
+            cleanup_interval=_CLEANUP_S,
+            max_request_body_size=MOST_BODY_BYTES + 1,
+            max_request_header_size=_MOST_HEADER_BYTES,
+            clear_untrusted_proxy_headers=False,
+        )
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(threads)
+        self._servers = [self._server(sock, app, adjustments) for sock in listening]
+        for server in self._servers:
+            server.patience_s = patience_s
+
+    def _server(self, listening: socket.socket, app: WsgiApp, adjustments: Adjustments) -> _Server:
+        about = (listening.family, listening.type, listening.proto, listening.getsockname())
+        return _Server(
+            app,
+            self._map,
+            True,
+            listening,
+            dispatcher=self._dispatcher,
+            adj=adjustments,
+            bind_socket=False,
+            sockinfo=about,
+        )
+
+    def run(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Serve until `stop`, or until nobody has asked anything for `idle_s` seconds; answer what was begun."""
+        busy_at_s = clock()
+        while True:
+            wasyncore.loop(_LOOP_S, True, self._map, 1)
+            if any(server.active_channels for server in self._servers):
+                busy_at_s = clock()
+            elif self._is_stopping or clock() - busy_at_s > self._idle_s:
+                break
+        # What has connected since waits in the socket, which the service manager holds.
+        self._dispatcher.shutdown()
+        for server in self._servers:
+            server.close()
+
+    def stop(self) -> None:
+        """Take no more connections; `run` returns once those that are there have their answers."""
+        self._is_stopping = True
+        for server in self._servers:
+            server.accepting = False
+            server.pull_trigger()
+
+
+def identity_of(sock: socket.socket) -> Identity:
+    """Return who has connected, as the kernel says."""
+    _, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    uid, gid = uid % 2**32, gid % 2**32
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
+    except OSError as exc:
+        if exc.errno != errno.ERANGE:
+            raise
+        # More groups than Python can ask for: those that the host's lists have.
+        return Identity(_name(uid), uid, gid, tuple(os.getgrouplist(_name(uid), gid)))
+    return Identity(_name(uid), uid, gid, struct.unpack(f"{len(packed) // 4}I", packed))
+
+
+@lru_cache(maxsize=4096)
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,75 @@
+"""Pages of an index, the newest first. Reads only.
+
+Invariant: a page costs Redis some milliseconds a thousand entries, and looks at `_MOST_ENTRIES` of them at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from celery_docker.store import redislink
+
+Row = TypeVar("Row")
+
+_AT_ONCE = 1000
+_MOST_ENTRIES = 10_000
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A place in an index: behind this entry the next page begins."""
+
+    score: float
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.score!r}_{self.name}"
+
+
+NEWEST = Mark(math.inf, "")
+
+
+def mark(text: str) -> Mark:
+    """Return the place that a text means; raises `ValueError`."""
+    score, _, name = text.partition("_")
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise ValueError("must be the value of `next` in the answer before")
+    return Mark(value, name)
+
+
+def page(
+    link: redislink.Link,
+    index: str,
+    before: Mark,
+    most: int,
+    rows_of: Callable[[Sequence[str]], Iterable[tuple[str, Row]]],
+) -> tuple[list[Row], Mark | None]:
+    """Return up to `most` rows from an index, and where the next page begins; None: there are no more.
+
+    `rows_of` makes rows of some names, with the names, and leaves out what is not wanted. A page may be short, or
+    empty, and have a next one, where few entries are wanted. Raises `StoreAway` or `StoreRefused`.
+    """
+    rows: list[Row] = []
+    offset = 0
+    while offset < _MOST_ENTRIES:
+        with link.translated():
+            entries = link.client.zrange(
+                index, before.score, "-inf", desc=True, byscore=True, offset=offset, num=_AT_ONCE, withscores=True
+            )
+        marks = [found for name, score in entries if (found := Mark(score, name)) < before or before is NEWEST]
+        places = {place.name: place for place in marks}
+        for name, row in rows_of([place.name for place in marks]):
+            rows.append(row)
+            if len(rows) == most:
+                return rows, places[name]
+        offset += len(entries)
+        if len(entries) < _AT_ONCE:
+            return rows, None
+    return rows, marks[-1] if marks else before

@@ -1,0 +1,466 @@
+"""The gateway as a process, over a real Redis: who sees what, what it refuses, and that no request is lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from celery_docker.client.client import Client
+from celery_docker.core import message
+from celery_docker.core.container import Stream
+from celery_docker.core.jobrecord import Holding
+from celery_docker.core.lifecycle import State
+from celery_docker.core.output import Chunk, Piece
+from celery_docker.store import keys, livelog
+from celery_docker.store.housekeeping import Housekeeping
+from tests import gateways, servers
+from tests.gateways import Gateway
+from tests.waiting import eventually
+
+ALICE, BOB, WWW, NOBODY = 31001, 31002, 33, 65534
+ONE = {"image": "busybox", "command": "true"}
+JOBS = "/api/v1/jobs"
+READER = "0123456789abcdef" * 2
+
+
+@pytest.fixture(scope="module")
+def gateway(server: servers.RedisServer) -> Iterator[Gateway]:
+    with Gateway(server.url) as gateway:
+        yield gateway
+        assert gateway.end() == 0
+        assert "Traceback" not in gateway.log
+
+
+@pytest.fixture
+def client(server: servers.RedisServer) -> Iterator[Client]:
+    with closing(Client(server.url)) as client:
+        yield client
+
+
+def submitted(gateway: Gateway, uid: int, document: dict[str, Any] | None = None) -> str:
+    ((status, body),) = gateway.ask_as(uid, ("POST", JOBS, document or ONE))
+    assert status == 201, body
+    return str(body["id"])
+
+
+def send_slowly(raw: socket.socket) -> None:
+    for _ in range(10_000):
+        raw.send(b"X")
+        time.sleep(0.05)
+
+
+def ended(client: Client, job_id: str, state: State = State.FAILED) -> None:
+    """Let a worker end a job without running it."""
+    envelope = json.loads(client.queries.jobs.record(job_id)["message"])
+    claim = client.store.claim(job_id, host="node1", queue="celery", envelope=envelope)
+    client.store.finish(Holding(job_id, "node1", claim.fence), state, {"state": state.value, "id": job_id})
+
+
+def test_the_kernel_says_who_asks(gateway: Gateway) -> None:
+    ((_, body),) = gateway.ask_as(ALICE, ("GET", "/api/v1/identity"), groups=[31001, 44], gid=31009)
+    assert body == {
+        "name": str(ALICE),
+        "uid": ALICE,
+        "gid": 31009,
+        "groups": [44, 31001],
+        "may_submit": True,
+        "may_everything": False,
+    }
+    assert gateway.ask("GET", "/api/v1/identity")[1]["may_everything"] is True
+
+
+def test_a_job_runs_as_its_submitter_and_its_record_says_whose_it_is(gateway: Gateway, client: Client) -> None:
+    record = client.queries.jobs.record(submitted(gateway, ALICE))
+    assert (record["uid"], json.loads(record["spec"])["user"]) == (str(ALICE), f"{ALICE}:{ALICE}")
+    assert record["submitted_by"] == f"{ALICE}@{socket.gethostname()}"
+    kwargs = json.loads(base64.b64decode(json.loads(record["message"])["body"]))[1]
+    assert kwargs["user"] == f"{ALICE}:{ALICE}"
+    assert json.loads(client.queries.jobs.record(gateway.ask("POST", JOBS, ONE)[1]["id"])["spec"])["user"] == "0:0"
+    named = gateway.ask("POST", JOBS, {**ONE, "user": "bob"})[1]["id"]
+    assert json.loads(client.queries.jobs.record(named)["spec"])["user"] == "bob"
+
+
+@pytest.mark.parametrize("user", ["0:0", "root", str(BOB), f"{ALICE}:0", 0])
+def test_a_forged_user_queues_nothing(gateway: Gateway, client: Client, user: Any) -> None:
+    before = client.queries.jobs.load()
+    document = {**ONE, "user": user}
+    answers = gateway.ask_as(ALICE, ("POST", JOBS, document), ("POST", JOBS, {"jobs": [ONE, document], "batch": {}}))
+    for status, body in answers:
+        assert status == 403
+        line = f"user: '{user}' is not the submitter: jobs of '{ALICE}' (uid {ALICE}) run as {ALICE}:{ALICE};"
+        assert body["error"].startswith(line)
+    assert client.queries.jobs.load() == before
+
+
+@pytest.mark.parametrize("uid", [WWW, NOBODY])
+def test_accounts_of_services_only_read(gateway: Gateway, uid: int) -> None:
+    job_id = submitted(gateway, ALICE)
+    answers = gateway.ask_as(
+        uid,
+        ("GET", JOBS),
+        ("GET", "/api/v1/queue"),
+        ("POST", JOBS, ONE),
+        ("POST", f"{JOBS}/{job_id}/cancel"),
+        ("POST", "/api/v1/cancel", {"ids": [job_id]}),
+        ("PUT", f"{JOBS}/{job_id}/readers/{READER}", {"taken": "0-0", "number": 1}),
+    )
+    assert [status for status, _ in answers] == [200, 200, 403, 403, 403, 403]
+
+
+def test_a_job_of_another_is_not_there(gateway: Gateway, client: Client) -> None:
+    """Every way to a job, as somebody else: the answers are those for an id that nobody has."""
+    job_id, other = submitted(gateway, ALICE), str(uuid.uuid4())
+    batch = gateway.ask_as(ALICE, ("POST", JOBS, {"jobs": [ONE], "batch": {}}))[0][1]["batch"]["id"]
+    ended(client, submitted(gateway, ALICE))
+
+    def requests(name: str, batch_id: str) -> list[tuple[Any, ...]]:
+        return [
+            ("GET", f"{JOBS}/{name}"),
+            ("GET", f"{JOBS}/{name}/logs"),
+            ("POST", f"{JOBS}/{name}/cancel"),
+            ("POST", f"{JOBS}/{name}/retry"),
+            ("DELETE", f"{JOBS}/{name}/readers/{READER}"),
+            ("GET", f"/api/v1/lookup?id={name}"),
+            ("GET", f"{JOBS}?ids={name}"),
+            ("GET", f"/api/v1/states?ids={name}"),
+            ("GET", f"/api/v1/receipts?ids={name}"),
+            ("POST", "/api/v1/cancel", {"ids": [name]}),
+            ("POST", "/api/v1/retry", {"ids": [name]}),
+            ("POST", JOBS, {**ONE, "after": [name]}),
+            ("GET", f"/api/v1/batches/{batch_id}"),
+            ("GET", f"{JOBS}?batch={batch_id}"),
+        ]
+
+    theirs = gateway.ask_as(BOB, *requests(job_id, batch))
+    nobodys = gateway.ask_as(BOB, *requests(other, str(uuid.uuid4())))
+    hidden = [(status, json.dumps(body).replace(job_id, "ID").replace(batch, "ID")) for status, body in theirs]
+    for (status, text), (other_status, body) in zip(hidden, nobodys, strict=True):
+        assert status == other_status
+        assert json.loads(text).keys() == body.keys()
+    assert [status for status, _ in theirs] == [404] * 6 + [200] * 4 + [404] * 4
+    # Into the batch of another, and under the id of his job.
+    refused = gateway.ask_as(
+        BOB,
+        ("POST", JOBS, {"jobs": [ONE], "batch": {"id": batch}}),
+        ("POST", JOBS, {"jobs": [ONE], "ids": [job_id]}),
+        ("PUT", f"{JOBS}/{job_id}/readers/{READER}", {"taken": "0-0", "number": 1}),
+        ("GET", JOBS),
+        ("GET", "/api/v1/batches"),
+    )
+    assert [status for status, _ in refused] == [404, 409, 404, 200, 200]
+    assert refused[3][1]["jobs"] == refused[4][1]["batches"] == []
+    assert client.queries.jobs.row(job_id).cancel_reason is None
+    # Whoever may everything sees it.
+    assert gateway.ask("GET", f"{JOBS}/{job_id}")[1]["uid"] == ALICE
+    assert gateway.ask_as(ALICE, ("GET", f"{JOBS}/{job_id}"))[0][0] == 200
+
+
+def test_cancel_and_retry(gateway: Gateway, client: Client) -> None:
+    first, second = submitted(gateway, ALICE), submitted(gateway, ALICE)
+    answers = gateway.ask_as(
+        ALICE,
+        ("POST", f"{JOBS}/{first}/retry"),
+        ("POST", f"{JOBS}/{first}/cancel", {"reason": "a wrong input"}),
+        ("POST", "/api/v1/cancel", {"ids": [second, str(uuid.uuid4())]}),
+    )
+    assert [status for status, _ in answers] == [409, 200, 200]
+    assert answers[1][1] == {"id": first, "state": "queued"}
+    assert [entry["state"] for entry in answers[2][1]["jobs"]] == ["queued", "unknown"]
+    assert client.queries.jobs.row(first).cancel_reason == f"cancelled by {ALICE}: a wrong input"
+    failed = submitted(gateway, ALICE)
+    ended(client, failed)
+    new_id = str(uuid.uuid4())
+    again = ("POST", "/api/v1/retry", {"ids": [failed], "new_ids": [new_id]})
+    # The second time is that of a client who has not heard the first answer.
+    for status, body in gateway.ask_as(ALICE, again, again):
+        assert (status, body) == (201, {"jobs": [{"id": new_id, "retry_of": failed}]})
+    record = client.queries.jobs.record(new_id)
+    assert (record["uid"], record["retry_of"]) == (str(ALICE), failed)
+    # An administrator's retry stays its user's.
+    theirs = gateway.ask("POST", f"{JOBS}/{failed}/retry")[1]["id"]
+    assert client.queries.jobs.record(theirs)["uid"] == str(ALICE)
+
+
+def test_a_retry_runs_as_nobody_else(gateway: Gateway, client: Client) -> None:
+    """Whoever writes to Redis can change the spec in a record: it is judged again."""
+    job_id = submitted(gateway, ALICE)
+    ended(client, job_id)
+    with client.store.link.translated():
+        client.store.link.client.hset(keys.job(job_id), "spec", json.dumps({**ONE, "user": "0:0"}))
+    ((status, body),) = gateway.ask_as(ALICE, ("POST", f"{JOBS}/{job_id}/retry"))
+    assert (status, body["error"].startswith("user: '0:0' is not the submitter")) == (403, True)
+
+
+def test_pages_have_each_job_once_and_filters_hold(gateway: Gateway) -> None:
+    documents = [{**ONE, "name": "even" if number % 2 else "odd"} for number in range(700)]
+    asked = gateway.ask_as(
+        BOB, ("POST", JOBS, {"jobs": documents}), ("GET", f"{JOBS}?limit=500"), ("GET", f"{JOBS}?limit=500&name=even")
+    )
+    ids = [entry["id"] for entry in asked[0][1]["jobs"]]
+    page = asked[1][1]
+    rest = gateway.ask_as(BOB, ("GET", f"{JOBS}?limit=500&before={page['next']}"))[0][1]
+    assert [entry["id"] for entry in page["jobs"] + rest["jobs"]] == ids[::-1]
+    assert rest["next"] is None
+    assert {entry["name"] for entry in asked[2][1]["jobs"]} == {"even"}
+    assert len(asked[2][1]["jobs"]) == 350
+    nothing = gateway.ask_as(BOB, ("GET", f"{JOBS}?state=failed,lost"), ("GET", f"{JOBS}?host=node9"))
+    assert [body["jobs"] for _, body in nothing] == [[], []]
+    some = ids[3:6]
+    assert [entry["id"] for entry in gateway.ask_as(BOB, ("GET", f"{JOBS}?ids={','.join(some)}"))[0][1]["jobs"]] == some
+
+
+def test_a_batch_in_two_parts_and_twice_the_same(gateway: Gateway, client: Client) -> None:
+    batch_id, ids = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(3)]
+    batch = {"id": batch_id, "name": "n", "limit": 2, "size": 3}
+    first = ("POST", JOBS, {"jobs": [ONE, ONE], "ids": ids[:2], "batch": {**batch, "indexes": [1, 2]}})
+    second = ("POST", JOBS, {"jobs": [ONE], "ids": ids[2:], "batch": {**batch, "indexes": [3]}})
+    answers = gateway.ask_as(
+        ALICE, first, first, second, ("GET", f"/api/v1/batches/{batch_id}"), ("GET", "/api/v1/batches")
+    )
+    assert [status for status, _ in answers] == [201, 201, 201, 200, 200]
+    document = answers[3][1]
+    assert (document["jobs"], document["size"], document["limit"]) == (ids, 3, 2)
+    assert document["counts"] == {"queued": 3}
+    assert answers[4][1]["batches"][0]["id"] == batch_id
+    assert client.queries.jobs.row(ids[2]).held
+    env = json.loads(client.queries.jobs.record(ids[2])["spec"])["env"]
+    assert env["CELERY_DOCKER_BATCH_SIZE"] == "3"
+
+
+def test_every_problem_of_many_documents_is_told_at_once(gateway: Gateway) -> None:
+    documents = [ONE, {"image": ""}, {**ONE, "memory": "lots"}]
+    status, body = gateway.ask("POST", JOBS, {"jobs": documents})
+    assert status == 400
+    assert body["error"].startswith("jobs[1]: image: ")
+    assert "jobs[2]: memory: 'lots'" in body["error"]
+    shared = {**ONE, "logoutfile": "/srv/a.log"}
+    status, body = gateway.ask("POST", JOBS, {"jobs": [shared, shared], "batch": {}})
+    assert (status, "'/srv/a.log' is the log file of 2 jobs" in body["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status"),
+    [
+        ("POST", JOBS, "", 400),
+        ("POST", JOBS, "[]", 400),
+        ("POST", JOBS, "{", 400),
+        ("POST", JOBS, "\xff\xfe", 400),
+        ("POST", JOBS, "[" * 1_000_000, 400),
+        ("POST", JOBS, '{"a":' * 100_000, 400),
+        ("POST", JOBS, '{"image": "\\ud800"}', 400),
+        ("POST", JOBS, '{"image": "busybox", "image": "busybox"}', 400),
+        ("POST", JOBS, '{"image": "busybox", "cpus": 1e999}', 400),
+        ("POST", JOBS, '{"image": "busybox", "env": {"A": "' + "x" * 2_000_000 + '"}}', 400),
+        ("POST", JOBS, " " * 20 * 2**20, 413),
+        ("POST", f"{JOBS}/x/cancel", '{"reason": 5}', 404),
+        ("POST", "/api/v1/cancel", '{"ids": ["j1"], "reason": 5}', 400),
+        ("GET", JOBS, "{}", 400),
+        ("GET", f"{JOBS}?before=x", None, 400),
+        ("GET", f"{JOBS}?before=nan_x", None, 400),
+        ("GET", f"{JOBS}?limit=-1", None, 400),
+        ("GET", f"{JOBS}/%ff", None, 400),
+        ("GET", f"{JOBS}/" + "a" * 10_000, None, 404),
+        ("GET", "/" + "a" * 100_000, None, 431),
+        ("GET", "/../../etc/passwd", None, 404),
+        ("TRACE", JOBS, None, 405),
+        ("DELETE", JOBS, None, 405),
+        ("BREW", "/", None, 404),
+    ],
+)
+def test_rubbish_is_refused_in_one_line(
+    gateway: Gateway, method: str, target: str, body: str | None, status: int
+) -> None:
+    got, text = gateways.ask(gateway.path, method, target, body)
+    assert got == status, text[:500]
+    answer = json.loads(text)
+    assert list(answer) == ["error"]
+    assert "\n" not in answer["error"]
+    assert len(text) < 3000
+    assert gateway.ask("GET", "/api/v1/healthz") == (200, {"status": "ok"})
+
+
+def test_what_is_no_http_is_refused_too(gateway: Gateway) -> None:
+    for text in (b"\x16\x03\x01\r\n\r\n", b"GET /\r\n\r\n\r\n", b"PING\r\n\r\n"):
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(60)
+            raw.connect(gateway.path)
+            raw.sendall(text)
+            answer = b"".join(iter(lambda: raw.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1."), answer
+        assert b'{"error":' in answer
+
+
+def test_head_has_no_body(gateway: Gateway) -> None:
+    assert gateways.ask(gateway.path, "HEAD", JOBS) == (200, b"")
+
+
+def test_a_slow_header_is_cut_off(server: servers.RedisServer) -> None:
+    with Gateway(server.url, patience_s=1) as gateway, socket.socket(socket.AF_UNIX) as slow:
+        assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+        slow.settimeout(60)
+        slow.connect(gateway.path)
+        # A byte now and then is no sign of life.
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_slowly(slow)
+
+
+# Connects many times as another user, says how many connections were closed at once, and keeps the others.
+_HOLD = """
+import os, socket, sys
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+held = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+for raw in held:
+    raw.connect(sys.argv[2])
+closed = 0
+for raw in held:
+    raw.settimeout(2 if raw is held[-1] else 0.01)
+    try:
+        closed += raw.recv(1) == b""
+    except ConnectionResetError:
+        closed += 1
+    except TimeoutError:
+        pass
+print(closed, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_user_does_not_keep_the_others_out(gateway: Gateway) -> None:
+    words = [sys.executable, "-c", _HOLD, str(ALICE), gateway.path]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert int(holder.stdout.readline()) >= 400 - 128
+        assert gateway.ask_as(BOB, ("GET", "/api/v1/healthz"))[0][0] == 200
+        assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+
+
+def test_output_for_a_reader_that_is_attached(gateway: Gateway, client: Client) -> None:
+    job_id = str(uuid.uuid4())
+    sign = ("PUT", f"{JOBS}/{job_id}/readers/{READER}", {"taken": "0-0", "number": 1})
+    submit = ("POST", JOBS, {"jobs": [ONE], "ids": [job_id]})
+    assert [status for status, _ in gateway.ask_as(ALICE, sign, submit)] == [200, 201]
+    envelope = json.loads(client.queries.jobs.record(job_id)["message"])
+    fence = client.store.claim(job_id, host="node1", queue="celery", envelope=envelope).fence
+    log = livelog.LiveLog(client.store.link)
+    assert log.beginning(job_id, 1).signs == {READER: "0-0 1"}
+    data = bytes(range(256))
+    log.append([Chunk(job_id, "node1", fence, (Piece(Stream.STDERR, 1, 0, data),))])
+    ((_, body),) = gateway.ask_as(ALICE, ("GET", f"{JOBS}/{job_id}/logs?wait=2"))
+    (piece,) = body["pieces"]
+    assert base64.b64decode(piece.pop("base64")) == data
+    assert (piece, body["has_ended"]) == ({"stream": "stderr", "attempt": 1, "offset": 0}, False)
+    target = f"{JOBS}/{job_id}/logs?after={body['last']}"
+    ((_, rest),) = gateway.ask_as(ALICE, ("GET", target))
+    assert (rest["pieces"], rest["last"]) == ([], body["last"])
+    assert gateway.ask_as(ALICE, ("DELETE", f"{JOBS}/{job_id}/readers/{READER}"))[0][0] == 200
+    assert log.beginning(job_id, 1).signs == {}
+    client.store.finish(Holding(job_id, "node1", fence), State.SUCCEEDED, {"state": "succeeded"})
+    assert gateway.ask_as(ALICE, ("GET", target))[0][1]["has_ended"] is True
+
+
+def test_waiting_readers_leave_threads_for_the_others(gateway: Gateway) -> None:
+    job_id = gateway.ask("POST", JOBS, ONE)[1]["id"]
+    readers = [threading.Thread(target=gateway.ask, args=("GET", f"{JOBS}/{job_id}/logs?wait=2")) for _ in range(40)]
+    for reader in readers:
+        reader.start()
+    began_at_s = time.monotonic()
+    assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+    took_s = time.monotonic() - began_at_s
+    for reader in readers:
+        reader.join()
+    # All of them one after the other, with every thread, would be six seconds.
+    assert took_s < 2 + (time.monotonic() - began_at_s) / 2
+
+
+def test_an_index_of_a_user_is_cleared_with_his_records(gateway: Gateway, client: Client) -> None:
+    job_id = submitted(gateway, 31077)
+    redis = client.store.link.client
+    assert redis.zscore(keys.USERS, "31077") is not None
+    redis.delete(keys.job(job_id))
+    Housekeeping(client.store.link).forget_expired(time.time() + 60)
+    assert redis.zscore(keys.USERS, "31077") is None
+    assert redis.exists(keys.user_jobs("31077")) == 0
+    assert redis.zscore(keys.USERS, str(BOB)) is not None
+
+
+def test_redis_away_is_an_answer_and_no_password_is_in_it() -> None:
+    with servers.RedisServer({"requirepass": "hunter2"}) as redis, Gateway(redis.url) as gateway:
+        assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+        redis.end()
+        for method, target, body in (("GET", "/api/v1/healthz", None), ("POST", JOBS, ONE), ("GET", JOBS, None)):
+            status, answer = gateway.ask(method, target, body)
+            assert status == 503
+            assert "cannot reach Redis" in answer["error"]
+            assert "hunter2" not in answer["error"]
+        redis.start()
+        assert gateway.ask("POST", JOBS, ONE)[0] == 201
+        assert gateway.end() == 0
+        assert "hunter2" not in gateway.log
+
+
+def test_a_bad_setting_is_told_to_whoever_asks() -> None:
+    with Gateway("redis://:hunter2@") as gateway:
+        status, answer = gateway.ask("GET", "/api/v1/healthz")
+        assert status == 503
+        assert answer["error"].startswith("environment: CELERY_DOCKER_BROKER_URL='redis://:***@': must look like")
+        assert answer["error"].endswith("; correct it, then: systemctl restart celery-docker-api")
+        assert gateway.end() == 0
+        assert "hunter2" not in gateway.log
+
+
+def test_a_restart_under_load_answers_every_request(server: servers.RedisServer) -> None:
+    """The socket stays: what connects between two processes waits for the second."""
+    with Gateway(server.url) as gateway:
+        statuses: list[int] = []
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.is_set():
+                statuses.append(gateway.ask("POST", JOBS, ONE)[0])
+
+        clients = [threading.Thread(target=ask) for _ in range(40)]
+        for thread in clients:
+            thread.start()
+        for _ in range(3):
+            before = len(statuses)
+            eventually(lambda: len(statuses) > before + 100, message="answers")  # noqa: B023  # asked at once
+            assert gateway.end() == 0
+            gateway.start()
+        is_over.set()
+        for thread in clients:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in clients)
+        assert set(statuses) == {201}
+        assert gateway.end() == 0
+
+
+def test_an_idle_service_ends_and_the_next_request_waits_for_the_next(server: servers.RedisServer) -> None:
+    with Gateway(server.url, idle_s=0.5) as gateway:
+        assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+        assert gateway.wait() == 0
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(gateway.ask("GET", "/api/v1/healthz")[0]))
+        waiting.start()
+        gateway.start()
+        waiting.join(60)
+        assert answers == [200]
+
+
+def test_a_plain_job_is_an_administrators(gateway: Gateway, client: Client) -> None:
+    """A job that came past the gateway has no user there."""
+    job_id = client.submit("busybox", "true").id
+    assert gateway.ask_as(ALICE, ("GET", f"{JOBS}/{job_id}"))[0][0] == 404
+    status, document = gateway.ask("GET", f"{JOBS}/{job_id}")
+    assert (status, document["uid"]) == (200, None)
+    assert message.queue_name(document["queue"]) == "celery"

@@ -1,0 +1,91 @@
+"""The table of routes: what is found for a request, and what is said of one that fits nowhere."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from celery_docker.core import jobspec
+from celery_docker.gateway import routes, routing
+from celery_docker.gateway.jobs import Jobs
+from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.overview import Overview
+from celery_docker.gateway.routing import Refusal, Route
+from celery_docker.gateway.submitting import Submitting
+
+NOTHING = cast(Any, None)
+TABLE = routes.table(
+    Jobs(NOTHING, NOTHING), Submitting(NOTHING, NOTHING, NOTHING), Logs(NOTHING, NOTHING, NOTHING), Overview(NOTHING)
+)
+
+
+def route(path: str, method: str = "GET") -> Route:
+    return routing.find(TABLE, method, path)[0]
+
+
+def test_a_path_and_its_names() -> None:
+    found, names = routing.find(TABLE, "PUT", "/api/v1/jobs/j1/readers/r1")
+    assert (found.summary, names) == ("have the job wait for a reader", {"id": "j1", "reader": "r1"})
+    assert routing.find(TABLE, "HEAD", "/api/v1/jobs")[0].method == "GET"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/api/v1", "/api/v1/", "/api/v1/jobs/", "/api/v2/jobs", "/api/v1/jobs//cancel", "/api/v1/jobs/a/b/c/d"],
+)
+def test_nothing_is_there(path: str) -> None:
+    with pytest.raises(Refusal, match="lists what there is") as caught:
+        route(path)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("method", ["TRACE", "DELETE", "get", "X" * 1000])
+def test_another_method_is_told_those_that_there_are(method: str) -> None:
+    with pytest.raises(Refusal, match=r"use GET, POST, HEAD$") as caught:
+        route("/api/v1/jobs", method)
+    assert (caught.value.status, caught.value.headers) == (405, {"Allow": "GET, POST, HEAD"})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("color=red", "'color' is not a parameter of /api/v1/jobs; known are state, name, batch,"),
+        ("limit=0", "limit: '0' must be a whole number from 1 to 500"),
+        ("limit=501", "limit: '501' must be a whole number from 1 to 500"),
+        ("limit=%D9%A1", "limit: '\u0661' must be a whole number"),
+        ("limit=1&limit=2", "limit: was given twice"),
+        ("state=queued,evil", "state: 'queued,evil' must be some of queued, starting,"),
+        ("ids=a b", "ids: 'a b' "),
+        ("ids=" + ",".join("a" * 501), "ids: "),
+        ("name=", "name: '' must be 1 to 128 printable characters"),
+        ("name=%ff", "the query must be UTF-8"),
+        ("&".join(f"a{number}=1" for number in range(30)), "the query must be UTF-8 and have at most 20 parameters"),
+    ],
+)
+def test_a_query_that_cannot_be_used(text: str, line: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        routing.query(route("/api/v1/jobs"), text)
+    assert caught.value.status == 400
+    assert str(caught.value).startswith(line)
+
+
+def test_a_query() -> None:
+    values = routing.query(route("/api/v1/jobs"), "state=failed,lost&limit=7&name=a%20b&ids=j1,j2")
+    assert values == {"state": ["failed", "lost"], "limit": 7, "name": "a b", "ids": ["j1", "j2"]}
+
+
+def test_whoever_changes_something_has_to_be_allowed() -> None:
+    """A route that is not a GET is for those who may submit; a new one would have to say so here."""
+    assert {line.path for line in TABLE if (line.method != "GET") != line.changes} == set()
+
+
+def test_the_openapi_document_has_every_route_and_the_fields_of_a_job() -> None:
+    document = routes.openapi(TABLE)
+    assert {(method.upper(), path) for path, line in document["paths"].items() for method in line} == {
+        (line.method, line.path) for line in TABLE
+    }
+    schema = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert list(schema["oneOf"][0]["properties"]) == [line.name for line in jobspec.DOCUMENT]
+    in_path = document["paths"]["/api/v1/jobs/{id}/logs"]["get"]["parameters"]
+    assert [line["name"] for line in in_path] == ["id", "after", "wait", "entries"]

@@ -14,6 +14,7 @@ from celery_docker import errors
 from celery_docker.core import signingkeys
 from celery_docker.core.signingkeys import Keys
 
+_OWNER = 0
 _GROUP = "celery"
 _MODE = 0o640
 _MOST_BYTES = 65_536
@@ -74,7 +75,7 @@ class KeyFile:
         state = os.stat(self.path)
         mode, gid = stat.S_IMODE(state.st_mode), _group()
         found = []
-        if state.st_uid != 0 or state.st_gid not in (0, gid):
+        if state.st_uid != _OWNER or state.st_gid not in (0, gid):
             found.append(f"{self.path} belongs to {state.st_uid}:{state.st_gid}; chown root:{_GROUP} {self.path}")
         if mode & ~_MODE:
             found.append(
@@ -105,7 +106,9 @@ def _write(path: str, text: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(text)
         file.flush()
-        os.fchown(file.fileno(), -1, _group())
+        # Others than root may give it to no group but their own.
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), -1, _group())
         os.fchmod(file.fileno(), _MODE)
         os.fsync(file.fileno())
 

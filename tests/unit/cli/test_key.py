@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from celery_docker.cli import main
 from celery_docker.core import signingkeys
 from celery_docker.core.signingkeys import Keys, key_id
+from celery_docker.host import keyfile
 from celery_docker.host.keyfile import KeyFile
 
 Output = pytest.CaptureFixture[str]
@@ -19,7 +21,10 @@ A, B, C = (bytes([number]) * 32 for number in (1, 2, 3))
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> KeyFile:
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyFile:
+    """The file of whoever runs the tests, who may be no root."""
+    monkeypatch.setattr(keyfile, "_OWNER", os.getuid())
+    monkeypatch.setattr(keyfile, "_group", os.getgid)
     return KeyFile(str(tmp_path / "key"))
 
 

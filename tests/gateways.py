@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +82,11 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def url(self) -> str:
+        """The address as a submitter gets it."""
+        return f"http+unix://{self.path}"
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -138,3 +143,47 @@ class Gateway:
         )
         assert made.returncode == 0, made.stderr
         return [(status, json.loads(body)) for status, body in json.loads(made.stdout)]
+
+
+# The command line as another user; all of it is imported before, where his own eyes may not see the interpreter.
+COMMAND = """
+import importlib, os, pkgutil, sys
+import celery_docker
+for found in pkgutil.walk_packages(celery_docker.__path__, "celery_docker."):
+    if found.name.startswith(("celery_docker.cli", "celery_docker.client")) and not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+uid = int(sys.argv[1])
+os.setgroups([]); os.setgid(uid); os.setuid(uid)
+sys.exit(sys.modules["celery_docker.cli.main"].main(sys.argv[2:]))
+"""
+
+
+def command(gateway: Gateway, uid: int, *words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line as another user, through the gateway; return how it ended."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "CELERY_DOCKER_BROKER_URL": gateway.url,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, str(uid), *words],
+        env=environ,
+        capture_output=True,
+        check=False,
+        timeout=300,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def process(gateway: Gateway, uid: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Let the command line of another user run, with its output in a pipe."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])}
+    environ |= {"CELERY_DOCKER_BROKER_URL": gateway.url}
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(uid), *words], env=environ, stdout=subprocess.PIPE
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()

@@ -19,7 +19,6 @@ from celery_docker.client.outages import Outages
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
-    from celery_docker.store.redislink import Link
 
 _LAYER_FLAGS = ("--broker", "--queue")
 WAITS = "jobs go on, and this waits for Redis"
@@ -100,14 +99,6 @@ class Context:
         from celery_docker.client import client
 
         with self._explained(), closing(client.Client(self.config.broker_url)) as opened:
-            yield opened
-
-    @contextmanager
-    def link(self) -> Iterator[Link]:
-        """Open a connection to Redis, with the same complaints."""
-        from celery_docker.store import redislink
-
-        with self._explained(), closing(redislink.connect(self.config.broker_url)) as opened:
             yield opened
 
     @contextmanager

@@ -13,7 +13,7 @@ from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.store.listing import Match
 
 if TYPE_CHECKING:
-    from celery_docker.store.queries import Queries
+    from celery_docker.client.ports import Queries
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.client.ports import Queries
 from celery_docker.core import waiting, wording
 from celery_docker.core.receipt import Receipt
 from celery_docker.core.waiting import Wait, WaitKind
-from celery_docker.store.queries import Queries
 
 # A wait is worth a line after a while, and another one where its numbers have changed. To find the place in a queue
 # costs Redis some milliseconds: after a wait's first seconds it is asked seldom.

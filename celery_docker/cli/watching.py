@@ -13,10 +13,10 @@ from typing import Any, TextIO
 
 from celery_docker.cli import exitcodes, progress, screen
 from celery_docker.client.outages import Outages
+from celery_docker.client.ports import Queries
 from celery_docker.core import lifecycle, pace
 from celery_docker.core.receipt import Receipt
 from celery_docker.store import listing
-from celery_docker.store.queries import Queries
 
 # Counting a batch keeps Redis busy: it is asked again after this, and after twenty times as long as the answer took.
 _PAUSE_S = 0.5

@@ -1,4 +1,4 @@
-"""Submitting and finding jobs from Python: needs Redis, neither Celery nor Docker.
+"""Submitting and finding jobs from Python: needs Redis or the gateway, neither Celery nor Docker.
 
 Owns what a submitter does: the record is written before a worker can see the message, in one step. The examples of the
 docstrings are run as tests, with `client = Client()`.
@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import os
 import socket
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from celery_docker import errors
-from celery_docker.client import batchlogs, configfiles, documents, submission
+from celery_docker.client import batchlogs, configfiles, documents
+from celery_docker.client.direct import Direct
 from celery_docker.client.handles import Batch, Job, Progress
-from celery_docker.core import batch, batchinputs, jobspec
+from celery_docker.client.ports import Queries, Way
+from celery_docker.client.remote import Remote
+from celery_docker.client.remotequeries import needs_redis
+from celery_docker.core import batch, batchinputs, gatewayurl, jobspec
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
-from celery_docker.store import jobstore, livelog, redislink
+from celery_docker.store import livelog
 from celery_docker.store.jobstore import Store
-from celery_docker.store.queries import Queries
 from celery_docker.store.refused import RefusedMessages
 
 Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
@@ -68,11 +69,7 @@ class Client:
         spec, options = documents.parsed(document)
         if expires_s is not None:
             options = replace(options, expires=expires_s)
-        job = self._builder.job(spec.to_kwargs(), options)
-        if before is not None:
-            before(job.job_id)
-        self.store.submit([job])
-        return Job(self, job.job_id)
+        return Job(self, self._way.submit(spec, options, before))
 
     def map(
         self,
@@ -124,17 +121,7 @@ class Client:
         `about` is stored with the batch, for those who look for it later. Raises `BatchError` if jobs share a log file.
         """
         batchlogs.check(jobs)
-        batch_id = str(uuid.uuid4())
-        new_jobs = documents.of_batch(self._builder, jobs, batch_id, len(jobs), [None] * len(jobs))
-        facts: dict[str, str | int] = {**(about or {}), "size": len(new_jobs), **self._builder.owner}
-        facts |= {"limit": limit} if limit is not None else {}
-        facts |= {"name": name} if name is not None else {}
-        try:
-            self.store.begin_batch(batch_id, facts)
-            self.store.submit(new_jobs)
-        except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
-            raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
-        return Batch(self, batch_id, progress)
+        return Batch(self, self._way.submit_batch(jobs, limit, name, about or {}), progress)
 
     def job(self, job_id: str) -> Job:
         """Return the handle of a job, by its id or the beginning of it.
@@ -185,7 +172,7 @@ class Client:
         """
         checked = [jobspec.check_job_id(job_id) for job_id in job_ids]
         reason = reason or f"cancelled from host {socket.gethostname()}"
-        return self.store.cancel_many(checked[::-1], reason=reason)[::-1]
+        return self._way.cancel_many(checked, reason)
 
     def retry(self, job_id: str | Job) -> Job:
         """Queue a job that has ended once more, under a new id; in its batch it takes the place of the old one.
@@ -210,10 +197,7 @@ class Client:
         ...     print(again.wait())
         succeeded
         """
-        records = self.queries.jobs.fields(job_ids, *submission.RETRIED)
-        new_jobs = [self._builder.again(job_id, *record) for job_id, record in zip(job_ids, records, strict=True)]
-        self.store.submit(new_jobs)
-        return [Job(self, new.job_id) for new in new_jobs]
+        return [Job(self, new_id) for new_id in self._way.retry_many(job_ids)]
 
     def drain(self, host: str, reason: str) -> None:
         """Keep a host from taking jobs; those that run on it go on.
@@ -222,7 +206,8 @@ class Client:
         >>> client.resume("node7")
         True
         """
-        self.store.drain(host, f"{self._builder.name}: {reason}")
+        redis = self._redis("drain")
+        redis.store.drain(host, f"{redis.builder.name}: {reason}")
 
     def resume(self, host: str) -> bool:
         """Let a host take jobs again; False if nobody kept it from that.
@@ -230,7 +215,7 @@ class Client:
         >>> client.resume("node8")
         False
         """
-        return self.store.resume(host)
+        return self._redis("resume").store.resume(host)
 
     def logs_of(self, job_id: str, **options: Any) -> livelog.Reader:
         """Return a reader of a job's output; `Job.logs` is made of it.
@@ -239,7 +224,7 @@ class Client:
         >>> [piece.data for piece in client.logs_of(job.id).follow()]
         [b'hello\\n']
         """
-        return livelog.Reader(livelog.RedisLog(self._bytes), job_id, **options)
+        return livelog.Reader(self._way.log, job_id, **options)
 
     def close(self) -> None:
         """Close the connections.
@@ -247,39 +232,54 @@ class Client:
         >>> from celery_docker import Client
         >>> Client().close()
         """
-        for name in ("store", "_bytes"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
-        self.__dict__.pop("queries", None)
+        if "_way" in self.__dict__:
+            self.__dict__.pop("_way").close()
+
+    def documents(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return all that is known of jobs, for programs. Raises `NoSuchJob`.
+
+        >>> job = client.submit("busybox", "true")
+        >>> [document["image"] for document in client.documents([job.id])]
+        ['busybox']
+        """
+        return self._way.documents(job_ids)
+
+    def summary(self, queue: str) -> dict[str, Any]:
+        """Return how much there is to do, and who does it, for programs; `queue` is named in it also where it is empty.
+
+        >>> client.summary("celery")["workers"]
+        {'ready': 1}
+        """
+        return self._way.summary(queue)
 
     @cached_property
     def url(self) -> str:
-        """The address of Redis in use."""
+        """The address of Redis, or of the gateway, in use."""
         return self._given_url if self._given_url is not None else configfiles.read(os.environ, {}).broker_url
 
-    @cached_property
+    @property
     def store(self) -> Store:
-        """The writer of records."""
-        return jobstore.connect(self.url)
+        """The writer of records; raises `NotAllowed` where the gateway is in use."""
+        return self._redis("this").store
 
     @property
     def refused(self) -> RefusedMessages:
-        """Messages that no worker could run.
+        """Messages that no worker could run; raises `NotAllowed` where the gateway is in use.
 
         >>> client.refused.count()
         0
         """
-        return RefusedMessages(self.store.link)
+        return RefusedMessages(self._redis("queue refused").store.link)
 
-    @cached_property
+    @property
     def queries(self) -> Queries:
         """The reader of jobs, batches, queues and workers."""
-        return Queries(self.store.link)
+        return self._way.queries
 
     @cached_property
-    def _builder(self) -> submission.JobBuilder:
-        return submission.of_process(configfiles.key_file(os.environ))
+    def _way(self) -> Way:
+        return Remote(gatewayurl.path(self.url)) if gatewayurl.is_gateway(self.url) else Direct(self.url)
 
-    @cached_property
-    def _bytes(self) -> redislink.Link:
-        return redislink.connect(self.url, text=False)
+    def _redis(self, what: str) -> Direct:
+        way = self._way
+        return way if isinstance(way, Direct) else needs_redis(what)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.client import configlayers
-from celery_docker.core import settings, textinput
+from celery_docker.core import gatewayurl, settings, textinput
 
 # The worker's own settings, the last resort before the defaults: on a worker's host they are right for its users too.
 DEFAULTS_FILE = settings.FILE
 ENVIRONMENT = "environment"
+GATEWAY_SOCKET = gatewayurl.SOCKET
 DEFAULT_DOCKER_HOST = next(setting.default for setting in settings.SETTINGS if setting.field == "docker_host")
 _KEY = next(setting for setting in settings.SETTINGS if setting.field == "key_file")
 _FLAG_VARIABLES = {"--broker": settings.PREFIX + "BROKER_URL", "--queue": settings.PREFIX + "QUEUE"}
@@ -43,6 +44,8 @@ class Config:
 
     def with_remedy(self, exc: errors.CeleryDockerError) -> errors.CeleryDockerError:
         """Return what Redis was complained of, with what to ask the administrator for, still in one line."""
+        if gatewayurl.is_gateway(self.broker_url):
+            return exc
         if self.closed:
             hint = (
                 f"you may not read {', '.join(self.closed)}: ask the administrator for membership in group celery, or"
@@ -59,6 +62,7 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
 
     Raises `SettingsError` for what cannot be used, and `UsageError` where it came from a flag.
     """
+    user_file = next(iter(_user_file(environ)), "")
     files = [DEFAULTS_FILE, configlayers.SYSTEM_FILE, *_user_file(environ)]
     texts = {path: _text(path) for path in files}
     closed = tuple(path for path, text in texts.items() if text is None)
@@ -73,6 +77,10 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
         (path, configlayers.without_public_broker(layer, private) if path == configlayers.SYSTEM_FILE else layer)
         for path, layer in layers
     ]
+    if DEFAULTS_FILE in closed and Path(GATEWAY_SOCKET).is_socket():
+        place = sum(path != user_file for path, _ in layers)
+        public = dict(layers).get(configlayers.SYSTEM_FILE, {})
+        layers.insert(place, (GATEWAY_SOCKET, configlayers.gateway_layer(public)))
     layers.append((ENVIRONMENT, environ))
     layers += [(flag, {_FLAG_VARIABLES[flag]: text}) for flag, text in flags.items()]
     try:
@@ -90,7 +98,9 @@ def worker_settings(environ: Mapping[str, str]) -> settings.Settings:
         **settings.read_assignments(_text(DEFAULTS_FILE) or ""),
         **{name: v for name, v in environ.items() if v},
     }
-    return settings.parse({**assignments, _FLAG_VARIABLES["--broker"]: config.broker_url})
+    if not gatewayurl.is_gateway(config.broker_url):
+        assignments[_FLAG_VARIABLES["--broker"]] = config.broker_url
+    return settings.parse(assignments)
 
 
 def key_file(environ: Mapping[str, str]) -> str:

@@ -7,10 +7,10 @@ and environment are read by the caller. An empty value counts as unset.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from celery_docker import errors
-from celery_docker.core import jobspec, kinds, ownredis, redisurl, settings, textinput
+from celery_docker.core import gatewayurl, jobspec, kinds, ownredis, redisurl, settings, textinput
 
 SYSTEM_FILE = "/etc/celery-docker/client.conf"
 # In XDG_CONFIG_HOME, which is ~/.config if unset.
@@ -55,6 +55,15 @@ def without_public_broker(public: Mapping[str, str], private: Mapping[str, str])
     return {name: text for name, text in public.items() if name != _BROKER or not is_the_same}
 
 
+def gateway_layer(public: Mapping[str, str]) -> dict[str, str]:
+    """Return the layer of a host's gateway, for somebody who may not read the workers' settings.
+
+    A URL with a login that everybody may read is meant for everybody, and stays.
+    """
+    url = public.get(_BROKER, "")
+    return {_BROKER: gatewayurl.URL} if not url or ownredis.without_login(url) == url else {}
+
+
 def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:
     """Return each setting with its source. Layers are (name, variables), the weakest first; other variables are
     nobody's business here, so that the environment can be one of them.
@@ -80,7 +89,11 @@ def _queue(text: str) -> str:
     return text
 
 
+def _broker_url(text: str) -> str:
+    return gatewayurl.parse(text) if gatewayurl.is_gateway(text) else redisurl.parse(text)
+
+
 KNOWN = (
-    next(setting for setting in settings.SETTINGS if setting.field == "broker_url"),
+    replace(next(setting for setting in settings.SETTINGS if setting.field == "broker_url"), parse=_broker_url),
     settings.Setting("queue", jobspec.DEFAULT_QUEUE, _queue),
 )

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from celery_docker.client.ports import Queries
 from celery_docker.core import batch
 from celery_docker.core.batchinputs import Source
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
-from celery_docker.store.queries import Queries
 
 # A field of a batch that was submitted with --skip-done.
 WANTED = "skip_done"

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from celery_docker import errors
 from celery_docker.client.outages import Outages
+from celery_docker.client.ports import Queries
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.receipt import Receipt
 from celery_docker.store import livelog
-from celery_docker.store.queries import Queries
 
 # Called with the number of jobs in each state, and of all of them.
 Progress = Callable[[Mapping[str, int], int], object]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from celery_docker.core import gatewayurl
+
 TLS_VERIFICATIONS = ("required", "optional", "none")
 BROKER_SCHEMES = ("redis", "rediss")
 SOCKET_SCHEME = "unix"
@@ -36,6 +38,8 @@ def parse(text: str) -> str:
 
 def _socket_url(text: str, parts: SplitResult) -> str:
     """Return the URL of a Unix socket; the database is among its options: there is a path in its place."""
+    if parts.path == gatewayurl.SOCKET:
+        raise ValueError(f"is the socket of celery-docker-api and no Redis; those who submit write {gatewayurl.URL}")
     options = parse_qs(parts.query, keep_blank_values=True)
     if parts.hostname or not parts.path.strip("/") or set(options) - {"db"}:
         raise ValueError("a socket must look like unix:///PATH or unix://:PASSWORD@/PATH, with ?db=1 for a database")

@@ -52,7 +52,8 @@ class Application:
             answer, headers = refused(exc.status, str(exc)), exc.headers
         except errors.CeleryDockerError as exc:
             status = next((number for kind, number in _STATUSES if isinstance(exc, kind)), 500)
-            answer, headers = refused(status, str(exc)), {"Retry-After": "2"} if status == 503 else {}
+            answer = refused(status, str(exc), type(exc).__name__)
+            headers = {"Retry-After": "2"} if status == 503 else {}
         except Exception:  # noqa: BLE001  # nothing of it may reach who asks
             _log.exception("a request failed")
             answer, headers = refused(500, "this failed here; the journal of celery-docker-api says why"), {}
@@ -115,9 +116,10 @@ def _body(route: Route, text: bytes) -> Any:
         raise Refusal(400, f"the body {exc}; it must be JSON in UTF-8") from exc
 
 
-def refused(status: int, line: str) -> Answer:
-    """Return the answer of a refusal, in one line."""
-    return Answer({"error": wording.one_line(line, _MOST_LINE)}, status)
+def refused(status: int, line: str, kind: str = "") -> Answer:
+    """Return the answer of a refusal, in one line; `kind` is the error's name, for our own client."""
+    body = {"error": wording.one_line(line, _MOST_LINE)}
+    return Answer({**body, "kind": kind} if kind else body, status)
 
 
 def encoded(body: Any) -> bytes:

@@ -19,7 +19,7 @@ _MOST_REASON = 300
 # An id that a client chooses is a UUID as we make them: nobody else's job has it.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 # What is stored with a batch for those who look for it later.
-_FACTS = ("template", "skip_done")
+FACTS = ("template", "skip_done")
 _UUID_SCHEMA = {"type": "string", "format": "uuid"}
 
 
@@ -67,7 +67,7 @@ def _chosen(table: Mapping[str, Any], name: str, others: Sequence[Any]) -> list[
 
 
 def _batch(table: Mapping[str, Any], documents: Sequence[Any]) -> BatchPart:
-    _check_names(table, ("id", "name", "limit", "size", "indexes", *_FACTS), "batch")
+    _check_names(table, ("id", "name", "limit", "size", "indexes", *FACTS), "batch")
     count = len(documents)
     indexes = list(range(1, count + 1))
     if table.get("indexes") is not None:
@@ -80,7 +80,7 @@ def _batch(table: Mapping[str, Any], documents: Sequence[Any]) -> BatchPart:
         limit=None if limit is None else _whole(limit, "batch.limit", 1, _MOST_BATCH),
         size=count if size is None else _whole(size, "batch.size", count, _MOST_BATCH),
         indexes=indexes,
-        about={key: _parsed(kinds.NAME, table[key], f"batch.{key}") for key in _FACTS if key in table},
+        about={key: _parsed(kinds.NAME, table[key], f"batch.{key}") for key in FACTS if key in table},
     )
 
 

@@ -17,8 +17,6 @@ from celery_docker.store.jobstore import Store
 from celery_docker.store.listing import JobRow
 from celery_docker.store.queries import Queries
 
-_NO_REASON = "no reason given"
-
 
 @dataclass(frozen=True)
 class Jobs:
@@ -79,8 +77,23 @@ class Jobs:
         """Return the receipt of each job, null for one that has not ended or is not there."""
         job_ids = request.query.get("ids", [])
         own = ownership.of_jobs(self.queries, request, job_ids)
+        # Before the receipts: a state that is not final has none yet.
+        states = dict(zip(own, self.queries.jobs.fields(own, "state"), strict=True))
         receipts = dict(zip(own, self.queries.jobs.receipts(own), strict=True))
-        return Answer({"receipts": [receipts.get(job_id) for job_id in job_ids]})
+        return Answer(
+            {
+                "states": [states.get(job_id, [None])[0] for job_id in job_ids],
+                "receipts": [receipts.get(job_id) for job_id in job_ids],
+            }
+        )
+
+    def settled(self, request: Request) -> Answer:
+        """Say whether a job has ended and its container is gone. Raises `NoSuchJob`."""
+        job_id = request.names["id"]
+        ownership.check_jobs(self.queries, request, [job_id])
+        row = self.queries.jobs.row(job_id)
+        is_settled = row.state.is_final and (row.host is None or self.queries.jobs.is_settled(job_id, row.host))
+        return Answer({"id": job_id, "settled": is_settled})
 
     def lookup(self, request: Request) -> Answer:
         """Return the job or batch that an id, or the beginning of one, stands for.
@@ -143,7 +156,8 @@ class Jobs:
     def _batch(self, batch_id: str) -> dict[str, Any]:
         row = self.queries.batches.row(batch_id)
         finished_at, _ = self.queries.batches.ends(batch_id, ())
-        return views.batch_json(row, finished_at, self.queries.now(), None)
+        facts = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
+        return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts}
 
 
 def _wanted(query: Mapping[str, Any]) -> Callable[[JobRow], bool]:
@@ -170,5 +184,4 @@ def _text(mark: pages.Mark | None) -> str | None:
 
 
 def _reason(request: Request) -> str:
-    reason = bodies.reason(request.body) or _NO_REASON
-    return f"cancelled by {request.identity.name}: {reason}"
+    return bodies.reason(request.body) or f"cancelled by {request.identity.name}"

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
 from celery_docker import errors
-from celery_docker.client import configfiles, configlayers
-from celery_docker.core import access
+from celery_docker.client import configfiles
+from celery_docker.core import access, settings
 from celery_docker.gateway import routes
 from celery_docker.gateway.application import Application, Closed
 from celery_docker.gateway.jobs import Jobs
@@ -65,9 +65,9 @@ def _application(environ: Mapping[str, str], opened: ExitStack) -> Application |
     A process that ends instead would be started again for the connection that waits, again and again.
     """
     try:
-        values = {value.name: value.value for value in configlayers.resolve([(configfiles.ENVIRONMENT, environ)])}
-        store = opened.enter_context(closing(jobstore.connect(values["broker_url"])))
-        raw = opened.enter_context(closing(redislink.connect(values["broker_url"], text=False)))
+        url = _broker_url(environ)
+        store = opened.enter_context(closing(jobstore.connect(url)))
+        raw = opened.enter_context(closing(redislink.connect(url, text=False)))
     except (errors.SettingsError, errors.StoreRefused) as exc:
         _log.error("%s", exc)  # one line for who set it up
         return Closed(f"{exc}; correct it, then: systemctl restart {PROGRAM}")
@@ -76,6 +76,16 @@ def _application(environ: Mapping[str, str], opened: ExitStack) -> Application |
     submitting = Submitting(store, queries, KeyFile(configfiles.key_file(environ)))
     table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))
     return Application(table, _administrators())
+
+
+def _broker_url(environ: Mapping[str, str]) -> str:
+    """Return the URL of Redis. Raises `SettingsError`."""
+    setting = next(setting for setting in settings.SETTINGS if setting.field == "broker_url")
+    text = environ.get(setting.variable, "").strip() or setting.default
+    try:
+        return str(setting.value_of(text))
+    except ValueError as exc:
+        raise errors.SettingsError(f"{setting.variable}={settings.shown(text)}: {exc}") from exc
 
 
 def _sockets(environ: Mapping[str, str]) -> list[socket.socket]:

@@ -20,7 +20,12 @@ class Overview:
     def hosts(self, request: Request) -> Answer:
         """List the hosts."""
         rows, now = self.queries.hosts.rows(), self.queries.now()
-        return Answer({"hosts": [views.host_json(row, now) for row in rows], "now": views.timestamp(now)})
+        return Answer(
+            {
+                "hosts": [{**views.host_json(row, now), "lost": row.lost, "report": dict(row.about)} for row in rows],
+                "now": views.timestamp(now),
+            }
+        )
 
     def queue(self, request: Request) -> Answer:
         """Say how much there is to do, and who does it."""
@@ -28,8 +33,7 @@ class Overview:
 
     def health(self, request: Request) -> Answer:
         """Say that Redis answers."""
-        self.queries.now()
-        return Answer({"status": "ok"})
+        return Answer({"status": "ok", "now": views.timestamp(self.queries.now())})
 
     def identity(self, request: Request) -> Answer:
         """Say who asks, and what he may."""

@@ -38,6 +38,7 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) ->
         Route("GET", f"{API}/jobs/{{id}}/logs", logs.read, "output of a job", _LOG),
         Route("PUT", reader, logs.sign, "have the job wait for a reader", body=bodies.SIGN, changes=True),
         Route("DELETE", reader, logs.detach, "let the job go on without a reader", changes=True),
+        Route("GET", f"{API}/jobs/{{id}}/settled", jobs.settled, "whether a job's container is gone"),
         Route("GET", f"{API}/states", jobs.states, "states of jobs", (parameters.IDS,)),
         Route("GET", f"{API}/receipts", jobs.receipts, "receipts of jobs", (parameters.RECEIPT_IDS,)),
         Route("GET", f"{API}/lookup", jobs.lookup, "the job or batch that an id stands for", (parameters.WORD,)),

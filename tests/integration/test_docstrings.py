@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from celery_docker.client import client, handles
+from celery_docker.core import gatewayurl
 from tests import servers
+from tests.gateways import Gateway
 from tests.waiting import eventually
 from tests.workers.worker import Worker
 
@@ -18,10 +20,16 @@ MODULES = (client, handles)
 CLASSES = (client.Client, handles.Job, handles.Batch)
 
 
-@pytest.fixture(scope="module")
-def served(redis_server: servers.RedisServer, dockerd: servers.Dockerd) -> Iterator[client.Client]:
-    with Worker(redis_server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0"):
-        connected = client.Client(redis_server.url)
+# What only an administrator does, with the URL of Redis.
+ADMINISTRATORS = ("Client.drain", "Client.resume", "Client.refused")
+
+
+@pytest.fixture(scope="module", params=["redis", "gateway"])
+def served(
+    request: pytest.FixtureRequest, redis_server: servers.RedisServer, dockerd: servers.Dockerd
+) -> Iterator[client.Client]:
+    with Worker(redis_server.url, dockerd, CELERY_DOCKER_RETRY_DELAY="0"), Gateway(redis_server.url) as gateway:
+        connected = client.Client(gateway.url if request.param == "gateway" else redis_server.url)
         yield connected
         connected.close()
         eventually(lambda: dockerd.containers() == [], 60, "no container left by the examples")
@@ -40,6 +48,8 @@ def _examples() -> list[doctest.DocTest]:
 def test_the_example_does_what_it_says(
     example: doctest.DocTest, served: client.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if gatewayurl.is_gateway(served.url) and example.name.endswith(ADMINISTRATORS):
+        pytest.skip("needs Redis")
     monkeypatch.setitem(os.environ, "CELERY_DOCKER_BROKER_URL", served.url)
     complaints: list[str] = []
     example.globs = {**example.globs, "client": served}

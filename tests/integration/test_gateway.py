@@ -62,7 +62,7 @@ def send_slowly(raw: socket.socket) -> None:
 
 def ended(client: Client, job_id: str, state: State = State.FAILED) -> None:
     """Let a worker end a job without running it."""
-    envelope = json.loads(client.queries.jobs.record(job_id)["message"])
+    envelope = json.loads(client.store.record(job_id)["message"])
     claim = client.store.claim(job_id, host="node1", queue="celery", envelope=envelope)
     client.store.finish(Holding(job_id, "node1", claim.fence), state, {"state": state.value, "id": job_id})
 
@@ -81,14 +81,14 @@ def test_the_kernel_says_who_asks(gateway: Gateway) -> None:
 
 
 def test_a_job_runs_as_its_submitter_and_its_record_says_whose_it_is(gateway: Gateway, client: Client) -> None:
-    record = client.queries.jobs.record(submitted(gateway, ALICE))
+    record = client.store.record(submitted(gateway, ALICE))
     assert (record["uid"], json.loads(record["spec"])["user"]) == (str(ALICE), f"{ALICE}:{ALICE}")
     assert record["submitted_by"] == f"{ALICE}@{socket.gethostname()}"
     kwargs = json.loads(base64.b64decode(json.loads(record["message"])["body"]))[1]
     assert kwargs["user"] == f"{ALICE}:{ALICE}"
-    assert json.loads(client.queries.jobs.record(gateway.ask("POST", JOBS, ONE)[1]["id"])["spec"])["user"] == "0:0"
+    assert json.loads(client.store.record(gateway.ask("POST", JOBS, ONE)[1]["id"])["spec"])["user"] == "0:0"
     named = gateway.ask("POST", JOBS, {**ONE, "user": "bob"})[1]["id"]
-    assert json.loads(client.queries.jobs.record(named)["spec"])["user"] == "bob"
+    assert json.loads(client.store.record(named)["spec"])["user"] == "bob"
 
 
 @pytest.mark.parametrize("user", ["0:0", "root", str(BOB), f"{ALICE}:0", 0])
@@ -177,7 +177,7 @@ def test_cancel_and_retry(gateway: Gateway, client: Client) -> None:
     assert [status for status, _ in answers] == [409, 200, 200]
     assert answers[1][1] == {"id": first, "state": "queued"}
     assert [entry["state"] for entry in answers[2][1]["jobs"]] == ["queued", "unknown"]
-    assert client.queries.jobs.row(first).cancel_reason == f"cancelled by {ALICE}: a wrong input"
+    assert client.queries.jobs.row(first).cancel_reason == "a wrong input"
     failed = submitted(gateway, ALICE)
     ended(client, failed)
     new_id = str(uuid.uuid4())
@@ -185,11 +185,11 @@ def test_cancel_and_retry(gateway: Gateway, client: Client) -> None:
     # The second time is that of a client who has not heard the first answer.
     for status, body in gateway.ask_as(ALICE, again, again):
         assert (status, body) == (201, {"jobs": [{"id": new_id, "retry_of": failed}]})
-    record = client.queries.jobs.record(new_id)
+    record = client.store.record(new_id)
     assert (record["uid"], record["retry_of"]) == (str(ALICE), failed)
     # An administrator's retry stays its user's.
     theirs = gateway.ask("POST", f"{JOBS}/{failed}/retry")[1]["id"]
-    assert client.queries.jobs.record(theirs)["uid"] == str(ALICE)
+    assert client.store.record(theirs)["uid"] == str(ALICE)
 
 
 def test_a_retry_runs_as_nobody_else(gateway: Gateway, client: Client) -> None:
@@ -234,7 +234,7 @@ def test_a_batch_in_two_parts_and_twice_the_same(gateway: Gateway, client: Clien
     assert document["counts"] == {"queued": 3}
     assert answers[4][1]["batches"][0]["id"] == batch_id
     assert client.queries.jobs.row(ids[2]).held
-    env = json.loads(client.queries.jobs.record(ids[2])["spec"])["env"]
+    env = json.loads(client.store.record(ids[2])["spec"])["env"]
     assert env["CELERY_DOCKER_BATCH_SIZE"] == "3"
 
 
@@ -284,10 +284,10 @@ def test_rubbish_is_refused_in_one_line(
     got, text = gateways.ask(gateway.path, method, target, body)
     assert got == status, text[:500]
     answer = json.loads(text)
-    assert list(answer) == ["error"]
+    assert answer.keys() - {"kind"} == {"error"}
     assert "\n" not in answer["error"]
     assert len(text) < 3000
-    assert gateway.ask("GET", "/api/v1/healthz") == (200, {"status": "ok"})
+    assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
 
 
 def test_what_is_no_http_is_refused_too(gateway: Gateway) -> None:
@@ -350,7 +350,7 @@ def test_output_for_a_reader_that_is_attached(gateway: Gateway, client: Client) 
     sign = ("PUT", f"{JOBS}/{job_id}/readers/{READER}", {"taken": "0-0", "number": 1})
     submit = ("POST", JOBS, {"jobs": [ONE], "ids": [job_id]})
     assert [status for status, _ in gateway.ask_as(ALICE, sign, submit)] == [200, 201]
-    envelope = json.loads(client.queries.jobs.record(job_id)["message"])
+    envelope = json.loads(client.store.record(job_id)["message"])
     fence = client.store.claim(job_id, host="node1", queue="celery", envelope=envelope).fence
     log = livelog.LiveLog(client.store.link)
     assert log.beginning(job_id, 1).signs == {READER: "0-0 1"}
@@ -413,7 +413,7 @@ def test_a_bad_setting_is_told_to_whoever_asks() -> None:
     with Gateway("redis://:hunter2@") as gateway:
         status, answer = gateway.ask("GET", "/api/v1/healthz")
         assert status == 503
-        assert answer["error"].startswith("environment: CELERY_DOCKER_BROKER_URL='redis://:***@': must look like")
+        assert answer["error"].startswith("CELERY_DOCKER_BROKER_URL='redis://:***@': must look like")
         assert answer["error"].endswith("; correct it, then: systemctl restart celery-docker-api")
         assert gateway.end() == 0
         assert "hunter2" not in gateway.log

@@ -17,7 +17,7 @@ from celery_docker.core.batch import Expanded
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
-    from celery_docker.store.queries import Queries
+    from celery_docker.client.ports import Queries
 
 
 def batch(context: Context) -> int:

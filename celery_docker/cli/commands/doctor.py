@@ -6,6 +6,7 @@ from celery_docker import errors
 from celery_docker import version as package
 from celery_docker.cli.context import Context
 from celery_docker.client import configfiles
+from celery_docker.core import gatewayurl
 from celery_docker.doctor import checks, facts, hostfacts
 from celery_docker.doctor.finding import Level
 
@@ -14,8 +15,11 @@ _FAILED = 1
 
 def doctor(context: Context) -> int:
     """Print a line for each check; return 1 if one of them failed."""
+    from celery_docker.client.remotequeries import needs_redis
     from celery_docker.doctor import redisfacts
 
+    if gatewayurl.is_gateway(context.config.broker_url):
+        needs_redis("doctor")
     gathered = facts.Facts(
         redis=redisfacts.gather(context.config.broker_url),
         host=hostfacts.gather(_docker_host(context)),

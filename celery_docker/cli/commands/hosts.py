@@ -16,7 +16,7 @@ from celery_docker.doctor import hostfacts
 from celery_docker.store.listing import WorkerRow, state_of
 
 if TYPE_CHECKING:
-    from celery_docker.store.queries import Queries
+    from celery_docker.client.ports import Queries
 
 _COLUMNS = (
     Column("host", min_width=6, may_shrink=True),

@@ -17,7 +17,7 @@ from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 
 if TYPE_CHECKING:
-    from celery_docker.store.queries import Queries
+    from celery_docker.client.ports import Queries
 
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500

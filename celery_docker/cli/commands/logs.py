@@ -11,10 +11,10 @@ from celery_docker.cli import attached
 from celery_docker.cli.context import Context
 from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.client.ports import Queries
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
 from celery_docker.store.livelog import BOTH, Output, Reader
-from celery_docker.store.queries import Queries
 
 
 def logs(context: Context) -> int:

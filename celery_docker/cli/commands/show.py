@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,12 +11,12 @@ from celery_docker.cli import operands, rendering
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax import commandtable
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.client import summary, views
+from celery_docker.client import views
+from celery_docker.client.ports import Queries
 from celery_docker.core import kinds, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
 from celery_docker.store.listing import BatchRow, JobRow
-from celery_docker.store.queries import Queries
 
 _SHOWN = 100
 _FAILURES_SHOWN = 5
@@ -83,7 +83,7 @@ def status(context: Context) -> int:
     with context.client() as client:
         queries = client.queries
         if not names:
-            return _summary(context, queries)
+            return _summary(context, client.summary(context.config.queue))
         resolved = operands.resolve(queries, names)
         now = queries.now()
         for number, match in enumerate(resolved.matches):
@@ -133,8 +133,7 @@ def _show_failures(context: Context, batch: BatchRow, first: Sequence[JobRow], c
         context.screen.note(f"run the failed ones again with: {PROGRAM} retry --failed {batch.batch_id}")
 
 
-def _summary(context: Context, queries: Queries) -> int:
-    table = summary.of(queries, context.config.queue)
+def _summary(context: Context, table: Mapping[str, Any]) -> int:
     if context.wants_json:
         context.screen.line_of_json(table)
         return 0
@@ -193,10 +192,6 @@ def inspect(context: Context) -> int:
         queries = client.queries
         resolved = operands.resolve(queries, names)
         for match in resolved.matches:
-            rows = [queries.jobs.row(job_id) for job_id in operands.jobs_of(queries, match)]
-            waits = queries.waits.of(rows, queries.now())
-            documents += (
-                views.record_json(row, waits.get(row.job_id), queries.jobs.record(row.job_id)) for row in rows
-            )
+            documents += client.documents(operands.jobs_of(queries, match))
     context.screen.indented_json(documents)
     return operands.report_problems(context, resolved)

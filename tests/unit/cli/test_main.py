@@ -152,11 +152,13 @@ def test_config_masks_secrets(environ: dict[str, str], capsys: pytest.CaptureFix
         ["SETTING", "VALUE", "FROM"],
         ["broker_url", "redis://:***@broker.example.org:6379/0", "environment"],
         ["queue", "celery", "default"],
+        ["way", "redis", "broker_url"],
     ]
     assert main.main(["config", "--json", "--broker", "redis://a:b@h/1"], environ) == 0
     assert json.loads(capsys.readouterr().out) == {
         "broker_url": {"value": "redis://a:***@h/1", "source": "--broker"},
         "queue": {"value": "celery", "source": "default"},
+        "way": {"value": "redis", "source": "broker_url"},
     }
 
 

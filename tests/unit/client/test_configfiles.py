@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.client import configfiles, configlayers
+from celery_docker.core import gatewayurl
 
 URL = "CELERY_DOCKER_BROKER_URL"
 
@@ -129,3 +132,48 @@ def test_no_home_is_no_error(home: str) -> None:
     lastid.remember({"HOME": home}, "0f3a")
     with pytest.raises(errors.NoSuchJob):
         lastid.expand({"HOME": home}, "@last")
+
+
+@pytest.fixture
+def gateway(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The socket of a gateway, on a host whose workers' settings this user may not read."""
+    path = tmp_path / "api.sock"
+    read = configfiles._text
+    monkeypatch.setattr(configfiles, "GATEWAY_SOCKET", str(path))
+    monkeypatch.setattr(configfiles, "_text", lambda name: None if name == str(files["worker"]) else read(name))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        yield gatewayurl.URL
+
+
+def test_the_gateway_is_the_default_of_who_may_not_read_the_workers_settings(
+    files: dict[str, Path], gateway: str
+) -> None:
+    environ = {"HOME": str(files["home"])}
+    config = configfiles.read(environ, {})
+    assert (config.broker_url, config.values[0].source) == (gateway, configfiles.GATEWAY_SOCKET)
+    # As setup-redis leaves it: a Redis that does not let this user in.
+    files["system"].write_text(f"{URL}=redis://127.0.0.1:6399/0\n")
+    assert configfiles.read(environ, {}).broker_url == gateway
+    # A login that everybody may read is for everybody.
+    files["system"].write_text(f"{URL}=redis://submitter:pw@host/0\n")
+    assert configfiles.read(environ, {}).broker_url == "redis://submitter:pw@host/0"
+    files["user"].write_text(f"{URL}=redis://mine\n")
+    assert configfiles.read(environ, {}).broker_url == "redis://mine"
+    files["system"].unlink()
+    assert configfiles.read(environ, {}).broker_url == "redis://mine"
+    assert configfiles.read({URL: "redis://env"}, {}).broker_url == "redis://env"
+
+
+def test_who_may_read_the_workers_settings_goes_to_redis(
+    files: dict[str, Path], gateway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(configfiles, "DEFAULTS_FILE", str(files["worker"]))
+    files["worker"].write_text("\n")
+    assert configfiles.read({}, {}).broker_url.startswith("redis://")
+
+
+def test_a_gateway_that_is_away_is_no_matter_of_a_login(files: dict[str, Path], gateway: str) -> None:
+    complaint = errors.StoreAway("cannot reach celery-docker-api")
+    assert configfiles.read({}, {}).with_remedy(complaint) is complaint

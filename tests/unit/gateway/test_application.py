@@ -64,7 +64,7 @@ def raising(exc: Exception) -> Callable[[Request], Answer]:
 )
 def test_an_error_has_its_status(exc: Exception, status: str) -> None:
     line, headers, body = asked(raising(exc))
-    assert (line, body) == (status, {"error": " ".join(str(exc).split("\n"))})
+    assert (line, body) == (status, {"error": " ".join(str(exc).split("\n")), "kind": type(exc).__name__})
     assert ("Retry-After" in headers) == status.startswith("503")
 
 

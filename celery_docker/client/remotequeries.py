@@ -1,0 +1,241 @@
+"""Questions about jobs, batches and hosts, asked of a gateway: the same rows as from Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from celery_docker import errors
+from celery_docker.client import remoterows
+from celery_docker.client.httpsocket import HttpSocket
+from celery_docker.core.lifecycle import State
+from celery_docker.core.waiting import Wait
+from celery_docker.store.listing import BatchRow, JobRow, Load, Match, WorkerRow
+
+_ROWS_AT_ONCE = 500
+_IDS_AT_ONCE = 200
+_RECEIPTS_AT_ONCE = 100
+# What listings have under another name than records.
+_OTHER_NAMES = {"owner": "host", "batch": "batch_id", "pending": "waits_for"}
+
+
+def needs_redis(what: str) -> NoReturn:
+    """Raise `NotAllowed` for what only an administrator can do, with the URL of Redis."""
+    raise errors.NotAllowed(
+        f"{what}: not through celery-docker-api; an administrator does it with --broker redis://..."
+    )
+
+
+@dataclass(frozen=True)
+class RemoteJobs:
+    """Questions about jobs and queues; `waits` has those of the jobs that were listed last."""
+
+    http: HttpSocket
+    waits: dict[str, Wait] = field(default_factory=dict)
+
+    def rows(self, job_ids: Sequence[str]) -> list[JobRow]:
+        """Return the rows of these jobs, in this order; those without a record are left out."""
+        return [
+            row for part in _parts(job_ids, _IDS_AT_ONCE) for row in self._listed(self.http.get("jobs", ids=list(part)))
+        ]
+
+    def row(self, job_id: str) -> JobRow:
+        """Return the row of a job; raises `NoSuchJob`."""
+        for row in self.rows([job_id]):
+            return row
+        raise errors.NoSuchJob(f"no job of yours has the id {job_id!r}; list them with: celery-docker ps --all")
+
+    def fields(self, job_ids: Sequence[str], *names: str) -> list[list[str | None]]:
+        """Return these fields of the record of each job, None for what is not there."""
+        if names == ("state",):
+            return [[state] for state in self._states(job_ids)]
+        documents = {document["id"]: document for document in self._documents(job_ids)}
+        if "spec" in names:
+            documents = {job_id: self.http.get("jobs", job_id) for job_id in documents}
+        return [[_text(documents.get(job_id, {}), name) for name in names] for job_id in job_ids]
+
+    def _states(self, job_ids: Sequence[str]) -> list[str | None]:
+        parts = _parts(job_ids, _IDS_AT_ONCE)
+        return [state for part in parts for state in self.http.get("states", ids=list(part))["states"]]
+
+    def _documents(self, job_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        parts = _parts(job_ids, _IDS_AT_ONCE)
+        return [document for part in parts for document in self.http.get("jobs", ids=list(part))["jobs"]]
+
+    def each_live(self) -> Iterator[JobRow]:
+        """Yield the jobs that have not ended: those that run first."""
+        yield from self._pages(state="running,starting")
+        yield from self._pages(state="queued")
+
+    def each_recent(self) -> Iterator[JobRow]:
+        """Yield all jobs that have a record, the newest first."""
+        return self._pages()
+
+    def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
+        """Yield the jobs of a batch in its order."""
+        for part in _parts(self.http.get("batches", batch_id)["jobs"], _IDS_AT_ONCE):
+            yield from self.rows(part)
+
+    def _pages(self, **query: str) -> Iterator[JobRow]:
+        before = None
+        while True:
+            page = self.http.get("jobs", limit=_ROWS_AT_ONCE, before=before, **query)
+            yield from self._listed(page)
+            before = page["next"]
+            if before is None:
+                return
+
+    def _listed(self, page: Mapping[str, Any]) -> list[JobRow]:
+        rows = [remoterows.job(document) for document in page["jobs"]]
+        for document in page["jobs"]:
+            wait = remoterows.wait(document)
+            self.waits.pop(document["id"], None)
+            if wait is not None:
+                self.waits[document["id"]] = wait
+        return rows
+
+    def load(self) -> Load:
+        """Count the jobs that have not ended, by what they wait for."""
+        return Load(**self.http.get("queue")["jobs"])
+
+    def receipt(self, job_id: str) -> dict[str, Any] | None:
+        """Return the receipt of a job, None if it has not ended or has no record."""
+        return self.receipts([job_id])[0]
+
+    def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the receipt of each job, None for one that has not ended or has no record."""
+        parts = _parts(job_ids, _RECEIPTS_AT_ONCE)
+        return [receipt for part in parts for receipt in self.http.get("receipts", ids=list(part))["receipts"]]
+
+    def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
+        """Yield the receipts of those jobs that have ended, each a JSON text in one line."""
+        for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
+            yield from (json.dumps(receipt) for receipt in self.receipts(part) if receipt is not None)
+
+    def is_settled(self, job_id: str, host: str) -> bool:
+        """Return whether a host has nothing left of a job that has ended: its container is gone."""
+        return bool(self.http.get("jobs", job_id, "settled")["settled"])
+
+    def resolve(self, text: str) -> str:
+        """Return the id of the job named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
+        found = self.http.get("lookup", id=text)
+        if found["is_batch"]:
+            raise errors.NoSuchJob(
+                f"no job has an id that begins with {text!r}; list the jobs with: celery-docker ps --all"
+            )
+        return str(found["id"])
+
+    def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Return the number of messages in each queue."""
+        return {queue: self.http.get("queue", queue=queue)["queues"][queue] for queue in queues}
+
+    def in_queue(self, queue: str) -> list[str]:
+        """Refuse: they are everybody's jobs. Raises `NotAllowed`."""
+        needs_redis("queue purge")
+
+
+@dataclass(frozen=True)
+class RemoteBatches:
+    """Questions about batches."""
+
+    http: HttpSocket
+
+    def row(self, batch_id: str) -> BatchRow:
+        """Return a batch with the number of its jobs in each state. Raises `NoSuchJob`."""
+        return remoterows.batch(self.http.get("batches", batch_id))
+
+    def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
+        """Return when a batch that is over ended, and the jobs that failed, in order."""
+        document = self.http.get("batches", batch_id)
+        return remoterows.moment(document["finished_at"]), document["failed"]
+
+    def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
+        """Return the batches that were made of this template, the newest first."""
+        page = self.http.get("batches", limit=min(limit, _ROWS_AT_ONCE))
+        return [document["id"] for document in page["batches"] if document["template"] == template_id]
+
+    def field(self, batch_id: str, name: str) -> str | None:
+        """Return one field of the record of a batch, None if it has no such field."""
+        value = self.http.get("batches", batch_id).get(name)
+        return None if value is None else str(value)
+
+    def job_ids(self, batch_id: str) -> list[str]:
+        """Return the jobs of a batch in its order; where one was tried again, the latest."""
+        return list(self.http.get("batches", batch_id)["jobs"])
+
+    def resolve(self, text: str) -> str:
+        """Return the id of the batch named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
+        found = self.http.get("lookup", id=text)
+        if not found["is_batch"]:
+            raise errors.NoSuchJob(f"no batch has an id that begins with {text!r}")
+        return str(found["id"])
+
+
+@dataclass(frozen=True)
+class RemoteHosts:
+    """Questions about hosts."""
+
+    http: HttpSocket
+
+    def rows(self) -> list[WorkerRow]:
+        """Return the hosts, by name."""
+        return [remoterows.host(document) for document in self.http.get("hosts")["hosts"]]
+
+
+@dataclass(frozen=True)
+class RemoteWaits:
+    """Questions about the reasons for which jobs wait: the gateway says them with the rows."""
+
+    jobs: RemoteJobs
+
+    def of(self, rows: Sequence[JobRow], now: float, hosts: Sequence[WorkerRow] | None = None) -> dict[str, Wait]:
+        """Return the wait of each of these jobs that has one."""
+        known = self.jobs.waits
+        return {row.job_id: known[row.job_id] for row in rows if row.job_id in known}
+
+    def attempts(self, job_ids: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
+        """Return the attempts of jobs that another one followed, or is to follow, as in a receipt."""
+        rows = self.jobs.rows(job_ids)
+        again = [row.job_id for row in rows if row.attempt > (0 if row.state is State.QUEUED else 1)]
+        documents = {job_id: self.jobs.http.get("jobs", job_id) for job_id in again}
+        return {job_id: document["attempts"] for job_id, document in documents.items() if document["attempts"]}
+
+
+@dataclass(frozen=True)
+class RemoteQueries:
+    """Questions to one gateway."""
+
+    http: HttpSocket
+    jobs: RemoteJobs
+    batches: RemoteBatches
+    hosts: RemoteHosts
+    waits: RemoteWaits
+
+    def now(self) -> float:
+        """Return the time by Redis' clock."""
+        return remoterows.moment(self.http.get("healthz")["now"]) or 0.0
+
+    def match(self, text: str) -> Match:
+        """Return the job or batch named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
+        found = self.http.get("lookup", id=text)
+        return Match(found["id"], is_batch=found["is_batch"])
+
+
+def of(http: HttpSocket) -> RemoteQueries:
+    """Return the questions to a gateway."""
+    jobs = RemoteJobs(http)
+    return RemoteQueries(http, jobs, RemoteBatches(http), RemoteHosts(http), RemoteWaits(jobs))
+
+
+def _text(document: Mapping[str, Any], name: str) -> str | None:
+    value = document.get(_OTHER_NAMES.get(name, name))
+    if value is None:
+        return None
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _parts(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(job_ids), size):
+        yield job_ids[first : first + size]

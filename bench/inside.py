@@ -28,7 +28,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from celery_docker.core import jobspec, plan, policy
+from celery_docker.core import jobspec, plan, policyfile
 from celery_docker.engine import unixhttp
 from celery_docker.store import keys
 
@@ -116,7 +116,7 @@ class Baseline:
 
     def __init__(self, threads: int) -> None:
         self._http = unixhttp.Http(SOCKET, keep=threads)
-        self._policy = policy.parse(POLICY.read_text())
+        self._policy = policyfile.parse(POLICY.read_text())
         self._pool = ThreadPoolExecutor(threads)
         self.run(threads, TRUE)
 

@@ -10,15 +10,22 @@ from typing import Any
 
 from celery_docker.cli import policycheck
 from celery_docker.core import jobspec, plan
+from celery_docker.core.access import Identity
 
 _JOB_ID = "ID"
 
 
 def preview(
-    spec: jobspec.JobSpec, submission: jobspec.Submission, policy_file: str = policycheck.FILE
+    spec: jobspec.JobSpec,
+    submission: jobspec.Submission,
+    policy_file: str = policycheck.FILE,
+    submitter: Identity | None = None,
 ) -> dict[str, Any]:
-    """Return `job`, `policy` and `docker_run` of a job that is not submitted."""
-    answer = policycheck.judge(spec, policy_file)
+    """Return `job`, `policy` and `docker_run` of a job that is not submitted.
+
+    The `submitter` would sign it; None: nobody.
+    """
+    answer = policycheck.judge(spec, policy_file, submitter)
     container = plan.plan(
         spec, job_id=_JOB_ID, attempt=1, host=os.uname().nodename, resolved=answer.resolved, policy=answer.rules
     )

@@ -6,12 +6,15 @@ may run the job.
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.client import configfiles
-from celery_docker.core import jobspec, plan, policy, settings, textinput
+from celery_docker.core import jobspec, plan, policy, policyfile, settings, textinput
+from celery_docker.core.access import Identity
 from celery_docker.host import resolver
 
 FILE = next(setting.default for setting in settings.SETTINGS if setting.field == "policy_file")
@@ -41,19 +44,36 @@ class Answer:
         return f"this host would allow the job ({self.path})"
 
 
-def judge(spec: jobspec.JobSpec, path: str) -> Answer:
-    """Return what the policy in this file says about a job."""
+def judge(spec: jobspec.JobSpec, path: str, submitter: Identity | None = None) -> Answer:
+    """Return what the policy in this file says about a job that this submitter has signed; None: nobody has."""
     try:
-        rules, failure = policy.parse(textinput.text(Path(path).read_bytes())), ""
+        rules, failure = policyfile.parse(textinput.text(Path(path).read_bytes())), ""
     except FileNotFoundError:
-        return Answer(_ANYWHERE, _resolved(spec, _ANYWHERE)[0], None)
+        return Answer(_ANYWHERE, _resolved(spec, _ANYWHERE, submitter)[0], None)
     except (OSError, ValueError) as exc:
         rules, failure = _ANYWHERE, f"cannot read {path}: {exc}"
     except errors.PolicyError as exc:
         rules, failure = _ANYWHERE, f"{path}: {exc}"
-    resolved, request = _resolved(spec, rules)
+    try:
+        rules = policy.applying(rules, submitter, resolver.group_names(submitter) if submitter else ())
+    except errors.SignatureError as exc:
+        return Answer(rules, _resolved(spec, rules, submitter)[0], path, problems=(str(exc),))
+    resolved, request = _resolved(spec, rules, submitter)
     return Answer(rules, resolved, path, failure, () if failure else tuple(policy.violations(rules, request)))
 
 
-def _resolved(spec: jobspec.JobSpec, rules: policy.Policy) -> tuple[plan.Resolved, policy.Request]:
-    return resolver.resolve(spec, configfiles.DEFAULT_DOCKER_HOST, rules)
+def identity_of(user: str) -> Identity | None:
+    """Return a user of this host, or a uid, as the submitter of a job; None for a name that is not here."""
+    name, _, gid = user.partition(":")
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        return Identity(name, int(name), int(gid or name), ()) if name.isdigit() else None
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted({*groups} - {entry.pw_gid})))
+
+
+def _resolved(
+    spec: jobspec.JobSpec, rules: policy.Policy, submitter: Identity | None
+) -> tuple[plan.Resolved, policy.Request]:
+    return resolver.resolve(spec, configfiles.DEFAULT_DOCKER_HOST, rules, submitter)

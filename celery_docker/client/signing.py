@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celery_docker.client import configfiles
 from celery_docker.core import incoming, signature
 from celery_docker.core.access import Identity
 from celery_docker.host.keyfile import KeyFile
@@ -42,6 +43,12 @@ class Signer:
         """
         keys = self.key_file.keys()
         return None if keys is None else incoming.submitter(parsed, queue, keys, time.time())
+
+
+def submitter(environ: Mapping[str, str]) -> Identity | None:
+    """Return as whom this process signs jobs; None where it may not read the key. Raises `KeysError`."""
+    signer = of_process(configfiles.key_file(environ))
+    return None if signer.key_file.keys() is None else signer.identity
 
 
 def of_process(path: str) -> Signer:

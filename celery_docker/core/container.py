@@ -16,6 +16,8 @@ LABEL_HOST = f"{LABEL_PREFIX}host"
 LABEL_BOOT = f"{LABEL_PREFIX}boot"
 LABEL_ATTEMPT = f"{LABEL_PREFIX}attempt"
 LABEL_NAME = f"{LABEL_PREFIX}name"
+# The digest of the arguments that the container was made of.
+LABEL_ARGUMENTS = f"{LABEL_PREFIX}arguments"
 
 
 def name_of(job_id: str) -> str:

@@ -139,8 +139,12 @@ def submitter(job: Signed, queue: str, keys: Keys, now_s: float) -> Identity | N
     """
     if job.signature is None:
         return None
-    digest = signatures.digest(job.args, job.kwargs, message.canvas(job.envelope), job.limits)
-    return signatures.verify(keys, job.signature, job_id=job.job_id, queue=queue, digest=digest, now_s=now_s)
+    return signatures.verify(keys, job.signature, job_id=job.job_id, queue=queue, digest=digest(job), now_s=now_s)
+
+
+def digest(job: Signed) -> str:
+    """Return the digest of all that decides what a job runs."""
+    return signatures.digest(job.args, job.kwargs, message.canvas(job.envelope), job.limits)
 
 
 def for_celery(incoming: Incoming, tag: str) -> dict[str, Any]:

@@ -32,8 +32,8 @@ _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 class Resolved:
     """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for.
 
-    `user_name` is the user's name on this host, or the uid where it has none; `submounts` are the places below the
-    inputpath at which another file system is mounted.
+    `user_name` is the user's name on this host, or the uid where it has none; `groups` are a submitter's further ones;
+    `submounts` are the places below the inputpath at which another file system is mounted.
     """
 
     user: str | None = None
@@ -43,6 +43,7 @@ class Resolved:
     logerrfile: str | None = None
     user_name: str | None = None
     submounts: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,19 @@ def plan(
     resolved: Resolved,
     policy: Policy,
     boot: str = "",
+    digest: str = "",
 ) -> ContainerPlan:
-    """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown)."""
+    """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown).
+
+    `digest` is that of the job's arguments.
+    """
     body: dict[str, Any] = {
         "Image": tagged(spec.image),
         "Env": _environment(spec, job_id),
-        "Labels": _labels(spec, job_id, attempt, host, boot),
+        "Labels": {
+            **_labels(spec, job_id, attempt, host, boot),
+            **({container.LABEL_ARGUMENTS: digest} if digest else {}),
+        },
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": _host_config(spec, resolved, policy),
@@ -95,7 +103,7 @@ def plan(
         body["User"] = resolved.user
     return ContainerPlan(
         *(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name),
-        is_strict=userrules.ANY not in policy.users,
+        is_strict=resolved.user is not None and (policy.self_only or userrules.ANY not in policy.users),
     )
 
 
@@ -142,6 +150,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--env", body["Env"]),
         ("--label", _assignments(body["Labels"])),
         ("--user", [body["User"]] if "User" in body else []),
+        ("--group-add", config.get("GroupAdd", [])),
         ("--workdir", [body["WorkingDir"]] if "WorkingDir" in body else []),
         ("--stop-signal", [body["StopSignal"]] if "StopSignal" in body else []),
         ("--entrypoint", entrypoint[:1]),
@@ -188,6 +197,8 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         "LogConfig": _LOG_CONFIG,
         "Mounts": _mounts(resolved),
     }
+    if resolved.groups:
+        config["GroupAdd"] = [str(gid) for gid in resolved.groups]
     memory = spec.memory or policy.limits.memory_bytes
     cpus = spec.cpus or policy.limits.cpus
     if memory is not None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from celery_docker.core import kinds
 
 ANY = "*"
+# Whoever has submitted the job, which only a signature tells.
+SELF = "self"
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
 _NUMBERS = re.compile(r"[0-9]+(:[0-9]+)?", re.ASCII)
 
@@ -30,13 +32,14 @@ def check(rule: str) -> None:
 class Asked:
     """The user that a job asks for: as submitted, the number and the name on this host (empty: none).
 
-    `has_own_group`: no other group than the user's own is asked for.
+    `has_own_group`: no other group than the user's own is asked for. `is_self`: it is the job's submitter.
     """
 
     user: str
     uid: str | None
     name: str = ""
     has_own_group: bool = False
+    is_self: bool = False
 
 
 def allow(rules: Iterable[str], asked: Asked) -> bool:
@@ -46,7 +49,9 @@ def allow(rules: Iterable[str], asked: Asked) -> bool:
     would open the host's folders to the job.
     """
     is_own = asked.has_own_group or ":" not in asked.user
-    return any(rule == asked.user or (is_own and _covers(rule, asked)) for rule in rules)
+    return any(
+        asked.is_self if rule == SELF else rule == asked.user or (is_own and _covers(rule, asked)) for rule in rules
+    )
 
 
 def _covers(rule: str, asked: Asked) -> bool:

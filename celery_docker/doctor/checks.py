@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celery_docker.core import userrules
 from celery_docker.core.hoststate import SILENT_S
+from celery_docker.core.policy import SIGNED
 from celery_docker.doctor import facts, hostchecks, redischecks
 from celery_docker.doctor.finding import AS_ROOT, Finding, Level
 
@@ -21,6 +23,7 @@ def findings(gathered: facts.Facts) -> list[Finding]:
         results += redischecks.closed_questions(gathered.redis)
     if gathered.host is not None:
         results += [finding for check in hostchecks.CHECKS for finding in check(gathered.host)]
+        results += openness(gathered.redis, gathered.host)
         results += closed_files(gathered.closed)
     return results
 
@@ -47,6 +50,23 @@ def versions(gathered: facts.Facts) -> list[Finding]:
         says = f"this is {ours}, others are not: {', '.join(others)}"
         results.append(Finding(Level.WARN, "version", says, "install the same package on all hosts"))
     return results or [Finding(Level.OK, "version", f"all run {ours}")]
+
+
+def openness(redis: facts.Redis, host: facts.Host) -> list[Finding]:
+    """Tell in one line who can do what on this host by a job, and what closes it."""
+    rules = host.policy
+    if rules is None:
+        return []
+    who = "any local user" if redis.is_open and redis.is_local else "whoever can write to Redis"
+    closes = f"set submitters = {SIGNED!r} in its policy.toml"
+    if rules.submitters == SIGNED:
+        if rules.unsigned is None:
+            return [Finding(Level.OK, "open", "only signed jobs run here")]
+        rules, closes = rules.unsigned, "remove [unsigned] from its policy.toml"
+    if userrules.ANY in rules.users:
+        return [Finding(Level.WARN, "open", f"{who} can be root here, by a job that runs as root", closes)]
+    users = ", ".join(map(repr, rules.users))
+    return [Finding(Level.WARN, "open", f"{who} can run a job here as {users}", closes)]
 
 
 def closed_files(paths: Sequence[str]) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celery_docker.core.policy import Policy
 from celery_docker.core.waiting import Wait
 
 
@@ -99,7 +100,8 @@ class Unit:
 class Host:
     """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker.
 
-    `python` is the name of the interpreter that the package runs on, `debian_python` of that of this release of Debian.
+    `python` is the name of the interpreter that the package runs on, `debian_python` of that of this release of Debian;
+    `policy` are its rules.
     """
 
     units: tuple[Unit, ...]
@@ -109,6 +111,7 @@ class Host:
     machine: str | None = None
     python: str | None = None
     debian_python: str | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from celery_docker import errors
+from celery_docker.core import policyfile, textinput
+from celery_docker.core.policy import Policy
 from celery_docker.doctor import facts
 from celery_docker.engine import podman, unixhttp
 
@@ -22,13 +25,13 @@ _LOG_LINES = 5
 _TIMEOUT_S = 5.0
 
 
-def gather(docker_host: str) -> facts.Host | None:
+def gather(docker_host: str, policy_file: str) -> facts.Host | None:
     """Return the facts about this host; None if it runs no jobs: there is no worker, or it is switched off."""
     workers = units()
     if not workers:
         return None
     pythons = interpreter(sys.executable), interpreter("/usr/bin/python3")
-    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons)
+    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons, policy(policy_file))
 
 
 def units() -> tuple[facts.Unit, ...]:
@@ -97,6 +100,14 @@ def is_in_group(user: str = _USER, group: str = _GROUP) -> bool | None:
     except KeyError:
         return False
     return user in members.gr_mem or entry.pw_gid == members.gr_gid
+
+
+def policy(path: str) -> Policy | None:
+    """Return the rules in a file; None where it is not usable, which the worker's log says."""
+    try:
+        return policyfile.parse(textinput.text(Path(path).read_bytes()))
+    except (OSError, ValueError, errors.PolicyError):
+        return None
 
 
 def machine_id(path: str = "/etc/machine-id") -> str | None:

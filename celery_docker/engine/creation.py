@@ -68,12 +68,12 @@ class Creation:
             if plan.is_strict:
                 raise errors.RequestError(f"image {plan.image!r}: its /etc/passwd and /etc/group cannot be read")
             return plan
-        gid = plan.body["User"].partition(":")[2]
-        if gid.isdigit() and int(gid) in users.false_gids:
-            raise errors.RequestError(
-                f"image {plan.image!r}: its /etc/group has {gid} as the name of another group, "
-                f"which Docker would give to a user of group {gid}; remove that line"
-            )
+        for gid in (plan.body["User"].partition(":")[2], *plan.body["HostConfig"].get("GroupAdd", ())):
+            if gid.isdigit() and int(gid) in users.false_gids:
+                raise errors.RequestError(
+                    f"image {plan.image!r}: its /etc/group has {gid} as the name of another group, "
+                    f"which Docker would give to a user of group {gid}; remove that line"
+                )
         return imageuser.completed(plan, image.variables, users)
 
     def _check_image(self, plan: ContainerPlan, container_id: str, image: imageusers.Image | None) -> None:

@@ -17,6 +17,8 @@ from celery_docker.core.signingkeys import Keys
 _OWNER = 0
 _GROUP = "celery"
 _MODE = 0o640
+# What chown leaves a group as it is for.
+_NO_GROUP = -1
 _MOST_BYTES = 65_536
 
 
@@ -75,7 +77,7 @@ class KeyFile:
         state = os.stat(self.path)
         mode, gid = stat.S_IMODE(state.st_mode), _group()
         found = []
-        if state.st_uid != _OWNER or state.st_gid not in (0, gid):
+        if state.st_uid != _OWNER or (gid != _NO_GROUP and state.st_gid not in (0, gid)):
             found.append(f"{self.path} belongs to {state.st_uid}:{state.st_gid}; chown root:{_GROUP} {self.path}")
         if mode & ~_MODE:
             found.append(
@@ -122,8 +124,8 @@ def _sync(folder: str) -> None:
 
 
 def _group() -> int:
-    """Return the number of the worker's group; -1, which is nobody's, where there is no such group."""
+    """Return the number of the worker's group, or that of no group where there is none."""
     try:
         return grp.getgrnam(_GROUP).gr_gid
     except KeyError:
-        return -1
+        return _NO_GROUP

@@ -5,13 +5,16 @@ The only importer of `pwd` here. What this host does not have is a problem of th
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
 from dataclasses import dataclass, replace
+from typing import Any
 
-from celery_docker.core import jobspec, plan, policy
+from celery_docker.core import jobspec, plan, policy, userrules
 from celery_docker.core import submounts as mounttable
+from celery_docker.core.access import Identity
 from celery_docker.host import paths
 
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
@@ -30,24 +33,32 @@ class _User:
     own_gid: int
 
 
-def resolve(spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy) -> tuple[plan.Resolved, policy.Request]:
+def resolve(
+    spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy, submitter: Identity | None = None
+) -> tuple[plan.Resolved, policy.Request]:
     """Return what the spec's names mean here, and the same as a question to the policy, with what is not here.
 
-    A name that means nothing here stays as it is.
+    A name that means nothing here stays as it is. A job with a submitter runs as that user, unless it names another.
     """
     problems: list[str] = []
     mounts = {name: _mount(name, getattr(spec, name), rules.mounts, problems) for name in ("inputpath", "outputpath")}
     logs = {name: _log(name, getattr(spec, name), rules.mounts + rules.logs) for name in ("logoutfile", "logerrfile")}
     _check_distinct(mounts["inputpath"], mounts["outputpath"], problems)
     submounts = _submounts(mounts["inputpath"], problems)
-    user = _user(spec.user, problems)
+    is_self = submitter is not None and _is_self(spec.user, submitter, rules)
+    if submitter is not None and is_self:
+        user: _User | None = _User(submitter.uid, submitter.name, submitter.gid)
+    else:
+        user = _user(spec.user, problems)
     gid = _gid(spec.user, user)
     request = policy.Request(
         image=spec.image,
-        user=spec.user,
+        user=submitter.name if submitter and is_self and spec.user is None else spec.user,
         uid=str(user.uid) if user else None,
         user_name=user.name if user else "",
         has_own_group=user is not None and gid == user.own_gid,
+        is_self=is_self,
+        submitter=submitter,
         network=spec.network,
         memory_bytes=spec.memory,
         cpus=spec.cpus,
@@ -56,11 +67,22 @@ def resolve(spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy) -> tu
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
         problems=tuple(problems),
     )
-    real = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
+    real: dict[str, Any] = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
     resolved = plan.Resolved(user=spec.user, user_name=spec.user, submounts=submounts, **real)
     if user is not None:
         resolved = replace(resolved, user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid))
+    if submitter is not None and is_self:
+        resolved = replace(resolved, groups=tuple(sorted({submitter.gid, *submitter.groups} - {gid})))
     return resolved, request
+
+
+def group_names(submitter: Identity) -> tuple[str, ...]:
+    """Return the names that the groups of a submitter have on this host."""
+    names = []
+    for gid in (submitter.gid, *submitter.groups):
+        with contextlib.suppress(KeyError):
+            names.append(grp.getgrgid(gid).gr_name)
+    return tuple(names)
 
 
 def boot_id() -> str:
@@ -120,6 +142,18 @@ def _submounts(inputpath: policy.HostPath | None, problems: list[str]) -> tuple[
     elif any("\udc80" <= character <= "\udcff" for place in places for character in place):
         problems.append(f"inputpath: a file system below {inputpath.path!r} is mounted at a path that is not UTF-8")
     return tuple(places)
+
+
+def _is_self(user: str | None, submitter: Identity, rules: policy.Policy) -> bool:
+    """Return True where a job is to run as its submitter: it names nobody else, and no group that he is not in.
+
+    Root's job that names nobody is the image's own user's, where everybody is allowed.
+    """
+    if user is None:
+        return submitter.uid != 0 or userrules.ANY not in rules.users
+    name, _, gid = user.partition(":")
+    is_own = name == submitter.name or (name.isdigit() and int(name) == submitter.uid)
+    return is_own and (not gid or int(gid) in (submitter.gid, *submitter.groups))
 
 
 def _user(user: str | None, problems: list[str]) -> _User | None:

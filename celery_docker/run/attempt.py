@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from celery_docker import errors
-from celery_docker.core import container, jobspec, lifecycle, plan, timelimits
+from celery_docker.core import container, incoming, jobspec, lifecycle, plan, timelimits
 from celery_docker.core.container import Container, Step
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
+from celery_docker.host.keyfile import KeyFile
+from celery_docker.run import admission
 from celery_docker.run.ending import Endings
 from celery_docker.run.following import Following
 from celery_docker.run.job import Job, grace_s
@@ -47,6 +49,7 @@ class Attempts:
     records: Records
     logs: Logs
     policy: Policy
+    key_file: KeyFile
     docker_host: str
     host: str
     boot_id: str
@@ -64,6 +67,8 @@ class Attempts:
                 _check_end_request(job)
             if job.delivery.refusal:
                 raise errors.SpecError(job.delivery.refusal)
+            if job.claim.verdict is Verdict.RUN:
+                self._admission.admit(job)
             jobspec.check_job_id(job.job_id)
             spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             spec = job.spec = timelimits.limited(spec, job.delivery.limits)
@@ -91,6 +96,10 @@ class Attempts:
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
             self.broadcast.last_words(job)
+
+    @property
+    def _admission(self) -> admission.Admission:
+        return admission.Admission(self.policy, self.key_file)
 
     @property
     def _endings(self) -> Endings:
@@ -122,6 +131,10 @@ class Attempts:
             job.stopped = True
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
+    def own(self, job: Job, container_id: str) -> str | None:
+        """Return the id of a container that a record names, if it is one of this job; None for any other."""
+        return self._lookup.own(job, container_id)
+
     def discard(self, job: Job) -> None:
         """Remove what this host still has of an attempt that has been reported."""
         container_id = job.attempt.container_id
@@ -145,6 +158,7 @@ class Attempts:
             )
             self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
+        admission.check_made_of(job, existing)
         log.info("container %s is %s: taken over", existing.container_id[:12], existing.status, extra=_job(job))
         job.docker_life = job.log_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = existing.container_id
@@ -179,8 +193,9 @@ class Attempts:
         return self._continue(job, spec, existing, announcer)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
-        resolved, request = resolver.resolve(spec, self.docker_host, self.policy)
-        problems = violations(self.policy, request)
+        rules = self._admission.admit(job)
+        resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter)
+        problems = violations(rules, request)
         if problems:
             raise errors.PolicyError("; ".join(problems))
         container_plan = plan.plan(
@@ -189,8 +204,9 @@ class Attempts:
             attempt=job.attempt.number,
             host=self.host,
             resolved=resolved,
-            policy=self.policy,
+            policy=rules,
             boot=self.boot_id,
+            digest=incoming.digest(job.delivery),
         )
         _check_end_request(job)
         try:

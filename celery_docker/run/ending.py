@@ -128,7 +128,7 @@ class Endings:
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
         own_bytes = job.spec.memory if job.spec else None
-        size = own_bytes or self.policy.limits.memory_bytes
+        size = own_bytes or (job.rules or self.policy).limits.memory_bytes
         return lifecycle.MemoryLimit(size, own_bytes is not None) if size else None
 
 

@@ -10,9 +10,11 @@ from threading import Lock
 from typing import Any
 
 from celery_docker.core import jobspec, output, receipt
+from celery_docker.core.access import Identity
 from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.core.policy import Policy
 from celery_docker.core.readers import Readers
 from celery_docker.core.signature import Signature
 from celery_docker.core.timelimits import NO_LIMITS, Limits
@@ -70,6 +72,9 @@ class Job:
     outbox: Outbox = field(init=False)
     readers: Readers = field(default_factory=Readers)
     spec: jobspec.JobSpec | None = None
+    # Who has signed it, and the rules for him; no rules: it was not asked.
+    submitter: Identity | None = None
+    rules: Policy | None = None
     # Once the job has ended, as far as this host knows.
     receipt: Mapping[str, Any] | None = None
     end_request: EndRequest | None = None

@@ -49,6 +49,12 @@ class Lookup:
             raise errors.ContainerGone
         return self._inspected(container.name_of(job.job_id))
 
+    def own(self, job: Job, container_id: str) -> str | None:
+        """Return the id of a container that a record names, if it is one of this job; None for any other."""
+        existing = self._inspected(container_id)
+        is_own = existing is not None and existing.labels.get(container.LABEL_JOB) == job.job_id
+        return existing.container_id if existing is not None and is_own else None
+
     def remove_renamed(self, job: Job) -> None:
         """Remove what an earlier attempt left under another name; under its own it is in the way, and seen then."""
         for row in self._labelled(job) if job.attempt.number > 1 else ():

@@ -90,7 +90,8 @@ class Runner:
         """Bring a claimed job to its end, or to its next wait. Raises nothing that a job could cause."""
         if job.claim.receipt is not None:
             job.receipt = job.claim.receipt
-            job.attempt.container_id = job.claim.receipt.get("container_id")
+            container_id = job.claim.receipt.get("container_id")
+            job.attempt.container_id = self.attempts.own(job, str(container_id)) if container_id else None
             return _ended(job.claim.receipt)
         try:
             spec, outcome = self.attempts.run(job, announcer)

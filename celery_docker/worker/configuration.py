@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celery_docker import errors
-from celery_docker.core import fixedsettings, settings, textinput
-from celery_docker.core.policy import Policy
-from celery_docker.core.policy import parse as parse_policy
+from celery_docker.core import fixedsettings, policyfile, settings, textinput
+from celery_docker.core.policy import SIGNED, Policy
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.worker import options
 
 EX_CONFIG = 78
@@ -38,7 +38,10 @@ def read(environ: Mapping[str, str]) -> Configuration:
     worker_settings = settings.parse(environ)
     fixedsettings.identity(worker_settings, socket.gethostname())
     options.check(worker_settings)
-    return Configuration(worker_settings, _read_policy(worker_settings.policy_file))
+    policy = _read_policy(worker_settings.policy_file)
+    if policy.submitters == SIGNED:
+        _check_keys(KeyFile(worker_settings.key_file))
+    return Configuration(worker_settings, policy)
 
 
 def complain(exc: errors.CeleryDockerError, environ: Mapping[str, str]) -> None:
@@ -59,11 +62,21 @@ def main(environ: Mapping[str, str]) -> int:
 
 def _read_policy(path: str) -> Policy:
     try:
-        return parse_policy(textinput.text(Path(path).read_bytes()))
+        return policyfile.parse(textinput.text(Path(path).read_bytes()))
     except (OSError, ValueError) as exc:
         raise errors.SettingsError(f"{settings.PREFIX}POLICY={path!r}: cannot be read: {exc}") from exc
     except errors.PolicyError as exc:
         raise errors.SettingsError(f"{path}: {exc}") from exc
+
+
+def _check_keys(file: KeyFile) -> None:
+    """Check the keys without which no job would run."""
+    try:
+        file.needed()
+    except errors.KeysError as exc:
+        raise errors.SettingsError(str(exc)) from exc
+    if problems := file.problems():
+        raise errors.SettingsError(f"key: {'; '.join(problems)}")
 
 
 if __name__ == "__main__":

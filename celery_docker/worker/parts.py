@@ -29,6 +29,7 @@ from celery_docker.core import container, fixedsettings, settings
 from celery_docker.core.policy import Policy
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.host import identity, resolver, systemd
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.host.logfiles import LogKeeper
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
@@ -224,6 +225,7 @@ def _runner(
         records=around.records,
         logs=LogKeeper(around.state_dir),
         policy=policy,
+        key_file=KeyFile(worker_settings.key_file),
         docker_host=worker_settings.docker_host,
         host=around.host,
         boot_id=resolver.boot_id(),

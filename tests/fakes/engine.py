@@ -100,6 +100,8 @@ class FakeEngine:
         self.layer_bytes = 2**20
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
+        # What was to be made, in order.
+        self.planned: list[ContainerPlan] = []
         self._containers: dict[str, _Entry] = {}
         self._gone: dict[str, _Entry] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -162,6 +164,7 @@ class FakeEngine:
 
     def create(self, plan: ContainerPlan) -> str:
         self._called("create")
+        self.planned.append(plan)
         with self._changed:
             if plan.image not in self.images:
                 raise errors.ImageMissing(f"image {plan.image!r} is not on this host; pull it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery_docker import errors
 from celery_docker import version as package
+from celery_docker.cli import policycheck
 from celery_docker.cli.context import Context
 from celery_docker.client import configfiles
 from celery_docker.core import gatewayurl
@@ -22,7 +23,7 @@ def doctor(context: Context) -> int:
         needs_redis("doctor")
     gathered = facts.Facts(
         redis=redisfacts.gather(context.config.broker_url),
-        host=hostfacts.gather(_docker_host(context)),
+        host=hostfacts.gather(*_docker_and_policy(context)),
         version=package.version() or "0+source",
         closed=context.config.closed,
     )
@@ -36,9 +37,10 @@ def doctor(context: Context) -> int:
     return _FAILED if any(finding.level is Level.FAIL for finding in findings) else 0
 
 
-def _docker_host(context: Context) -> str:
-    """Return the worker's Docker; where its settings are not usable, the usual one: the service's log names them."""
+def _docker_and_policy(context: Context) -> tuple[str, str]:
+    """Return the worker's Docker and policy; where its settings are not usable, the usual ones."""
     try:
-        return configfiles.worker_settings(context.environ).docker_host
+        settings = configfiles.worker_settings(context.environ)
     except errors.SettingsError:
-        return configfiles.DEFAULT_DOCKER_HOST
+        return configfiles.DEFAULT_DOCKER_HOST, policycheck.FILE
+    return settings.docker_host, settings.policy_file

@@ -5,12 +5,11 @@ Asks neither Redis nor Docker.
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery_docker import errors
 from celery_docker.cli import exitcodes, jobargs, policycheck
 from celery_docker.cli.context import Context
 from celery_docker.core import jobspec, kinds, wording
+from celery_docker.core.access import Identity
 
 
 def policy(context: Context) -> int:
@@ -20,9 +19,9 @@ def policy(context: Context) -> int:
         raise errors.UsageError(f"policy: {kinds.shown(action)} must be check")
     if len(documents) != 1:
         raise errors.UsageError("policy check: name one job document, or - for the standard input")
-    spec, _ = jobspec.parse_document(_document(context, documents[0]))
+    spec, submitter = _job(context, documents[0])
     file = context.text("--policy") or policycheck.FILE
-    answer = policycheck.judge(spec, file)
+    answer = policycheck.judge(spec, file, submitter)
     if answer.path is None:
         raise errors.UsageError(f"policy check: there is no {file}; name a policy with --policy")
     if answer.failure:
@@ -36,9 +35,16 @@ def policy(context: Context) -> int:
     return exitcodes.REFUSED if answer.problems else 0
 
 
-def _document(context: Context, path: str) -> dict[str, Any]:
-    """Return the document with the user as whom the job would be submitted."""
+def _job(context: Context, path: str) -> tuple[jobspec.JobSpec, Identity | None]:
+    """Return the job in a document and who would submit it; a name that is not here is that of the job's user."""
     local_user = jobargs.of_process(context.environ)
     document = jobargs.from_file(local_user.with_home(path))
-    users = (context.text("--as"), document.get("user"), local_user.user)
-    return {**document, "user": next(user for user in users if user is not None)}
+    user = context.text("--as") or local_user.user
+    try:
+        submitter = policycheck.identity_of(str(kinds.USER.parse(user)))
+    except ValueError as exc:
+        raise errors.UsageError(f"policy check: --as {kinds.shown(user)} {exc}") from exc
+    if submitter is None and document.get("user") is None:
+        document = {**document, "user": user}
+    spec, _ = jobspec.parse_document(document)
+    return spec, submitter

@@ -12,6 +12,7 @@ from celery_docker.cli import attached, dryrun, exitcodes, jobargs, lastid, loca
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.cli.waitlines import WaitLines
+from celery_docker.client import signing
 from celery_docker.core import jobspec, lifecycle
 from celery_docker.core.receipt import Receipt
 
@@ -101,7 +102,7 @@ def _queue(
 
 
 def _preview(context: Context, spec: jobspec.JobSpec, submission: jobspec.Submission) -> int:
-    preview: dict[str, Any] = dryrun.preview(spec, submission)
+    preview: dict[str, Any] = dryrun.preview(spec, submission, submitter=signing.submitter(context.environ))
     if context.wants_json:
         context.screen.json(preview)
         return 0

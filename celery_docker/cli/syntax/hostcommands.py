@@ -106,7 +106,7 @@ COMMANDS = (
         (
             flagtable.HELP,
             flagtable.JSON,
-            Flag(("--as",), "check the job as this user's; default: the document's user, else you", "USER"),
+            Flag(("--as",), "check the job as if this user submitted it; default: you", "USER"),
             Flag(("--policy",), "the policy; default: /etc/celery-docker/policy.toml", "FILE"),
         ),
         (

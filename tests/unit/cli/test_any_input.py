@@ -14,7 +14,7 @@ from celery_docker import errors
 from celery_docker.cli import batchargs, jobargs
 from celery_docker.cli.syntax import commandtable, parser
 from celery_docker.client import configlayers
-from celery_docker.core import fixedsettings, jobspec, policy, textinput
+from celery_docker.core import fixedsettings, jobspec, policy, policyfile, textinput
 from celery_docker.core import settings as worker_settings
 
 USER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3cret"}, "1000:100", "/data/run")
@@ -168,7 +168,7 @@ def test_any_file_as_manifest_and_list(tmp_path: Path, data: bytes) -> None:
 @example(b"a.b.c = 1\na = 2")
 @example(b"a = 2026-99-99")
 def test_any_policy(data: bytes) -> None:
-    rules = outcome(decoded, data, textinput.text, policy.parse)
+    rules = outcome(decoded, data, textinput.text, policyfile.parse)
     if rules is not None:
         assert 1 <= rules.limits.pids < 2**63
         assert rules.limits.cpus is None or round(rules.limits.cpus * 10**9) < 2**63

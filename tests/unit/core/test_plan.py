@@ -244,3 +244,16 @@ def test_the_whole_of_the_root_is_an_input_too() -> None:
         ("/data", "/input/data"),
         ("/data/a", "/input/data/a"),
     ]
+
+
+def test_a_submitter_has_his_groups_and_nobody_else_has() -> None:
+    made = planned(JobSpec("busybox"), Resolved(user="1000:1000", groups=(27, 100)), Policy())
+    assert made.body["HostConfig"]["GroupAdd"] == ["27", "100"]
+    assert "--group-add 27 --group-add 100" in plan.docker_run_line(made)
+    assert "GroupAdd" not in planned(JobSpec("busybox"), Resolved(user="1000:1000"), Policy()).body["HostConfig"]
+
+
+def test_a_container_says_of_which_arguments_it_was_made() -> None:
+    forged = JobSpec("busybox", labels={"celery-docker.arguments": "evil"})
+    made = plan.plan(forged, job_id="j", attempt=1, host="h", resolved=Resolved(), policy=Policy(), digest="d")
+    assert made.body["Labels"]["celery-docker.arguments"] == "d"

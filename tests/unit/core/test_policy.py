@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core import policy
+from celery_docker.core import policy, policyfile
+from celery_docker.core.access import Identity
 from celery_docker.core.policy import HostPath, Limits, Policy, Request
 
 SHIPPED = Path(__file__).parents[3] / "etc" / "celery-docker" / "policy.toml"
@@ -21,7 +22,7 @@ def mount(real: str, path: str | None = None, field: str = "inputpath") -> HostP
 
 def refusal(text: str) -> str:
     with pytest.raises(errors.PolicyError) as caught:
-        policy.parse(text)
+        policyfile.parse(text)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
@@ -31,7 +32,7 @@ def refusal(text: str) -> str:
 
 @pytest.fixture
 def shipped() -> Policy:
-    return policy.parse(SHIPPED.read_text())
+    return policyfile.parse(SHIPPED.read_text())
 
 
 def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
@@ -261,7 +262,7 @@ def test_all_violations_are_told_at_once() -> None:
 
 def test_without_rules_no_folder_is_open() -> None:
     """An empty file is the strict one where folders are concerned."""
-    host_policy = policy.parse("")
+    host_policy = policyfile.parse("")
     assert host_policy == Policy()
     assert policy.violations(host_policy, Request("busybox")) == []
     assert len(policy.violations(host_policy, Request("busybox", mounts=(mount("/tmp/x"),)))) == 1
@@ -282,7 +283,7 @@ def test_every_key_is_read() -> None:
         memory = "8g"
         cpus = 1.5
     """
-    assert policy.parse(text) == Policy(
+    assert policyfile.parse(text) == Policy(
         images=("lab/*",),
         mounts=("/data",),
         logs=("/var/log/celery",),
@@ -296,7 +297,11 @@ def test_every_key_is_read() -> None:
     ("text", "expected"),
     [
         ("images = [", "is not TOML: "),
-        ("image = ['*']", "image is not a rule; known are images, mounts, logs, users, networks, limits"),
+        (
+            "image = ['*']",
+            "image is not a rule; known are submitters, images, mounts, logs, users, networks, limits, "
+            "submitter, unsigned",
+        ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
         ("images = '*'", "images = '*' must be a list of strings"),
@@ -362,9 +367,163 @@ def test_a_bad_file_is_refused_in_one_line(text: str, expected: str) -> None:
     ],
 )
 def test_memory(memory: str, expected: int | None) -> None:
-    assert policy.parse(f"[limits]\nmemory = {memory}").limits.memory_bytes == expected
+    assert policyfile.parse(f"[limits]\nmemory = {memory}").limits.memory_bytes == expected
 
 
 @pytest.mark.parametrize(("cpus", "expected"), [("0", None), ("0.0", None), ("2", 2.0), ("0.5", 0.5)])
 def test_cpus(cpus: str, expected: float | None) -> None:
-    assert policy.parse(f"[limits]\ncpus = {cpus}").limits.cpus == expected
+    assert policyfile.parse(f"[limits]\ncpus = {cpus}").limits.cpus == expected
+
+
+# Submitters
+
+ALICE = Identity("alice", 1000, 1000, (27, 100))
+ROOT = Identity("root", 0, 0, ())
+SECTIONS = """
+submitters = "signed"
+images = ["lab/*"]
+mounts = ["/data"]
+[limits]
+memory = "1g"
+[submitter."@students"]
+mounts = ["/data/course"]
+[submitter."@students".limits]
+cpus = 2
+[submitter.alice]
+images = ["*"]
+users = ["self", "render"]
+[submitter."@staff"]
+networks = ["none"]
+"""
+
+
+def applied(submitter: Identity | None, *groups: str, text: str = SECTIONS) -> Policy:
+    return policy.applying(policyfile.parse(text), submitter, groups)
+
+
+@pytest.mark.parametrize(
+    ("submitter", "groups", "images", "mounts", "networks", "cpus"),
+    [
+        (Identity("bob", 1001, 1001, ()), (), ("lab/*",), ("/data",), ("bridge",), None),
+        (ALICE, (), ("*",), ("/data",), ("bridge",), None),
+        (ALICE, ("students",), ("*",), ("/data",), ("bridge",), None),
+        (Identity("bob", 1001, 1001, ()), ("staff", "students"), ("lab/*",), ("/data/course",), ("bridge",), 2.0),
+        (Identity("bob", 1001, 1001, ()), ("staff",), ("lab/*",), ("/data",), ("none",), None),
+        (Identity("@staff", 1001, 1001, ()), (), ("lab/*",), ("/data",), ("none",), None),
+    ],
+)
+def test_the_rules_for_a_submitter(
+    submitter: Identity, groups: tuple[str, ...], images: object, mounts: object, networks: object, cpus: object
+) -> None:
+    rules = applied(submitter, *groups)
+    assert (rules.images, rules.mounts, rules.networks, rules.limits.cpus) == (images, mounts, networks, cpus)
+    assert rules.limits.memory_bytes == 2**30
+
+
+def test_a_broken_rule_is_named_with_its_section() -> None:
+    request = Request("lab/x", user="bob", uid="1", submitter=ALICE, cpus=9.0, mounts=(mount("/etc"),))
+    rules = applied(ALICE)
+    assert policy.violations(rules, request) == [
+        "user: 'bob' is not allowed on this host; rule submitter.alice.users = ['self', 'render']",
+        "inputpath: '/etc' is outside what this host allows; rule mounts = ['/data']",
+    ]
+    rules = applied(Identity("bob", 1, 1, ()), "students")
+    assert policy.violations(rules, Request("lab/x", is_self=True, cpus=9.0, mounts=(mount("/data/x"),)))[1:] == [
+        "inputpath: '/data/x' is outside what this host allows; rule submitter.@students.mounts = ['/data/course']"
+    ]
+    assert "rule submitter.@students.limits.cpus = 2.0" in policy.violations(rules, Request("lab/x", cpus=9.0))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "submitter", "is_self", "user", "allowed"),
+    [
+        ("", ALICE, True, "alice", True),
+        ("", ALICE, False, "bob", True),
+        ("", None, False, "bob", True),
+        ("", None, False, None, True),
+        ('submitters = "signed"', ALICE, True, "alice", True),
+        ('submitters = "signed"', ALICE, False, "bob", False),
+        ('submitters = "signed"', ALICE, False, "0", False),
+        ('submitters = "signed"', ROOT, False, "bob", True),
+        ('submitters = "signed"', ROOT, False, None, True),
+        ('submitters = "signed"\nusers = ["1000-59999"]', ALICE, True, "alice", True),
+        ('submitters = "signed"\nusers = ["1000-59999"]', ALICE, False, "bob", False),
+        ('submitters = "signed"\nusers = ["2000-59999"]', ALICE, True, "alice", False),
+        ('submitters = "signed"\n[submitter.alice]\nusers = ["bob"]', ALICE, False, "bob", True),
+        ('submitters = "signed"\n[submitter.alice]\nusers = ["bob"]', ALICE, True, "alice", False),
+        ('submitters = "signed"\n[submitter.alice]\nusers = ["*"]', ALICE, False, "root", True),
+        ('submitters = "signed"\n[submitter.alice]\nimages = ["*"]', ALICE, False, "bob", False),
+        ('users = ["self"]', ALICE, True, "alice", True),
+        ('users = ["self"]', ALICE, False, "bob", False),
+        ('users = ["self"]', None, False, "self", False),
+        ('users = ["self"]', None, False, "alice", False),
+        ('users = ["self"]', None, False, None, False),
+        ('submitters = "signed"\n[unsigned]\nusers = ["bob"]', None, False, "bob", True),
+        ('submitters = "signed"\n[unsigned]\nusers = ["bob"]', None, False, "alice", False),
+        ('submitters = "signed"\n[unsigned]\nusers = ["bob"]', None, False, None, False),
+    ],
+)
+def test_as_whom_a_job_may_run(
+    text: str, submitter: Identity | None, is_self: bool, user: str | None, allowed: bool
+) -> None:
+    uid = {"alice": "1000", "bob": "1001", "root": "0", "0": "0", "self": "3000", None: None}[user]
+    request = Request("b", user=user, uid=uid, submitter=submitter, is_self=is_self, has_own_group=True)
+    found = policy.violations(applied(submitter, text=text), request)
+    assert (found == []) is allowed
+    assert all(line.startswith("user: ") and "; rule " in line for line in found)
+
+
+def test_an_unsigned_job_is_refused_where_jobs_are_to_be_signed() -> None:
+    with pytest.raises(errors.SignatureError, match=r"^signature: the job has none.*; rule submitters = 'signed': "):
+        applied(None)
+    assert applied(None, text="") == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'submitters = "all"',
+            "submitters = 'all' must be 'any' or 'signed'; rules for one submitter are in a section",
+        ),
+        ("[submitters.alice]", "must be 'any' or 'signed'; rules for one submitter are in a section [submitter.NAME]"),
+        ("submitter = 5", "submitter = 5 must be a table, [submitter]"),
+        ("[submitter]\nalice = 5", "submitter.alice = 5 must be a table, [submitter.alice]"),
+        ("[submitter.alice]\nimage = []", "submitter.alice.image is not a rule; known are submitter.alice.images, "),
+        ("[submitter.alice]\nimages = 5", "submitter.alice.images = 5 must be a list of strings"),
+        ('[submitter.alice]\nmounts = ["x"]', "submitter.alice.mounts has 'x', which must be an absolute path"),
+        (
+            '[submitter.alice]\nusers = ["9-1"]',
+            "submitter.alice.users has '9-1', which must begin with the lower number",
+        ),
+        ("[submitter.alice]\nnetworks = []", "submitter.alice.networks = [] must name one or more of"),
+        ("[submitter.alice]\nlimits = 5", "submitter.alice.limits = 5 must be a table, [submitter.alice.limits]"),
+        ("[submitter.alice.limits]\npids = 0", "submitter.alice.limits.pids = 0 must be a whole number"),
+        ("[submitter.alice.limits]\ncpu = 1", "submitter.alice.limits.cpu is not a rule; known are "),
+        ("[submitter.alice]\n[submitter.alice.submitter]", "submitter.alice.submitter is not a rule"),
+        ('[submitter.""]', "must be named like a user, or @ and a group"),
+        ('[submitter."@"]', "must be named like a user, or @ and a group"),
+        ('[submitter."a b"]', "must be named like a user, or @ and a group"),
+        ('[unsigned]\nusers = ["bob"]', "[unsigned] means nothing where every job is run; set submitters = 'signed'"),
+        ('submitters = "signed"\n[unsigned]', "[unsigned] has to say by users = [...] as whom"),
+        ('submitters = "signed"\n[unsigned]\nusers = ["self"]', "'self' is nobody there"),
+        ('submitters = "signed"\nunsigned = true', "unsigned = True must be a table, [unsigned]"),
+        ('submitters = "signed"\n[unsigned]\nuser = []', "unsigned.user is not a rule; known are unsigned.images, "),
+    ],
+)
+def test_a_section_that_is_wrong_is_named_with_the_remedy(text: str, expected: str) -> None:
+    assert expected in refusal(text)
+
+
+def test_the_examples_in_the_shipped_file_are_usable() -> None:
+    text = SHIPPED.read_text()
+    first, examples = text.split("# Sections for single submitters")
+    lines = [
+        line.removeprefix("#")
+        for line in examples.splitlines()
+        if line.startswith(("#[", "#images", "#users", "#mounts", "#net"))
+    ]
+    rules = policyfile.parse(first.replace('submitters = "any"', 'submitters = "signed"') + "\n".join(lines))
+    assert list(rules.sections) == ["alice", "@students"]
+    assert rules.unsigned is not None
+    assert rules.unsigned.users == ("nobody",)

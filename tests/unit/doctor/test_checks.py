@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from celery_docker.core.policy import Policy
 from celery_docker.doctor import checks, facts
 from celery_docker.doctor.facts import Host, Redis, Unit, Worker
 from tests.unit.doctor.printed import RUNNING, WELL, lines
@@ -64,3 +67,37 @@ def test_the_host_is_looked_at_even_without_redis() -> None:
         "docker",
         "live-restore",
     ]
+
+
+SIGNED = Policy(submitters="signed", self_only=True)
+
+
+@pytest.mark.parametrize(
+    ("redis", "rules", "expected"),
+    [
+        (Redis("r", is_open=True), Policy(), "warn  open: any local user can be root here, by a job that runs as root"),
+        (Redis("r", is_open=False), Policy(), "warn  open: whoever can write to Redis can be root here, by a job"),
+        (Redis("r", is_open=None), Policy(), "warn  open: whoever can write to Redis can be root here, by a job"),
+        (Redis("r", is_local=False, is_open=True), Policy(), "warn  open: whoever can write to Redis can be root here"),
+        (
+            Redis("r"),
+            Policy(users=("bob", "1-9")),
+            "warn  open: whoever can write to Redis can run a job here as 'bob', '1-9'",
+        ),
+        (Redis("r", is_open=True), SIGNED, "ok    open: only signed jobs run here"),
+        (
+            Redis("r", is_open=True),
+            replace(SIGNED, unsigned=Policy(users=("bob",))),
+            "warn  open: any local user can run a job here as 'bob' → remove [unsigned] from its policy.toml",
+        ),
+    ],
+)
+def test_one_line_says_how_open_this_host_is(redis: Redis, rules: Policy, expected: str) -> None:
+    (finding,) = checks.openness(redis, Host((RUNNING,), WELL, policy=rules))
+    (line,) = finding.lines()
+    assert line.startswith(expected)
+    assert ("submitters = 'signed'" in line) == (rules.submitters == "any")
+
+
+def test_of_a_policy_that_is_not_known_nothing_is_said() -> None:
+    assert checks.openness(Redis("r"), Host((RUNNING,), WELL)) == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.container import LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Stream
+from celery_docker.core.container import LABEL_ARGUMENTS, LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Stream
 from celery_docker.core.lifecycle import State
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Limits, Policy
@@ -173,6 +173,7 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert plan.name == NAME
     assert plan.body["User"] == "0:0"
     assert plan.body["Cmd"] == ["id", "-u"]
+    assert len(plan.body["Labels"].pop(LABEL_ARGUMENTS)) == 64
     assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1"}
     assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
         f"{bench.folder}/in",

@@ -15,6 +15,7 @@ from celery_docker.core.output import Beginning, Chunk, Piece, Reply
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Policy
 from celery_docker.host import logfiles
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
 from celery_docker.run.job import Delivery, Job
@@ -142,6 +143,7 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         records=records,
         logs=keeper,
         policy=Policy(mounts=(str(folder),)),
+        key_file=KeyFile(str(folder / "key")),
         docker_host=configured.docker_host,
         host=HOST,
         boot_id="boot1",

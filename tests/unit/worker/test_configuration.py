@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from celery_docker import errors
+from celery_docker.core.signingkeys import Keys
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.worker import configuration
 
 
@@ -52,6 +55,23 @@ def test_a_policy_that_is_wrong_is_named_with_its_file(environ: dict[str, str], 
         configuration.read(environ)
     with pytest.raises(errors.SettingsError, match=r"CELERY_DOCKER_POLICY='/none': cannot be read"):
         configuration.read({**environ, "CELERY_DOCKER_POLICY": "/none"})
+
+
+def test_a_host_of_signed_jobs_needs_the_key(environ: dict[str, str], tmp_path: Path) -> None:
+    environ["CELERY_DOCKER_KEY"] = str(tmp_path / "key")
+    configuration.read(environ)
+    Path(environ["CELERY_DOCKER_POLICY"]).write_text('submitters = "signed"\n')
+    with pytest.raises(errors.SettingsError, match=r"^key: there is no .*; .*celery-docker key new"):
+        configuration.read(environ)
+    KeyFile(environ["CELERY_DOCKER_KEY"]).write(Keys(b"k" * 32))
+    if os.geteuid() == 0:
+        configuration.read(environ)
+    Path(environ["CELERY_DOCKER_KEY"]).chmod(0o644)
+    with pytest.raises(errors.SettingsError, match=r"^key: .* mode 0644.*; chmod 0640 "):
+        configuration.read(environ)
+    Path(environ["CELERY_DOCKER_KEY"]).write_text("signs 12\n")
+    with pytest.raises(errors.SettingsError, match=r"^key: .*/key line 1 is not one of"):
+        configuration.read(environ)
 
 
 def test_the_complaint_is_one_line_and_an_error_in_the_journal(

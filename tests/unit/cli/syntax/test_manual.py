@@ -17,7 +17,7 @@ from celery_docker import errors
 from celery_docker.cli import exitcodes
 from celery_docker.cli.syntax import commandtable, flagtable, helptext, manual
 from celery_docker.client import configlayers
-from celery_docker.core import jobspec, policy, settings
+from celery_docker.core import jobspec, policy, policyfile, settings
 from celery_docker.core.waiting import WaitKind
 from tests.conftest import require
 
@@ -137,21 +137,26 @@ def test_every_rule_is_explained(built: Path) -> None:
     text = shown(built, "celery-docker-policy.toml.5").partition(" RULES ")[2].partition(" EXAMPLE ")[0]
     for strange in ("strange = 1", "[limits]\nstrange = 1"):
         with pytest.raises(errors.PolicyError) as caught:
-            policy.parse(strange)
+            policyfile.parse(strange)
         for name in str(caught.value).partition("known are ")[2].split(", "):
+            if name in ("submitter", "unsigned"):
+                assert f"[{name}" in shown(built, "celery-docker-policy.toml.5").partition(" SIGNED JOBS ")[2]
+                continue
             rule = "[limits]" if name == "limits" else f"{name.removeprefix('limits.')} = "
             assert re.search(rf" {re.escape(rule)}\S* ?[\w\"/, .*]*\]? [A-Z]", text), rule
 
 
 def test_the_example_of_a_policy_is_one() -> None:
     page = (ROOT / "docs/man/celery-docker-policy.toml.5.rst").read_text()
-    example = textwrap.dedent(page.partition("::\n")[2].partition("\nSEE ALSO")[0])
-    rules = policy.parse(example)
+    first, second = page.partition("\nEXAMPLE\n")[2].partition("\nSEE ALSO")[0].split("::\n")[1:]
+    rules = policyfile.parse(textwrap.dedent(first.rpartition("\nOnly signed")[0]))
     assert (rules.users, rules.limits.cpus) == (("alice", "1000-59999"), 4)
+    rules = policyfile.parse(textwrap.dedent(second))
+    assert (rules.submitters, list(rules.sections)) == ("signed", ["alice", "@students"])
 
 
 def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: Path) -> None:
-    assert policy.parse("") == policy.Policy(("*",), (), (), ("*",), ("bridge",), policy.Limits(4096, None, None))
+    assert policyfile.parse("") == policy.Policy(("*",), (), (), ("*",), ("bridge",), policy.Limits(4096, None, None))
     says = "any image and user, the network bridge, 4096 processes, no limit of memory and CPUs, and no folder at all."
     assert says in shown(built, "celery-docker-policy.toml.5")
 

@@ -1,0 +1,185 @@
+"""The file of a policy, `/etc/celery-docker/policy.toml`: general rules, and sections for submitters that change some.
+
+Pure. Invariant: what is no rule is refused, with its section and its value, because a misspelt rule protects nothing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from celery_docker import errors
+from celery_docker.core import kinds, sizes, userrules, wording
+from celery_docker.core.policy import ANYBODY, SIGNED, Limits, Policy
+
+# As many as Docker can count.
+_MOST_PIDS = 2**63 - 1
+_SUBMITTERS, _SECTIONS, _UNSIGNED, _LIMITS = "submitters", "submitter", "unsigned", "limits"
+
+
+def parse(text: str) -> Policy:
+    """Return the policy that a TOML text describes.
+
+    Raises `PolicyError` that names the key, the value and what is allowed.
+    """
+    table = _table_of(text)
+    _known(table, (_SUBMITTERS, *_RULES, _LIMITS, _SECTIONS, _UNSIGNED), "")
+    submitters = _one_of_submitters(table.get(_SUBMITTERS, ANYBODY))
+    general = _rules(table, "", Policy(submitters=submitters, self_only=submitters == SIGNED))
+    sections = {
+        name: _section(f"{_SECTIONS}.{_checked_name(name)}.", rules, general)
+        for name, rules in _table(table.get(_SECTIONS, {}), _SECTIONS).items()
+    }
+    unsigned = _unsigned(table[_UNSIGNED], general) if _UNSIGNED in table else None
+    return replace(general, sections=sections, unsigned=unsigned)
+
+
+def _table_of(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as exc:
+        raise errors.PolicyError("is nested too deeply") from exc
+    except ValueError as exc:  # tomllib's own, and Python's for a number of thousands of digits
+        raise errors.PolicyError(f"is not TOML: {wording.harmless(str(exc))}") from exc
+
+
+def _rules(table: Mapping[str, Any], origin: str, base: Policy) -> Policy:
+    """Return a policy with the rules of one table over those of another policy."""
+    given = [name for name in (*_RULES, _LIMITS) if name in table]
+    values: dict[str, Any] = {name: _RULES[name](f"{origin}{name}", table[name]) for name in given if name != _LIMITS}
+    if _LIMITS in table:
+        values[_LIMITS] = _limits(table[_LIMITS], f"{origin}{_LIMITS}", base.limits)
+    origins = dict.fromkeys(given, origin) if origin else {}
+    return replace(base, **values, origins={**base.origins, **origins})
+
+
+def _section(origin: str, value: Any, general: Policy) -> Policy:
+    rules = _table(value, origin.rstrip("."))
+    _known(rules, (*_RULES, _LIMITS), origin)
+    # Who says as whom a submitter may run means it.
+    return replace(_rules(rules, origin, general), self_only=general.self_only and "users" not in rules)
+
+
+def _unsigned(value: Any, general: Policy) -> Policy:
+    if general.submitters != SIGNED:
+        raise errors.PolicyError(
+            f"[{_UNSIGNED}] means nothing where every job is run; set {_SUBMITTERS} = {SIGNED!r}, or remove it"
+        )
+    rules = _section(f"{_UNSIGNED}.", value, general)
+    if "users" not in rules.origins or userrules.SELF in rules.users:
+        raise errors.PolicyError(
+            f"[{_UNSIGNED}] has to say by users = [...] as whom the jobs of nobody may run, and {userrules.SELF!r} is "
+            "nobody there"
+        )
+    return rules
+
+
+def _one_of_submitters(value: object) -> str:
+    if value not in (ANYBODY, SIGNED):
+        raise errors.PolicyError(
+            f"{_SUBMITTERS} = {kinds.shown(value)} must be {ANYBODY!r} or {SIGNED!r}; rules for one submitter are in a "
+            f"section [{_SECTIONS}.NAME]"
+        )
+    return str(value)
+
+
+def _checked_name(name: str) -> str:
+    if not name.removeprefix("@") or not name.isprintable() or any(character.isspace() for character in name):
+        raise errors.PolicyError(f"[{_SECTIONS}.{kinds.shown(name)}] must be named like a user, or @ and a group")
+    return name
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a table, [{name}]")
+    return value
+
+
+def _limits(value: Any, name: str, base: Limits) -> Limits:
+    table = _table(value, name)
+    _known(table, ("pids", "memory", "cpus"), f"{name}.")
+    limits = base
+    if "pids" in table:
+        limits = replace(limits, pids=_pids(f"{name}.pids", table["pids"]))
+    if "memory" in table:
+        limits = replace(limits, memory_bytes=_memory(f"{name}.memory", table["memory"]))
+    if "cpus" in table:
+        limits = replace(limits, cpus=_cpus(f"{name}.cpus", table["cpus"]))
+    return limits
+
+
+def _known(table: Mapping[str, Any], names: Sequence[str], prefix: str) -> None:
+    for name in table:
+        if name not in names:
+            raise errors.PolicyError(
+                f"{prefix}{wording.harmless(name)} is not a rule; known are {', '.join(prefix + n for n in names)}"
+            )
+
+
+def _strings(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a list of strings")
+    return tuple(value)
+
+
+def _roots(name: str, value: Any) -> tuple[str, ...]:
+    roots = _strings(name, value)
+    for root in roots:
+        if not root.startswith("/") or ".." in PurePosixPath(root).parts:
+            raise errors.PolicyError(f"{name} has {kinds.shown(root)}, which must be an absolute path")
+    return roots
+
+
+def _users(name: str, value: Any) -> tuple[str, ...]:
+    users = _strings(name, value)
+    for user in users:
+        try:
+            userrules.check(user)
+        except ValueError as exc:
+            raise errors.PolicyError(f"{name} has {kinds.shown(user)}, which {exc}") from exc
+    return users
+
+
+def _networks(name: str, value: Any) -> tuple[str, ...]:
+    networks = _strings(name, value)
+    if not networks or any(network not in kinds.NETWORKS for network in networks):
+        raise errors.PolicyError(
+            f"{name} = {kinds.shown(list(networks))} must name one or more of {', '.join(kinds.NETWORKS)}"
+        )
+    return networks
+
+
+def _pids(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_PIDS:
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a whole number from 1 to {_MOST_PIDS}")
+    return value
+
+
+def _memory(name: str, value: object) -> int | None:
+    if value == "" or (value == 0 and not isinstance(value, bool)):
+        return None
+    try:
+        return sizes.parse_memory(value)
+    except ValueError as exc:
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}") from exc
+
+
+def _cpus(name: str, value: object) -> float | None:
+    if value == 0 and not isinstance(value, bool):
+        return None
+    try:
+        return float(kinds.CPUS.parse(None if isinstance(value, str) else value))
+    except ValueError as exc:
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}, or 0 for no limit") from exc
+
+
+_RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
+    "images": _strings,
+    "mounts": _roots,
+    "logs": _roots,
+    "users": _users,
+    "networks": _networks,
+}

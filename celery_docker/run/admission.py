@@ -1,0 +1,50 @@
+"""Whose a job is, and which rules hold for it: asked before anything of it is started, or followed.
+
+Owns the trust in a message. Invariant: what is started comes from a message whose signature was verified, or that this
+host's policy takes unsigned; what runs is followed by the message that it was made of. Records prove nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from celery_docker import errors
+from celery_docker.core import container, incoming, message
+from celery_docker.core.container import Container
+from celery_docker.core.policy import Policy, applying
+from celery_docker.host import resolver
+from celery_docker.host.keyfile import KeyFile
+from celery_docker.run.job import Job
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Admits jobs on one host, from any thread."""
+
+    policy: Policy
+    key_file: KeyFile
+
+    def admit(self, job: Job) -> Policy:
+        """Return the rules for a job that is to be started, once its signature has told whose it is.
+
+        Raises `SignatureError` for a job that this host does not run, and `HostError` where it cannot tell.
+        """
+        if job.rules is None:
+            delivery = job.delivery
+            if delivery.signature is not None:
+                queue = message.queue_name(delivery.queue)
+                job.submitter = incoming.submitter(delivery, queue, self.key_file.needed(), time.time())
+            groups = () if job.submitter is None else resolver.group_names(job.submitter)
+            job.rules = applying(self.policy, job.submitter, groups)
+        return job.rules
+
+
+def check_made_of(job: Job, existing: Container) -> None:
+    """Raise `RequestError` for a container that was made of another message: somebody has changed the job's in Redis.
+
+    Its log files, for instance, would be those that a forger names. A container from before the label is believed.
+    """
+    made_of = existing.labels.get(container.LABEL_ARGUMENTS)
+    if made_of is not None and made_of != incoming.digest(job.delivery):
+        raise errors.RequestError("its message in Redis was changed while its container was there; submit it again")

@@ -27,6 +27,8 @@ settings.load_profile("any machine")
 for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:
     if not name.startswith(("CELERY_DOCKER_TEST_", "CELERY_DOCKER_FAULTS")):
         del os.environ[name]
+# Nor is the key of the package that may be installed here.
+os.environ["CELERY_DOCKER_KEY"] = str(Path(__file__).with_name("no-key"))
 
 REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
 

@@ -87,6 +87,11 @@ class Gateway:
         return f"http+unix://{self.path}"
 
     @property
+    def key(self) -> Path:
+        """The file of the keys that sign jobs; at first there is none."""
+        return self.folder / "key"
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -94,7 +99,7 @@ class Gateway:
         number = self._listening.fileno()
         words = [sys.executable, "-P", "-c", _START, str(number), self._service]
         environ = {"PATH": os.environ["PATH"], "CELERY_DOCKER_BROKER_URL": self._redis_url}
-        environ |= {"PYTHONPATH": str(Path(__file__).parents[1])}
+        environ |= {"PYTHONPATH": str(Path(__file__).parents[1]), "CELERY_DOCKER_KEY": str(self.key)}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *words], pass_fds=[number], env=environ, stdout=log, stderr=log

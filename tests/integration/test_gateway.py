@@ -22,6 +22,8 @@ from celery_docker.core.container import Stream
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Chunk, Piece
+from celery_docker.core.signingkeys import Keys
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.store import keys, livelog
 from celery_docker.store.housekeeping import Housekeeping
 from tests import gateways, servers
@@ -200,6 +202,22 @@ def test_a_retry_runs_as_nobody_else(gateway: Gateway, client: Client) -> None:
         client.store.link.client.hset(keys.job(job_id), "spec", json.dumps({**ONE, "user": "0:0"}))
     ((status, body),) = gateway.ask_as(ALICE, ("POST", f"{JOBS}/{job_id}/retry"))
     assert (status, body["error"].startswith("user: '0:0' is not the submitter")) == (403, True)
+
+
+def test_a_retry_of_a_signed_job_is_what_was_signed(server: servers.RedisServer, client: Client) -> None:
+    """Nothing else of its record counts."""
+    with Gateway(server.url) as gateway:
+        KeyFile(str(gateway.key)).write(Keys(b"k" * 32))
+        job_id = submitted(gateway, ALICE)
+        ended(client, job_id)
+        forged = json.dumps({**ONE, "image": "forged", "user": "0:0"})
+        with client.store.link.translated():
+            client.store.link.client.hset(keys.job(job_id), "spec", forged)
+        ((status, body),) = gateway.ask_as(ALICE, ("POST", f"{JOBS}/{job_id}/retry"))
+        assert (status, body["retry_of"]) == (201, job_id)
+        with client.store.link.translated():
+            spec = json.loads(client.store.link.client.hget(keys.job(body["id"]), "spec"))
+        assert (spec["image"], spec["user"]) == (ONE["image"], f"{ALICE}:{ALICE}")
 
 
 def test_pages_have_each_job_once_and_filters_hold(gateway: Gateway) -> None:

@@ -48,6 +48,7 @@ class Worker:
             "CELERY_DOCKER_CONCURRENCY": "2",
             "CELERY_DOCKER_DOCKER_HOST": f"unix://{dockerd.socket}",
             "CELERY_DOCKER_POLICY": str(self.policy),
+            "CELERY_DOCKER_KEY": str(self.folder / "key"),
             **variables,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -57,11 +57,12 @@ def page(
     empty, and have a next one, where few entries are wanted. Raises `StoreAway` or `StoreRefused`.
     """
     rows: list[Row] = []
-    offset = 0
+    # Where everything is wanted, the first portion is all of the page.
+    offset, portion = 0, min(most, _AT_ONCE)
     while offset < _MOST_ENTRIES:
         with link.translated():
             entries = link.client.zrange(
-                index, before.score, "-inf", desc=True, byscore=True, offset=offset, num=_AT_ONCE, withscores=True
+                index, before.score, "-inf", desc=True, byscore=True, offset=offset, num=portion, withscores=True
             )
         marks = [found for name, score in entries if (found := Mark(score, name)) < before or before is NEWEST]
         places = {place.name: place for place in marks}
@@ -69,7 +70,7 @@ def page(
             rows.append(row)
             if len(rows) == most:
                 return rows, places[name]
-        offset += len(entries)
-        if len(entries) < _AT_ONCE:
+        if len(entries) < portion:
             return rows, None
+        offset, portion = offset + portion, _AT_ONCE
     return rows, marks[-1] if marks else before

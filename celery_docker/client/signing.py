@@ -37,12 +37,14 @@ class Signer:
         return {signature.HEADER: signed.header()}
 
     def verified(self, parsed: incoming.Incoming, queue: str) -> Identity | None:
-        """Return who has signed a job that a record holds; None where nobody has, or this process has no key.
+        """Return who has signed a job that a record holds; None where nobody has, or this process lacks the key.
 
         Raises `SignatureError` for a job that was changed, and `KeysError`.
         """
         keys = self.key_file.keys()
-        return None if keys is None else incoming.submitter(parsed, queue, keys, time.time())
+        if keys is None or parsed.signature is None or keys.find(parsed.signature.key_id) is None:
+            return None
+        return incoming.submitter(parsed, queue, keys, time.time())
 
 
 def submitter(environ: Mapping[str, str]) -> Identity | None:

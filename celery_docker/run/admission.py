@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from celery_docker import errors
 from celery_docker.core import container, incoming, message
 from celery_docker.core.container import Container
-from celery_docker.core.policy import Policy, applying
+from celery_docker.core.policy import ANYBODY, Policy, applying
+from celery_docker.core.signature import Signature
 from celery_docker.host import resolver
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.run.job import Job
@@ -31,13 +32,22 @@ class Admission:
         Raises `SignatureError` for a job that this host does not run, and `HostError` where it cannot tell.
         """
         if job.rules is None:
-            delivery = job.delivery
-            if delivery.signature is not None:
-                queue = message.queue_name(delivery.queue)
-                job.submitter = incoming.submitter(delivery, queue, self.key_file.needed(), time.time())
+            if job.delivery.signature is not None and not self._is_strange(job.delivery.signature):
+                queue = message.queue_name(job.delivery.queue)
+                job.submitter = incoming.submitter(job.delivery, queue, self.key_file.needed(), time.time())
             groups = () if job.submitter is None else resolver.group_names(job.submitter)
             job.rules = applying(self.policy, job.submitter, groups)
         return job.rules
+
+    def _is_strange(self, signature: Signature) -> bool:
+        """Tell whether a job counts as unsigned: this host lacks its key, and runs unsigned jobs as well.
+
+        Each installation makes a key of its own, and hosts that share a queue need not have copied it.
+        """
+        if self.policy.submitters != ANYBODY:
+            return False
+        keys = self.key_file.keys()
+        return keys is None or keys.find(signature.key_id) is None
 
 
 def check_made_of(job: Job, existing: Container) -> None:

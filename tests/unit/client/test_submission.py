@@ -107,6 +107,17 @@ def test_a_message_that_was_changed_is_not_retried(alice: JobBuilder, root: JobB
         again(root, new, text=json.dumps({**new.envelope, "body": body}))
 
 
+def test_a_job_of_another_hosts_key_is_retried_as_an_unsigned_one(
+    alice: JobBuilder, root: JobBuilder, key_file: KeyFile
+) -> None:
+    """Each installation makes a key, and hosts where anybody submits need not share it."""
+    new = alice.job(KWARGS, Submission())
+    key_file.write(Keys(b"n" * 32))
+    retried = again(root, new)
+    assert retried.spec == KWARGS
+    assert signature.HEADER not in retried.envelope["headers"]
+
+
 def test_what_nobody_signed_is_signed_by_nobody(root: JobBuilder) -> None:
     """Otherwise a forged record would run as whoever retries it."""
     plain = JobBuilder("mallory@h", "1@h").job({**KWARGS, "user": "0"}, Submission())

@@ -142,12 +142,24 @@ def test_what_nobody_may_run_ends_as_rejected(signed: Bench, options: dict[str, 
     assert signed.nothing_is_left()
 
 
-@pytest.mark.parametrize(("options", "reason"), [pair for name, pair in REFUSALS.items() if name != "none"])
+@pytest.mark.parametrize(
+    ("options", "reason"), [pair for name, pair in REFUSALS.items() if name not in ("none", "unknown key")]
+)
 def test_a_bad_signature_is_refused_where_unsigned_jobs_are_run_too(
     signed: Bench, options: dict[str, Any], reason: str
 ) -> None:
     rules(signed, "")
     assert run(signed, delivery(signed, **options)).sentence.startswith(f"rejected: {reason}")
+
+
+@pytest.mark.parametrize("own", [KEY, None])
+def test_another_hosts_key_counts_for_nothing_where_anybody_submits(signed: Bench, own: bytes | None) -> None:
+    """Each installation makes a key of its own: hosts that share a queue need not have the same."""
+    rules(signed, "")
+    if own is None:
+        (signed.folder / "key").unlink()
+    assert run(signed, delivery(signed, key=OTHER, user="54001")).sentence.startswith("succeeded")
+    assert body_of(signed)["User"].startswith("54001:")
 
 
 def test_an_unsigned_job_runs_as_ever_where_anybody_submits(signed: Bench) -> None:

@@ -1,0 +1,85 @@
+"""Requests to a gateway: what is cut off is sent again, and its errors are ours."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.client.httpsocket import HttpSocket
+
+
+@contextmanager
+def server(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """A socket at which each connection gets the next answer; an empty one cuts it off. Yields the requests."""
+    requests: list[bytes] = []
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+
+    def serve() -> None:
+        for answer in answers:
+            connection, _ = listening.accept()
+            with connection:
+                requests.append(connection.recv(65_536))
+                connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield requests
+    thread.join(60)
+    listening.close()
+    assert not thread.is_alive()
+
+
+def answer(status: str, body: bytes) -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+def test_a_request_that_was_cut_off_is_sent_again(tmp_path: Path) -> None:
+    with server(tmp_path / "s", [b"", b"", answer("200 OK", b'{"a":1}')]) as requests:
+        assert HttpSocket(str(tmp_path / "s")).get("jobs", ids=["a", "b"], before=None) == {"a": 1}
+    assert len(requests) == 3
+    assert len(set(requests)) == 1
+    assert requests[0].startswith(b"GET /api/v1/jobs?ids=a,b HTTP/1.1\r\n")
+
+
+def test_one_that_is_always_cut_off_is_named(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "s", [b""] * 3),
+        pytest.raises(errors.StoreAway, match=r"^cannot reach celery-docker-api at .*; turn it on with"),
+    ):
+        HttpSocket(str(tmp_path / "s")).get("jobs")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        ("404 Not Found", b'{"error":"no job","kind":"NoSuchJob"}', errors.NoSuchJob),
+        ("403 Forbidden", b'{"error":"no job","kind":"NotAllowed"}', errors.NotAllowed),
+        ("409 Conflict", b'{"error":"no job","kind":"AmbiguousId"}', errors.AmbiguousId),
+        ("503 Service Unavailable", b'{"error":"no job","kind":"StoreAway"}', errors.StoreAway),
+        ("500 Internal Server Error", b'{"error":"no job"}', errors.StoreAway),
+        ("413 Request Entity Too Large", b'{"error":"no job"}', errors.StoreRefused),
+        # What another server calls an error is no class of ours.
+        ("400 Bad Request", b'{"error":"no job","kind":"SystemExit"}', errors.StoreRefused),
+    ],
+)
+def test_a_refusal_is_the_error_that_it_names(
+    tmp_path: Path, status: str, body: bytes, kind: type[errors.CeleryDockerError]
+) -> None:
+    with server(tmp_path / "s", [answer(status, body)]), pytest.raises(kind, match=r"^no job$"):
+        HttpSocket(str(tmp_path / "s")).get("jobs")
+
+
+def test_another_server_is_named(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "s", [answer("200 OK", b"<html>")]),
+        pytest.raises(errors.StoreRefused, match=r"is not the socket of celery-docker-api; correct the URL$"),
+    ):
+        HttpSocket(str(tmp_path / "s")).get("jobs")

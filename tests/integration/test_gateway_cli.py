@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,15 @@ from celery_docker import errors
 from celery_docker.client.client import Client
 from celery_docker.core.batch import Expanded
 from celery_docker.core.batchinputs import Row, Source
+from celery_docker.core.signingkeys import Keys
+from celery_docker.host.keyfile import KeyFile
 from tests import servers
 from tests.gateways import Gateway, command, process
+from tests.integration.test_worker import clean_redis
 from tests.waiting import eventually
 from tests.workers.worker import Worker
+
+__all__ = ["clean_redis"]
 
 ALICE, BOB = 31001, 31002
 
@@ -165,3 +171,25 @@ def test_no_gateway_is_named_with_the_remedy() -> None:
         line = r"^cannot reach celery-docker-api at /nonexistent/api\.sock: No such file or directory; turn it on with"
         with pytest.raises(errors.StoreAway, match=line):
             client.submit("busybox", "true")
+
+
+@pytest.mark.parametrize("submitters", ["any", "signed"])
+def test_a_job_through_the_gateway_runs_as_who_connected(
+    clean_redis: servers.RedisServer, dockerd: servers.Dockerd, submitters: str
+) -> None:
+    """Signed by the gateway, verified by the worker, and once more at a retry by somebody else."""
+    with Gateway(clean_redis.url) as gateway, contextlib.ExitStack() as started:
+        KeyFile(str(gateway.key)).write(Keys(b"k" * 32))
+        worker = Worker(clean_redis.url, dockerd, CELERY_DOCKER_KEY=str(gateway.key))
+        worker.policy.write_text(f'submitters = "{submitters}"\nmounts = ["/tmp"]\nnetworks = ["none"]\n')
+        started.enter_context(worker)
+        who = "echo $(id -u) $(id -g)"
+        assert said(gateway, "run", "busybox", "sh", "-c", who) == f"{ALICE} {ALICE}"
+        job_id = said(gateway, "submit", "--quiet", "busybox", "sh", "-c", who)
+        said(gateway, "wait", job_id)
+        again = said(gateway, "retry", "--quiet", job_id, uid=0)
+        said(gateway, "wait", again, uid=0)
+        assert said(gateway, "logs", again) == f"{ALICE} {ALICE}"
+        made = command(gateway, BOB, "submit", "-u", "root", "busybox", "true")
+        assert (made.returncode, made.stdout) != (0, b"")
+        assert b"is not the submitter" in made.stderr

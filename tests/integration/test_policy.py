@@ -160,8 +160,8 @@ def test_a_file_that_a_mount_would_show_in_place_of_the_images_is_not_believed(
 def test_a_range_of_users(plain: Plain, user: str | int | None, allowed: bool) -> None:
     if allowed:
         number = 0 if user in ("root", 0) else int(UID)
-        output = plain.succeed("busybox", ["sh", "-c", IDS], user=user)["output"].split()
-        assert output[:2] == [str(number)] * 2
+        receipt = plain.succeed("busybox", ["sh", "-c", IDS], user=user)
+        assert receipt["output"].split()[:2] == [str(number)] * 2, receipt
     else:
         line, _ = plain.fail("busybox", "true", user=user)
         assert "rule users = ['root', '54000-54999']" in line

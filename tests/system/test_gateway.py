@@ -127,7 +127,9 @@ def test_an_upgrade_keeps_the_socket(installed: Installed) -> None:
     inode = debian.run("stat", "-c", "%i", SOCKET).stdout
     debian.run("dpkg", "-i", installed.make_next(), timeout_s=300)
     assert debian.run("stat", "-c", "%i", SOCKET).stdout == inode
-    assert installed.show("MainPID", "celery-docker-api") != pid
+    # dpkg does not wait for it.
+    eventually(lambda: installed.show("MainPID", "celery-docker-api") not in (pid, "0"), 30, "the new process")
+    installed.wait_until_ready()
     said(installed, "alice", "ps")
 
 

@@ -32,6 +32,8 @@ _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
 _END_EVERY_S = 1.0
+# The longest time for which the end of thousands of queued jobs waits for slots that are busy.
+_SLOTS_FIRST_S = 5.0
 _PAUSE_S = 0.02
 _EXTENSION_US = 30_000_000
 # In the words of sd_notify(3).
@@ -195,16 +197,18 @@ class Duties:
 
         Thousands of the latter are ended portion by portion; the former are looked for again before each.
         """
+        left_s = _SLOTS_FIRST_S
         while self._end_some():
-            self._let_slots_go_first()
+            left_s -= self._let_slots_go_first(min(left_s, _END_EVERY_S))
 
-    def _let_slots_go_first(self) -> None:
-        """Wait while a slot has more to do than to follow a container, or passes cancelled messages; not for ever."""
-        deadline_s = time.monotonic() + _END_EVERY_S
-        while time.monotonic() < deadline_s:
+    def _let_slots_go_first(self, longest_s: float) -> float:
+        """Wait while a slot has more to do than to follow a container, or drops messages; return how long."""
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < longest_s:
             if not self._intake.is_dropping and all(job.is_followed for job in self._runner.jobs()):
-                return
+                break
             time.sleep(_PAUSE_S)
+        return time.monotonic() - began_s
 
     def _end_some(self) -> bool:
         """End what is listed now; return True if there are more jobs that no host has."""

@@ -12,7 +12,7 @@ from celery_docker.core import lifecycle
 # The field of a record or batch that says whose it is, where the gateway wrote it: the user's number.
 UID = "uid"
 # The most jobs with an end request that are listed at once, besides those of the host itself.
-TO_END_AT_ONCE = 500
+TO_END_AT_ONCE = 100
 
 
 @dataclass(frozen=True)

@@ -63,3 +63,8 @@ def test_the_page_on_the_architecture_is_two_pages_in_print() -> None:
     assert len(page.splitlines()) <= 120
     assert max(map(len, page.splitlines())) <= 120
     assert len(page) < 9_800
+
+
+def test_no_line_of_the_changelog_is_too_long_for_lintian() -> None:
+    lines = (Path(__file__).parents[2] / "debian/changelog").read_text().splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.startswith(" -- ")] == []

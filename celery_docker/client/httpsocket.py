@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
+from celery_docker.core import wording
 
 _TIMEOUT_S = 60
 _TRIES = 3
@@ -65,9 +66,9 @@ class HttpSocket:
         for _ in range(_TRIES - 1):
             try:
                 return self._answer(method, target, text)
-            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, http.client.IncompleteRead):
                 continue  # It ended, and another one answers.
-            except OSError as exc:
+            except (OSError, http.client.HTTPException) as exc:
                 raise self._away(exc) from exc
         try:
             return self._answer(method, target, text)
@@ -93,6 +94,6 @@ class HttpSocket:
         raise _KINDS.get(kind, errors.StoreRefused if status < 500 else errors.StoreAway)(line)
 
     def _away(self, exc: Exception) -> errors.StoreAway:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else wording.one_line(str(exc), 120)
         remedy = "turn it on with: systemctl enable --now celery-docker-api.socket, or correct the URL"
         return errors.StoreAway(f"cannot reach celery-docker-api at {self.path}: {why}; {remedy}")

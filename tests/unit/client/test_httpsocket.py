@@ -29,11 +29,15 @@ def server(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
                 requests.append(connection.recv(65_536))
                 connection.sendall(answer)
 
+    listening.settimeout(60)
     thread = threading.Thread(target=serve)
     thread.start()
-    yield requests
-    thread.join(60)
-    listening.close()
+    try:
+        yield requests
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+        listening.close()
     assert not thread.is_alive()
 
 
@@ -47,6 +51,13 @@ def test_a_request_that_was_cut_off_is_sent_again(tmp_path: Path) -> None:
     assert len(requests) == 3
     assert len(set(requests)) == 1
     assert requests[0].startswith(b"GET /api/v1/jobs?ids=a,b HTTP/1.1\r\n")
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
+    whole = answer("200 OK", b'{"a":1}')
+    with server(tmp_path / "s", [whole[:-3], whole]) as requests:
+        assert HttpSocket(str(tmp_path / "s")).get("jobs") == {"a": 1}
+    assert len(requests) == 2
 
 
 def test_one_that_is_always_cut_off_is_named(tmp_path: Path) -> None:
@@ -81,5 +92,13 @@ def test_another_server_is_named(tmp_path: Path) -> None:
     with (
         server(tmp_path / "s", [answer("200 OK", b"<html>")]),
         pytest.raises(errors.StoreRefused, match=r"is not the socket of celery-docker-api; correct the URL$"),
+    ):
+        HttpSocket(str(tmp_path / "s")).get("jobs")
+
+
+def test_what_does_not_speak_http_is_named_in_one_line(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "s", [b"SSH-2.0-OpenSSH\r\n"]),
+        pytest.raises(errors.StoreAway, match=r"^cannot reach celery-docker-api at .*: SSH-2\.0-OpenSSH; turn it on "),
     ):
         HttpSocket(str(tmp_path / "s")).get("jobs")

@@ -140,12 +140,12 @@ COMMANDS = (
             ("once no job waits that the old key has signed", "sudo celery-docker key drop-old"),
         ),
         "Who can read /etc/celery-docker/key, root and group celery, signs jobs; a host knows by it who submitted a "
-        "job, and that nobody has changed it. The installation makes one; hosts that are to know each other's jobs need "
-        "the same. new makes a key that signs from now on, and the old one stays valid until drop-old: what it has "
-        "signed is refused after that. On several hosts prepare makes a key that does not sign yet; when import has brought it to each "
-        "of them, use lets it sign, on one after the other. Workers see a change by themselves. import replaces the "
-        "keys of a host; without --yes only where each of them is among the new ones. The exit status of show is 1 "
-        "where the file is not in order.",
+        "job, and that nobody has changed it. The installation makes one; hosts that are to know each other's jobs "
+        "need the same. new makes a key that signs from now on, and the old one stays valid until drop-old: what it "
+        "has signed is refused after that. On several hosts prepare makes a key that does not sign yet; when import "
+        "has brought it to each of them, use lets it sign, on one after the other. Workers see a change by "
+        "themselves. import replaces the keys of a host; without --yes only where each of them is among the new ones. "
+        "The exit status of show is 1 where the file is not in order.",
     ),
     Command(
         "setup-redis",

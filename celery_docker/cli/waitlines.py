@@ -53,7 +53,7 @@ class WaitLines:
             return
         self._asked_at_s = now_s
         rows = self.queries.jobs.rows([self.job_id])
-        wait = self.queries.waits.of(rows, self.queries.now()).get(self.job_id)
+        wait = self.queries.waits.of(rows).get(self.job_id)
         self._enter(wait, now_s)
         self._note_attempts(attempts, wait, now_s)
         if wait is not None:

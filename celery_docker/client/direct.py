@@ -84,9 +84,9 @@ class Direct:
 
     def documents(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return all that is known of jobs."""
-        rows = [self.queries.jobs.row(job_id) for job_id in job_ids]
-        waits = self.queries.waits.of(rows, self.queries.now())
-        return [views.record_json(row, waits.get(row.job_id), self.queries.jobs.record(row.job_id)) for row in rows]
+        found = [self.queries.jobs.whole(job_id) for job_id in job_ids]
+        waits = self.queries.waits.of([row for row, _ in found])
+        return [views.record_json(row, waits.get(row.job_id), record) for row, record in found]
 
     def summary(self, queue: str) -> dict[str, Any]:
         """Return how much there is to do, and who does it."""

@@ -190,7 +190,7 @@ class RemoteWaits:
 
     jobs: RemoteJobs
 
-    def of(self, rows: Sequence[JobRow], now: float, hosts: Sequence[WorkerRow] | None = None) -> dict[str, Wait]:
+    def of(self, rows: Sequence[JobRow]) -> dict[str, Wait]:
         """Return the wait of each of these jobs that has one."""
         known = self.jobs.waits
         return {row.job_id: known[row.job_id] for row in rows if row.job_id in known}

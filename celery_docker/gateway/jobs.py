@@ -30,7 +30,7 @@ class Jobs:
         query = request.query
         if "ids" in query:
             own = ownership.of_jobs(self.queries, request, query["ids"])
-            return self._listed([row for row in self.queries.jobs.rows(own)], None)
+            return self._listed(self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own]), None)
         index = ownership.jobs_index(request)
         if "batch" in query:
             ownership.check_batch(self.queries, request, query["batch"])
@@ -53,36 +53,31 @@ class Jobs:
 
     def _listed(self, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:
         now = self.queries.now()
-        waits = self.queries.waits.of(rows, now)
+        waits = self.queries.waits.of(rows)
         documents = [views.job_json(row, waits.get(row.job_id)) for row in rows]
         return Answer({"jobs": documents, "next": _text(following), "now": views.timestamp(now)})
 
     def one(self, request: Request) -> Answer:
         """Return all that is known of a job. Raises `NoSuchJob`."""
         job_id = request.names["id"]
-        ownership.check_jobs(self.queries, request, [job_id])
-        row = self.queries.jobs.row(job_id)
-        wait = self.queries.waits.of([row], self.queries.now()).get(job_id)
-        return Answer(views.record_json(row, wait, self.queries.jobs.record(job_id)))
+        row, record = ownership.whole_job(self.queries, request, job_id)
+        return Answer(views.record_json(row, self.queries.waits.of([row]).get(job_id), record))
 
     def states(self, request: Request) -> Answer:
         """Return the state of each job, null for one that is not there."""
         job_ids = request.query.get("ids", [])
-        own = set(ownership.of_jobs(self.queries, request, job_ids))
-        rows = zip(job_ids, self.queries.jobs.fields(job_ids, "state"), strict=True)
-        states = [State(state).value if state and job_id in own else None for job_id, (state,) in rows]
-        return Answer({"states": states})
+        states = ownership.of_jobs(self.queries, request, job_ids)
+        return Answer({"states": [State(states[name]).value if name in states else None for name in job_ids]})
 
     def receipts(self, request: Request) -> Answer:
         """Return the receipt of each job, null for one that has not ended or is not there."""
         job_ids = request.query.get("ids", [])
-        own = ownership.of_jobs(self.queries, request, job_ids)
         # Before the receipts: a state that is not final has none yet.
-        states = dict(zip(own, self.queries.jobs.fields(own, "state"), strict=True))
-        receipts = dict(zip(own, self.queries.jobs.receipts(own), strict=True))
+        states = ownership.of_jobs(self.queries, request, job_ids)
+        receipts = dict(zip(states, self.queries.jobs.receipts(list(states)), strict=True))
         return Answer(
             {
-                "states": [states.get(job_id, [None])[0] for job_id in job_ids],
+                "states": [states.get(job_id) for job_id in job_ids],
                 "receipts": [receipts.get(job_id) for job_id in job_ids],
             }
         )
@@ -90,8 +85,7 @@ class Jobs:
     def settled(self, request: Request) -> Answer:
         """Say whether a job has ended and its container is gone. Raises `NoSuchJob`."""
         job_id = request.names["id"]
-        ownership.check_jobs(self.queries, request, [job_id])
-        row = self.queries.jobs.row(job_id)
+        row, _ = ownership.whole_job(self.queries, request, job_id)
         is_settled = row.state.is_final and (row.host is None or self.queries.jobs.is_settled(job_id, row.host))
         return Answer({"id": job_id, "settled": is_settled})
 
@@ -124,7 +118,7 @@ class Jobs:
         job_ids = bodies.job_ids(request.body)
         known = ownership.of_jobs(self.queries, request, job_ids)
         # A plain Celery client's job has no record before a worker claims it.
-        cancelled = job_ids if request.rights.may_everything else known
+        cancelled = job_ids if request.rights.may_everything else list(known)
         # The last first: otherwise the end of one job would start the next, which waits for it, in vain.
         states = self.store.cancel_many(cancelled[::-1], reason=_reason(request))[::-1]
         by_id = dict(zip(cancelled, states, strict=True))

@@ -27,6 +27,7 @@ from celery_docker.gateway.webserver import WebServer
 from celery_docker.host import systemd
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.store import jobstore, redislink
+from celery_docker.store.heads import Heads
 from celery_docker.store.livelog import RedisLog
 from celery_docker.store.queries import Queries
 
@@ -36,6 +37,8 @@ _THREADS = 16
 _IDLE_S = 600.0
 _PATIENCE_S = 30.0
 _FIRST_FD = 3
+# For so long a job's place in its queue may be told as it was.
+_KEEP_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def _application(environ: Mapping[str, str], opened: ExitStack) -> Application |
     except (errors.SettingsError, errors.StoreRefused) as exc:
         _log.error("%s", exc)  # one line for who set it up
         return Closed(f"{exc}; correct it, then: systemctl restart {PROGRAM}")
-    queries = Queries(store.link)
+    queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     submitting = Submitting(store, queries, KeyFile(configfiles.key_file(environ)))
     table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))

@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celery_docker import errors
-from celery_docker.core import access, kinds
+from celery_docker.core import access, jobrecord, kinds
 from celery_docker.gateway.routing import Request
 from celery_docker.store import keys
+from celery_docker.store.listing import JobRow
 from celery_docker.store.queries import Queries
 
 
-def of_jobs(queries: Queries, request: Request, job_ids: Sequence[str]) -> list[str]:
-    """Return those of the jobs that somebody may see. Raises `StoreAway` or `StoreRefused`."""
+def of_jobs(queries: Queries, request: Request, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return those of the jobs that somebody may see, with their states. Raises `StoreAway` or `StoreRefused`."""
     rows = zip(job_ids, queries.jobs.fields(job_ids, "state", "uid"), strict=True)
-    return [
-        job_id
+    return {
+        job_id: state
         for job_id, (state, uid) in rows
         if state is not None and access.may_see(request.identity, request.rights, uid)
-    ]
+    }
+
+
+def whole_job(queries: Queries, request: Request, job_id: str) -> tuple[JobRow, dict[str, str]]:
+    """Return the row and the record of a job. Raises `NoSuchJob` where somebody may not see it."""
+    try:
+        row, record = queries.jobs.whole(job_id)
+    except errors.NoSuchJob:
+        raise no_job(job_id) from None
+    if not access.may_see(request.identity, request.rights, record.get(jobrecord.UID)):
+        raise no_job(job_id)
+    return row, record
 
 
 def check_jobs(queries: Queries, request: Request, job_ids: Sequence[str]) -> None:
     """Raise `NoSuchJob` where somebody may not see one of the jobs."""
-    own = set(of_jobs(queries, request, job_ids))
+    own = of_jobs(queries, request, job_ids)
     for job_id in job_ids:
         if job_id not in own:
             raise no_job(job_id)

@@ -67,20 +67,24 @@ class Route:
     changes: bool = False
     status: int = 200
 
-    def names(self, path: str) -> dict[str, str] | None:
-        """Return the names in a path, None where it is that of another route."""
-        ours, theirs = self.path.split("/"), path.split("/")
-        if len(ours) != len(theirs):
+    def names(self, parts: Sequence[str]) -> dict[str, str] | None:
+        """Return the names in a path, which is given in its parts; None where it is that of another route."""
+        words = self.path.split("/")
+        if len(parts) != len(words):
             return None
-        pairs = list(zip(ours, theirs, strict=True))
-        if any(not part if word.startswith("{") else word != part for word, part in pairs):
-            return None
-        return {word.strip("{}"): part for word, part in pairs if word.startswith("{")}
+        names = {}
+        for word, part in zip(words, parts, strict=True):
+            if word.startswith("{") and part:
+                names[word.strip("{}")] = part
+            elif word != part:
+                return None
+        return names
 
 
 def find(routes: Sequence[Route], method: str, path: str) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the names in its path. Raises `Refusal`."""
-    fitting = [(route, names) for route in routes if (names := route.names(path)) is not None]
+    parts = path.split("/")
+    fitting = [(route, names) for route in routes if (names := route.names(parts)) is not None]
     wanted = "GET" if method == "HEAD" else method
     for route, names in fitting:
         if route.method == wanted:

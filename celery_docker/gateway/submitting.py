@@ -100,7 +100,7 @@ class Submitting:
         """Queue jobs; one that is known already must be the submitter's, from a request whose answer was lost."""
         is_new = self.store.submit(new_jobs)
         known = [new.job_id for new, was_new in zip(new_jobs, is_new, strict=True) if not was_new]
-        if known and len(ownership.of_jobs(self.queries, request, known)) < len(known):
+        if known and ownership.of_jobs(self.queries, request, known).keys() < {*known}:
             raise Refusal(409, "ids: one of them is another job's; leave ids out, or choose random ones")
 
     def _builder(self, request: Request) -> JobBuilder:

@@ -89,9 +89,14 @@ class JobQueries:
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(keys.job(job_id))
             (record,) = redislink.answers(pipeline, {})
-        if not record:
+        if not record.get("state"):
             raise errors.NoSuchJob(f"no job has the id {job_id!r}; list the jobs with: celery-docker ps --all")
         return record
+
+    def whole(self, job_id: str) -> tuple[JobRow, dict[str, str]]:
+        """Return the row of a job and the record that it is made of; raises `NoSuchJob`."""
+        record = self.record(job_id)
+        return listing.of_record(job_id, record), record
 
     def receipt(self, job_id: str) -> dict[str, Any] | None:
         """Return the receipt of a job, None if it has not ended or has no record."""

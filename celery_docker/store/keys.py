@@ -38,6 +38,8 @@ JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
 LOG_READERS_SUFFIX = ":readers"
 BATCH = PREFIX + "batch:"
+# What the keys of hosts begin with, and what those of reports and of sets of jobs end with.
+HOST = (PREFIX + "host:", ":about", ":jobs")
 
 
 # The type of each key that there is once.
@@ -97,12 +99,12 @@ def user_batches(uid: str) -> str:
 
 def host_jobs(host: str) -> str:
     """Return the key of the set of jobs that a host owns."""
-    return f"{PREFIX}host:{host}:jobs"
+    return HOST[0] + host + HOST[2]
 
 
 def host_about(host: str) -> str:
     """Return the key of what a host says of itself, a hash."""
-    return f"{PREFIX}host:{host}:about"
+    return HOST[0] + host + HOST[1]
 
 
 def host_sources(host: str) -> str:

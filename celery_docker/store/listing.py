@@ -158,6 +158,15 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
     return _named(row, cells.problems)
 
 
+def of_record(job_id: str, whole: Mapping[str, str]) -> JobRow:
+    """Return the row of a job from its whole record, which has a state."""
+    state = whole["state"]
+    # As `rows.lua` says it.
+    if state != lifecycle.BROKEN and not lifecycle.State(state).is_known and "receipt" in whole:
+        state += lifecycle.HAS_ENDED
+    return job(job_id, [state, *(whole.get(name) for name in ROW_FIELDS[1:])])
+
+
 def _named(row: JobRow, problems: Sequence[str]) -> JobRow:
     """Return the row of a job with the reason why its record cannot be read, where that is so."""
     if problems:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from celery_docker.core import ids
 from celery_docker.store import idlookup, keys, redislink
 from celery_docker.store.batchqueries import BatchQueries
+from celery_docker.store.heads import Heads
 from celery_docker.store.hostqueries import HostQueries
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import Match
@@ -15,9 +16,13 @@ from celery_docker.store.waitqueries import WaitQueries
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions to one Redis. Each raises `StoreAway` or `StoreRefused`."""
+    """Questions to one Redis. Each raises `StoreAway` or `StoreRefused`.
+
+    `kept` has the heads of queues for a process that answers many; without it each is read when it is asked for.
+    """
 
     link: redislink.Link
+    kept: Heads | None = None
 
     @property
     def jobs(self) -> JobQueries:
@@ -37,7 +42,7 @@ class Queries:
     @property
     def waits(self) -> WaitQueries:
         """Questions about the reasons for which jobs wait."""
-        return WaitQueries(self.link)
+        return WaitQueries(self.link, self.kept or Heads(self.link))
 
     def now(self) -> float:
         """Return the time by Redis' clock."""

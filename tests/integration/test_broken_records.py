@@ -128,7 +128,7 @@ def test_a_damaged_record_is_in_the_way_of_no_other_job(name: str, clean_redis: 
     client.store.link.client.zadd(keys.HOSTS, {"gone": 1})
     good = client.submit("busybox", "true")
     asked = Queries(client.store.link)
-    waits = asked.waits.of(list(asked.jobs.each_recent()), asked.now())
+    waits = asked.waits.of(list(asked.jobs.each_recent()))
     assert waits[good.id].reason == "no worker is alive"
     client.store.link.client.delete("celery")
     Housekeeping(client.store.link).republish(asked.now() + 1)

@@ -13,8 +13,9 @@ from celery_docker.core import message
 from celery_docker.core.jobrecord import Holding, New
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.core.waiting import Wait
-from celery_docker.store import jobstore, keys, queries, waitqueries
+from celery_docker.store import heads, jobstore, keys, queries
 from celery_docker.store.hosts import HostStore
+from celery_docker.store.housekeeping import Housekeeping
 from tests import servers
 
 HOST = "node1"
@@ -52,7 +53,7 @@ class Shelf:
 
     def wait(self, job_id: str) -> Wait | None:
         rows = self.queries.jobs.rows([job_id])
-        return self.queries.waits.of(rows, self.queries.now()).get(job_id)
+        return self.queries.waits.of(rows).get(job_id)
 
     def reason(self, job_id: str) -> str | None:
         wait = self.wait(job_id)
@@ -129,11 +130,49 @@ def test_a_message_that_a_host_has_just_taken(shelf: Shelf) -> None:
 def test_places_far_behind_are_not_counted(shelf: Shelf) -> None:
     """A listing looks at the first messages only, whatever lies among them."""
     shelf.beat(slots=0)
-    shelf.submit(*(f"j{number:04}" for number in range(waitqueries._PLACES + 5)))
+    shelf.submit(*(f"j{number:04}" for number in range(heads.PLACES + 5)))
     shelf.client.rpush("celery", "nobody knows what", '{"headers": {"task": "other"}}')
     assert shelf.reason("j0000") == "no free slot; 2 jobs before it"
     assert shelf.reason("j0997") == "no free slot; 999 jobs before it"
     assert shelf.reason("j0998") == "no free slot; at least 1,000 jobs before it"
+
+
+def test_a_head_that_is_kept_is_told_while_it_is_true(shelf: Shelf) -> None:
+    """To jobs that were there when it was read, for a second; for those that came since it is read anew."""
+    now_s = [0.0]
+    kept = heads.Heads(shelf.store.link, 1.0, lambda: now_s[0])
+    shelf.queries, housekeeping = queries.Queries(shelf.store.link, kept), Housekeeping(shelf.store.link)
+    shelf.beat(slots=9)
+    shelf.submit("j1", "j2", "j3")
+    assert shelf.reason("j3") == "2 jobs before it"
+    shelf.client.rpop("celery")
+    shelf.fail("j1", "exit code 1", delay_s=0)
+    assert shelf.reason("j3") == "2 jobs before it"
+    now_s[0] = 1.0
+    assert shelf.reason("j3") == "1 job before it"
+    # Its message is behind those of the others by now.
+    assert housekeeping.publish_due(housekeeping.now()) == 1
+    assert shelf.reason("j1") == "attempt 1 failed: exit code 1; attempt 2: 2 jobs before it"
+    shelf.submit("low", priority=9)
+    assert shelf.reason("low") == "3 jobs before it"
+    shelf.submit("j4")
+    assert [shelf.reason(job_id) for job_id in ("low", "j4", "low")] == [
+        "3 jobs before it",
+        "3 jobs before it",
+        "4 jobs before it",
+    ]
+    # Nobody knows since when it is there.
+    shelf.client.zrem(keys.WAITING, "j2")
+    shelf.client.lrem("celery", 1, shelf.client.lindex("celery", 0))
+    assert (shelf.reason("j2"), shelf.reason("low")) == ("it is next", "3 jobs before it")
+
+
+def test_as_many_heads_are_kept_as_memory_allows(shelf: Shelf) -> None:
+    kept = heads.Heads(shelf.store.link, 1.0, lambda: 0.0)
+    for number in range(3 * heads._MOST_KEPT):
+        assert kept.of(f"q{number}", None).is_all
+        assert f"q{number}" in kept._kept
+        assert len(kept._kept) <= heads._MOST_KEPT + 1
 
 
 def test_large_messages_are_not_looked_through(shelf: Shelf) -> None:
@@ -229,7 +268,7 @@ def test_a_listing_asks_about_each_queue_once(shelf: Shelf) -> None:
     def calls(count: int) -> int:
         rows = list(shelf.queries.jobs.each_live())[:count]
         before = shelf.client.info("stats")["total_commands_processed"]
-        assert len(shelf.queries.waits.of(rows, shelf.queries.now())) == count
+        assert len(shelf.queries.waits.of(rows)) == count
         return int(shelf.client.info("stats")["total_commands_processed"] - before)
 
     shelf.beat()

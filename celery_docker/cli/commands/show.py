@@ -67,7 +67,7 @@ def _list(context: Context, queries: Queries, rows: Sequence[JobRow]) -> None:
             context.screen.data(row.job_id)
         return
     now = queries.now()
-    waits = queries.waits.of(rows, now)
+    waits = queries.waits.of(rows)
     if context.wants_json:
         for row in rows:
             context.screen.line_of_json(views.job_json(row, waits.get(row.job_id)))
@@ -98,7 +98,7 @@ def status(context: Context) -> int:
 
 def _job_status(context: Context, queries: Queries, job_id: str, now: float) -> None:
     row = queries.jobs.row(job_id)
-    wait = queries.waits.of([row], now).get(job_id)
+    wait = queries.waits.of([row]).get(job_id)
     if context.wants_json:
         context.screen.line_of_json(views.job_json(row, wait))
         return
@@ -123,7 +123,7 @@ def _upcoming(queries: Queries, batch: BatchRow, now: float) -> tuple[str, Wait]
     if not batch.counts.get(State.QUEUED):
         return None
     first = list(islice((row for row in queries.jobs.each_of_batch(batch.batch_id) if row.state is State.QUEUED), 1))
-    return next(iter(queries.waits.of(first, now).items()), None)
+    return next(iter(queries.waits.of(first).items()), None)
 
 
 def _show_failures(context: Context, batch: BatchRow, first: Sequence[JobRow], count: int) -> None:

@@ -3,9 +3,10 @@
 -- damaged record may name one, has none.
 -- KEYS: the queue's lists in the order in which they are served.
 -- ARGV: most messages, most bytes, prefix of the keys of records.
--- Returns {1 if that is all of them, otherwise 0, job id, job id...}, '' for a message without one.
+-- Returns {1 if that is all of them, otherwise 0, the time, job id, job id...}, '' for a message without one.
 local AT_ONCE = 20
-local answer, count, bytes = {1}, 0, 0
+local time = redis.call('TIME')
+local answer, count, bytes = {1, string.format('%.6f', time[1] + time[2] / 1000000)}, 0, 0
 
 local function job_id(message)
   -- The body before it is base64, without a quotation mark.

@@ -32,7 +32,8 @@ if job[4] then
   redis.call('SADD', KEYS[6], ARGV[1])
   return 'cancelled'
 end
-local now = redis.call('TIME')[1]
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
 local kind = redis.call('TYPE', KEYS[7]).ok
 if ARGV[6] == '1' or (kind ~= 'list' and kind ~= 'none') then
   redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'lost', 'cancel_reason', ARGV[10])

@@ -12,7 +12,8 @@ local job = redis.call('HMGET', KEYS[1], 'state', 'queue', 'message')
 if job[1] ~= 'queued' or not job[2] or not job[3] then
   return 0
 end
-redis.call('ZADD', KEYS[3], redis.call('TIME')[1], ARGV[1])
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[3], time[1] + time[2] / 1000000, ARGV[1])
 local kind = redis.call('TYPE', job[2]).ok
 if kind ~= 'list' and kind ~= 'none' then
   return 0

@@ -10,7 +10,8 @@ if job[1] ~= 'queued' or not job[2] or not job[3] or not redis.call('ZSCORE', KE
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 0
 end
-redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[1])
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, ARGV[1])
 local kind = redis.call('TYPE', job[2]).ok
 if kind ~= 'list' and kind ~= 'none' then
   return 0

@@ -47,7 +47,7 @@ class Looks:
     def rows(self, job_ids: Sequence[str]) -> list[str]:
         return list(job_ids)
 
-    def of(self, rows: Sequence[str], now: float) -> dict[str, Wait]:
+    def of(self, rows: Sequence[str]) -> dict[str, Wait]:
         self.questions += 1
         return {} if self.wait is None else {"j1": self.wait}
 

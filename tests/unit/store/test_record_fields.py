@@ -30,6 +30,7 @@ OTHER_KEYS = {
     ("finish.lua", "ARGV[7] .. job[4]"): "batch",
     ("settle.lua", "batch"): "batch",
     ("beat.lua", "KEYS[2]"): "host",
+    ("hosts.lua", "ARGV[1] .. name .. ARGV[2]"): "host",
 }
 # Hashes whose fields are the ids of readers.
 READERS_OF_LOGS = {

@@ -100,6 +100,10 @@ class KeysError(HostError):
     """the keys that sign jobs cannot be read or written; names the file and the remedy"""
 
 
+class TokensError(HostError):
+    """the file of tokens cannot be read or written; names the file and the remedy"""
+
+
 class EngineAway(HostError):
     """Docker does not answer"""
 

@@ -16,7 +16,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.syntax import commandtable, flagtable, parser
-from celery_docker.core import batch, jobflags, jobspec, textinput, wording
+from celery_docker.core import batch, gatewayurl, jobflags, jobspec, textinput, wording
 from celery_docker.core.batch import Literal
 
 STDIN = "-"
@@ -27,10 +27,13 @@ _JOB_KEYS = tuple(flag.key for flag in flagtable.JOB_FLAGS)
 
 @dataclass(frozen=True)
 class LocalUser:
-    """The user at this command line: the environment, uid:gid, and the current folder; None: it is gone."""
+    """The user at this command line: the environment, uid:gid, and the current folder; None: it is gone.
+
+    `user` is None where a gateway elsewhere says as whom the jobs run.
+    """
 
     environ: Mapping[str, str]
-    user: str
+    user: str | None
     folder: str | None
 
     def absolute(self, path: str) -> str:
@@ -73,13 +76,14 @@ def _home_of(name: str) -> str | None:
         return None
 
 
-def of_process(environ: Mapping[str, str]) -> LocalUser:
-    """Return the user of this process."""
+def of_process(environ: Mapping[str, str], broker_url: str) -> LocalUser:
+    """Return the user of this process, as he is known where his jobs go."""
     try:
         folder = os.getcwd()
     except OSError:
         folder = None
-    return LocalUser(environ, f"{os.getuid()}:{os.getgid()}", folder)
+    user = None if gatewayurl.is_elsewhere(broker_url) else f"{os.getuid()}:{os.getgid()}"
+    return LocalUser(environ, user, folder)
 
 
 def login(uid: int | None = None) -> str:
@@ -116,7 +120,8 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
         **{names[key]: value for key, value in open_ones.items()},
     }
     base = batch.literal(_base(arguments, local_user))
-    return _over(base, typed, Literal(local_user.user), Literal(queue))
+    user = local_user.user
+    return _over(base, typed, None if user is None else Literal(user), Literal(queue))
 
 
 def _base(arguments: parser.Arguments, local_user: LocalUser) -> dict[str, Any]:
@@ -136,11 +141,11 @@ def _check_stdin(arguments: parser.Arguments) -> None:
         raise errors.UsageError(f"{arguments.command.name}: {readers[1]} -: the standard input can be read only once")
 
 
-def _over(base: Mapping[str, Any], typed: Mapping[str, Any], user: str, queue: str) -> dict[str, Any]:
+def _over(base: Mapping[str, Any], typed: Mapping[str, Any], user: str | None, queue: str) -> dict[str, Any]:
     """Return the typed fields over those of the document, those over the defaults."""
     both = {**base, **typed, **_merged_tables(base, typed)}
     return {
-        "user": user,
+        **({} if user is None else {"user": user}),
         "queue": queue,
         **{name: value for name, value in both.items() if value is not None},
     }

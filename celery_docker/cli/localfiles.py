@@ -45,12 +45,12 @@ def check_outputs(jobs: Iterable[Mapping[str, Any]]) -> None:
             raise errors.SpecError(f"--output: {path!r} is a file; name a folder")
 
 
-def make_outputs(jobs: Iterable[Mapping[str, Any]], user: str) -> None:
-    """Make the missing output folders of jobs that run as this user, where the user may.
+def make_outputs(jobs: Iterable[Mapping[str, Any]], user: str | None) -> None:
+    """Make the missing output folders of jobs that run as this user, where the user may; for None nobody is.
 
     No folder is made in `/`, where a path of another host would leave a trace on this one.
     """
-    for path in _outputs(job for job in jobs if job.get("user") == user):
+    for path in _outputs(job for job in jobs if user is not None and job.get("user") == user):
         if not os.path.isdir(Path(path).parts[0] + Path(path).parts[1]):
             continue
         with suppress(OSError):

@@ -13,13 +13,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from celery_docker.client import batchlogs, configfiles, documents
+from celery_docker import errors
+from celery_docker.client import batchlogs, configfiles, documents, usertoken
 from celery_docker.client.direct import Direct
 from celery_docker.client.handles import Batch, Job, Progress
 from celery_docker.client.ports import Queries, Way
 from celery_docker.client.remote import Remote
 from celery_docker.client.remotequeries import needs_redis
-from celery_docker.core import batch, batchinputs, gatewayurl, jobspec
+from celery_docker.core import batch, batchinputs, gatewayurl, jobspec, redisurl
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import livelog
@@ -31,6 +32,8 @@ Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
 
 class Client:
     """A client that submits and finds jobs. `url` is the broker's; without one, that of the command line is used.
+
+    With `https://HOST` it asks celery-docker-api there, by the token of the command line.
 
     >>> job = client.submit("busybox", ["echo", "hello"])
     >>> print(job.wait())
@@ -278,7 +281,13 @@ class Client:
 
     @cached_property
     def _way(self) -> Way:
-        return Remote(gatewayurl.path(self.url)) if gatewayurl.is_gateway(self.url) else Direct(self.url)
+        if not gatewayurl.is_gateway(self.url):
+            return Direct(self.url)
+        try:
+            url = gatewayurl.parse(self.url)
+        except ValueError as exc:
+            raise errors.SettingsError(f"{redisurl.masked(self.url)}: {exc}") from exc
+        return Remote(url, usertoken.read(os.environ).secret if gatewayurl.needs_token(url) else "")
 
     def _redis(self, what: str) -> Direct:
         way = self._way

@@ -62,11 +62,29 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
 
     Raises `SettingsError` for what cannot be used, and `UsageError` where it came from a flag.
     """
+    layers, files, closed = _layers(environ)
+    layers += [(flag, {_FLAG_VARIABLES[flag]: text}) for flag, text in flags.items()]
+    try:
+        return Config(tuple(configlayers.resolve(layers)), files, closed)
+    except errors.SettingsError as exc:
+        if str(exc).startswith(tuple(_FLAG_VARIABLES)):
+            raise errors.UsageError(str(exc)) from exc
+        raise
+
+
+def token_file(environ: Mapping[str, str]) -> str:
+    """Return the file of the token for a gateway on another host, empty for somebody without a home."""
+    layers, _, _ = _layers(environ)
+    return configlayers.resolve(layers, "token_file")[0].value
+
+
+def _layers(environ: Mapping[str, str]) -> tuple[list[configlayers.Layer], tuple[str, ...], tuple[str, ...]]:
+    """Return the layers of settings, the weakest first, the files that they are from, and those that are closed."""
     user_file = next(iter(_user_file(environ)), "")
     files = [DEFAULTS_FILE, configlayers.SYSTEM_FILE, *_user_file(environ)]
     texts = {path: _text(path) for path in files}
     closed = tuple(path for path, text in texts.items() if text is None)
-    layers: list[tuple[str, Mapping[str, str]]] = [
+    layers: list[configlayers.Layer] = [
         # The worker's settings are its own business; of ours, only the broker's URL is among them.
         (path, settings.read_assignments(text) if path == DEFAULTS_FILE else configlayers.parse_file(path, text))
         for path, text in texts.items()
@@ -82,13 +100,10 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
         public = dict(layers).get(configlayers.SYSTEM_FILE, {})
         layers.insert(place, (GATEWAY_SOCKET, configlayers.gateway_layer(public)))
     layers.append((ENVIRONMENT, environ))
-    layers += [(flag, {_FLAG_VARIABLES[flag]: text}) for flag, text in flags.items()]
-    try:
-        return Config(tuple(configlayers.resolve(layers)), tuple(files), closed)
-    except errors.SettingsError as exc:
-        if str(exc).startswith(tuple(_FLAG_VARIABLES)):
-            raise errors.UsageError(str(exc)) from exc
-        raise
+    folder = home_folder(environ, "XDG_CONFIG_HOME", ".config")
+    if folder:
+        layers.insert(0, configlayers.default_layer(str(folder)))
+    return layers, tuple(files), closed
 
 
 def worker_settings(environ: Mapping[str, str]) -> settings.Settings:

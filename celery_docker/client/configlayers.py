@@ -15,8 +15,11 @@ from celery_docker.core import gatewayurl, jobspec, kinds, ownredis, redisurl, s
 SYSTEM_FILE = "/etc/celery-docker/client.conf"
 # In XDG_CONFIG_HOME, which is ~/.config if unset.
 USER_FILE = "celery-docker/client.conf"
+TOKEN_FILE = "celery-docker/token"  # noqa: S105  # its path
 DEFAULT_SOURCE = "default"
 _BROKER = f"{settings.PREFIX}BROKER_URL"
+
+Layer = tuple[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,21 @@ def gateway_layer(public: Mapping[str, str]) -> dict[str, str]:
     return {_BROKER: gatewayurl.URL} if not url or ownredis.without_login(url) == url else {}
 
 
-def resolve(layers: Sequence[tuple[str, Mapping[str, str]]]) -> list[Value]:
-    """Return each setting with its source. Layers are (name, variables), the weakest first; other variables are
-    nobody's business here, so that the environment can be one of them.
+def default_layer(config_folder: str) -> Layer:
+    """Return the layer of defaults that depend on a user's folder of settings."""
+    return DEFAULT_SOURCE, {_TOKEN.variable: f"{config_folder}/{TOKEN_FILE}"}
+
+
+def resolve(layers: Sequence[Layer], *names: str) -> list[Value]:
+    """Return these settings, all without a name, each with its source. Layers are (name, variables), the weakest
+    first; other variables are nobody's business here, so that the environment can be one of them.
 
     Raises `SettingsError` that names source, variable, value (masked) and what is allowed.
     """
-    return [_resolved(setting, layers) for setting in KNOWN]
+    return [_resolved(setting, layers) for setting in KNOWN if not names or setting.field in names]
 
 
-def _resolved(setting: settings.Setting, layers: Sequence[tuple[str, Mapping[str, str]]]) -> Value:
+def _resolved(setting: settings.Setting, layers: Sequence[Layer]) -> Value:
     texts = [(source, layer.get(setting.variable, "").strip()) for source, layer in layers]
     source, text = next(((source, text) for source, text in reversed(texts) if text), (DEFAULT_SOURCE, setting.default))
     try:
@@ -93,7 +101,15 @@ def _broker_url(text: str) -> str:
     return gatewayurl.parse(text) if gatewayurl.is_gateway(text) else redisurl.parse(text)
 
 
+def _token_file(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return text
+
+
+_TOKEN = settings.Setting("token_file", "", _token_file)
 KNOWN = (
     replace(next(setting for setting in settings.SETTINGS if setting.field == "broker_url"), parse=_broker_url),
     settings.Setting("queue", jobspec.DEFAULT_QUEUE, _queue),
+    _TOKEN,
 )

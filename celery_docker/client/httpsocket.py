@@ -1,6 +1,7 @@
-"""Requests to a gateway, over HTTP on its Unix socket; its errors are ours again.
+"""Requests to a gateway, over HTTP on its Unix socket, or over TCP with a token; its errors are ours again.
 
-Invariant: every request may be sent twice, so one that a restart of the gateway cut off is sent once more.
+Invariants: every request may be sent twice, so one that a restart of the gateway cut off is sent once more; no error
+has the token in it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from celery_docker import errors
-from celery_docker.core import wording
+from celery_docker.core import gatewayurl, wording
 
 _TIMEOUT_S = 60
 _TRIES = 3
@@ -47,11 +50,16 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-@dataclass(frozen=True)
+@dataclass
 class HttpSocket:
-    """A gateway by the path of its socket. Each call raises `StoreAway` where it does not answer, and what it says."""
+    """A gateway by its URL; `token` is for one that is reached over TCP.
 
-    path: str
+    Each call raises `StoreAway` where it does not answer, `StoreRefused` for a certificate that is not valid, and what
+    it says.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
 
     def get(self, *place: str, **query: object) -> Any:
         """Return what is at a place, such as `jobs`, ID, `logs`; a list in the query is written with commas."""
@@ -61,13 +69,15 @@ class HttpSocket:
 
     def send(self, method: str, *place: str, body: Mapping[str, Any] | None = None, query: str = "") -> Any:
         """Send a request and return what is answered."""
-        target = "/".join([_API, *(quote(part, safe="") for part in place)]) + (f"?{query}" if query else "")
+        target = "/".join([self._base, *(quote(part, safe="") for part in place)]) + (f"?{query}" if query else "")
         text = None if body is None else json.dumps(body).encode()
         for _ in range(_TRIES - 1):
             try:
                 return self._answer(method, target, text)
             except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, http.client.IncompleteRead):
                 continue  # It ended, and another one answers.
+            except ssl.SSLCertVerificationError as exc:
+                raise self._uncertain(exc) from exc
             except (OSError, http.client.HTTPException) as exc:
                 raise self._away(exc) from exc
         try:
@@ -76,9 +86,9 @@ class HttpSocket:
             raise self._away(exc) from exc
 
     def _answer(self, method: str, target: str, text: bytes | None) -> Any:
-        connection = _Connection(self.path)
+        connection = self._connection()
         try:
-            connection.request(method, target, text)
+            connection.request(method, target, text, self._headers)
             answer = connection.getresponse()
             status, words = answer.status, answer.read()
         finally:
@@ -86,14 +96,61 @@ class HttpSocket:
         try:
             body = json.loads(words) if words else None
         except ValueError as exc:
-            raise errors.StoreRefused(f"{self.path} is not the socket of celery-docker-api; correct the URL") from exc
-        if status < 400:
+            raise self._strange(status) from exc
+        if status < 300:
             return body
-        line = str(body.get("error")) if isinstance(body, dict) else f"status {status}"
+        line = str(body["error"]) if isinstance(body, dict) and "error" in body else f"status {status}"
         kind = str(body.get("kind")) if isinstance(body, dict) else ""
         raise _KINDS.get(kind, errors.StoreRefused if status < 500 else errors.StoreAway)(line)
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self._is_tcp:
+            return _Connection(self._place)
+        parts = urlsplit(self.url)
+        if parts.scheme.lower() == "http":
+            return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        return http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=_TIMEOUT_S, context=self._certificates
+        )
+
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        """The certificates that this system trusts; they take a while to read."""
+        return ssl.create_default_context()
+
+    @property
+    def _is_tcp(self) -> bool:
+        return gatewayurl.needs_token(self.url)
+
+    @property
+    def _base(self) -> str:
+        return (urlsplit(self.url).path.rstrip("/") if self._is_tcp else "") + _API
+
+    @property
+    def _place(self) -> str:
+        """The gateway as complaints name it."""
+        return self.url if self._is_tcp else gatewayurl.path(self.url)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self._is_tcp else {}
+
     def _away(self, exc: Exception) -> errors.StoreAway:
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else wording.one_line(str(exc), 120)
-        remedy = "turn it on with: systemctl enable --now celery-docker-api.socket, or correct the URL"
-        return errors.StoreAway(f"cannot reach celery-docker-api at {self.path}: {why}; {remedy}")
+        unit = "celery-docker-api-tcp.socket" if self._is_tcp else "celery-docker-api.socket"
+        where = " on its host" if self._is_tcp else ""
+        remedy = f"turn it on with: systemctl enable --now {unit}{where}, or correct the URL"
+        return errors.StoreAway(f"cannot reach celery-docker-api at {self._place}: {why}; {remedy}")
+
+    def _uncertain(self, exc: ssl.SSLCertVerificationError) -> errors.StoreRefused:
+        return errors.StoreRefused(
+            f"the certificate of {self._place} is not valid: {exc.verify_message}; correct the URL, or install what it "
+            "was signed with (update-ca-certificates; SSL_CERT_FILE names another file)"
+        )
+
+    def _strange(self, status: int) -> errors.CeleryDockerError:
+        """Return the error of an answer that is none of a gateway's; a proxy answers so while that is away."""
+        if status >= 500:
+            return errors.StoreAway(f"celery-docker-api at {self._place} does not answer its proxy: status {status}")
+        what = f"{self._place} answers with status {status}, and" if self._is_tcp else self._place
+        return errors.StoreRefused(f"{what} is not celery-docker-api; correct the URL")

@@ -1,4 +1,4 @@
-"""The two ways to the jobs, seen by whoever asks: directly in Redis, or through the gateway of this host.
+"""The two ways to the jobs, seen by whoever asks: directly in Redis, or through a gateway.
 
 Each call raises `StoreAway` or `StoreRefused`, and through the gateway `NotAllowed` for what only an administrator with
 the URL of Redis can do.

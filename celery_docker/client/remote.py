@@ -1,4 +1,4 @@
-"""The way to the jobs for who has no URL of Redis: the gateway of this host, which knows the user by itself.
+"""The way to the jobs for who has no URL of Redis: a gateway, which knows the user by itself or by a token.
 
 Invariant: the ids of new jobs are chosen here, so that a request whose answer was lost is sent again and queues nothing
 twice.
@@ -57,10 +57,10 @@ class RemoteLog:
 
 
 class Remote:
-    """Jobs through the gateway at a socket."""
+    """Jobs through the gateway at a URL; `token` is for one that is reached over TCP."""
 
-    def __init__(self, path: str) -> None:
-        self.http = HttpSocket(path)
+    def __init__(self, url: str, token: str) -> None:
+        self.http = HttpSocket(url, token)
         self.queries = remotequeries.of(self.http)
         self.log = RemoteLog(self.http)
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import access, strictjson, wording
-from celery_docker.core.access import Identity
 from celery_docker.gateway import routing
+from celery_docker.gateway.callers import Caller, Callers
 from celery_docker.gateway.routing import Answer, Refusal, Request, Route
 
-IDENTITY = "celery_docker.identity"
 _STATUSES: tuple[tuple[type[errors.CeleryDockerError], int], ...] = (
     (errors.NotAllowed, 403),
     (errors.SignatureError, 409),
     (errors.KeysError, 503),
+    (errors.TokensError, 503),
     (errors.NoSuchJob, 404),
     (errors.NotEnded, 409),
     (errors.AmbiguousId, 409),
@@ -39,10 +39,10 @@ Respond = Callable[[str, list[tuple[str, str]]], object]
 
 @dataclass(frozen=True)
 class Application:
-    """The WSGI application over a table of routes; `administrators_gid` is the group of those who may everything."""
+    """The WSGI application over a table of routes."""
 
     routes: Sequence[Route]
-    administrators_gid: int | None
+    callers: Callers
 
     def __call__(self, environ: Mapping[str, Any], respond: Respond) -> list[bytes]:
         """Answer a request."""
@@ -60,20 +60,27 @@ class Application:
         return _responded(answer, headers, respond)
 
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
-        identity = environ[IDENTITY]
-        if identity is None:
-            raise Refusal(401, "nobody knows who asks: the kernel names no user of this connection")
+        self.callers.check_host(environ)
         method, path = str(environ["REQUEST_METHOD"]), _path(str(environ["PATH_INFO"]))
-        route, names = routing.find(self.routes, method, path)
-        rights = access.rights_of(identity, self.administrators_gid)
-        if route.changes:
-            access.check_submit(identity, rights)
+        caller, route, names = self._found(environ, method, path)
+        identity, rights = caller
+        if route.right is not None:
+            access.check(identity, rights, route.right)
         query = routing.query(route, str(environ["QUERY_STRING"]))
         body = _body(route, environ["wsgi.input"].read())
         answer = route.handler(Request(identity, rights, names, query, body))
-        if route.changes and route.method == "POST":
-            _note(identity, method, path, answer.status)
+        if route.method == "POST":
+            _note(caller, method, path, answer.status)
         return answer
+
+    def _found(self, environ: Mapping[str, Any], method: str, path: str) -> tuple[Caller, Route, dict[str, str]]:
+        """Return who asks, for what. Nobody but the callers learns what there is, except what is for everybody."""
+        try:
+            route, names = routing.find(self.routes, method, path)
+        except Refusal:
+            self.callers.of(environ)
+            raise
+        return self.callers.anybody() if route.right is None else self.callers.of(environ), route, names
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,10 @@ def _responded(answer: Answer, headers: Mapping[str, str], respond: Respond) -> 
     return [text]
 
 
-def _note(identity: Identity, method: str, path: str, status: int) -> None:
-    _log.info("%s (uid %d): %s %s: %d", identity.name, identity.uid, method, path, status)
+def _note(caller: Caller, method: str, path: str, status: int) -> None:
+    identity, rights = caller
+    by = f", token {rights.token}" if rights.token else ""
+    _log.info("%s (uid %d%s): %s %s: %d", identity.name, identity.uid, by, method, path, status)
 
 
 def _path(text: str) -> str:

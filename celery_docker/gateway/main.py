@@ -6,6 +6,7 @@ Ends by itself when nobody has asked anything for a while; the socket stays, and
 from __future__ import annotations
 
 import grp
+import ipaddress
 import logging
 import os
 import signal
@@ -16,9 +17,10 @@ from contextlib import ExitStack, closing
 
 from celery_docker import errors
 from celery_docker.client import configfiles
-from celery_docker.core import access, settings
+from celery_docker.core import access, settings, tokens
 from celery_docker.gateway import routes
 from celery_docker.gateway.application import Application, Closed
+from celery_docker.gateway.callers import Callers
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
@@ -26,6 +28,7 @@ from celery_docker.gateway.submitting import Submitting
 from celery_docker.gateway.webserver import WebServer
 from celery_docker.host import systemd
 from celery_docker.host.keyfile import KeyFile
+from celery_docker.host.tokenfile import TokenFile
 from celery_docker.store import jobstore, redislink
 from celery_docker.store.heads import Heads
 from celery_docker.store.livelog import RedisLog
@@ -43,7 +46,13 @@ _KEEP_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def main(environ: Mapping[str, str], *, idle_s: float = _IDLE_S, patience_s: float = _PATIENCE_S) -> int:
+def main(
+    environ: Mapping[str, str],
+    *,
+    idle_s: float = _IDLE_S,
+    patience_s: float = _PATIENCE_S,
+    token_file: str = tokens.FILE,
+) -> int:
     """Serve until a signal, or until it is idle; return the exit status."""
     logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler(environ)])
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -53,7 +62,8 @@ def main(environ: Mapping[str, str], *, idle_s: float = _IDLE_S, patience_s: flo
         except errors.SettingsError as exc:
             _log.error("%s", exc)  # one line for who started it
             return BAD_CONFIG
-        server = WebServer(listening, _application(environ, opened), _THREADS, idle_s=idle_s, patience_s=patience_s)
+        app = _application(environ, Callers(_administrators(), TokenFile(token_file)), opened)
+        server = WebServer(listening, app, _THREADS, idle_s=idle_s, patience_s=patience_s)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         systemd.notify(environ, READY=1)
@@ -62,7 +72,7 @@ def main(environ: Mapping[str, str], *, idle_s: float = _IDLE_S, patience_s: flo
     return 0
 
 
-def _application(environ: Mapping[str, str], opened: ExitStack) -> Application | Closed:
+def _application(environ: Mapping[str, str], callers: Callers, opened: ExitStack) -> Application | Closed:
     """Return the application; with a bad setting one that says so to everybody.
 
     A process that ends instead would be started again for the connection that waits, again and again.
@@ -73,12 +83,12 @@ def _application(environ: Mapping[str, str], opened: ExitStack) -> Application |
         raw = opened.enter_context(closing(redislink.connect(url, text=False)))
     except (errors.SettingsError, errors.StoreRefused) as exc:
         _log.error("%s", exc)  # one line for who set it up
-        return Closed(f"{exc}; correct it, then: systemctl restart {PROGRAM}")
+        return Closed(f"{exc}; correct it, then: systemctl try-restart {PROGRAM} {PROGRAM}-tcp")
     queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     submitting = Submitting(store, queries, KeyFile(configfiles.key_file(environ)))
     table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))
-    return Application(table, _administrators())
+    return Application(table, callers)
 
 
 def _broker_url(environ: Mapping[str, str]) -> str:
@@ -98,12 +108,20 @@ def _sockets(environ: Mapping[str, str]) -> list[socket.socket]:
         raise errors.SettingsError(f"no socket was handed over; start it with: systemctl start {PROGRAM}.socket")
     sockets = [socket.socket(fileno=_FIRST_FD + place) for place in range(int(count))]
     for listening in sockets:
-        if listening.family != socket.AF_UNIX:
+        if listening.family != socket.AF_UNIX and not _is_loopback(listening):
             raise errors.SettingsError(
-                f"{PROGRAM}.socket may have Unix sockets only: the kernel names nobody who connects otherwise"
+                f"{PROGRAM} does not listen on {listening.getsockname()[0]}: tokens would go over the network as plain "
+                f"text; let it listen on 127.0.0.1, with a proxy in front that has a certificate"
             )
         listening.setblocking(False)
     return sockets
+
+
+def _is_loopback(listening: socket.socket) -> bool:
+    return (
+        listening.family in (socket.AF_INET, socket.AF_INET6)
+        and ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+    )
 
 
 def _administrators() -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from celery_docker.client import summary, views
 from celery_docker.core import jobspec
+from celery_docker.core.access import Right
 from celery_docker.gateway import parameters
 from celery_docker.gateway.routing import Answer, Request
 from celery_docker.store.queries import Queries
@@ -44,7 +45,9 @@ class Overview:
                 "uid": identity.uid,
                 "gid": identity.gid,
                 "groups": list(identity.groups),
-                "may_submit": rights.may_submit,
+                "may_read": rights.has(Right.READ),
+                "may_submit": rights.has(Right.SUBMIT),
+                "may_cancel": rights.has(Right.CANCEL),
                 "may_everything": rights.may_everything,
             }
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_docker import version
+from celery_docker.core.access import Right
 from celery_docker.gateway import bodies, parameters
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
@@ -18,10 +19,13 @@ _FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST
 _LOG = (parameters.AFTER, parameters.WAIT, parameters.ENTRIES)
 _REFUSALS = {
     "400": "a value cannot be used",
-    "403": "not allowed to this user",
+    "401": "over TCP: no token, or a wrong one",
+    "403": "not allowed to this user, or by this token",
     "404": "not there, or another's",
     "409": "not now: it has not ended, or the id is another's",
     "413": "too large",
+    "421": "over TCP: the header Host names another host",
+    "429": "over TCP: a wrong token, after many others",
     "503": "Redis does not answer; try again",
 }
 
@@ -31,25 +35,40 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) ->
     reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
     routes = (
         Route("GET", f"{API}/jobs", jobs.page, "list jobs", (*_FILTERS, *_PAGE, parameters.IDS)),
-        Route("POST", f"{API}/jobs", submitting.submit, "queue jobs", body=bodies.SUBMISSION, changes=True, status=201),
+        Route(
+            "POST",
+            f"{API}/jobs",
+            submitting.submit,
+            "queue jobs",
+            body=bodies.SUBMISSION,
+            right=Right.SUBMIT,
+            status=201,
+        ),
         Route("GET", f"{API}/jobs/{{id}}", jobs.one, "all that is known of a job"),
-        Route("POST", f"{API}/jobs/{{id}}/cancel", jobs.cancel, "cancel a job", body=bodies.CANCEL, changes=True),
-        Route("POST", f"{API}/jobs/{{id}}/retry", submitting.retry, "queue a job once more", changes=True, status=201),
+        Route("POST", f"{API}/jobs/{{id}}/cancel", jobs.cancel, "cancel a job", body=bodies.CANCEL, right=Right.CANCEL),
+        Route(
+            "POST",
+            f"{API}/jobs/{{id}}/retry",
+            submitting.retry,
+            "queue a job once more",
+            right=Right.CANCEL,
+            status=201,
+        ),
         Route("GET", f"{API}/jobs/{{id}}/logs", logs.read, "output of a job", _LOG),
-        Route("PUT", reader, logs.sign, "have the job wait for a reader", body=bodies.SIGN, changes=True),
-        Route("DELETE", reader, logs.detach, "let the job go on without a reader", changes=True),
+        Route("PUT", reader, logs.sign, "have the job wait for a reader", body=bodies.SIGN),
+        Route("DELETE", reader, logs.detach, "let the job go on without a reader"),
         Route("GET", f"{API}/jobs/{{id}}/settled", jobs.settled, "whether a job's container is gone"),
         Route("GET", f"{API}/states", jobs.states, "states of jobs", (parameters.IDS,)),
         Route("GET", f"{API}/receipts", jobs.receipts, "receipts of jobs", (parameters.RECEIPT_IDS,)),
         Route("GET", f"{API}/lookup", jobs.lookup, "the job or batch that an id stands for", (parameters.WORD,)),
-        Route("POST", f"{API}/cancel", jobs.cancel_many, "cancel jobs", body=bodies.CANCEL_MANY, changes=True),
+        Route("POST", f"{API}/cancel", jobs.cancel_many, "cancel jobs", body=bodies.CANCEL_MANY, right=Right.CANCEL),
         Route(
             "POST",
             f"{API}/retry",
             submitting.retry_many,
             "queue jobs once more",
             body=bodies.RETRY_MANY,
-            changes=True,
+            right=Right.CANCEL,
             status=201,
         ),
         Route("GET", f"{API}/batches", jobs.batches, "list batches", _PAGE),
@@ -57,7 +76,7 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) ->
         Route("GET", f"{API}/hosts", overview.hosts, "the hosts"),
         Route("GET", f"{API}/queue", overview.queue, "how much there is to do", (parameters.QUEUE,)),
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
-        Route("GET", f"{API}/healthz", overview.health, "whether Redis answers"),
+        Route("GET", f"{API}/healthz", overview.health, "whether Redis answers", right=None),
     )
 
     def document(request: Request) -> Answer:
@@ -75,6 +94,17 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "celery-docker", "version": version.version() or "0+source"},
+        "components": {
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "made by celery-docker token add; on the Unix socket the kernel says who asks",
+                }
+            }
+        },
+        # Nothing at all is enough on the Unix socket.
+        "security": [{"token": []}, {}],
         "paths": paths,
     }
 
@@ -95,6 +125,7 @@ def _operation(route: Route) -> dict[str, Any]:
     refusals = {status: {"description": text} for status, text in _REFUSALS.items()}
     return {
         "summary": route.summary,
+        **({"security": []} if route.right is None else {}),
         "parameters": [*in_path, *in_query],
         **({"requestBody": {"content": {"application/json": {"schema": route.body}}}} if route.body else {}),
         "responses": {str(route.status): {"description": route.summary}, **refusals},

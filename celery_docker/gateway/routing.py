@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from celery_docker.core import kinds
-from celery_docker.core.access import Identity, Rights
+from celery_docker.core.access import Identity, Right, Rights
 
 _MOST_PARAMETERS = 20
 
@@ -55,7 +55,8 @@ class Parameter:
 class Route:
     """A line of the table; a `{name}` in the path stands for one part of it.
 
-    `changes`: it is for those who may submit. `body` is the schema of what it takes, None for nothing.
+    `right` is the one that it needs, None where nobody has to say who he is. `body` is the schema of what it takes,
+    None for nothing.
     """
 
     method: str
@@ -64,7 +65,7 @@ class Route:
     summary: str
     query: tuple[Parameter, ...] = ()
     body: Mapping[str, Any] | None = None
-    changes: bool = False
+    right: Right | None = Right.READ
     status: int = 200
 
     def names(self, parts: Sequence[str]) -> dict[str, str] | None:

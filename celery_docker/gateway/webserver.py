@@ -1,4 +1,4 @@
-"""The web server: waitress on a Unix socket, with the identity of whoever connects.
+"""The web server: waitress on sockets, with the identity of whoever connects to one in the file system.
 
 The only importer of waitress. Invariants: the identity is what the kernel says of the connection, asked when it is
 accepted; a connection carries one request, so that a restart never cuts one off that was sent into it; who sends or
@@ -20,12 +20,13 @@ from typing import Any
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.server import UnixWSGIServer
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from celery_docker.core import wording
 from celery_docker.core.access import Identity
-from celery_docker.gateway import application
+from celery_docker.gateway import application, callers
 
 MOST_BODY_BYTES = 8 * 2**20
 _MOST_HEADER_BYTES = 64 * 1024
@@ -44,7 +45,8 @@ WsgiApp = application.Application | application.Closed
 class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
-        environ[application.IDENTITY] = self.channel.identity
+        if isinstance(self.channel, _LocalChannel):
+            environ[callers.IDENTITY] = self.channel.identity
         return environ
 
     def build_response_header(self) -> bytes:
@@ -70,12 +72,26 @@ def _explained(status: int, reason: str) -> str:
         return f"the body is larger than {wording.size(MOST_BODY_BYTES)}; send fewer jobs at once"
     if status == 431:
         return f"the header is larger than {wording.size(_MOST_HEADER_BYTES)}; send less"
-    return f"this is no request that can be answered: {reason}"
+    # Waitress repeats a header that it cannot use in quotes, and a token may be in it.
+    unquoted, _, _ = reason.partition('"')
+    return f"this is no request that can be answered: {unquoted.strip()}"
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # A proxy could take another one of both for the end of the body, and what follows for another's request.
+        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("it has a Transfer-Encoding where only a Content-Length may be, or both")
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
+
+
+class _LocalChannel(_Channel):
     identity: Identity | None
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
@@ -90,8 +106,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.will_close = True
 
 
-class _Server(UnixWSGIServer):  # type: ignore[misc]
-    channel_class = _Channel
+class _Server:
+    active_channels: dict[int, _Channel]
     patience_s: float
 
     def maintenance(self, now: float) -> None:
@@ -99,6 +115,14 @@ class _Server(UnixWSGIServer):  # type: ignore[misc]
         for channel in self.active_channels.values():
             if not channel.requests and channel.creation_time < now - self.patience_s:
                 channel.will_close = True
+
+
+class _LocalServer(_Server, UnixWSGIServer):  # type: ignore[misc]
+    channel_class = _LocalChannel
+
+
+class _TcpServer(_Server, TcpWSGIServer):  # type: ignore[misc]
+    channel_class = _Channel
 
 
 class WebServer:
@@ -128,9 +152,10 @@ class WebServer:
         for server in self._servers:
             server.patience_s = patience_s
 
-    def _server(self, listening: socket.socket, app: WsgiApp, adjustments: Adjustments) -> _Server:
+    def _server(self, listening: socket.socket, app: WsgiApp, adjustments: Adjustments) -> Any:
+        kind = _LocalServer if listening.family == socket.AF_UNIX else _TcpServer
         about = (listening.family, listening.type, listening.proto, listening.getsockname())
-        return _Server(
+        return kind(
             app,
             self._map,
             True,

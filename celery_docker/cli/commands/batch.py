@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def batch(context: Context) -> int:
     """Queue the jobs of a batch, and print its id; or show them, a line of JSON each."""
-    local_user = jobargs.of_process(context.environ)
+    local_user = jobargs.of_process(context.environ, context.config.broker_url)
     localfiles.check_image(context.arguments)
     request = batchargs.batch_request(context.arguments, local_user, context.config.queue)
     localfiles.check_outputs(job.kwargs for job in request.jobs)
@@ -102,7 +102,9 @@ def _preview(context: Context, request: batchargs.BatchRequest) -> int:
     return 0
 
 
-def _queued(context: Context, client: Client, request: batchargs.BatchRequest, user: str) -> tuple[str | None, int]:
+def _queued(
+    context: Context, client: Client, request: batchargs.BatchRequest, user: str | None
+) -> tuple[str | None, int]:
     """Queue the jobs that are to be done; return the batch's id (None: all were done already) and their number."""
     # With Redis it costs more than the rest of this module: not for a mistake in the command line.
     from celery_docker.client import donemarks

@@ -37,7 +37,7 @@ def policy(context: Context) -> int:
 
 def _job(context: Context, path: str) -> tuple[jobspec.JobSpec, Identity | None]:
     """Return the job in a document and who would submit it; a name that is not here is that of the job's user."""
-    local_user = jobargs.of_process(context.environ)
+    local_user = jobargs.of_process(context.environ, "")
     document = jobargs.from_file(local_user.with_home(path))
     user = context.text("--as") or local_user.user
     try:

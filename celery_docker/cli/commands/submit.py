@@ -75,7 +75,7 @@ def _report(context: Context, job: attached.Attached, stored: Mapping[str, Any])
 
 
 def _parsed_job(context: Context) -> tuple[jobspec.JobSpec, jobspec.Submission]:
-    local_user = jobargs.of_process(context.environ)
+    local_user = jobargs.of_process(context.environ, context.config.broker_url)
     localfiles.check_image(context.arguments)
     spec, submission = jobspec.parse_document(jobargs.document(context.arguments, local_user, context.config.queue))
     localfiles.check_outputs([spec.to_kwargs()])
@@ -92,7 +92,7 @@ def _queue(
     before: Callable[[str], object] | None = None,
 ) -> str:
     with context.client() as client:
-        localfiles.make_outputs([spec.to_kwargs()], jobargs.of_process(context.environ).user)
+        localfiles.make_outputs([spec.to_kwargs()], jobargs.of_process(context.environ, context.config.broker_url).user)
         options = {name: value for name, value in asdict(submission).items() if value}
         if submission.after:
             options["after"] = operands.job_ids(client.queries, submission.after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_docker.cli.syntax import flagtable
 from celery_docker.cli.syntax.grammar import Command, Flag, Operands
-from celery_docker.core import kinds
+from celery_docker.core import kinds, tokens
 
 _HOSTS = Operands("[HOST...]", 0, None)
 
@@ -146,6 +146,35 @@ COMMANDS = (
         "has brought it to each of them, use lets it sign, on one after the other. Workers see a change by "
         "themselves. import replaces the keys of a host; without --yes only where each of them is among the new ones. "
         "The exit status of show is 1 where the file is not in order.",
+    ),
+    Command(
+        "token",
+        "token",
+        "make, list and remove tokens for users on other hosts",
+        Operands("[list|add NAME|remove ID...]", 0, None, words=("list", "add", "remove")),
+        (
+            flagtable.HELP,
+            flagtable.JSON,
+            Flag(
+                ("--rights",),
+                "what the token may: some of read, submit, cancel, admin, with commas",
+                "RIGHTS",
+                kind=kinds.Kind("RIGHTS", tokens.parse_rights, {}),
+            ),
+            Flag(("--label",), "what it is for", "TEXT", kind=kinds.Kind("TEXT", tokens.parse_label, {})),
+        ),
+        (
+            ("a token for a user", "sudo celery-docker token add alice --rights read,submit,cancel --label laptop"),
+            ("those that there are", "sudo celery-docker token list"),
+            ("one that is lost", "sudo celery-docker token remove 0badcafe"),
+        ),
+        "Over TCP celery-docker-api knows its users by a token: who has it acts as the account NAME of this host, and "
+        "jobs run as that. read is to see the account's own jobs, submit to queue some, cancel to end them and to run "
+        "them again; admin is all of it with everybody's jobs, and any user in a job, as root has it. An account may "
+        "have several tokens. A token is printed once, on standard output; /etc/celery-docker/tokens has its hash "
+        "only. A change counts at once. A token has no end of its own: it works until it is removed, or the account "
+        "is gone. celery-docker-api(8) says how users reach the service. The exit status of list is 1 where the file "
+        "is not in order.",
     ),
     Command(
         "setup-redis",

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
-from celery_docker.core import jobspec
+from celery_docker.core import gatewayurl, jobspec
 
 CALLER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
 
@@ -181,7 +182,18 @@ def test_a_folder_that_is_gone() -> None:
 
 
 def test_the_caller_of_this_process() -> None:
-    assert jobargs.of_process({}) == jobargs.LocalUser({}, f"{os.getuid()}:{os.getgid()}", os.getcwd())
+    own = jobargs.LocalUser({}, f"{os.getuid()}:{os.getgid()}", os.getcwd())
+    for url in ("redis://127.0.0.1", gatewayurl.URL):
+        assert jobargs.of_process({}, url) == own
+    # The gateway says who the user is there: here he may have another number.
+    for url in ("https://jobs.example.org", "http://127.0.0.1:9809", "http+unix:///home/a/api.sock"):
+        elsewhere = jobargs.of_process({}, url)
+        assert elsewhere == replace(own, user=None)
+        assert "user" not in document("busybox", elsewhere)
+        assert document("-u bob busybox", elsewhere)["user"] == "bob"
+        words = parser.parse(["batch", "--array", "1-2", "busybox"])
+        assert isinstance(words, parser.Arguments)
+        assert "user" not in jobargs.template(words, elsewhere, "celery")
 
 
 def test_a_user_without_a_name_is_their_number() -> None:

@@ -13,7 +13,7 @@ import pytest
 from celery_docker.cli import main
 from celery_docker.core import signingkeys
 from celery_docker.core.signingkeys import Keys, key_id
-from celery_docker.host import keyfile
+from celery_docker.host import secretfile
 from celery_docker.host.keyfile import KeyFile
 
 Output = pytest.CaptureFixture[str]
@@ -23,8 +23,8 @@ A, B, C = (bytes([number]) * 32 for number in (1, 2, 3))
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyFile:
     """The file of whoever runs the tests, who may be no root."""
-    monkeypatch.setattr(keyfile, "_OWNER", os.getuid())
-    monkeypatch.setattr(keyfile, "_group", os.getgid)
+    monkeypatch.setattr(secretfile, "OWNER", os.getuid())
+    monkeypatch.setattr(secretfile, "group", os.getgid)
     return KeyFile(str(tmp_path / "key"))
 
 

@@ -147,17 +147,20 @@ def test_a_bad_file_is_named(environ: dict[str, str], capsys: pytest.CaptureFixt
 
 
 def test_config_masks_secrets(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    token_file = f"{environ['HOME']}/.config/celery-docker/token"
     assert main.main(["config"], environ) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["SETTING", "VALUE", "FROM"],
         ["broker_url", "redis://:***@broker.example.org:6379/0", "environment"],
         ["queue", "celery", "default"],
+        ["token_file", token_file, "default"],
         ["way", "redis", "broker_url"],
     ]
     assert main.main(["config", "--json", "--broker", "redis://a:b@h/1"], environ) == 0
     assert json.loads(capsys.readouterr().out) == {
         "broker_url": {"value": "redis://a:***@h/1", "source": "--broker"},
         "queue": {"value": "celery", "source": "default"},
+        "token_file": {"value": token_file, "source": "default"},
         "way": {"value": "redis", "source": "broker_url"},
     }
 

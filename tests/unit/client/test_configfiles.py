@@ -45,6 +45,7 @@ def test_the_worker_file_may_say_more_than_a_client_knows(files: dict[str, Path]
     assert [(setting.value, setting.source) for setting in config.values] == [
         ("redis://a", str(files["worker"])),
         ("celery", "default"),
+        ("", "default"),
     ]
 
 

@@ -10,13 +10,13 @@ from celery_docker import errors
 from celery_docker.client import configlayers
 from celery_docker.client.configlayers import Value
 
-URL, QUEUE = "CELERY_DOCKER_BROKER_URL", "CELERY_DOCKER_QUEUE"
+URL, QUEUE, TOKEN_FILE = "CELERY_DOCKER_BROKER_URL", "CELERY_DOCKER_QUEUE", "CELERY_DOCKER_TOKEN_FILE"
 SYSTEM = configlayers.SYSTEM_FILE
 HOME = "/home/alice/.config/celery-docker/client.conf"
 
 
 def resolve(*layers: tuple[str, Mapping[str, str]]) -> list[tuple[str, str]]:
-    return [(value.value, value.source) for value in configlayers.resolve(layers)]
+    return [(value.value, value.source) for value in configlayers.resolve(layers, "broker_url", "queue")]
 
 
 DEFAULT_URL = ("redis://127.0.0.1:6379/0", "default")
@@ -60,7 +60,7 @@ def test_layers(layers: list[tuple[str, Mapping[str, str]]], expected: list[tupl
 
 
 def test_the_names_of_the_settings() -> None:
-    assert [value.name for value in configlayers.resolve([])] == ["broker_url", "queue"]
+    assert [value.name for value in configlayers.resolve([])] == ["broker_url", "queue", "token_file"]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,9 @@ def test_shown_has_no_secrets(value: Value, expected: str) -> None:
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({URL: "http://h"}, f"{HOME}: {URL}='http://h': must look like redis://"),
-        ({URL: "http://u:s3cret@h"}, f"{HOME}: {URL}='http://u:***@h': must look like redis://"),
+        ({URL: "http://h"}, f"{HOME}: {URL}='http://h': must begin with https://, for a proxy there"),
+        ({URL: "http://u:s3cret@h"}, f"{HOME}: {URL}='http://u:***@h': must have no token in it: put that into a file"),
+        ({TOKEN_FILE: "token"}, f"{HOME}: {TOKEN_FILE}='token': must be an absolute path"),
         ({QUEUE: "a b"}, f"{HOME}: {QUEUE}='a b': must be the name of one queue"),
         ({QUEUE: "a,b"}, f"{HOME}: {QUEUE}='a,b': must be the name of one queue"),
         ({QUEUE: "a\x1b"}, f"{HOME}: {QUEUE}='a\\x1b': must be the name of one queue"),
@@ -102,7 +103,8 @@ def test_an_unknown_key_in_a_file(line: str) -> None:
     with pytest.raises(errors.SettingsError) as caught:
         configlayers.parse_file(HOME, f"{QUEUE}=a\n{line}\n")
     key = line.partition("=")[0]
-    assert str(caught.value) == f"{HOME}: {key!r} is not a setting of a client; known are {URL}, {QUEUE}"
+    known = f"{URL}, {QUEUE}, {TOKEN_FILE}"
+    assert str(caught.value) == f"{HOME}: {key!r} is not a setting of a client; known are {known}"
 
 
 def test_a_url_that_is_no_text_is_refused_without_its_password() -> None:

@@ -13,14 +13,31 @@ import pytest
 from celery_docker import errors
 from celery_docker.client.httpsocket import HttpSocket
 
+SECRET = "s" * 43
+
 
 @contextmanager
 def server(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
     """A socket at which each connection gets the next answer; an empty one cuts it off. Yields the requests."""
-    requests: list[bytes] = []
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen()
+    with serving(listening, answers) as requests:
+        yield requests
+
+
+@contextmanager
+def tcp_server(*answers: bytes) -> Iterator[tuple[HttpSocket, list[bytes]]]:
+    """The same over TCP, below a path of a proxy; yields a client with a token, and the requests."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/jobs/"
+    with serving(listening, answers) as requests:
+        yield HttpSocket(url, SECRET), requests
+
+
+@contextmanager
+def serving(listening: socket.socket, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
+    requests: list[bytes] = []
 
     def serve() -> None:
         for answer in answers:
@@ -47,7 +64,7 @@ def answer(status: str, body: bytes) -> bytes:
 
 def test_a_request_that_was_cut_off_is_sent_again(tmp_path: Path) -> None:
     with server(tmp_path / "s", [b"", b"", answer("200 OK", b'{"a":1}')]) as requests:
-        assert HttpSocket(str(tmp_path / "s")).get("jobs", ids=["a", "b"], before=None) == {"a": 1}
+        assert HttpSocket(f"http+unix://{tmp_path}/s").get("jobs", ids=["a", "b"], before=None) == {"a": 1}
     assert len(requests) == 3
     assert len(set(requests)) == 1
     assert requests[0].startswith(b"GET /api/v1/jobs?ids=a,b HTTP/1.1\r\n")
@@ -56,7 +73,7 @@ def test_a_request_that_was_cut_off_is_sent_again(tmp_path: Path) -> None:
 def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     whole = answer("200 OK", b'{"a":1}')
     with server(tmp_path / "s", [whole[:-3], whole]) as requests:
-        assert HttpSocket(str(tmp_path / "s")).get("jobs") == {"a": 1}
+        assert HttpSocket(f"http+unix://{tmp_path}/s").get("jobs") == {"a": 1}
     assert len(requests) == 2
 
 
@@ -65,7 +82,7 @@ def test_one_that_is_always_cut_off_is_named(tmp_path: Path) -> None:
         server(tmp_path / "s", [b""] * 3),
         pytest.raises(errors.StoreAway, match=r"^cannot reach celery-docker-api at .*; turn it on with"),
     ):
-        HttpSocket(str(tmp_path / "s")).get("jobs")
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
 
 
 @pytest.mark.parametrize(
@@ -85,15 +102,15 @@ def test_a_refusal_is_the_error_that_it_names(
     tmp_path: Path, status: str, body: bytes, kind: type[errors.CeleryDockerError]
 ) -> None:
     with server(tmp_path / "s", [answer(status, body)]), pytest.raises(kind, match=r"^no job$"):
-        HttpSocket(str(tmp_path / "s")).get("jobs")
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
 
 
 def test_another_server_is_named(tmp_path: Path) -> None:
     with (
         server(tmp_path / "s", [answer("200 OK", b"<html>")]),
-        pytest.raises(errors.StoreRefused, match=r"is not the socket of celery-docker-api; correct the URL$"),
+        pytest.raises(errors.StoreRefused, match=r"/s is not celery-docker-api; correct the URL$"),
     ):
-        HttpSocket(str(tmp_path / "s")).get("jobs")
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
 
 
 def test_what_does_not_speak_http_is_named_in_one_line(tmp_path: Path) -> None:
@@ -101,4 +118,44 @@ def test_what_does_not_speak_http_is_named_in_one_line(tmp_path: Path) -> None:
         server(tmp_path / "s", [b"SSH-2.0-OpenSSH\r\n"]),
         pytest.raises(errors.StoreAway, match=r"^cannot reach celery-docker-api at .*: SSH-2\.0-OpenSSH; turn it on "),
     ):
-        HttpSocket(str(tmp_path / "s")).get("jobs")
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+
+
+def test_over_tcp_a_request_has_the_token(tmp_path: Path) -> None:
+    with tcp_server(answer("200 OK", b'{"a":1}')) as (http, requests):
+        assert http.get("jobs", limit=1) == {"a": 1}
+    assert requests[0].startswith(b"GET /jobs/api/v1/jobs?limit=1 HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert f"\r\nAuthorization: Bearer {SECRET}\r\n".encode() in requests[0]
+    assert SECRET not in repr(http)
+    with server(tmp_path / "s", [answer("200 OK", b"{}")]) as requests:
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+    assert b"Authorization" not in requests[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "line"),
+    [
+        ("401 Unauthorized", b'{"error":"this token is not known"}', errors.StoreRefused, "^this token is not known$"),
+        ("429 Too Many Requests", b'{"error":"not known"}', errors.StoreRefused, "^not known$"),
+        ("403 Forbidden", b'{"error":"no","kind":"NotAllowed"}', errors.NotAllowed, "^no$"),
+        # While the service restarts, or its host is away, a proxy answers: whoever waits for jobs goes on waiting.
+        ("502 Bad Gateway", b"<html>", errors.StoreAway, r"at http://127\.0\.0\.1:\d+/jobs/ does not answer its proxy"),
+        ("504 Gateway Timeout", b"", errors.StoreAway, "^status 504$"),
+        ("301 Moved Permanently", b"<html>", errors.StoreRefused, "status 301, and is not celery-docker-api; correct"),
+        ("302 Found", b"{}", errors.StoreRefused, "^status 302$"),
+        ("413 Too Large", b"<html>", errors.StoreRefused, "status 413, and is not celery-docker-api"),
+    ],
+)
+def test_what_comes_from_a_proxy(status: str, body: bytes, kind: type[Exception], line: str) -> None:
+    with tcp_server(answer(status, body)) as (http, _), pytest.raises(kind, match=line) as caught:
+        http.get("jobs")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_gateway_that_is_not_there_is_named_with_its_url() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://localhost:{listening.getsockname()[1]}"
+    listening.close()
+    line = rf"^cannot reach celery-docker-api at {url}: Connection refused; turn it on with: .*-tcp\.socket on its host"
+    with pytest.raises(errors.StoreAway, match=line):
+        HttpSocket(url, SECRET).get("jobs")

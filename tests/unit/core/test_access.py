@@ -6,13 +6,15 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core import access
-from celery_docker.core.access import Identity, Rights
+from celery_docker.core.access import Identity, Right, Rights
 
 CELERY = 990
 ROOT = Identity("root", 0, 0, (0,))
 ALICE = Identity("alice", 1000, 1000, (1000, 27))
+WWW = Identity("www-data", 33, 33, (33,))
 MEMBER = Identity("carol", 1001, 1001, (1001, CELERY))
-READS, SUBMITS, ALL = Rights(False, False), Rights(True, False), Rights(True, True)
+PERSONS = frozenset({Right.READ, Right.SUBMIT, Right.CANCEL})
+READS, SUBMITS, ALL = Rights(frozenset({Right.READ})), Rights(PERSONS), Rights(frozenset(Right))
 
 
 @pytest.mark.parametrize(
@@ -40,10 +42,57 @@ def test_without_the_group_root_alone_may_everything() -> None:
 
 
 def test_who_only_reads_is_told_who_may() -> None:
-    access.check_submit(ALICE, SUBMITS)
+    access.check(ALICE, SUBMITS, Right.SUBMIT)
+    access.check(WWW, READS, Right.READ)
     line = r"^user 'www-data' \(uid 33\) may only read: .*; submit as one of them$"
-    with pytest.raises(errors.NotAllowed, match=line):
-        access.check_submit(Identity("www-data", 33, 33, ()), READS)
+    for right in (Right.SUBMIT, Right.CANCEL):
+        with pytest.raises(errors.NotAllowed, match=line):
+            access.check(WWW, READS, right)
+
+
+@pytest.mark.parametrize(
+    ("identity", "granted", "held"),
+    [
+        (ALICE, {Right.READ}, {Right.READ}),
+        (ALICE, {Right.SUBMIT, Right.CANCEL}, {Right.SUBMIT, Right.CANCEL}),
+        # No more than it says: not even root's, nor that of a member of group celery.
+        (ROOT, {Right.READ, Right.SUBMIT}, {Right.READ, Right.SUBMIT}),
+        (MEMBER, {Right.READ}, {Right.READ}),
+        # No more than the account may by itself.
+        (WWW, {Right.READ, Right.SUBMIT}, {Right.READ}),
+        (WWW, {Right.SUBMIT}, set()),
+        (Identity("nobody", 65534, 65534, ()), {Right.READ, Right.SUBMIT, Right.CANCEL}, {Right.READ}),
+        (ALICE, {Right.ADMIN}, {Right.ADMIN}),
+        (WWW, {Right.ADMIN}, {Right.ADMIN}),
+    ],
+)
+def test_rights_of_a_token(identity: Identity, granted: set[Right], held: set[Right]) -> None:
+    rights = access.rights_of_token(granted, identity, "0badcafe")
+    assert (rights.held, rights.token, rights.may_everything) == (held, "0badcafe", Right.ADMIN in granted)
+    assert {right for right in Right if rights.has(right)} == (set(Right) if Right.ADMIN in granted else held)
+
+
+def test_a_token_that_lacks_a_right_is_named() -> None:
+    rights = access.rights_of_token({Right.READ}, ALICE, "0badcafe")
+    with pytest.raises(errors.NotAllowed) as caught:
+        access.check(ALICE, rights, Right.SUBMIT)
+    assert str(caught.value) == (
+        "token 0badcafe of 'alice' (uid 1000) lacks the right submit; ask the administrator for one that has it: "
+        "celery-docker token add alice --rights submit,..."
+    )
+    # Here no other token would help.
+    with pytest.raises(errors.NotAllowed, match="may only read"):
+        access.check(WWW, access.rights_of_token({Right.SUBMIT}, WWW, "0badcafe"), Right.SUBMIT)
+
+
+def test_a_right_that_an_account_cannot_use_is_not_granted() -> None:
+    access.check_grant("alice", 1000, {Right.READ, Right.SUBMIT, Right.CANCEL})
+    access.check_grant("root", 0, {Right.SUBMIT})
+    access.check_grant("www-data", 33, {Right.READ})
+    access.check_grant("www-data", 33, {Right.ADMIN})
+    line = r"^'www-data' is the account of a service \(uid 33\), and cannot cancel or submit; name "
+    with pytest.raises(errors.UsageError, match=line):
+        access.check_grant("www-data", 33, {Right.READ, Right.SUBMIT, Right.CANCEL})
 
 
 @pytest.mark.parametrize(("owner", "sees"), [("1000", True), ("1001", False), ("0", False), (None, False), ("", False)])

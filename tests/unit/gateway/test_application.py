@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.access import Identity
-from celery_docker.gateway import application
+from celery_docker.core.access import Identity, Right
+from celery_docker.gateway import callers
 from celery_docker.gateway.application import Application
+from celery_docker.gateway.callers import Callers
 from celery_docker.gateway.routing import Answer, Request, Route
+from celery_docker.host.tokenfile import TokenFile
 
 ALICE = Identity("alice", 1000, 1000, (1000,))
 MEMBER = Identity("carol", 1001, 1001, (990,))
@@ -28,16 +30,18 @@ def asked(
     path: str = "/a",
     body: bytes = b"",
 ) -> tuple[str, dict[str, str], Any]:
-    routes = [Route("GET", "/a", handler, "a"), Route("POST", "/a", handler, "a", body={}, changes=True)]
+    routes = [Route("GET", "/a", handler, "a"), Route("POST", "/a", handler, "a", body={}, right=Right.SUBMIT)]
     answer: list[Any] = []
     environ = {
-        application.IDENTITY: identity,
+        callers.IDENTITY: identity,
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
         "QUERY_STRING": "",
         "wsgi.input": io.BytesIO(body),
     }
-    (text,) = Application(routes, 990)(environ, lambda *words: answer.extend(words))
+    (text,) = Application(routes, Callers(990, TokenFile("/nonexistent/tokens")))(
+        environ, lambda *words: answer.extend(words)
+    )
     assert text.count(b"\n") == 1
     return answer[0], dict(answer[1]), json.loads(text)
 
@@ -58,6 +62,7 @@ def raising(exc: Exception) -> Callable[[Request], Answer]:
         (errors.NoSuchJob("no"), "404 Not Found"),
         (errors.NotEnded("no"), "409 Conflict"),
         (errors.AmbiguousId("no"), "409 Conflict"),
+        (errors.TokensError("no"), "503 Service Unavailable"),
         (errors.StoreAway("no"), "503 Service Unavailable"),
         (errors.StoreRefused("no"), "503 Service Unavailable"),
     ],

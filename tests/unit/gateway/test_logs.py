@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.access import Identity, Rights
+from celery_docker.core.access import Identity, Right, Rights
 from celery_docker.core.container import Stream
 from celery_docker.core.output import Piece
 from celery_docker.gateway.logs import Logs
@@ -48,7 +48,7 @@ def logs(log: Log, waiting: int) -> Logs:
 
 
 def asked(**query: Any) -> Request:
-    return Request(ALICE, Rights(may_submit=True, may_everything=False), {"id": "j1"}, query)
+    return Request(ALICE, Rights(frozenset({Right.READ})), {"id": "j1"}, query)
 
 
 def test_one_reader_too_many_is_answered_at_once() -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from celery_docker.core import jobspec
+from celery_docker.core.access import Right
 from celery_docker.gateway import routes, routing
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
@@ -75,9 +76,27 @@ def test_a_query() -> None:
     assert values == {"state": ["failed", "lost"], "limit": 7, "name": "a b", "ids": ["j1", "j2"]}
 
 
-def test_whoever_changes_something_has_to_be_allowed() -> None:
-    """A route that is not a GET is for those who may submit; a new one would have to say so here."""
-    assert {line.path for line in TABLE if (line.method != "GET") != line.changes} == set()
+def test_each_route_needs_a_right() -> None:
+    """One that is not a GET is for those who may do more than read, but for readers; a new one has to say so here."""
+    needed = {(line.method, line.path): line.right for line in TABLE}
+    readers = "/api/v1/jobs/{id}/readers/{reader}"
+    assert {place for place, right in needed.items() if right is None} == {("GET", "/api/v1/healthz")}
+    assert {place for place, right in needed.items() if right is Right.SUBMIT} == {("POST", "/api/v1/jobs")}
+    others = {place for place, right in needed.items() if place[0] != "GET" and right is not Right.SUBMIT}
+    assert others == {("PUT", readers), ("DELETE", readers)} | {
+        place for place, right in needed.items() if right is Right.CANCEL
+    }
+    assert Right.ADMIN not in needed.values()
+
+
+def test_the_openapi_document_says_where_a_token_is_needed() -> None:
+    document = routes.openapi(TABLE)
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert document["security"] == [{"token": []}, {}]
+    own = {
+        path: line["get"]["security"] for path, line in document["paths"].items() if "security" in line.get("get", {})
+    }
+    assert own == {"/api/v1/healthz": []}
 
 
 def test_the_openapi_document_has_every_route_and_the_fields_of_a_job() -> None:

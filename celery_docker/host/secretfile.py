@@ -1,0 +1,75 @@
+"""A file of secrets, of root and the workers' group: written whole or not at all, its rights checked."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import stat
+
+OWNER = 0
+GROUP = "celery"
+MODE = 0o640
+# What chown leaves a group as it is for.
+_NO_GROUP = -1
+
+
+def state(path: str) -> tuple[int, ...]:
+    """Return what changes with each change of a file. Raises `OSError`."""
+    about = os.stat(path)
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def write(path: str, text: bytes) -> None:
+    """Put a text in place of the one that is there. Raises `OSError`; the file is as before then."""
+    part = f"{path}.part"
+    try:
+        _write(part, text)
+        os.rename(part, path)
+        _sync(os.path.dirname(path))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def problems(path: str, danger: str) -> list[str]:
+    """Return what is wrong with owner and mode of a file that is there, with the remedy.
+
+    `danger` is what somebody can do who reads it. Raises `OSError`.
+    """
+    about = os.stat(path)
+    mode, gid = stat.S_IMODE(about.st_mode), group()
+    found = []
+    if about.st_uid != OWNER or (gid != _NO_GROUP and about.st_gid not in (0, gid)):
+        found.append(f"{path} belongs to {about.st_uid}:{about.st_gid}; chown root:{GROUP} {path}")
+    if mode & ~MODE:
+        found.append(f"{path} has mode {mode:04o}, and {danger}; chmod 0640 {path}")
+    return found
+
+
+def group() -> int:
+    """Return the number of the workers' group, or that of no group where there is none."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return _NO_GROUP
+
+
+def _write(path: str, text: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(text)
+        file.flush()
+        # Others than root may give it to no group but their own.
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), -1, group())
+        os.fchmod(file.fileno(), MODE)
+        os.fsync(file.fileno())
+
+
+def _sync(folder: str) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

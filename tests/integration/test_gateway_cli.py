@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +120,21 @@ def test_a_batch(gateway: Gateway) -> None:
     assert len(said(gateway, "results", "-q", "--failed", batch_id).splitlines()) == 1
     assert said(gateway, "retry", "--failed", batch_id) == batch_id
     assert command(gateway, BOB, "watch", batch_id).returncode == 4
+
+
+def test_what_is_done_is_skipped(gateway: Gateway) -> None:
+    """By the records of the batch before, then by the markers that this leaves."""
+    with tempfile.TemporaryDirectory(prefix="cdt-done-", dir="/tmp") as folder:
+        os.chown(folder, ALICE, ALICE)
+        script = 'test "$1" != 3 || test -e /output/mended'
+        line = ("--array", "1-3", "-o", folder, "--retries", "0", "busybox", "sh", "-c", script, "-", "{}")
+        assert b"3 jobs queued" in command(gateway, ALICE, "batch", "--wait", *line).stderr
+        Path(folder, "mended").touch()
+        for words in ("1 job queued, 2 done already", "0 jobs queued, 3 done already"):
+            made = command(gateway, ALICE, "batch", "--skip-done", "--wait", *line)
+            assert made.returncode == 0, made.stderr
+            assert words in made.stderr.decode()
+        assert len(list(Path(folder).glob(".celery-docker-done-*"))) == 3
 
 
 def test_hosts_and_queues(gateway: Gateway) -> None:

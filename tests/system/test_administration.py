@@ -113,6 +113,24 @@ def test_a_reload_applies_a_changed_setting_and_leaves_the_running_job_alone(hel
     held.succeeds()
 
 
+def test_a_stop_in_the_middle_of_a_reload_is_no_failure(installed: Installed) -> None:
+    """The reload waits for Redis, which hangs, until the stop ends it."""
+    debian = installed.debian
+    installed.configure(CONCURRENCY=2, LOG_LEVEL="INFO")
+    installed.wait_until_ready()
+    debian.run("systemctl", "kill", "-s", "STOP", "redis-server")
+    try:
+        debian.run("systemctl", "reload", "--no-block", "celery-worker")
+        eventually(lambda: installed.show("ControlPID") != "0", 30, "the reload to begin")
+        debian.run("systemctl", "stop", "--no-block", "celery-worker")
+        eventually(lambda: installed.show("ControlPID") == "0", 30, "the end of the reload")
+    finally:
+        debian.run("systemctl", "kill", "-s", "CONT", "redis-server")
+    eventually(lambda: installed.show("ActiveState") in ("inactive", "failed"), 120, "the end of the worker")
+    assert (installed.show("ActiveState"), installed.show("Result")) == ("inactive", "success")
+    debian.run("systemctl", "start", "celery-worker")
+
+
 def test_no_revoke_is_lost_during_a_reload(held: Held) -> None:
     """Redis forgets a revoke that nobody listens to, so systemd keeps a socket for the next process."""
     returned, states = json.loads(held.installed.python(_REVOKE, timeout_s=200))

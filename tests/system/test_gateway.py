@@ -13,6 +13,7 @@ from tests.machines.installed import Installed
 from tests.waiting import eventually
 
 SOCKET = "/run/celery-docker/api.sock"
+KEY = "/etc/celery-docker/key"
 HIDDEN = "hunter2"
 # Forty clients ask until they are told to end; prints how often they got each status.
 CLIENTS = """
@@ -69,6 +70,8 @@ def test_an_installation_opens_no_door(installed: Installed) -> None:
     debian = installed.debian
     assert debian.run("systemctl", "is-enabled", "celery-docker-api.socket", check=False).stdout == "disabled\n"
     assert debian.run("test", "-e", SOCKET, check=False).returncode == 1
+    # Jobs are signed with a key of this installation's own.
+    assert debian.run("stat", "-c", "%a %U:%G", KEY).stdout == "640 root:celery\n"
     assert "Redis" in refused(installed, "alice", "ps")
 
 
@@ -124,9 +127,10 @@ def test_an_upgrade_keeps_the_socket(installed: Installed) -> None:
     debian = installed.debian
     said(installed, "alice", "ps")
     pid = installed.show("MainPID", "celery-docker-api")
-    inode = debian.run("stat", "-c", "%i", SOCKET).stdout
+    files = [debian.run("stat", "-c", "%i", SOCKET).stdout, debian.run("sha256sum", KEY).stdout]
     debian.run("dpkg", "-i", installed.make_next(), timeout_s=300)
-    assert debian.run("stat", "-c", "%i", SOCKET).stdout == inode
+    assert [debian.run("stat", "-c", "%i", SOCKET).stdout, debian.run("sha256sum", KEY).stdout] == files
+    assert debian.run("stat", "-c", "%a %U:%G", KEY).stdout == "640 root:celery\n"
     # dpkg does not wait for it.
     eventually(lambda: installed.show("MainPID", "celery-docker-api") not in (pid, "0"), 30, "the new process")
     installed.wait_until_ready()

@@ -107,6 +107,7 @@ release-check: packages $(TOOLS) wheels deb-all  ## before a release: its gates 
 
 bench: packages $(TOOLS) deb  ## figures from a booted machine, each beside its baseline
 	$(HAND_OVER) $(PYTHON) -m bench.machine
+	$(HAND_OVER) $(PYTHON) -m bench.gateway
 
 lock:  ## write the requirements with their hashes anew
 	@tests/install-packages python3-venv

@@ -99,9 +99,10 @@ class HttpSocket:
             raise self._strange(status) from exc
         if status < 300:
             return body
-        line = str(body["error"]) if isinstance(body, dict) and "error" in body else f"status {status}"
-        kind = str(body.get("kind")) if isinstance(body, dict) else ""
-        raise _KINDS.get(kind, errors.StoreRefused if status < 500 else errors.StoreAway)(line)
+        if not isinstance(body, dict) or "error" not in body:
+            raise self._strange(status)
+        kind = _KINDS.get(str(body.get("kind")), errors.StoreRefused if status < 500 else errors.StoreAway)
+        raise kind(str(body["error"]))
 
     def _connection(self) -> http.client.HTTPConnection:
         if not self._is_tcp:

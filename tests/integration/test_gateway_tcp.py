@@ -340,13 +340,17 @@ def test_the_command_line_with_a_token(gateway: Gateway, carol: str) -> None:
     assert said("wait", running, status=143) == ""
 
 
-def test_output_is_there_before_the_job_has_ended(gateway: Gateway, carol: str) -> None:
-    with process(gateway, DAVE, "run", "busybox", "sh", "-c", "echo first; sleep 1000", token=carol) as running:
+def test_output_is_there_before_the_job_has_ended(gateway: Gateway) -> None:
+    # A user without other jobs.
+    gateway.users(carol=CAROL, dave=DAVE, frank=31006)
+    frank = gateway.token("frank")
+    with process(gateway, DAVE, "run", "busybox", "sh", "-c", "echo first; sleep 1000", token=frank) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == b"first\n"
-    (job_id,) = command(gateway, DAVE, "ps", "-q", token=carol).stdout.decode().split()
-    command(gateway, DAVE, "cancel", job_id, token=carol)
-    assert command(gateway, DAVE, "wait", job_id, token=carol).returncode == 143
+        first = running.stdout.readline()
+    (job_id,) = command(gateway, DAVE, "ps", "-q", token=frank).stdout.decode().split()
+    command(gateway, DAVE, "cancel", job_id, token=frank)
+    assert command(gateway, DAVE, "wait", job_id, token=frank).returncode == 143
+    assert first == b"first\n"
 
 
 def test_a_wrong_token_is_told_in_one_line(gateway: Gateway) -> None:

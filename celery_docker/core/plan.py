@@ -32,8 +32,7 @@ _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
 class Resolved:
     """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for.
 
-    `user_name` is the user's name on this host, or the uid where it has none; `groups` are a submitter's further ones;
-    `submounts` are the places below the inputpath at which another file system is mounted.
+    `user_name` is the user's name on this host, or the uid where it has none; `groups` are a submitter's further ones.
     """
 
     user: str | None = None
@@ -42,7 +41,6 @@ class Resolved:
     logoutfile: str | None = None
     logerrfile: str | None = None
     user_name: str | None = None
-    submounts: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
 
 
@@ -164,7 +162,7 @@ def _assignments(table: Mapping[str, str]) -> list[str]:
 
 def _mount_option(mount: Mapping[str, Any]) -> str:
     parts = [f"type={mount['Type']}", f"source={mount['Source']}", f"target={mount['Target']}"]
-    return ",".join(map(_csv_cell, [*parts, "readonly", "bind-nonrecursive"] if mount["ReadOnly"] else parts))
+    return ",".join(map(_csv_cell, [*parts, "readonly"] if mount["ReadOnly"] else parts))
 
 
 def _csv_cell(text: str) -> str:
@@ -209,17 +207,12 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
 
 
 def _mounts(resolved: Resolved) -> list[dict[str, Any]]:
-    mounts = [_input(path, resolved) for path in (resolved.inputpath, *resolved.submounts) if path is not None]
+    mounts = []
+    if resolved.inputpath is not None:
+        mounts.append(_bind(resolved.inputpath, jobspec.CONTAINER_INPUT, read_only=True))
     if resolved.outputpath is not None:
         mounts.append(_bind(resolved.outputpath, jobspec.CONTAINER_OUTPUT, read_only=False))
     return mounts
-
-
-def _input(path: str, resolved: Resolved) -> dict[str, Any]:
-    """Return the mount of the input or of one below it; each is read-only, and shows none that is not in the plan."""
-    folder = (resolved.inputpath or "").rstrip("/")
-    target = jobspec.CONTAINER_INPUT + path.removeprefix(folder).rstrip("/")
-    return {**_bind(path, target, read_only=True), "BindOptions": {"NonRecursive": True}}
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Host:
     python: str | None = None
     debian_python: str | None = None
     policy: Policy | None = None
+    has_opener: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ def _api(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
+def opener(host: facts.Host) -> list[Finding]:
+    """Tell whether the paths of jobs can be opened."""
+    if host.has_opener is not False:
+        return []
+    says = "celery-docker-open does not listen, and jobs with paths wait"
+    return [Finding(Level.FAIL, "paths", says, "systemctl restart celery-docker-open.socket")]
+
+
 def live_restore(host: facts.Host) -> list[Finding]:
     """Tell whether running jobs survive a restart of Docker."""
     if host.docker.has_live_restore is None:
@@ -109,4 +117,12 @@ def release(host: facts.Host) -> list[Finding]:
     return [Finding(Level.WARN, "release", says, remedy)]
 
 
-CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (services, release, docker, group, live_restore, disks)
+CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (
+    services,
+    release,
+    docker,
+    group,
+    opener,
+    live_restore,
+    disks,
+)

@@ -18,6 +18,7 @@ from celery_docker.doctor import facts
 from celery_docker.engine import podman, unixhttp
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
+OPENER = Path("/run/celery-docker/open.sock")
 _UNITS = ("celery-worker.service", "celery-worker@*.service")
 _USER, _GROUP = "celery", "docker"
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "NRestarts")
@@ -31,7 +32,10 @@ def gather(docker_host: str, policy_file: str) -> facts.Host | None:
     if not workers:
         return None
     pythons = interpreter(sys.executable), interpreter("/usr/bin/python3")
-    return facts.Host(workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons, policy(policy_file))
+    rules = policy(policy_file)
+    return facts.Host(
+        workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons, rules, OPENER.exists()
+    )
 
 
 def units() -> tuple[facts.Unit, ...]:

@@ -20,6 +20,7 @@ import logging
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +28,12 @@ from typing import Self
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Stream
+from celery_docker.core.found import OpenLog
 from celery_docker.core.output import Break, Gap
 
 log = logging.getLogger(__name__)
 
 _NOTE = struct.Struct("<6Q")
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 # No space, no handles, a file server that is away: another try may well succeed.
@@ -146,22 +147,61 @@ class LogFiles:
 
 
 @dataclass(frozen=True)
+class _Named:
+    """The log files that a job names, and what opens one."""
+
+    out: str | None
+    err: str | None
+    opened: OpenLog
+
+    def files(self, note: int, refusal: _Refusal, *, fresh: bool) -> tuple[int | None, int | None]:
+        """Open both for this job alone; if that fails, nothing stays open, not even the note."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, note)
+            out_file, err_file = self._open(self.out), None
+            if out_file is not None:
+                undo.callback(os.close, out_file)
+                _take(out_file, str(self.out), refusal, fresh=fresh)
+            if self.err != self.out:
+                err_file = self._open(self.err)
+            if out_file is not None and err_file is not None and os.path.sameopenfile(out_file, err_file):
+                os.close(err_file)
+                err_file = None
+            if err_file is not None:
+                undo.callback(os.close, err_file)
+                _take(err_file, str(self.err), refusal, fresh=fresh)
+            undo.pop_all()
+        return out_file, err_file
+
+    def _open(self, path: str | None) -> int | None:
+        if path is None:
+            return None
+        with _explained(path), contextlib.ExitStack() as undo:
+            file = self.opened(path)
+            undo.callback(os.close, file)
+            _check_regular(file)
+            undo.pop_all()
+        return file
+
+
+@dataclass(frozen=True)
 class LogKeeper:
     """Opens log files; `state_dir` is the worker's own folder for its notes."""
 
     state_dir: Path
 
-    def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
+    def open(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog) -> LogFiles:
         """Begin the logs of an attempt: the first one starts the files anew, later ones go on behind it.
 
-        `err` None sends both streams to `out`. Raises `RequestError` if a file cannot be opened, or if another job
-        writes it; a later attempt raises `HostError` then: a lost host may not have let go of the file yet.
+        `err` None sends both streams to `out`; `opened` opens a file. Raises `RequestError` if one cannot be opened, or
+        if another job writes it; a later attempt raises `HostError` then: a lost host may not have let go of it yet.
         """
-        return self._begin(job_id, attempt, out, err, errors.RequestError if attempt == 1 else errors.HostError)
+        refusal = errors.RequestError if attempt == 1 else errors.HostError
+        return self._begin(job_id, attempt, _Named(out, err, opened), refusal)
 
-    def _begin(self, job_id: str, attempt: int, out: str | None, err: str | None, refusal: _Refusal) -> LogFiles:
+    def _begin(self, job_id: str, attempt: int, named: _Named, refusal: _Refusal) -> LogFiles:
         note_fd, gaps = self._note(job_id, os.O_CREAT | os.O_TRUNC), self._gaps_path(job_id)
-        files = self._files(out, err, note_fd, refusal, fresh=attempt == 1)
+        files = named.files(note_fd, refusal, fresh=attempt == 1)
         opened = LogFiles(
             *files, _Note(attempt, *(os.fstat(f).st_size if f is not None else 0 for f in files)), note_fd, gaps
         )
@@ -172,20 +212,21 @@ class LogKeeper:
             raise self._unwritable(exc) from exc
         return opened
 
-    def resume(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFiles:
+    def resume(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog) -> LogFiles:
         """Go on with the logs of an attempt that an earlier process began; what the files have is passed over.
 
         Without a note of this attempt (somebody emptied the state folder) the logs are written again from the start:
         twice is better than not at all. Raises `RequestError` if a file cannot be opened; one that another job has
         begun to write meanwhile is no reason to stop a container.
         """
+        named = _Named(out, err, opened)
         note_fd = self._note(job_id, os.O_CREAT)
         packed = os.pread(note_fd, _NOTE.size, 0)
         if len(packed) != _NOTE.size or _NOTE.unpack(packed)[0] != attempt:
             os.close(note_fd)
-            return self._begin(job_id, attempt, out, err, None)
+            return self._begin(job_id, attempt, named, None)
         note, gaps = _Note(*_NOTE.unpack(packed)), self._gaps_path(job_id)
-        files = LogFiles(*self._files(out, err, note_fd, None, fresh=False), note, note_fd, gaps)
+        files = LogFiles(*named.files(note_fd, None, fresh=False), note, note_fd, gaps)
         files._catch_up()
         return files
 
@@ -193,19 +234,6 @@ class LogKeeper:
         """Drop the note of a job that has ended."""
         self._path(job_id).unlink(missing_ok=True)
         self._gaps_path(job_id).unlink(missing_ok=True)
-
-    def _files(
-        self, out: str | None, err: str | None, note: int, refusal: _Refusal, *, fresh: bool
-    ) -> tuple[int | None, int | None]:
-        """Open both files; if that fails, nothing stays open, not even the note."""
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, note)
-            out_file = _open(out, refusal, fresh=fresh)
-            if out_file is not None:
-                undo.callback(os.close, out_file)
-            err_file = _open(err, refusal, fresh=fresh) if err != out else None
-            undo.pop_all()
-        return out_file, err_file
 
     def _note(self, job_id: str, flags: int) -> int:
         try:
@@ -239,26 +267,24 @@ def _gaps(path: Path, attempt: int) -> tuple[list[Gap], Break | None]:
     return gaps, broken
 
 
-def _open(path: str | None, refusal: _Refusal, *, fresh: bool) -> int | None:
-    if path is None:
-        return None
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            file = os.open(path, _FLAGS, 0o644)
-            undo.callback(os.close, file)
-            _check_regular(file)
-            _lock(file, path, refusal)
-            if fresh:
-                os.ftruncate(file, 0)
-            undo.pop_all()
-        return file
+        yield
     except OSError as exc:
         if exc.errno in _HOST_TROUBLE:
             raise errors.HostError(f"cannot open the log file {path!r} now: {exc.strerror}") from exc
         raise errors.RequestError(
-            f"cannot write the log file {path!r}: {exc.strerror}; its folder must be writable for the worker's user"
+            f"cannot write the log file {path!r}: {exc.strerror}; the job's user must be able to write in its folder"
         ) from exc
+
+
+def _take(file: int, path: str, refusal: _Refusal, *, fresh: bool) -> None:
+    """Keep a file for this job alone, and empty it for a first attempt."""
+    with _explained(path):
+        _lock(file, path, refusal)
+        if fresh:
+            os.ftruncate(file, 0)
 
 
 def _check_regular(file: int) -> None:

@@ -1,7 +1,7 @@
 """The paths of a job on this host, followed to where they lead; nothing is told of places outside of given roots.
 
-Outside, every path has the same answer, whether it exists or not. The worker may look into folders that are closed to
-others, and whoever submits a job must not see through its eyes.
+Outside, every path has the same answer, whether it exists or not. Where a job names no user, root looks, and whoever
+submits it must not see through root's eyes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EVERYBODY_MAY_ENTER = 0o001
 
 
 class Outside(Exception):
-    """The path leads out of the roots, or to where only the worker may look. `exit`: where it left them, or empty."""
+    """The path leads out of the roots, or to where not everybody may look. `exit`: where it left them, or empty."""
 
     def __init__(self, exit: str = "") -> None:
         super().__init__(exit)
@@ -89,7 +89,7 @@ class _Walk:
             self.place = "/"
 
     def _note(self, here: str) -> None:
-        """Remember where the path leaves the roots; raise `Outside` where only the worker may look."""
+        """Remember where the path leaves the roots; raise `Outside` where not everybody may look."""
         if is_under(here, self.roots):
             self._was_inside, self.exit = True, ""
         elif not _is_on_the_way(here, self.roots):

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker.core import jobspec, plan, policy, userrules
-from celery_docker.core import submounts as mounttable
 from celery_docker.core.access import Identity
+from celery_docker.core.found import Follow
 from celery_docker.host import paths
 
+_MOUNTS, _LOGS = ("inputpath", "outputpath"), ("logoutfile", "logerrfile")
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
-# Each is a mount of its own in the container.
-_MOST_SUBMOUNTS = 256
-# Debian's nogroup.
+# Debian's nogroup, and the user that goes with it.
 _NO_GROUP = 65534
+_NOBODY = Identity("nobody", _NO_GROUP, _NO_GROUP, ())
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,26 @@ class _User:
     own_gid: int
 
 
+def follow(name: str, path: str, roots: tuple[str, ...]) -> str:
+    """Follow a path of a job with the rights of this process."""
+    return paths.follow(path, roots, must_exist=name in _MOUNTS)
+
+
 def resolve(
-    spec: jobspec.JobSpec, docker_host: str, rules: policy.Policy, submitter: Identity | None = None
+    spec: jobspec.JobSpec,
+    docker_host: str,
+    rules: policy.Policy,
+    submitter: Identity | None = None,
+    follow: Follow = follow,
 ) -> tuple[plan.Resolved, policy.Request]:
     """Return what the spec's names mean here, and the same as a question to the policy, with what is not here.
 
     A name that means nothing here stays as it is. A job with a submitter runs as that user, unless it names another.
     """
     problems: list[str] = []
-    mounts = {name: _mount(name, getattr(spec, name), rules.mounts, problems) for name in ("inputpath", "outputpath")}
-    logs = {name: _log(name, getattr(spec, name), rules.mounts + rules.logs) for name in ("logoutfile", "logerrfile")}
+    mounts = {name: _path(name, spec, rules.mounts, problems, follow) for name in _MOUNTS}
+    logs = {name: _path(name, spec, rules.mounts + rules.logs, problems, follow) for name in _LOGS}
     _check_distinct(mounts["inputpath"], mounts["outputpath"], problems)
-    submounts = _submounts(mounts["inputpath"], problems)
     is_self = submitter is not None and _is_self(spec.user, submitter, rules)
     if submitter is not None and is_self:
         user: _User | None = _User(submitter.uid, submitter.name, submitter.gid)
@@ -68,7 +76,7 @@ def resolve(
         problems=tuple(problems),
     )
     real: dict[str, Any] = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
-    resolved = plan.Resolved(user=spec.user, user_name=spec.user, submounts=submounts, **real)
+    resolved = plan.Resolved(user=spec.user, user_name=spec.user, **real)
     if user is not None:
         resolved = replace(resolved, user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid))
     if submitter is not None and is_self:
@@ -94,54 +102,48 @@ def boot_id() -> str:
         return ""
 
 
-def log_paths(spec: jobspec.JobSpec) -> tuple[str | None, str | None]:
-    """Return where the spec's log files really are, symlinks resolved."""
-    out, err = (os.path.realpath(path) if path else None for path in (spec.logoutfile, spec.logerrfile))
-    return out, err
+def identity(user: str | None, rules: policy.Policy, submitter: Identity | None = None) -> Identity | None:
+    """Return the user of a job: its submitter with his groups, or another with those that he has on this host.
+
+    None without one; nobody for an unknown name.
+    """
+    if submitter is not None and _is_self(user, submitter, rules):
+        gid = _gid(user, _User(submitter.uid, submitter.name, submitter.gid))
+        return replace(submitter, gid=submitter.gid if gid is None else gid, groups=(submitter.gid, *submitter.groups))
+    known = _user(user, [])
+    gid = _gid(user, known)
+    if known is None or gid is None:
+        return None if user is None else _NOBODY
+    groups = os.getgrouplist(known.name, gid) if known.name else [gid]
+    return Identity(known.name or str(known.uid), known.uid, gid, tuple(groups))
 
 
-def _mount(field: str, path: str | None, roots: tuple[str, ...], problems: list[str]) -> policy.HostPath | None:
+def own_identity() -> Identity:
+    """Return the user that this process is."""
+    return Identity("", os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
+
+def _path(
+    field: str, spec: jobspec.JobSpec, roots: tuple[str, ...], problems: list[str], follow: Follow
+) -> policy.HostPath | None:
+    path = getattr(spec, field)
     if path is None:
         return None
     try:
-        return policy.HostPath(field, path, paths.follow(path, roots))
+        return policy.HostPath(field, path, follow(field, path, roots))
     except paths.Outside as exc:
         return policy.HostPath(field, path, exc.exit or path, is_outside=True)
     except PermissionError:
-        problems.append(f"{field}: the worker's user may not look at {path!r}; let it enter the folders above")
+        whose = f"user {spec.user}" if spec.user else "root"
+        problems.append(f"{field}: {whose} may not look at {path!r}; let that user enter the folders above")
     except OSError as exc:
         problems.append(f"{field}: {path!r} on host {os.uname().nodename}: {exc.strerror}")
     return None
 
 
-def _log(field: str, path: str | None, roots: tuple[str, ...]) -> policy.HostPath | None:
-    if path is None:
-        return None
-    try:
-        return policy.HostPath(field, path, paths.follow(path, roots, must_exist=False))
-    except paths.Outside as exc:
-        return policy.HostPath(field, path, exc.exit or path, is_outside=True)
-
-
 def _check_distinct(inputpath: policy.HostPath | None, outputpath: policy.HostPath | None, problems: list[str]) -> None:
     if inputpath and outputpath and not inputpath.is_outside and inputpath.real == outputpath.real:
         problems.append(f"outputpath: {outputpath.path!r} is the inputpath too; they must differ: /input is read-only")
-
-
-def _submounts(inputpath: policy.HostPath | None, problems: list[str]) -> tuple[str, ...]:
-    """Return the places below an input at which other file systems are mounted, as this process sees them."""
-    if inputpath is None or inputpath.is_outside:
-        return ()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        places = mounttable.below(file.read(), inputpath.real)
-    if len(places) > _MOST_SUBMOUNTS:
-        problems.append(
-            f"inputpath: {len(places)} file systems are mounted below {inputpath.path!r}, and a job may have "
-            f"{_MOST_SUBMOUNTS} at most; name a folder with fewer"
-        )
-    elif any("\udc80" <= character <= "\udcff" for place in places for character in place):
-        problems.append(f"inputpath: a file system below {inputpath.path!r} is mounted at a path that is not UTF-8")
-    return tuple(places)
 
 
 def _is_self(user: str | None, submitter: Identity, rules: policy.Policy) -> bool:

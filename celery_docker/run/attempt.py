@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from celery_docker import errors
 from celery_docker.core import container, incoming, jobspec, lifecycle, plan, timelimits
 from celery_docker.core.container import Container, Step
+from celery_docker.core.found import OpenLog
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
@@ -26,7 +27,7 @@ from celery_docker.run.following import Following
 from celery_docker.run.job import Job, grace_s
 from celery_docker.run.lookup import Lookup
 from celery_docker.run.outputreader import OutputReader
-from celery_docker.run.ports import Announcer, Broadcaster, Engine, Logs, LogStream, Records
+from celery_docker.run.ports import Announcer, Broadcaster, Engine, Logs, LogStream, Opener, Records
 from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.unseen import Unseen
@@ -55,6 +56,7 @@ class Attempts:
     boot_id: str
     retrying: Retrying
     broadcast: Broadcaster
+    opener: Opener
 
     def run(self, job: Job, announcer: Announcer) -> tuple[jobspec.JobSpec | None, Outcome]:
         """Bring a claimed job's attempt to its outcome; the spec is None where it could not be read.
@@ -140,6 +142,8 @@ class Attempts:
         container_id = job.attempt.container_id
         if container_id is not None:
             self.retrying.until_answered(lambda: self.engine.remove(container_id))
+        if _has_pins(job):
+            self.opener.release(job.job_id)
         with contextlib.suppress(errors.SpecError):
             self.logs.forget(jobspec.check_job_id(job.job_id))
 
@@ -171,7 +175,7 @@ class Attempts:
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
         with (
             self.retrying.until_answered(
-                lambda: self.logs.resume(job.job_id, job.attempt.number, *resolver.log_paths(spec))
+                lambda: self.logs.resume(job.job_id, job.attempt.number, *self._named_logs(job, spec))
             ) as files,
             self._reading.replay(job, existing.container_id, files) as stream,
         ):
@@ -194,7 +198,8 @@ class Attempts:
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         rules = self._admission.admit(job)
-        resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter)
+        found = self.opener.pin(job.job_id, spec, rules, resolver.identity(spec.user, rules, job.submitter))
+        resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)
         problems = violations(rules, request)
         if problems:
             raise errors.PolicyError("; ".join(problems))
@@ -203,7 +208,7 @@ class Attempts:
             job_id=job.job_id,
             attempt=job.attempt.number,
             host=self.host,
-            resolved=resolved,
+            resolved=found.pinned(resolved),
             policy=rules,
             boot=self.boot_id,
             digest=incoming.digest(job.delivery),
@@ -214,7 +219,7 @@ class Attempts:
         except errors.NameTaken:
             existing = self.retrying.until_answered(lambda: self.engine.inspect(container_plan.name))
             return self._continue(job, spec, existing, announcer)
-        return self._start(job, container_id, resolved, announcer)
+        return self._start(job, spec, container_id, announcer)
 
     def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
         # A container that is there already is looked at, whatever its registry says today.
@@ -235,12 +240,12 @@ class Attempts:
         log.info("pulling %s", image, extra=_job(job))
         Pull(self.engine, self.records, job, image).run(lambda: _check_end_request(job))
 
-    def _start(self, job: Job, container_id: str, resolved: plan.Resolved, announcer: Announcer) -> Outcome:
+    def _start(self, job: Job, spec: jobspec.JobSpec, container_id: str, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""
         job.attempt.container_id = container_id
         try:
             with (
-                self.logs.open(job.job_id, job.attempt.number, resolved.logoutfile, resolved.logerrfile) as files,
+                self.logs.open(job.job_id, job.attempt.number, *self._named_logs(job, spec)) as files,
                 self._attached(container_id) as stream,
             ):
                 self._announce(job, container_id, announcer)
@@ -259,6 +264,13 @@ class Attempts:
         except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)
             raise
+
+    def _named_logs(self, job: Job, spec: jobspec.JobSpec) -> tuple[str | None, str | None, OpenLog]:
+        def opened(path: str) -> int:
+            rules = self._admission.admit(job)
+            return self.opener.open_log(path, rules, resolver.identity(spec.user, rules, job.submitter))
+
+        return spec.logoutfile, spec.logerrfile, opened
 
     def _attached(self, container_id: str) -> LogStream:
         try:
@@ -285,6 +297,13 @@ class Attempts:
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
+
+
+def _has_pins(job: Job) -> bool:
+    """Return False for a job that has pinned nothing; of one that an earlier process has ended nobody knows."""
+    if job.spec is None:
+        return job.claim.receipt is not None
+    return job.spec.inputpath is not None or job.spec.outputpath is not None
 
 
 def _job(job: Job) -> dict[str, str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from celery_docker.core import lifecycle, plan
+from celery_docker.core import jobspec, lifecycle, plan
+from celery_docker.core.access import Identity
 from celery_docker.core.container import Container, End, Event, Frame, Listed, Stream, Usage
+from celery_docker.core.found import Found, OpenLog
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Finished, Holding, JobToEnd, Ownership, Taken, Term
 from celery_docker.core.output import Break, Gap
+from celery_docker.core.policy import Policy
 from celery_docker.run.job import Job
 
 
@@ -90,11 +93,20 @@ class LogFile(Protocol):
     def __exit__(self, *exc: Any) -> None: ...
 
 
-class Logs(Protocol):
-    """Opens log files."""
+class Opener(Protocol):
+    """Opens the paths of a job as its user, and pins its folders until they are released."""
 
-    def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFile: ...
-    def resume(self, job_id: str, attempt: int, out: str | None, err: str | None) -> LogFile: ...
+    def pin(self, job_id: str, spec: jobspec.JobSpec, rules: Policy, user: Identity | None) -> Found: ...
+    def open_log(self, path: str, rules: Policy, user: Identity | None) -> int: ...
+    def release(self, job_id: str) -> None: ...
+    def keep(self, job_ids: Collection[str]) -> None: ...
+
+
+class Logs(Protocol):
+    """Keeps log files; `opened` opens one."""
+
+    def open(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog) -> LogFile: ...
+    def resume(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog) -> LogFile: ...
     def forget(self, job_id: str) -> None: ...
 
 

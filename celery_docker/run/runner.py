@@ -116,6 +116,11 @@ class Runner:
         finally:
             self.forget(job.job_id)
 
+    def release_pins(self) -> None:
+        """Let go of what earlier processes have pinned for jobs that are not this host's any more."""
+        owned = self.retrying.until_stored(lambda: self.records.owned(self.host))
+        self.attempts.opener.keep(owned)
+
     def left_behind(self) -> list[Mapping[str, Any]]:
         """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
         owned = self.retrying.until_stored(lambda: self.records.owned(self.host))

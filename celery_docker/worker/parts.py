@@ -28,9 +28,10 @@ from celery_docker.background.report import HostReport
 from celery_docker.core import container, fixedsettings, settings
 from celery_docker.core.policy import Policy
 from celery_docker.engine.dockerd import DockerEngine
-from celery_docker.host import identity, resolver, systemd
+from celery_docker.host import identity, opener, resolver, systemd
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.host.logfiles import LogKeeper
+from celery_docker.host.opener import Opener
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
 from celery_docker.run.queuedends import QueuedEnds
@@ -98,6 +99,7 @@ class Parts:
         Raises `IdentityTaken`, `StoreAway` and `StoreRefused`.
         """
         self.heartbeat.arrive()
+        self.runner.release_pins()
         self.heartbeat.start()
         self.duties.start()
         self.health.start()
@@ -182,7 +184,7 @@ def build_parts(
     health = Health(intake, around.engine, around.folders, lambda: len(runner.jobs()))
     broadcast = Broadcast(LiveLog(link), host)
     retrying = Retrying(on_host_fault=health.suspect)
-    runner = _runner(worker_settings, policy, around, retrying, broadcast)
+    runner = _runner(worker_settings, policy, around, environ, retrying, broadcast)
     application = celeryapp.make(worker_settings, runner, intake)
     queued_ends = QueuedEnds(
         around.records,
@@ -218,7 +220,12 @@ def build_parts(
 
 
 def _runner(
-    worker_settings: settings.Settings, policy: Policy, around: Surroundings, retrying: Retrying, broadcast: Broadcast
+    worker_settings: settings.Settings,
+    policy: Policy,
+    around: Surroundings,
+    environ: Mapping[str, str],
+    retrying: Retrying,
+    broadcast: Broadcast,
 ) -> Runner:
     attempts = Attempts(
         engine=around.engine,
@@ -231,6 +238,7 @@ def _runner(
         boot_id=resolver.boot_id(),
         retrying=retrying,
         broadcast=broadcast,
+        opener=Opener(environ.get("OPENER_SOCKET", opener.SOCKET), around.host),
     )
     return Runner(attempts, around.records, worker_settings, around.host, retrying)
 

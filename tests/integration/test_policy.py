@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from celery_docker.host import resolver
 from tests import servers
 from tests.integration.test_home import Members, make_image
 from tests.integration.test_worker import Plain, folder
+from tests.workers.opener import Asking, Opener
 from tests.workers.worker import Worker
 
 __all__ = ["folder"]
@@ -51,6 +52,14 @@ def podman_engine(podman: servers.Podman) -> Iterator[DockerEngine]:
     yield engine
     engine.close()
     podman.remove_containers()
+
+
+@pytest.fixture
+def pin() -> Iterator[Callable[[Path], str]]:
+    """Pin an input as root would, and return where Docker finds it."""
+    with Opener() as process:
+        asked = Asking(process.socket, "policy", policy.Policy(mounts=("/tmp",)))
+        yield lambda path: asked.pin("policy", JobSpec("busybox", inputpath=str(path))).pins["inputpath"]
 
 
 def evil_image(server: servers.DockerSocket, groups: str) -> str:
@@ -298,17 +307,17 @@ def test_what_is_mounted_below_the_input_is_read_only(plain: Plain, mounted: Pat
     assert receipt["output"] == "file\ndeep\na b\nhidden\nx\n"
 
 
-def test_podman_too(podman_engine: DockerEngine, mounted: Path) -> None:
-    job = planned("busybox", "sh", "-c", TRY, rules=ANYBODY, user="0:0", inputpath=str(mounted))
+def test_podman_too(podman_engine: DockerEngine, mounted: Path, pin: Callable[[Path], str]) -> None:
+    job = planned("busybox", "sh", "-c", TRY, rules=ANYBODY, user="0:0", inputpath=pin(mounted))
     assert output_of(podman_engine, podman_engine.create(job)) == "file\ndeep\na b\nhidden\nx\n"
 
 
 def test_what_is_mounted_after_the_look_is_not_seen(
-    dockerd: servers.Dockerd, engine: DockerEngine, mounted: Path
+    dockerd: servers.Dockerd, engine: DockerEngine, mounted: Path, pin: Callable[[Path], str]
 ) -> None:
     """Docker's own read-only mount would show it, writable."""
     script = "ls -A /input/late; touch /input/late/w 2>/dev/null || echo closed"
-    job = planned("busybox", "sh", "-c", script, rules=ANYBODY, user="0:0", inputpath=str(mounted))
+    job = planned("busybox", "sh", "-c", script, rules=ANYBODY, user="0:0", inputpath=pin(mounted))
     container_id = engine.create(job)
     (mounted / "late").mkdir()
     servers.run("mount", "-t", "tmpfs", "tmpfs", str(mounted / "late"))

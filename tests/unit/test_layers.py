@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "engine": {"errors", "core"},
     "host": {"errors", "core"},
     "run": {"errors", "core", "host"},
+    "opener": {"errors", "core", "host"},
     "background": {"errors", "version", "core", "host", "run"},
     "worker": {"errors", "core", "store", "engine", "host", "run", "background"},
     "client": {"errors", "core", "host", "store"},

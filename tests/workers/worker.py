@@ -19,6 +19,7 @@ from typing import Self
 
 from tests import servers
 from tests.waiting import eventually
+from tests.workers.opener import Opener
 
 ROOT = Path(__file__).parents[2]
 _START_S = 120
@@ -26,7 +27,7 @@ _STOP_S = 120
 
 
 class Worker:
-    """`python -m celery_docker.worker` with its own state folder and policy. `start` waits for READY=1.
+    """`python -m celery_docker.worker` with its own state folder, policy and opener. `start` waits for READY=1.
 
     `network` names the network namespace in which it runs; empty: this machine's.
     """
@@ -35,6 +36,7 @@ class Worker:
         self._inside = ("nsenter", f"--net=/run/netns/{network}") if network else ()
         self._dockerd = dockerd
         self.folder = Path(tempfile.mkdtemp(prefix="cdt-worker-"))
+        self.opener = Opener()
         self.policy = self.folder / "policy.toml"
         self.policy.write_text('mounts = ["/tmp"]\nnetworks = ["none"]\n')
         self.environ = {
@@ -43,6 +45,7 @@ class Worker:
             "PYTHONWARNINGS": "ignore",
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "STATE_DIRECTORY": str(self.folder / "state"),
+            "OPENER_SOCKET": str(self.opener.socket),
             "CELERY_DOCKER_BROKER_URL": broker_url,
             "CELERY_DOCKER_LOG_LEVEL": "INFO",
             "CELERY_DOCKER_CONCURRENCY": "2",
@@ -67,6 +70,8 @@ class Worker:
         )
 
     def launch(self, variables: Mapping[str, str] | None = None) -> None:
+        if self.opener.process is None:
+            self.opener.start()
         self.notifications()  # those of an earlier process
         self._received.clear()
         self.started_s = time.monotonic()
@@ -149,6 +154,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._notify_socket.close()
+        self.opener.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_idle(self) -> bool:

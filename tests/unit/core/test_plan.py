@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,6 @@ from celery_docker.core.plan import ContainerPlan, Resolved, in_slice
 from celery_docker.core.policy import Limits, Policy
 
 # Read-only, and nothing that is mounted below comes with it.
-ALONE: dict[str, Any] = {"ReadOnly": True, "BindOptions": {"NonRecursive": True}}
 # What every container gets, whatever the job says.
 LOG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 
@@ -69,9 +67,7 @@ def test_everything_that_can_be_asked_for() -> None:
         labels={"team": "lab"},
         requeue=False,
     )
-    resolved = Resolved(
-        *("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"), submounts=("/data/in/a b", "/data/in/a b/c")
-    )
+    resolved = Resolved(*("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"))
     policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
     result = planned(spec, resolved, policy, attempt=3)
     assert result.pull == "always"
@@ -99,9 +95,7 @@ def test_everything_that_can_be_asked_for() -> None:
             "PidsLimit": 64,
             "LogConfig": LOG,
             "Mounts": [
-                {"Type": "bind", "Source": "/data/in", "Target": "/input", **ALONE},
-                {"Type": "bind", "Source": "/data/in/a b", "Target": "/input/a b", **ALONE},
-                {"Type": "bind", "Source": "/data/in/a b/c", "Target": "/input/a b/c", **ALONE},
+                {"Type": "bind", "Source": "/data/in", "Target": "/input", "ReadOnly": True},
                 {"Type": "bind", "Source": "/data/out", "Target": "/output", "ReadOnly": False},
             ],
             # No swap beyond the memory limit.
@@ -210,7 +204,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
             ),
             Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
             f"{_HEAD} never --network none {_EVER} --memory 536870912 --memory-swap 536870912 --cpus 1.5 "
-            "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly,bind-nonrecursive' "
+            "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
             '--mount \'type=bind,"source=/data/""out""",target=/output\' '
             f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "
             """--entrypoint tini busybox:latest -- sh -c 'echo $A; echo it'"'"'s'""",
@@ -234,16 +228,6 @@ def test_where_the_policy_names_users_the_groups_of_an_image_have_to_be_known(
 ) -> None:
     result = planned(JobSpec("busybox"), Resolved(user="1001:100"), Policy(users=users))
     assert result.is_strict is is_strict
-
-
-def test_the_whole_of_the_root_is_an_input_too() -> None:
-    resolved = Resolved(inputpath="/", submounts=("/data", "/data/a"))
-    mounts = planned(JobSpec("busybox"), resolved, Policy()).body["HostConfig"]["Mounts"]
-    assert [(mount["Source"], mount["Target"]) for mount in mounts] == [
-        ("/", "/input"),
-        ("/data", "/input/data"),
-        ("/data/a", "/input/data/a"),
-    ]
 
 
 def test_a_submitter_has_his_groups_and_nobody_else_has() -> None:

@@ -49,6 +49,15 @@ PODMAN = DockerFacts("unix:///run/docker.sock", version="Podman 4.3.1", api="1.4
             for active, sub, restarts in (("activating", "start", 0), ("active", "running", 1))
         ),
         (
+            hostchecks.opener,
+            Host((RUNNING,), WELL, has_opener=False),
+            [
+                "fail  paths: celery-docker-open does not listen, and jobs with paths wait → "
+                "systemctl restart celery-docker-open.socket"
+            ],
+        ),
+        (hostchecks.opener, Host((RUNNING,), WELL, has_opener=True), []),
+        (
             hostchecks.services,
             Host((Unit("celery-worker", "inactive", "dead"),), WELL),
             ["warn  celery-worker: is stopped on this host → systemctl start celery-worker"],

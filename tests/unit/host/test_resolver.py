@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from celery_docker.core import policy, submounts
+from celery_docker.core import policy
+from celery_docker.core.access import Identity
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import HostPath, Policy
@@ -93,14 +94,40 @@ def test_a_path_that_is_not_there(data: Path, field: str, name: str, why: str) -
     )
 
 
-def test_a_path_that_the_worker_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("user", "who"), [(None, "root"), ("nobody", "user nobody"), ("7:8", "user 7:8")])
+def test_a_path_that_the_jobs_user_may_not_see(monkeypatch: pytest.MonkeyPatch, user: str | None, who: str) -> None:
     def denied(*_args: object, **_options: object) -> str:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "lstat", denied)
-    assert refusal(JobSpec("busybox", inputpath="/secret/x")) == (
-        "inputpath: the worker's user may not look at '/secret/x'; let it enter the folders above"
+    assert refusal(JobSpec("busybox", user=user, inputpath="/secret/x")) == (
+        f"inputpath: {who} may not look at '/secret/x'; let that user enter the folders above"
     )
+
+
+def test_the_one_who_follows_may_be_another(data: Path) -> None:
+    def follow(name: str, path: str, roots: tuple[str, ...]) -> str:
+        assert roots == (("/", "/log") if name == "logoutfile" else ("/",))
+        return f"/real{path}"
+
+    spec = JobSpec("busybox", inputpath="/in", logoutfile="/out.log")
+    resolved, request = resolver.resolve(spec, SOCKET, Policy(mounts=("/",), logs=("/log",)), None, follow)
+    assert (resolved.inputpath, resolved.logoutfile) == ("/real/in", "/real/out.log")
+    assert request.mounts == (HostPath("inputpath", "/in", "/real/in"),)
+
+
+def test_a_user_with_the_groups_of_this_host() -> None:
+    assert resolver.identity(None, ANYWHERE) is None
+    assert resolver.identity("no-such-user", ANYWHERE) == Identity("nobody", 65534, 65534, ())
+    assert resolver.identity(str(UNUSED_UID), ANYWHERE) == Identity(
+        str(UNUSED_UID), UNUSED_UID, UNUSED_UID, (UNUSED_UID,)
+    )
+    assert resolver.identity("nobody:7", ANYWHERE) == Identity("nobody", NOBODY.pw_uid, 7, (7,))
+    members = [(name, entry.gr_gid) for entry in grp.getgrall() for name in entry.gr_mem]
+    for name, gid in members:
+        known = resolver.identity(name, ANYWHERE)
+        assert known is not None
+        assert gid in known.groups
 
 
 @pytest.mark.parametrize(
@@ -198,42 +225,3 @@ def test_all_that_is_missing_is_told_at_once(data: Path) -> None:
         f"outputpath: '{data}/b' {here}",
         f"user: 'no-such-user' is not known on host {os.uname().nodename}; create it there or give a uid",
     ]
-
-
-def test_log_paths_are_the_same_as_at_the_start(data: Path) -> None:
-    """The process that adopts a job after a crash must find the files that were begun before it."""
-    spec = JobSpec("busybox", logoutfile=f"{data}/dirlink/o", logerrfile=f"{data}/dir/e")
-    resolved, _ = resolver.resolve(spec, SOCKET, ANYWHERE)
-    assert resolver.log_paths(spec) == (resolved.logoutfile, resolved.logerrfile) == (f"{data}/dir/o", f"{data}/dir/e")
-    assert resolver.log_paths(JobSpec("busybox")) == (None, None)
-
-
-def mounted(monkeypatch: pytest.MonkeyPatch, places: list[str]) -> None:
-    monkeypatch.setattr(submounts, "below", lambda _table, _folder: places)
-
-
-def test_what_is_mounted_below_an_input_is_part_of_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mounted(monkeypatch, [f"{data}/dir/a"])
-    for field, places in (("inputpath", (f"{data}/dir/a",)), ("outputpath", ())):
-        resolved, _ = resolver.resolve(JobSpec("busybox", **dict[str, Any]({field: f"{data}/dir"})), SOCKET, ANYWHERE)
-        assert resolved.submounts == places
-
-
-@pytest.mark.parametrize(
-    ("places", "problem"),
-    [
-        (["/x"] * 256, None),
-        (
-            ["/x"] * 257,
-            "inputpath: 257 file systems are mounted below 'DATA', and a job may have 256 at most; "
-            "name a folder with fewer",
-        ),
-        (["/x/\udcff"], "inputpath: a file system below 'DATA' is mounted at a path that is not UTF-8"),
-    ],
-)
-def test_what_is_mounted_below_an_input_has_bounds(
-    data: Path, monkeypatch: pytest.MonkeyPatch, places: list[str], problem: str | None
-) -> None:
-    mounted(monkeypatch, places)
-    _, request = resolver.resolve(JobSpec("busybox", inputpath=str(data)), SOCKET, ANYWHERE)
-    assert request.problems == ((problem.replace("DATA", str(data)),) if problem else ())

@@ -10,6 +10,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Status, Stream
+from celery_docker.core.found import OpenLog
 from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Break, Gap
 from celery_docker.run.runner import Ended, LetGo
@@ -117,7 +118,7 @@ class FullDisk:
 class FullDiskKeeper:
     """Opens them."""
 
-    def open(self, job_id: str, attempt: int, out: str | None, err: str | None) -> FullDisk:
+    def open(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog) -> FullDisk:
         return FullDisk()
 
     resume = open

@@ -176,9 +176,10 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert len(plan.body["Labels"].pop(LABEL_ARGUMENTS)) == 64
     assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1"}
     assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
-        f"{bench.folder}/in",
-        f"{bench.folder}/out",
+        f"/pins/{JOB}/inputpath",
+        f"/pins/{JOB}/outputpath",
     ]
+    assert bench.opener.pinned == {}
 
 
 def test_slots_do_not_disturb_each_other(tmp_path: Path) -> None:

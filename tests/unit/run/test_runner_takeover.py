@@ -9,11 +9,14 @@ import pytest
 from celery_docker import errors
 from celery_docker.core.container import Frame, Status, Stream
 from celery_docker.core.jobrecord import Holding
+from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
+from celery_docker.core.policy import Policy
 from celery_docker.run.runner import Ended, LetGo
 from tests.unit.run.workbench import (
     HOST,
     JOB,
+    LATE,
     LONG,
     NAME,
     OK,
@@ -168,6 +171,42 @@ def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_p
     assert adopted.attempt.number == 1, "under another number its running container would be replaced"
     bench.engine.release(NAME)
     assert first.answer().state is State.SUCCEEDED
+
+
+def test_the_pins_of_a_job_that_an_earlier_process_has_ended_go(bench: Bench) -> None:
+    """It was killed before it let go of them."""
+    paths = {"inputpath": f"{bench.folder}/in", "outputpath": f"{bench.folder}/out"}
+    for path in paths.values():
+        Path(path).mkdir()
+    job = bench.claimed(**paths)
+    assert isinstance(bench.runner.run(job, bench.announced), Ended)
+    bench.runner.forget(JOB)
+    assert list(bench.opener.pinned) == [JOB]
+    runner = bench.next_process()
+    again = runner.claim(bench.delivery(**paths))
+    assert again is not None
+    assert isinstance(runner.run(again, bench.announced), Ended)
+    runner.done(again, settled=True)
+    assert bench.nothing_is_left()
+
+
+def test_at_the_start_the_pins_of_no_job_go(before: Bench) -> None:
+    """Those of this host's jobs stay: their containers may be about to start."""
+    for job_id in (JOB, "long-gone"):
+        before.opener.pin(job_id, JobSpec("busybox", inputpath=str(before.folder)), Policy(), None)
+    before.next_process().release_pins()
+    assert list(before.opener.pinned) == [JOB]
+
+
+def test_without_the_opener_a_job_with_paths_is_put_off(bench: Bench) -> None:
+    bench.opener.failure = errors.HostError("nobody listens")
+    end = bench.run(inputpath=str(bench.folder), retries=0)
+    assert isinstance(end, LetGo)
+    assert "nobody listens" in end.sentence
+    bench.opener.failure = None
+    assert bench.records.publish_due(LATE) == 1
+    assert bench.ended(inputpath=str(bench.folder)).state is State.SUCCEEDED
+    assert bench.nothing_is_left()
 
 
 def test_somebody_elses_container_of_that_name_is_left_alone(bench: Bench) -> None:

@@ -14,7 +14,6 @@ from celery_docker.core.container import LABEL_ATTEMPT, LABEL_HOST, LABEL_JOB, S
 from celery_docker.core.output import Beginning, Chunk, Piece, Reply
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Policy
-from celery_docker.host import logfiles
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
@@ -22,6 +21,7 @@ from celery_docker.run.job import Delivery, Job
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.runner import Ended, LetGo, Runner
 from tests.fakes.engine import FakeEngine, Script, says
+from tests.fakes.opener import FakeOpener, OwnKeeper
 from tests.fakes.records import FakeRecords
 
 T = TypeVar("T")
@@ -75,8 +75,9 @@ class Bench:
     engine: FakeEngine
     records: FakeRecords
     runner: Runner
-    keeper: logfiles.LogKeeper
+    keeper: OwnKeeper
     watched: Watched
+    opener: FakeOpener
     announced: Announcements = field(default_factory=Announcements)
     sleeps: list[float] = field(default_factory=list)
     faults: list[errors.HostError] = field(default_factory=list)
@@ -128,15 +129,17 @@ class Bench:
         return container_id
 
     def nothing_is_left(self) -> bool:
-        """Say whether the job is over for this host: no container, no note, no slot."""
+        """Say whether the job is over for this host: no container, no note, no pin, no slot."""
         notes = list(self.keeper.state_dir.glob("*")) if self.keeper.state_dir.exists() else []
-        return not (self.engine.names() or notes or self.runner.jobs() or self.records.in_hand.get(HOST))
+        return not (
+            self.engine.names() or notes or self.opener.pinned or self.runner.jobs() or self.records.in_hand.get(HOST)
+        )
 
 
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
-    keeper, sleeps, faults = logfiles.LogKeeper(folder / "state"), list[float](), list[errors.HostError]()
-    watched = Watched()
+    keeper, sleeps, faults = OwnKeeper(folder / "state"), list[float](), list[errors.HostError]()
+    watched, opener = Watched(), FakeOpener((str(folder),))
     configured = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
     attempts = Attempts(
         engine=engine,
@@ -149,9 +152,10 @@ def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
         boot_id="boot1",
         retrying=Retrying(sleeps.append, faults.append),
         broadcast=Broadcast(watched, HOST),
+        opener=opener,
     )
     runner = Runner(attempts, records, configured, HOST, attempts.retrying)
-    return Bench(folder, engine, records, runner, keeper, watched, sleeps=sleeps, faults=faults)
+    return Bench(folder, engine, records, runner, keeper, watched, opener, sleeps=sleeps, faults=faults)
 
 
 class Background(threading.Thread):

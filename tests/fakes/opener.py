@@ -1,0 +1,58 @@
+"""The opener in memory: opens paths with the rights of the tests, and remembers what is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from celery_docker import errors
+from celery_docker.core import jobspec
+from celery_docker.core.access import Identity
+from celery_docker.core.found import Found, OpenLog
+from celery_docker.core.policy import Policy
+from celery_docker.host import resolver
+from celery_docker.host.logfiles import LogFiles, LogKeeper
+from celery_docker.opener import opening
+
+
+class FakeOpener:
+    """Pins are remembered by their job; `failure` is raised instead of an answer."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self.roots = roots
+        self.pinned: dict[str, dict[str, str]] = {}
+        self.failure: errors.HostError | None = None
+
+    def pin(self, job_id: str, spec: jobspec.JobSpec, rules: Policy, user: Identity | None) -> Found:
+        if self.failure is not None:
+            raise self.failure
+        names = [name for name in ("inputpath", "outputpath") if getattr(spec, name)]
+        pins = {name: f"/pins/{job_id}/{name}" for name in names}
+        if pins:
+            self.pinned[job_id] = pins
+        return Found(resolver.follow, pins)
+
+    def open_log(self, path: str, rules: Policy, user: Identity | None) -> int:
+        return opening.open_log(path, self.roots)
+
+    def release(self, job_id: str) -> None:
+        self.pinned.pop(job_id, None)
+
+    def keep(self, job_ids: Collection[str]) -> None:
+        self.pinned = {job_id: pins for job_id, pins in self.pinned.items() if job_id in job_ids}
+
+
+def open_own(path: str) -> int:
+    """Open a log file anywhere, with the rights of the tests."""
+    return opening.open_log(path, ["/"])
+
+
+class OwnKeeper(LogKeeper):
+    """A keeper of log files that the tests open themselves, unless they say how."""
+
+    def open(self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog = open_own) -> LogFiles:
+        return super().open(job_id, attempt, out, err, opened)
+
+    def resume(
+        self, job_id: str, attempt: int, out: str | None, err: str | None, opened: OpenLog = open_own
+    ) -> LogFiles:
+        return super().resume(job_id, attempt, out, err, opened)

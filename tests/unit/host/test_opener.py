@@ -1,0 +1,128 @@
+"""The worker's questions to celery-docker-open, with somebody at the other end who answers as told."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from celery_docker import errors
+from celery_docker.core.access import Identity
+from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.policy import Policy
+from celery_docker.host.opener import Opener
+from celery_docker.host.paths import Outside
+
+Said = dict[str, Any] | None
+
+
+class Other:
+    """Answers one question after the other; with None it ends without a word."""
+
+    def __init__(self, path: Path, answers: list[Said]) -> None:
+        self.questions: list[dict[str, Any]] = []
+        self._answers = answers
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            link, _ = self._listener.accept()
+            with link:
+                text = b""
+                while piece := link.recv(65536):
+                    text += piece
+                self.questions.append(json.loads(text))
+                answer = self._answers.pop(0)
+                if answer is not None:
+                    link.sendall(json.dumps(answer).encode())
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Callable[..., tuple[Opener, Other]]:
+    def begin(*answers: Said) -> tuple[Opener, Other]:
+        path = tmp_path / "open.sock"
+        return Opener(str(path), "celery@here"), Other(path, list(answers))
+
+    return begin
+
+
+RULES = Policy(mounts=("/data",), logs=("/log",))
+ROOT = Identity("root", 0, 0, ())
+FULL = JobSpec("busybox", user="0", inputpath="/data/in", outputpath="/data/out", logoutfile="/log/o")
+PINNED = {
+    "places": {"inputpath": {"real": "/data/real"}, "outputpath": {"exit": "/etc"}, "logoutfile": {"errno": 2}},
+    "pins": {"inputpath": "/pins/in"},
+}
+
+
+def test_a_pin(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, asked = other(PINNED)
+    found = opener.pin("j1", FULL, RULES, ROOT)
+    assert found.pins == {"inputpath": "/pins/in"}
+    assert found.follow("inputpath", "/data/in", ()) == "/data/real"
+    with pytest.raises(Outside) as caught:
+        found.follow("outputpath", "/data/out", ())
+    assert caught.value.exit == "/etc"
+    with pytest.raises(FileNotFoundError):
+        found.follow("logoutfile", "/log/o", ())
+    (question,) = asked.questions
+    assert question["user"]["uid"] == 0
+    assert (question["mounts"], question["logs"]) == (
+        {"inputpath": "/data/in", "outputpath": "/data/out"},
+        {"logoutfile": "/log/o"},
+    )
+    assert (question["roots"], question["log_roots"]) == (["/data"], ["/data", "/log"])
+
+
+def test_the_other_side_may_be_killed_twice(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, asked = other(None, None, PINNED)
+    assert opener.pin("j1", FULL, RULES, ROOT).pins == {"inputpath": "/pins/in"}
+    assert len(asked.questions) == 3
+    assert asked.questions[0] == asked.questions[2]
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [([None, None, None], "celery-docker-open ends without an answer"), ([{"failure": "No space left"}], "No space")],
+)
+def test_no_answer_is_the_hosts_fault(
+    other: Callable[..., tuple[Opener, Other]], answers: list[Said], words: str
+) -> None:
+    opener, _ = other(*answers)
+    with pytest.raises(errors.HostError, match=words):
+        opener.pin("j1", FULL, RULES, ROOT)
+
+
+def test_what_could_not_be_released_is_released_with_the_next(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, asked = other({"failure": "busy"}, {}, {}, {})
+    opener.release("j1")
+    opener.release("j2")
+    assert {question["job"] for question in asked.questions[1:]} == {"j1", "j2"}
+    opener.release("j3")
+    assert [question["job"] for question in asked.questions[3:]] == ["j3"]
+
+
+def test_what_is_pinned_again_is_not_released_with_the_next(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, asked = other({"failure": "busy"}, PINNED, {})
+    opener.release("j1")
+    opener.pin("j1", FULL, RULES, ROOT)
+    opener.release("j2")
+    assert [question["job"] for question in asked.questions] == ["j1", "j1", "j2"]
+
+
+def test_a_log_outside_is_refused(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, asked = other({"place": {"exit": "/etc"}}, {"place": {"errno": 13}})
+    with pytest.raises(errors.RequestError, match="the log file '/log/o' lies outside what this host allows"):
+        opener.open_log("/log/o", RULES, ROOT)
+    with pytest.raises(PermissionError):
+        opener.open_log("/log/o", RULES, None)
+    assert [question["user"]["uid"] for question in asked.questions] == [0, os.geteuid()]

@@ -18,6 +18,8 @@ LABEL_ATTEMPT = f"{LABEL_PREFIX}attempt"
 LABEL_NAME = f"{LABEL_PREFIX}name"
 # The digest of the arguments that the container was made of.
 LABEL_ARGUMENTS = f"{LABEL_PREFIX}arguments"
+# The log files, and whose they are; see `joblogs`.
+LABEL_LOGS = f"{LABEL_PREFIX}logs"
 
 
 def name_of(job_id: str) -> str:

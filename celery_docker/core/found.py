@@ -9,7 +9,7 @@ from celery_docker.core.plan import Resolved
 
 # Returns where the path in a field leads, given the folders below which it must lie. Raises `paths.Outside`, `OSError`.
 Follow = Callable[[str, str, tuple[str, ...]], str]
-# Returns a descriptor of a log file, to append to. Raises `OSError`, `RequestError` and `HostError`.
+# Returns a descriptor of a log file, to append to. Raises `OSError` and `HostError`.
 OpenLog = Callable[[str], int]
 
 

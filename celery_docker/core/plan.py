@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker.core import container, jobspec, kinds, userrules
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
 
 # The container's own log is the complete copy that adoption reads from. The driver `local` keeps bytes; `json-file`
@@ -73,6 +74,7 @@ def plan(
     policy: Policy,
     boot: str = "",
     digest: str = "",
+    logs: JobLogs | None = None,
 ) -> ContainerPlan:
     """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown).
 
@@ -84,6 +86,7 @@ def plan(
         "Labels": {
             **_labels(spec, job_id, attempt, host, boot),
             **({container.LABEL_ARGUMENTS: digest} if digest else {}),
+            **(logs.labels if logs is not None else {}),
         },
         "AttachStdout": True,
         "AttachStderr": True,

@@ -272,6 +272,9 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            remedy = "submit the job again"
+            raise errors.RequestError(f"a link is in the way to the log file {path!r} by now; {remedy}") from exc
         if exc.errno in _HOST_TROUBLE:
             raise errors.HostError(f"cannot open the log file {path!r} now: {exc.strerror}") from exc
         raise errors.RequestError(

@@ -64,24 +64,15 @@ class Opener:
         )
         return Found(lambda name, path, _: _place(answer["places"][name], path), answer["pins"])
 
-    def open_log(self, path: str, rules: policy.Policy, user: Identity | None) -> int:
-        """Open a log file as the user of a job, to append to; it and its folders are made.
+    def open_log(self, path: str, user: Identity | None) -> int:
+        """Open a log file as the user of a job, to append to; it and its folders are made, and none may be a link.
 
         Where that user may not, the worker's opens it, such as in a folder that is made for logs. A file that it owns
-        then becomes the job's user's. Raises `RequestError` for a path outside, `OSError`, and `HostError`.
+        then becomes the job's user's. Raises `OSError` and `HostError`.
         """
         own = resolver.own_identity()
-        answer, descriptors = self._ask(
-            question="log",
-            path=path,
-            user=asdict(user or own),
-            roots=rules.mounts + rules.logs,
-            worker=asdict(own),
-        )
-        try:
-            _place(answer["place"], path)
-        except paths.Outside as exc:
-            raise errors.RequestError(f"the log file {path!r} lies outside what this host allows") from exc
+        answer, descriptors = self._ask(question="log", path=path, user=asdict(user or own), worker=asdict(own))
+        _place(answer["place"], path)
         return descriptors[0]
 
     def release(self, job_id: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from celery_docker.core import jobspec, plan, policy, userrules
 from celery_docker.core.access import Identity
 from celery_docker.core.found import Follow
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.host import paths
 
 _MOUNTS, _LOGS = ("inputpath", "outputpath"), ("logoutfile", "logerrfile")
@@ -121,6 +122,12 @@ def identity(user: str | None, rules: policy.Policy, submitter: Identity | None 
 def own_identity() -> Identity:
     """Return the user that this process is."""
     return Identity("", os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
+
+def own_logs(spec: jobspec.JobSpec) -> JobLogs:
+    """Return the log files of a job as this process may open them: those of a container from before its label."""
+    out, err = (os.path.realpath(path) if path else None for path in (spec.logoutfile, spec.logerrfile))
+    return JobLogs(out, err)
 
 
 def _path(

@@ -73,7 +73,7 @@ def _log(question: Mapping[str, Any]) -> Answer:
 
 
 def _opened_log(user: Identity, question: Mapping[str, Any]) -> Answer:
-    with Asked(user, {"log": functools.partial(opening.open_log, question["path"], question["roots"])}) as asked:
+    with Asked(user, {"log": functools.partial(opening.open_log, question["path"])}) as asked:
         yield asked.link
         places, opened = asked.answers()
     return places["log"], list(opened.values())

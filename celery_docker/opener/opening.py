@@ -1,7 +1,8 @@
-"""Paths of a job, opened with the rights of this process, below given roots; `asuser` gives it those of a user.
+"""Paths of a job, opened with the rights of this process; `asuser` gives it those of a user.
 
-A path is followed first, as `paths.follow` tells where it leads and what may be told of it. Then it is opened at that
-place, where no name may be a link any more: whoever puts one there meanwhile has the path followed again.
+The path of a folder is followed first, as `paths.follow` tells where it leads and what may be told of it. Then it is
+opened at that place, where no name may be a link any more: whoever puts one there meanwhile has the path followed
+again. A log is opened where its path led when it was judged.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from celery_docker.opener import kernel
 
 # Somebody who swaps a link every few milliseconds is met a few times in a row.
 _MOST_TRIES = 50
-_SWAPPED = (errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+# The last: a link became a folder before it was read.
+_SWAPPED = (errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EINVAL)
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _LOG_MODE = 0o644
 
@@ -25,11 +27,13 @@ def open_mount(path: str, roots: Sequence[str]) -> int:
     return _until_it_stays(lambda: _opened(paths.follow(path, roots), os.O_PATH))
 
 
-def open_log(path: str, roots: Sequence[str]) -> int:
-    """Return a descriptor of a log file, to append to; it and its folders are made. Raises `Outside` and `OSError`."""
+def open_log(place: str) -> int:
+    """Return a descriptor of a log file, to append to, at a place that was followed and judged; its folders are made.
+
+    Raises `OSError`, as where there is a link by now.
+    """
 
     def opened() -> int:
-        place = paths.follow(path, roots, must_exist=False)
         _make_folder(os.path.dirname(place))
         return _opened(place, _LOG_FLAGS, _LOG_MODE)
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from celery_docker import errors
-from celery_docker.core import container, incoming, jobspec, lifecycle, plan, timelimits
+from celery_docker.core import container, incoming, joblogs, jobspec, lifecycle, plan, timelimits
 from celery_docker.core.container import Container, Step
 from celery_docker.core.found import OpenLog
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
@@ -98,6 +99,9 @@ class Attempts:
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
             self.broadcast.last_words(job)
+            # Before anybody hears of the end: what is mounted below an input may be unmounted then.
+            if spec is not None and (spec.inputpath or spec.outputpath):
+                self.opener.release(job.job_id)
 
     @property
     def _admission(self) -> admission.Admission:
@@ -142,7 +146,8 @@ class Attempts:
         container_id = job.attempt.container_id
         if container_id is not None:
             self.retrying.until_answered(lambda: self.engine.remove(container_id))
-        if _has_pins(job):
+        if job.claim.receipt is not None:
+            # An earlier process has ended it, and may have died before it let go of its pins.
             self.opener.release(job.job_id)
         with contextlib.suppress(errors.SpecError):
             self.logs.forget(jobspec.check_job_id(job.job_id))
@@ -173,9 +178,10 @@ class Attempts:
             self.stop(job)
         if step is Step.ADOPT:
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
+        logs = joblogs.of_labels(existing.labels) or resolver.own_logs(spec)
         with (
             self.retrying.until_answered(
-                lambda: self.logs.resume(job.job_id, job.attempt.number, *self._named_logs(job, spec))
+                lambda: self.logs.resume(job.job_id, job.attempt.number, *self._opened_by(logs))
             ) as files,
             self._reading.replay(job, existing.container_id, files) as stream,
         ):
@@ -198,11 +204,13 @@ class Attempts:
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
         rules = self._admission.admit(job)
-        found = self.opener.pin(job.job_id, spec, rules, resolver.identity(spec.user, rules, job.submitter))
+        user = resolver.identity(spec.user, rules, job.submitter)
+        found = self.opener.pin(job.job_id, spec, rules, user)
         resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)
         problems = violations(rules, request)
         if problems:
             raise errors.PolicyError("; ".join(problems))
+        logs = JobLogs(resolved.logoutfile, resolved.logerrfile, user)
         container_plan = plan.plan(
             spec,
             job_id=job.job_id,
@@ -212,6 +220,7 @@ class Attempts:
             policy=rules,
             boot=self.boot_id,
             digest=incoming.digest(job.delivery),
+            logs=logs,
         )
         _check_end_request(job)
         try:
@@ -219,7 +228,7 @@ class Attempts:
         except errors.NameTaken:
             existing = self.retrying.until_answered(lambda: self.engine.inspect(container_plan.name))
             return self._continue(job, spec, existing, announcer)
-        return self._start(job, spec, container_id, announcer)
+        return self._start(job, container_id, logs, announcer)
 
     def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
         # A container that is there already is looked at, whatever its registry says today.
@@ -240,12 +249,12 @@ class Attempts:
         log.info("pulling %s", image, extra=_job(job))
         Pull(self.engine, self.records, job, image).run(lambda: _check_end_request(job))
 
-    def _start(self, job: Job, spec: jobspec.JobSpec, container_id: str, announcer: Announcer) -> Outcome:
+    def _start(self, job: Job, container_id: str, logs: JobLogs, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""
         job.attempt.container_id = container_id
         try:
             with (
-                self.logs.open(job.job_id, job.attempt.number, *self._named_logs(job, spec)) as files,
+                self.logs.open(job.job_id, job.attempt.number, *self._opened_by(logs)) as files,
                 self._attached(container_id) as stream,
             ):
                 self._announce(job, container_id, announcer)
@@ -265,12 +274,8 @@ class Attempts:
             self._remove_quietly(container_id)
             raise
 
-    def _named_logs(self, job: Job, spec: jobspec.JobSpec) -> tuple[str | None, str | None, OpenLog]:
-        def opened(path: str) -> int:
-            rules = self._admission.admit(job)
-            return self.opener.open_log(path, rules, resolver.identity(spec.user, rules, job.submitter))
-
-        return spec.logoutfile, spec.logerrfile, opened
+    def _opened_by(self, logs: JobLogs) -> tuple[str | None, str | None, OpenLog]:
+        return logs.out, logs.err, lambda path: self.opener.open_log(path, logs.user)
 
     def _attached(self, container_id: str) -> LogStream:
         try:
@@ -297,13 +302,6 @@ class Attempts:
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
-
-
-def _has_pins(job: Job) -> bool:
-    """Return False for a job that has pinned nothing; of one that an earlier process has ended nobody knows."""
-    if job.spec is None:
-        return job.claim.receipt is not None
-    return job.spec.inputpath is not None or job.spec.outputpath is not None
 
 
 def _job(job: Job) -> dict[str, str]:

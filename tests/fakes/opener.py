@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from celery_docker import errors
 from celery_docker.core import jobspec
@@ -15,10 +15,10 @@ from celery_docker.opener import opening
 
 
 class FakeOpener:
-    """Pins are remembered by their job; `failure` is raised instead of an answer."""
+    """Pins are remembered by their job; `asked` are the users who opened logs; `failure` is raised, not answered."""
 
-    def __init__(self, roots: Sequence[str]) -> None:
-        self.roots = roots
+    def __init__(self) -> None:
+        self.asked: list[Identity | None] = []
         self.pinned: dict[str, dict[str, str]] = {}
         self.failure: errors.HostError | None = None
 
@@ -31,8 +31,9 @@ class FakeOpener:
             self.pinned[job_id] = pins
         return Found(resolver.follow, pins)
 
-    def open_log(self, path: str, rules: Policy, user: Identity | None) -> int:
-        return opening.open_log(path, self.roots)
+    def open_log(self, path: str, user: Identity | None) -> int:
+        self.asked.append(user)
+        return opening.open_log(path)
 
     def release(self, job_id: str) -> None:
         self.pinned.pop(job_id, None)
@@ -43,7 +44,7 @@ class FakeOpener:
 
 def open_own(path: str) -> int:
     """Open a log file anywhere, with the rights of the tests."""
-    return opening.open_log(path, ["/"])
+    return opening.open_log(path)
 
 
 class OwnKeeper(LogKeeper):

@@ -105,4 +105,4 @@ class Asking:
         return self._opener.pin(job_id, spec, self.rules, resolver.identity(spec.user, self.rules))
 
     def open_log(self, path: str, user: str | None) -> int:
-        return self._opener.open_log(path, self.rules, resolver.identity(user, self.rules))
+        return self._opener.open_log(path, resolver.identity(user, self.rules))

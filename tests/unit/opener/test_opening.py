@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,19 @@ def test_what_is_swapped_and_comes_back_is_opened(lab: Path, monkeypatch: pytest
     assert len(looks) == 4
 
 
+def test_a_link_that_becomes_a_folder_before_it_is_read(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap_by_link(lab)
+    real = os.readlink
+
+    def met(path: str, *args: Any, **kwargs: Any) -> str:
+        if path == str(lab / "mine") and (lab / "mine").is_symlink():
+            swap_back(lab)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "readlink", met)
+    assert opened(lab / "mine", lab) == "mine"
+
+
 def test_what_never_rests_is_refused_in_the_end(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follow = paths.follow
 
@@ -114,35 +128,44 @@ def test_what_never_rests_is_refused_in_the_end(lab: Path, monkeypatch: pytest.M
         opening.open_mount(str(lab / "mine"), [str(lab)])
 
 
-def test_the_parent_of_a_log_may_be_swapped_too(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["mine/job.log", "mine/new/job.log"])
+def test_a_log_is_not_opened_through_a_folder_that_became_a_link(lab: Path, name: str) -> None:
     (lab.parent / "secret/job.log").write_text("precious")
-    meet(monkeypatch, iter([lambda: swap_by_link(lab)]))
-    with pytest.raises(paths.Outside):
-        opening.open_log(str(lab / "mine/job.log"), [str(lab)])
+    swap_by_link(lab)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        opening.open_log(str(lab / name))
     assert (lab.parent / "secret/job.log").read_text() == "precious"
+    assert not (lab.parent / "secret/new").exists()
 
 
-def test_a_link_in_place_of_a_log_is_not_followed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = lab.parent / "secret/name"
-    meet(monkeypatch, iter([lambda: (lab / "job.log").symlink_to(target)]))
-    with pytest.raises(paths.Outside):
-        opening.open_log(str(lab / "job.log"), [str(lab)])
-    assert target.read_text() == "secret"
+def test_a_link_in_place_of_a_log_is_not_followed(lab: Path) -> None:
+    (lab / "job.log").symlink_to(lab.parent / "secret/name")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        opening.open_log(str(lab / "job.log"))
+    assert (lab.parent / "secret/name").read_text() == "secret"
 
 
 def test_a_folder_that_is_swapped_while_folders_are_made(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    meet(monkeypatch, iter([lambda: swap_by_link(lab)]))
-    with pytest.raises(paths.Outside):
-        opening.open_log(str(lab / "mine/new/job.log"), [str(lab)])
+    """Between the look at it and the making of another in it."""
+    real, deeds = opening._make_folder, iter([lambda: swap_by_link(lab)])
+
+    def met(place: str) -> None:
+        if place == str(lab / "mine"):
+            next(deeds, lambda: None)()
+        real(place)
+
+    monkeypatch.setattr(opening, "_make_folder", met)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        opening.open_log(str(lab / "mine/new/job.log"))
     assert not (lab.parent / "secret/new").exists()
 
 
 def test_a_log_and_its_folders_are_made(lab: Path) -> None:
     path = lab / "mine/a/b/job.log"
-    descriptor = opening.open_log(str(path), [str(lab)])
+    descriptor = opening.open_log(str(path))
     os.write(descriptor, b"line\n")
     os.close(descriptor)
-    again = opening.open_log(str(path), [str(lab)])
+    again = opening.open_log(str(path))
     os.write(again, b"line 2\n")
     os.close(again)
     assert path.read_text() == "line\nline 2\n"
@@ -168,5 +191,5 @@ def test_refusals_leave_no_descriptor(lab: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(FileNotFoundError):
         opening.open_mount(str(lab / "mine"), [str(lab)])
     with pytest.raises(NotADirectoryError):
-        opening.open_log(str(lab.parent / "secret/name/job.log"), ["/"])
+        opening.open_log(str(lab.parent / "secret/name/job.log"))
     assert len(os.listdir("/proc/self/fd")) == before

@@ -12,6 +12,7 @@ import pytest
 
 from celery_docker.core import container, incoming, message, policyfile, signature
 from celery_docker.core.access import Identity
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import State
 from celery_docker.core.plan import ContainerPlan
@@ -226,6 +227,7 @@ def lost(tmp_path: Path) -> Bench:
     assert claim.verdict is Verdict.RUN
     labels = {container.LABEL_JOB: JOB, container.LABEL_HOST: HOST, container.LABEL_ATTEMPT: "1"}
     labels[container.LABEL_ARGUMENTS] = incoming.digest(taken)
+    labels |= JobLogs(str(bench.folder / "judged.log"), None, ALICE).labels
     bench.engine.start(bench.engine.create(ContainerPlan(NAME, {"Image": "busybox:latest", "Labels": labels})))
     return bench
 
@@ -270,6 +272,8 @@ def test_a_job_that_runs_goes_on_whatever_the_keys_are(lost: Bench, change: str)
     eventually(lambda: lost.announced.metas)
     lost.engine.release(NAME)
     assert running.answer().sentence.startswith("succeeded")
+    assert (lost.folder / "judged.log").exists()
+    assert lost.opener.asked == [ALICE]
 
 
 def test_a_job_that_ran_unsigned_goes_on_where_jobs_have_to_be_signed_now(before: Bench) -> None:

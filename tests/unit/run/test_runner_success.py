@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core.container import LABEL_ARGUMENTS, LABEL_ATTEMPT, LABEL_BOOT, LABEL_HOST, LABEL_JOB, Stream
+from celery_docker.core.container import (
+    LABEL_ARGUMENTS,
+    LABEL_ATTEMPT,
+    LABEL_BOOT,
+    LABEL_HOST,
+    LABEL_JOB,
+    LABEL_LOGS,
+    Stream,
+)
+from celery_docker.core.joblogs import JobLogs, of_labels
 from celery_docker.core.lifecycle import State
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.core.policy import Limits, Policy
+from celery_docker.host import resolver
 from celery_docker.run.runner import Ended
 from celery_docker.store import keys
 from tests.fakes.engine import Script, says
@@ -174,6 +184,8 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert plan.body["User"] == "0:0"
     assert plan.body["Cmd"] == ["id", "-u"]
     assert len(plan.body["Labels"].pop(LABEL_ARGUMENTS)) == 64
+    root = resolver.identity("root", Policy())
+    assert of_labels({LABEL_LOGS: plan.body["Labels"].pop(LABEL_LOGS)}) == JobLogs(str(bench.log), None, root)
     assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1"}
     assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
         f"/pins/{JOB}/inputpath",

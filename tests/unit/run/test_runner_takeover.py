@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,20 +175,33 @@ def test_a_job_whose_record_was_lost_while_it_ran_is_adopted_after_a_crash(tmp_p
 
 
 def test_the_pins_of_a_job_that_an_earlier_process_has_ended_go(bench: Bench) -> None:
-    """It was killed before it let go of them."""
+    """Nobody answered when it let go of them, and then it was killed."""
     paths = {"inputpath": f"{bench.folder}/in", "outputpath": f"{bench.folder}/out"}
     for path in paths.values():
         Path(path).mkdir()
     job = bench.claimed(**paths)
     assert isinstance(bench.runner.run(job, bench.announced), Ended)
     bench.runner.forget(JOB)
-    assert list(bench.opener.pinned) == [JOB]
+    bench.opener.pinned[JOB] = {"inputpath": "/pins/in"}
     runner = bench.next_process()
     again = runner.claim(bench.delivery(**paths))
     assert again is not None
     assert isinstance(runner.run(again, bench.announced), Ended)
     runner.done(again, settled=True)
     assert bench.nothing_is_left()
+
+
+def test_the_pins_are_gone_before_anybody_hears_of_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may want to unmount what is mounted below the input."""
+    finish, left = bench.records.finish, list[bool]()
+
+    def finished(*args: Any, **kwargs: Any) -> Any:
+        left.append(bool(bench.opener.pinned))
+        return finish(*args, **kwargs)
+
+    monkeypatch.setattr(bench.records, "finish", finished)
+    bench.run(inputpath=str(bench.folder))
+    assert left == [False]
 
 
 def test_at_the_start_the_pins_of_no_job_go(before: Bench) -> None:

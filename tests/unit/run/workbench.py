@@ -139,7 +139,7 @@ class Bench:
 def make_bench(folder: Path, script: Script = OK, **environ: str) -> Bench:
     engine, records = FakeEngine({"busybox:latest": script}), FakeRecords()
     keeper, sleeps, faults = OwnKeeper(folder / "state"), list[float](), list[errors.HostError]()
-    watched, opener = Watched(), FakeOpener((str(folder),))
+    watched, opener = Watched(), FakeOpener()
     configured = settings.parse({settings.PREFIX + name.upper(): value for name, value in environ.items()})
     attempts = Attempts(
         engine=engine,

@@ -195,19 +195,20 @@ def one_line(text: str) -> str:
 
 def _denied(base_url: str) -> str:
     group, user = "docker", str(os.geteuid())
-    with contextlib.suppress(OSError, KeyError):
-        group = grp.getgrgid(os.stat(_path(base_url)).st_gid).gr_name
     with contextlib.suppress(KeyError):
         user = pwd.getpwuid(os.geteuid()).pw_name
     denied = f"the user {user} may not use the socket {base_url}"
+    try:
+        group = grp.getgrgid(os.stat(_path(base_url)).st_gid).gr_name
+    except PermissionError:
+        return f"{denied}, which lies in a folder that is closed to it; for Podman's see Podman in the README"
+    except (OSError, KeyError):
+        pass
     if group != "root":
         return f"{denied}; add it to the group that owns it ('{group}'): usermod -aG {group} {user}, then restart"
     if podman.service_of(base_url) == "docker":
         return f"{denied}, which is of group root; give it to group docker: chgrp docker {_path(base_url)}"
-    return (
-        f"{denied}, which is of group root; give it to group docker: systemctl edit podman.socket, write [Socket] and "
-        "below it SocketGroup=docker, then systemctl restart podman.socket"
-    )
+    return f"{denied}, which is of group root; give it to group docker: see Podman in the README"
 
 
 def _path(base_url: str) -> str:

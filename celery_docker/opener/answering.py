@@ -80,9 +80,9 @@ def _opened_log(user: Identity, question: Mapping[str, Any]) -> Answer:
 
 
 def _hand_over(descriptor: int, worker: Identity, user: Identity) -> None:
-    """Give a log of the worker's to the job's user; one that is somebody else's stays so."""
+    """Give a log of the worker's to the job's user; root needs none, and one that is somebody else's stays so."""
     about = os.fstat(descriptor)
-    if about.st_uid == worker.uid and stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
+    if user.uid and about.st_uid == worker.uid and stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
         os.fchown(descriptor, user.uid, user.gid)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import grp
+import os
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -236,11 +238,7 @@ def test_no_answer_of_podman(exc: OSError, words: str) -> None:
     ("name", "remedy"),
     [
         ("docker.sock", "chgrp docker {}"),
-        (
-            "podman.sock",
-            "systemctl edit podman.socket, write [Socket] and below it SocketGroup=docker, "
-            "then systemctl restart podman.socket",
-        ),
+        ("podman.sock", "see Podman in the README"),
     ],
 )
 def test_a_socket_of_root(name: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +249,17 @@ def test_a_socket_of_root(name: str, remedy: str, tmp_path: Path, monkeypatch: p
     error = str(faults.unreachable(PermissionError(errno.EACCES, "x"), f"unix://{socket}", 7))
     assert error.endswith(f", which is of group root; give it to group docker: {remedy.format(socket)}")
     assert "usermod" not in error
+
+
+def test_a_socket_in_a_closed_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Podman's is."""
+    closed = MagicMock(side_effect=PermissionError(errno.EACCES, "x"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", closed)
+        error = str(faults.unreachable(PermissionError(errno.EACCES, "x"), "unix:///run/podman/podman.sock", 7))
+    assert error.endswith(
+        "podman.sock, which lies in a folder that is closed to it; for Podman's see Podman in the README"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ them until the next process has it, and carries out those that cancel jobs. A re
 from __future__ import annotations
 
 import base64
+import contextlib
 import fnmatch
 import json
 import logging
@@ -46,6 +47,9 @@ class Relay:
             return
         if taken is not None:
             systemd.store_socket(self.environ, _NAME, taken)
+        # Once Redis answers this, all that was broadcast before has left it for those who listened before.
+        with contextlib.suppress(errors.CeleryDockerError), self.link.translated():
+            self.link.client.ping()
 
     def take_over(self, name: str) -> None:
         """Carry out what the last process has collected for the worker of this name; called once this one listens."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from celery.worker import state
@@ -22,6 +22,7 @@ from celery_docker.core import lifecycle, wording
 from celery_docker.run.job import grace_s
 from celery_docker.run.runner import Runner
 from celery_docker.worker.relay import Relay
+from celery_docker.worker.task import is_revoking
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ class Shutdown:
             self._relay.hand_over()
         self._take_no_more()
         if departure is Departure.HAND_OVER:
+            self._finish_revokes()
             log.info("handing over %s to the next process", self._running())
             os._exit(0)
         self._finish_jobs()
+        self._finish_revokes()
         self._leave()
 
     def _take_no_more(self) -> None:
@@ -88,6 +91,22 @@ class Shutdown:
         """Return whether every message that was asked of Redis is claimed, or put back."""
         consumer = self._consumer.task_consumer
         return (consumer is None or consumer.channel.is_idle) and not self._runner.slot_table.is_claiming
+
+    def _finish_revokes(self) -> None:
+        """Wait until the revokes that have come to this process are in Redis, which has forgotten the broadcasts."""
+        heard = Event()
+
+        def look() -> None:
+            if all(channel.has_heard_all for channel in self._consumer.connection.transport.channels):
+                heard.set()
+
+        def is_done() -> bool:
+            if not heard.is_set():
+                self._consumer.hub.call_soon(look)
+            return heard.is_set() and not is_revoking()
+
+        if self._consumer.task_consumer is not None and not self._wait(_CLAIM_TIMEOUT_S, is_done):
+            log.warning("a revoke that came just now may get lost: Redis does not answer")
 
     def _finish_jobs(self) -> None:
         timeout_s = self._deadline_s()

@@ -8,10 +8,10 @@ its slot. Nothing is decided here.
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from threading import Thread
 from typing import Any
 
 from celery import Task, states
@@ -28,6 +28,9 @@ from celery_docker.run.runner import Ended, Runner
 from celery_docker.worker import events, transport
 
 log = logging.getLogger(__name__)
+
+# The name of the threads that bring one to Redis.
+_REVOKE = "revoke"
 
 
 class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
@@ -144,6 +147,11 @@ def free_frames(retval: Any = None, **_: Any) -> None:
         retval.__traceback__ = None
 
 
+def is_revoking() -> bool:
+    """Return whether a revoke that was heard is not in Redis yet."""
+    return any(thread.name == _REVOKE for thread in threading.enumerate())
+
+
 def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[..., dict[str, str]]:
     """Return what answers `app.control.revoke` from any Celery client: the same as a cancel, terminate or not.
 
@@ -155,7 +163,7 @@ def revoke_command(cancel: Callable[[Sequence[str], str], object]) -> Callable[.
             job_ids = [kinds.parse_job_id(job_id) for job_id in ([task_id] if isinstance(task_id, str) else task_id)]
         except (TypeError, ValueError) as exc:
             return {"error": f"revoke is refused: {exc}"}
-        Thread(target=cancel, args=(job_ids, "revoked by a Celery client"), daemon=True).start()
+        threading.Thread(target=cancel, args=(job_ids, "revoked by a Celery client"), daemon=True, name=_REVOKE).start()
         return {"ok": f"cancelling {job_ids[0] if len(job_ids) == 1 else wording.counted(len(job_ids), 'job')}"}
 
     return revoke

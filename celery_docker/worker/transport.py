@@ -98,6 +98,12 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         """True while no message is under way from Redis to its claim. It stays so once the intake is closed."""
         return not self._is_asking and not self.qos.has_unclaimed
 
+    @property
+    def has_heard_all(self) -> bool:
+        """True while no control command waits to be read. For the thread of the event loop only."""
+        connection = self.subclient.connection if self.active_fanout_queues else None
+        return connection is None or not connection.can_read(timeout=0)
+
     def let_go(self, message: Any, *, put_back: bool = False) -> None:
         """Remove a message from this host's list; with `put_back` it is in its queue again, the next to be served."""
         taken = taken_of(message) if message is not None else None

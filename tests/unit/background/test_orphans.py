@@ -89,7 +89,7 @@ def house(caplog: pytest.LogCaptureFixture) -> House:
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """Return what was logged about the job."""
-    return [(record.levelname, record.getMessage()) for record in caplog.records if record.__dict__["job"] == JOB]
+    return [(record.levelname, record.getMessage()) for record in caplog.records if record.__dict__.get("job") == JOB]
 
 
 def test_a_job_that_its_slot_lost_is_delivered_again(house: House, caplog: pytest.LogCaptureFixture) -> None:

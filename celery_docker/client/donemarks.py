@@ -29,9 +29,10 @@ def undone(queries: Queries, jobs: Sequence[batch.Expanded], template_id: str) -
     if not unmarked:
         return []
     is_array = unmarked[0].row.source is Source.ARRAY
+    names_user = any("user" in job.kwargs for job in unmarked)
     markers: set[str] = set()
     for batch_id in queries.batches.of_template(template_id)[:_BATCHES_LOOKED_AT]:
-        markers |= {marker for marker, _ in _succeeded(queries, batch_id, is_array=is_array)}
+        markers |= {marker for marker, _ in _succeeded(queries, batch_id, is_array, names_user)}
     rest = []
     for job in unmarked:
         folder = job.kwargs.get("outputpath")
@@ -42,21 +43,26 @@ def undone(queries: Queries, jobs: Sequence[batch.Expanded], template_id: str) -
     return rest
 
 
-def leave(queries: Queries, batch_id: str) -> None:
-    """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done."""
+def leave(queries: Queries, batch_id: str, *, names_user: bool) -> None:
+    """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done.
+
+    `names_user` is False where a gateway has said as whom its jobs run: who asks again does not name him either.
+    """
     source = queries.batches.field(batch_id, WANTED)
     if source is None:
         return
-    for marker, folder in _succeeded(queries, batch_id, is_array=source == Source.ARRAY):
+    for marker, folder in _succeeded(queries, batch_id, source == Source.ARRAY, names_user):
         _leave(folder, marker)
 
 
-def _succeeded(queries: Queries, batch_id: str, *, is_array: bool) -> Iterator[tuple[str, str | None]]:
+def _succeeded(queries: Queries, batch_id: str, is_array: bool, names_user: bool) -> Iterator[tuple[str, str | None]]:
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
     for state, spec, index in queries.jobs.fields(queries.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
             cells = Fields({"spec": spec, "index": index})
             kwargs, number = cells.json("spec", dict), cells.whole("index")
+            if not names_user:
+                kwargs.pop("user", None)
             if not cells.problems:
                 folder = kwargs.get("outputpath")
                 yield batch.marker_of(kwargs, number if is_array else None), folder if isinstance(folder, str) else None

@@ -141,10 +141,11 @@ def test_worker_and_opener_are_killed_in_the_middle(plain: Plain, worker: Worker
 
 def test_without_the_opener_jobs_with_paths_wait(plain: Plain, worker: Worker, lab: Path) -> None:
     """Others run; and the job runs once it is there."""
-    worker.opener.socket.rename(lab / "away")
+    away = worker.opener.socket.with_name("away")
+    worker.opener.socket.rename(away)
     sent = plain.send("busybox", ["cat", "/input/notes"], inputpath=f"{lab}/bob", retries=0)
     eventually(lambda: sent.state == "RETRY", 60, "the job to be put off")
     assert "celery-docker-open" in str(sent.result)
     assert plain.succeed("busybox", "echo next")["output"] == "next\n"
-    (lab / "away").rename(worker.opener.socket)
+    away.rename(worker.opener.socket)
     assert sent.get(timeout=RESULT_S)["output"] == "of bob"

@@ -68,9 +68,9 @@ def test_only_the_worker_may_ask(installed: Installed) -> None:
 
 
 def test_kills_reload_and_restart_leave_the_job_and_no_pin(installed: Installed, home: str) -> None:
-    job_id = held(installed, home)
+    job_id, killed = held(installed, home), installed.show("MainPID")
     installed.debian.run("systemctl", "kill", "-s", "KILL", "celery-docker-open", "celery-worker")
-    eventually(lambda: installed.is_active, 60, "the next worker")
+    eventually(lambda: installed.is_active and installed.show("MainPID") != killed, 60, "the next worker")
     installed.debian.run("systemctl", "restart", "celery-docker-open.socket")
     installed.debian.run("systemctl", "reload", "celery-worker")
     installed.wait_until_ready()

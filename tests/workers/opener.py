@@ -39,7 +39,7 @@ class Opener:
     def start(self) -> None:
         """Start the process; a question that comes before it is there waits, as behind a socket of systemd's."""
         rights = ",".join(("-all", *(f"+{name}" for name in CAPABILITIES)))
-        program = ["setpriv", "--pdeathsig", "TERM", f"--bounding-set={rights}"]
+        program = ["setpriv", "--pdeathsig", "TERM", "--inh-caps=-all", f"--bounding-set={rights}"]
         program += [sys.executable, "-P", "-m", "celery_docker.opener", str(self.pins)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -153,12 +153,13 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
     from celery_docker.cli import watching
     from celery_docker.client import donemarks
 
+    names_user = jobargs.of_process(context.environ, context.config.broker_url).user is not None
     display = watching.ProgressDisplay(stream)
     outages = Outages(lambda exc: display.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
     with context.detaching("watch", batch_id):
         watching.until_end(client.queries, batch_id, display, outages)
         receipts = outages.answer(lambda: watching.results(client.queries, batch_id))
-        outages.answer(lambda: donemarks.leave(client.queries, batch_id))
+        outages.answer(lambda: donemarks.leave(client.queries, batch_id, names_user=names_user))
     status = watching.batch_exit_status(receipts)
     if context.wants_json:
         states = [receipt.state for receipt in receipts]

@@ -157,6 +157,13 @@ class Gateway:
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
     def wait(self) -> int:
         assert self.process is not None
         try:

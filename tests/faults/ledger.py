@@ -159,7 +159,7 @@ class Ledger:
         One with a countdown comes from the plain client, since ours has none.
         """
         name = uuid.uuid4().hex
-        command = ("sh", "-c", f"F=/output/{name}; echo start >>$F; {body}; echo end >>$F")
+        command = _command(name, body)
         if len(self.entries) % 2 and countdown_s is None:
             spec = JobSpec(image, command, outputpath=self.output, **options)
             job_id = self._client.submit(spec, queue=queue).id
@@ -171,6 +171,13 @@ class Ledger:
         entry = Entry(job_id, self.folder / name, ends)
         self.entries.append(entry)
         return entry
+
+    def planned(self, body: str, *, ends: bool = True) -> tuple[Entry, dict[str, Any]]:
+        """Return a job that the test submits under this id, and its job document."""
+        name = uuid.uuid4().hex
+        entry = Entry(str(uuid.uuid4()), self.folder / name, ends)
+        self.entries.append(entry)
+        return entry, {"image": "busybox", "command": list(_command(name, body)), "outputpath": self.output}
 
     @contextmanager
     def stream(self, number: int, most_s: float, over_s: float) -> Iterator[None]:
@@ -337,6 +344,10 @@ class Ledger:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _command(name: str, body: str) -> tuple[str, ...]:
+    return ("sh", "-c", f"F=/output/{name}; echo start >>$F; {body}; echo end >>$F")
 
 
 def in_words(times: int) -> str:

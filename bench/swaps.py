@@ -98,9 +98,10 @@ class Lab:
 
 
 def note(seen: Counter[str], output: str | None) -> None:
-    """Count what a job came to: None is a refusal."""
-    kind = "refused" if output is None else "through" if "secret" in output else "right"
-    seen[kind if output is None or output.strip() in ("data", "secret") else "nothing seen"] += 1
+    """Count what a job came to: None is a refusal; what it should not have printed is shown."""
+    kinds = {None: "refused", "data": "right", "secret": "through"}
+    text = output if output is None else output.strip()
+    seen[kinds.get(text, f"printed {text!r}")] += 1
 
 
 def ended(job: Job, seen: Counter[str]) -> None:

@@ -77,15 +77,16 @@ class Opener:
 
     def release(self, job_id: str) -> None:
         """Let go of the pins of a job; where nobody answers, that is done with the next job's."""
-        with self._lock:
-            self._kept.add(job_id)
-            waiting = set(self._kept)
         try:
-            for each in waiting:
-                self._ask(question="release", worker=self.worker, job=each)
-                with self._lock:
+            self._ask(question="release", worker=self.worker, job=job_id)
+            # Within the lock, so that no job that is pinned again meanwhile loses its new pins.
+            with self._lock:
+                for each in tuple(self._kept):
+                    self._ask(question="release", worker=self.worker, job=each)
                     self._kept.discard(each)
         except errors.HostError as exc:
+            with self._lock:
+                self._kept.add(job_id)
             log.warning("the pins of a job stay for now: %s", exc, extra={"job": job_id})
 
     def keep(self, job_ids: Collection[str]) -> None:

@@ -119,6 +119,28 @@ def test_what_is_pinned_again_is_not_released_with_the_next(other: Callable[...,
     assert [question["job"] for question in asked.questions] == ["j1", "j1", "j2"]
 
 
+def test_what_is_pinned_again_meanwhile_keeps_its_pins(
+    other: Callable[..., tuple[Opener, Other]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first attempt could not be released; the next one begins while another job's pins are let go of."""
+    opener, asked = other({"failure": "busy"}, {}, PINNED, {})
+    opener.release("j1")
+    ask = opener._ask
+
+    def met(**question: Any) -> Any:
+        answer = ask(**question)
+        if question["job"] == "j2":
+            opener.pin("j1", FULL, RULES, ROOT)
+        return answer
+
+    monkeypatch.setattr(opener, "_ask", met)
+    opener.release("j2")
+    assert [(question["question"], question["job"]) for question in asked.questions[1:]] == [
+        ("release", "j2"),
+        ("pin", "j1"),
+    ]
+
+
 def test_what_cannot_be_opened_is_said_by_its_number(other: Callable[..., tuple[Opener, Other]]) -> None:
     opener, asked = other({"place": {"errno": 2}}, {"place": {"errno": 13}})
     with pytest.raises(FileNotFoundError):

@@ -61,11 +61,12 @@ def carol(gateway: Gateway) -> str:
 def raw(gateway: Gateway, text: bytes) -> bytes:
     """Send bytes as they are; return all that comes back until the service closes the connection."""
     with socket.create_connection(("127.0.0.1", gateway.port), 60) as connection:
-        connection.sendall(text)
-        parts = []
-        while part := connection.recv(65_536):
-            parts.append(part)
-    return b"".join(parts)
+        return sent(connection, text)
+
+
+def sent(connection: socket.socket, text: bytes) -> bytes:
+    connection.sendall(text)
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def status_of(answer: bytes) -> int:
@@ -294,8 +295,7 @@ def test_a_token_on_the_unix_socket_is_no_word_of_its_own(gateway: Gateway, caro
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(gateway.path)
-        connection.sendall(text)
-        assert b"tokens are for the TCP socket" in connection.recv(65_536)
+        assert b"tokens are for the TCP socket" in sent(connection, text)
 
 
 def test_an_address_of_the_network_is_none_of_its(server: servers.RedisServer) -> None:

@@ -41,6 +41,8 @@ READY = (
 _IMAGE_FORMAT = 1  # raise it when images are built in another way: the cached ones are stale then
 _RELEASES = {"12": "bookworm", "13": "trixie"}
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+# Ten times what a group, or one process of the host, has: whatever runs beside a machine, its Docker is not starved.
+_WEIGHTS = {"cpu.shares": "10240", "cpu.weight": "1000"}
 _NSPAWN_RUN = Path("/run/systemd/nspawn/propagate")
 _CABLE = "cable"
 _ADDRESSES = ("192.0.2.1", "192.0.2.2")  # of a network for documentation (RFC 5737)
@@ -514,6 +516,9 @@ def _make_cgroup(group: Path) -> Path:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if (group.parent / name).exists():  # v1 only: a new cpuset is empty and takes no process
             (group / name).write_text((group.parent / name).read_text())
+    for name, weight in _WEIGHTS.items():
+        if (group / name).exists():
+            (group / name).write_text(weight)
     return group
 
 

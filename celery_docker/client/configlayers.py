@@ -98,7 +98,14 @@ def _queue(text: str) -> str:
 
 
 def _broker_url(text: str) -> str:
-    return gatewayurl.parse(text) if gatewayurl.is_gateway(text) else redisurl.parse(text)
+    if gatewayurl.is_gateway(text):
+        return gatewayurl.parse(text)
+    try:
+        return redisurl.parse(text)
+    except ValueError as exc:
+        if redisurl.has_scheme(text):
+            raise
+        raise ValueError(f"{exc}; that of a gateway, like https://HOST or {gatewayurl.URL}") from exc
 
 
 def _token_file(text: str) -> str:

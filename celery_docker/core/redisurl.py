@@ -36,6 +36,12 @@ def parse(text: str) -> str:
     return text
 
 
+def has_scheme(text: str) -> bool:
+    """Tell whether a text begins as the URL of a Redis does, whatever else is wrong with it."""
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme.lower() in (*BROKER_SCHEMES, SOCKET_SCHEME)
+
+
 def _socket_url(text: str, parts: SplitResult) -> str:
     """Return the URL of a Unix socket; the database is among its options: there is a path in its place."""
     if parts.path == gatewayurl.SOCKET:

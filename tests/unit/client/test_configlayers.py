@@ -114,6 +114,19 @@ def test_a_url_that_is_no_text_is_refused_without_its_password() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "names_gateways"),
+    [("ftp://x", True), ("host:6379", True), ("http:/x", True), ("redis://h/x", False), ("unix://", False)],
+)
+def test_a_url_of_an_unknown_kind_is_told_all_kinds(url: str, names_gateways: bool) -> None:
+    with pytest.raises(errors.SettingsError) as caught:
+        configlayers.resolve([("environment", {URL: url})])
+    line = str(caught.value)
+    ending = "; that of a gateway, like https://HOST or http+unix:///run/celery-docker/api.sock"
+    assert line.startswith(f"environment: {URL}={url!r}: ")
+    assert line.endswith(ending) is names_gateways
+
+
 def test_a_line_that_sets_nothing_is_named_and_not_shown() -> None:
     with pytest.raises(errors.SettingsError, match=r"^client.conf, line 3: must be KEY=value, or a comment after '#'$"):
         configlayers.parse_file("client.conf", "# ok\n\nCELERY_DOCKER_BROKER_URL redis://:secret@h\n")

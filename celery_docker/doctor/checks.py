@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from celery_docker.core import userrules
 from celery_docker.core.hoststate import SILENT_S
 from celery_docker.core.policy import SIGNED
-from celery_docker.doctor import facts, hostchecks, redischecks
+from celery_docker.doctor import facts, hostchecks, redischecks, tokenchecks
 from celery_docker.doctor.finding import AS_ROOT, Finding, Level
 
 
@@ -25,7 +25,7 @@ def findings(gathered: facts.Facts) -> list[Finding]:
         results += [finding for check in hostchecks.CHECKS for finding in check(gathered.host)]
         results += openness(gathered.redis, gathered.host)
         results += closed_files(gathered.closed)
-    return results
+    return results + tokenchecks.tokens(gathered.tokens)
 
 
 def versions(gathered: facts.Facts) -> list[Finding]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from celery_docker.core.policy import Policy
 from celery_docker.core.waiting import Wait
@@ -116,6 +117,22 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """The tokens of users on other hosts: the account of each by its id, and those whose account is not there.
+
+    `problems` are those of their file, `failure` why it cannot be used; `is_denied`: this user may not read it.
+    `is_listening`: the socket over TCP, to which they are shown, is on.
+    """
+
+    is_listening: bool | None = None
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    strangers: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+    failure: str = ""
+    is_denied: bool = False
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that was gathered; no `host` where none of the jobs run on this one.
 
@@ -127,3 +144,4 @@ class Facts:
     host: Host | None = None
     version: str = ""
     closed: tuple[str, ...] = ()
+    tokens: Tokens = Tokens()

@@ -19,6 +19,7 @@ from celery_docker.engine import podman, unixhttp
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
 OPENER = Path("/run/celery-docker/open.sock")
+TCP_SOCKET = "celery-docker-api-tcp.socket"
 _UNITS = ("celery-worker.service", "celery-worker@*.service")
 _USER, _GROUP = "celery", "docker"
 _PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "NRestarts")
@@ -61,6 +62,13 @@ def _unit(name: str) -> facts.Unit | None:
         tuple(log.splitlines()),
         int(properties["NRestarts"]),
     )
+
+
+def listens_over_tcp() -> bool | None:
+    """Tell whether celery-docker-api can be reached over TCP; None where there is no systemd, or no such socket."""
+    output = _asked("systemctl", "show", TCP_SOCKET, "--property=LoadState,ActiveState")
+    properties = dict(line.partition("=")[::2] for line in output.splitlines())
+    return properties.get("ActiveState") == "active" if properties.get("LoadState") == "loaded" else None
 
 
 def docker(docker_host: str) -> facts.DockerFacts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from celery_docker import errors
 from celery_docker import version as package
-from celery_docker.cli import policycheck
+from celery_docker.cli import policycheck, tokenfacts
 from celery_docker.cli.context import Context
 from celery_docker.client import configfiles
 from celery_docker.core import gatewayurl
 from celery_docker.doctor import checks, facts, hostfacts
 from celery_docker.doctor.finding import Level
+from celery_docker.host.tokenfile import TokenFile
 
 _FAILED = 1
 
@@ -26,6 +27,7 @@ def doctor(context: Context) -> int:
         host=hostfacts.gather(*_docker_and_policy(context)),
         version=package.version() or "0+source",
         closed=context.config.closed,
+        tokens=tokenfacts.gather(TokenFile()),
     )
     findings = checks.findings(gathered)
     if context.wants_json:

@@ -21,6 +21,7 @@ from celery_docker.client.ports import Queries, Way
 from celery_docker.client.remote import Remote
 from celery_docker.client.remotequeries import needs_redis
 from celery_docker.core import batch, batchinputs, gatewayurl, jobspec, redisurl
+from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import livelog
@@ -254,6 +255,14 @@ class Client:
         {'ready': 1}
         """
         return self._way.summary(queue)
+
+    def submitter(self) -> Identity | None:
+        """Return the user of this client as the gateway knows him, who has its jobs run as him; None with Redis.
+
+        >>> client.submitter() is None
+        True
+        """
+        return self._way.submitter()
 
     @cached_property
     def url(self) -> str:

@@ -92,6 +92,9 @@ class Direct:
         """Return how much there is to do, and who does it."""
         return summary.of(self.queries, queue)
 
+    def submitter(self) -> None:
+        """Return nobody: a job's user is the one that it names."""
+
     def close(self) -> None:
         """Close the connections."""
         for name in ("store", "_bytes"):

@@ -7,12 +7,15 @@ no right to write there. A record alone counts as long as Redis keeps it, and on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from celery_docker.client.ports import Queries
-from celery_docker.core import batch
+from celery_docker.core import access, batch
+from celery_docker.core.access import Identity
 from celery_docker.core.batchinputs import Source
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
@@ -23,16 +26,36 @@ TEMPLATE = "template"
 _BATCHES_LOOKED_AT = 20
 
 
-def undone(queries: Queries, jobs: Sequence[batch.Expanded], template_id: str) -> list[batch.Expanded]:
+@dataclass(frozen=True)
+class OwnUser:
+    """The submitter's own user in job documents; a gateway runs his jobs as him, by whichever name he asks for it.
+
+    `identity` is as the gateway knows him, None without one. `default` is the user of a job that names none, None where
+    the gateway says it.
+    """
+
+    identity: Identity | None
+    default: str | None
+
+    def of(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments with the submitter as a command line has him that does not name him."""
+        user = kwargs.get("user")
+        if self.identity is None or not isinstance(user, str) or not access.names(self.identity, user):
+            return dict(kwargs)
+        rest = {name: value for name, value in kwargs.items() if name != "user"}
+        return rest if self.default is None else {**rest, "user": self.default}
+
+
+def undone(queries: Queries, given: Sequence[batch.Expanded], template_id: str, own: OwnUser) -> list[batch.Expanded]:
     """Return the jobs that have not succeeded before. Raises `StoreAway` or `StoreRefused`."""
+    jobs = [replace(job, kwargs=own.of(job.kwargs)) for job in given]
     unmarked = [job for job in jobs if not _is_marked(job)]
     if not unmarked:
         return []
     is_array = unmarked[0].row.source is Source.ARRAY
-    names_user = any("user" in job.kwargs for job in unmarked)
     markers: set[str] = set()
     for batch_id in queries.batches.of_template(template_id)[:_BATCHES_LOOKED_AT]:
-        markers |= {marker for marker, _ in _succeeded(queries, batch_id, is_array, names_user)}
+        markers |= {marker for marker, _ in _succeeded(queries, batch_id, is_array, own)}
     rest = []
     for job in unmarked:
         folder = job.kwargs.get("outputpath")
@@ -43,26 +66,21 @@ def undone(queries: Queries, jobs: Sequence[batch.Expanded], template_id: str) -
     return rest
 
 
-def leave(queries: Queries, batch_id: str, *, names_user: bool) -> None:
-    """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done.
-
-    `names_user` is False where a gateway has said as whom its jobs run: who asks again does not name him either.
-    """
+def leave(queries: Queries, batch_id: str, own_user: Callable[[], OwnUser]) -> None:
+    """Leave a marker for each job of a batch that has succeeded, if the batch was submitted with --skip-done."""
     source = queries.batches.field(batch_id, WANTED)
     if source is None:
         return
-    for marker, folder in _succeeded(queries, batch_id, source == Source.ARRAY, names_user):
+    for marker, folder in _succeeded(queries, batch_id, source == Source.ARRAY, own_user()):
         _leave(folder, marker)
 
 
-def _succeeded(queries: Queries, batch_id: str, is_array: bool, names_user: bool) -> Iterator[tuple[str, str | None]]:
+def _succeeded(queries: Queries, batch_id: str, is_array: bool, own: OwnUser) -> Iterator[tuple[str, str | None]]:
     """Yield marker and output folder of the jobs of a batch that have succeeded."""
     for state, spec, index in queries.jobs.fields(queries.batches.job_ids(batch_id), "state", "spec", "batch_index"):
         if state == State.SUCCEEDED and spec and index:
             cells = Fields({"spec": spec, "index": index})
-            kwargs, number = cells.json("spec", dict), cells.whole("index")
-            if not names_user:
-                kwargs.pop("user", None)
+            kwargs, number = own.of(cells.json("spec", dict) or {}), cells.whole("index")
             if not cells.problems:
                 folder = kwargs.get("outputpath")
                 yield batch.marker_of(kwargs, number if is_array else None), folder if isinstance(folder, str) else None

@@ -17,6 +17,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.client import remotequeries
 from celery_docker.client.httpsocket import HttpSocket
+from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
 from celery_docker.core.container import Stream
 from celery_docker.core.jobspec import JobSpec, Submission
@@ -115,6 +116,11 @@ class Remote:
         """Return how much there is to do, and who does it."""
         table: dict[str, Any] = self.http.get("queue", queue=queue)
         return table
+
+    def submitter(self) -> Identity:
+        """Return the user of this client, as whom the gateway runs his jobs."""
+        table = self.http.get("identity")
+        return Identity(table["name"], table["uid"], table["gid"], tuple(table["groups"]))
 
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""

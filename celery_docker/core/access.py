@@ -113,12 +113,17 @@ def job_user(identity: Identity, rights: Rights, asked: str | None) -> str:
         return own
     if rights.may_everything:
         return asked
-    user, _, group = asked.partition(":")
-    if user in (identity.name, str(identity.uid)) and group in ("", str(identity.gid)):
+    if names(identity, asked):
         return own
     raise errors.NotAllowed(
         f"user: {kinds.shown(asked)} is not the submitter: jobs of {_shown(identity)} run as {own}; leave user out"
     )
+
+
+def names(identity: Identity, asked: str) -> bool:
+    """Tell whether the user of a job document is somebody himself, by his name or number."""
+    user, _, group = asked.partition(":")
+    return user in (identity.name, str(identity.uid)) and group in ("", str(identity.gid))
 
 
 def _shown(identity: Identity) -> str:

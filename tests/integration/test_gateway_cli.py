@@ -19,7 +19,7 @@ from celery_docker.core.batch import Expanded
 from celery_docker.core.batchinputs import Row, Source
 from celery_docker.core.signingkeys import Keys
 from celery_docker.host.keyfile import KeyFile
-from tests import servers
+from tests import gateways, servers
 from tests.gateways import Gateway, command, process
 from tests.integration.test_worker import clean_redis
 from tests.waiting import eventually
@@ -28,6 +28,8 @@ from tests.workers.worker import Worker
 __all__ = ["clean_redis"]
 
 ALICE, BOB = 31001, 31002
+# The socket of the test stands for that of this host.
+OWN_SOCKET = "from celery_docker.core import gatewayurl; gatewayurl.is_elsewhere = gatewayurl.needs_token"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,20 @@ def test_what_is_done_is_skipped(gateway: Gateway) -> None:
             assert made.returncode == 0, made.stderr
             assert words in made.stderr.decode()
         assert len(list(Path(folder).glob(".celery-docker-done-*"))) == 3
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_what_is_done_is_skipped_by_whichever_name_its_user_has(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, is_elsewhere: bool
+) -> None:
+    """On the socket of this host, where the command line names the user by his number, and on another."""
+    if not is_elsewhere:
+        monkeypatch.setattr(gateways, "COMMAND", gateways.COMMAND.replace("uid = int", f"{OWN_SOCKET}\nuid = int"))
+    script = f"exit 0 # {is_elsewhere}"
+    for user in ([], ["-u", str(ALICE)], ["-u", f"{ALICE}:{ALICE}"]):
+        line = ("--skip-done", "--wait", "--array", "1-3", *user, "busybox", "sh", "-c", script, "-", "{}")
+        said(gateway, "batch", *line)
+        assert "0 jobs queued, 3 done already" in command(gateway, ALICE, "batch", *line).stderr.decode(), user
 
 
 def test_hosts_and_queues(gateway: Gateway) -> None:

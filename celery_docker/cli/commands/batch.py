@@ -112,7 +112,8 @@ def _queued(
     jobs, about = request.jobs, {donemarks.TEMPLATE: request.template_id}
     if context.has("--skip-done"):
         about[donemarks.WANTED] = jobs[0].row.source.value
-        jobs = donemarks.undone(client.queries, jobs, request.template_id)
+        own = donemarks.OwnUser(client.submitter(), user)
+        jobs = donemarks.undone(client.queries, jobs, request.template_id, own)
     if not jobs:
         return None, 0
     # Only now: without its folder a job counts as not done.
@@ -153,13 +154,17 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
     from celery_docker.cli import watching
     from celery_docker.client import donemarks
 
-    names_user = jobargs.of_process(context.environ, context.config.broker_url).user is not None
+    user = jobargs.of_process(context.environ, context.config.broker_url).user
     display = watching.ProgressDisplay(stream)
     outages = Outages(lambda exc: display.note(f"{PROGRAM}: {exc}; {WAITS}"), has_answered=True)
+
+    def own_user() -> donemarks.OwnUser:
+        return donemarks.OwnUser(client.submitter(), user)
+
     with context.detaching("watch", batch_id):
         watching.until_end(client.queries, batch_id, display, outages)
         receipts = outages.answer(lambda: watching.results(client.queries, batch_id))
-        outages.answer(lambda: donemarks.leave(client.queries, batch_id, names_user=names_user))
+        outages.answer(lambda: donemarks.leave(client.queries, batch_id, own_user))
     status = watching.batch_exit_status(receipts)
     if context.wants_json:
         states = [receipt.state for receipt in receipts]

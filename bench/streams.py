@@ -26,7 +26,6 @@ PATIENCE_S = 600
 # dockerd opens a stream through its number, and nothing else in this way.
 STREAMS = [f"/proc/self/fd/{number}" for number in range(300)]
 LINE = "a line\n"
-GIVEN_UP = "reading from a closed fifo"
 
 
 def silent(client: Client, jobs: int) -> int:
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
             with late(int((dockerd.folder / "pid").read_text()), options.delay):
                 lost = silent(client, options.jobs)
             print(f"late by {options.delay:6.2f} s      {lost:3} of {options.jobs} jobs without their line")
-            print(f"dockerd has said     {dockerd.log.count(GIVEN_UP):3} times: {GIVEN_UP}")
+            print(f"dockerd has said     {dockerd.log.count(servers.GIVEN_UP):3} times: {servers.GIVEN_UP}")
     return 0
 
 

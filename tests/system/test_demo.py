@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import require
 from tests.machines import machine
+from tests.servers import GIVEN_UP
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,16 @@ def test_a_newcomers_first_hour(debian: machine.Machine, package: Path) -> None:
     assert "sudo make clean\n" in make(debian, "unit", user=USER, check=False)
 
 
+def demo(debian: machine.Machine) -> str:
+    """Return what the demo prints; once more, if Docker says that it has given up a stream of its job."""
+    try:
+        return make(debian, "demo")
+    except AssertionError:
+        if GIVEN_UP not in debian.journal("docker"):
+            raise
+        return make(debian, "demo")
+
+
 def shows_the_demo(debian: machine.Machine, package: Path) -> None:
     """Run it to its Done; it leaves a working installation and nothing else, and in the clone nothing of root's.
 
@@ -86,7 +97,7 @@ def shows_the_demo(debian: machine.Machine, package: Path) -> None:
     files, in another folder, with the wheels of `make wheels` and without network.
     """
     debian.run("touch", "--date=2020-02-02", f"{CLONE}/README.md")
-    printed = make(debian, "demo")
+    printed = demo(debian)
     (built,) = debian.path(f"{CLONE}/build").glob("*.deb")
     assert built.name != package.name or built.read_bytes() == package.read_bytes()
     assert "Done" in printed.splitlines()

@@ -23,6 +23,8 @@ STDIN = "-"
 # The flags that name a file, or the standard input.
 _READING = ("--file", "--env-file", "--each-from", "--manifest")
 _JOB_KEYS = tuple(flag.key for flag in flagtable.JOB_FLAGS)
+# The fields that are tables, and what ends a name in the text of a flag.
+_TABLES = {"env": "=", "labels": "=", "ulimits": "="}
 
 
 @dataclass(frozen=True)
@@ -240,16 +242,16 @@ def _with_environment(assignments: Sequence[str], environ: Mapping[str, str]) ->
 def _merged_tables(base: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Let a flag replace one name of a table and leave the others; what is no table is left for the parser."""
     return {
-        name: {**_table(base[name]), **_table(typed[name])}
-        for name in ("env", "labels")
+        name: {**_table(base[name], separator), **_table(typed[name], separator)}
+        for name, separator in _TABLES.items()
         if name in base and name in typed and isinstance(base[name], Mapping | list)
     }
 
 
-def _table(value: Any) -> dict[str, Any]:
+def _table(value: Any, separator: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    pairs = ((item, *str(item).partition("=")[::2]) for item in value)
+    pairs = ((item, *str(item).partition(separator)[::2]) for item in value)
     return {name: Literal(text) if isinstance(item, Literal) else text for item, name, text in pairs}
 
 

@@ -77,8 +77,9 @@ def completed(plan: ContainerPlan, image_variables: Collection[str], users: Imag
     values = {name: plan.user_name for name in _NAMES}
     tmpfs = {}
     if uid != "0":
-        values[_HOME] = _TMP if users.has_open_tmp else _OWN_HOME
-        if _HOME in names and not users.has_open_tmp:
+        has_open_tmp = users.has_open_tmp and "ReadonlyRootfs" not in plan.body["HostConfig"]
+        values[_HOME] = _TMP if has_open_tmp else _OWN_HOME
+        if _HOME in names and not has_open_tmp:
             tmpfs = {_OWN_HOME: f"uid={uid},gid={gid},mode=0700,exec"}
     env = sorted([*plan.body["Env"], *(f"{name}={values[name]}" for name in names if name in values)])
     host_config = {**plan.body["HostConfig"], **({"Tmpfs": tmpfs} if tmpfs else {})}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, namedvalues
+from celery_docker.core import containerkinds, kinds, namedvalues
 
 TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
@@ -31,8 +31,8 @@ class JobSpec:
     `command` is the argument vector, `entrypoint` the words before it; an empty one takes the image's own away.
     `retries` overrides the worker's setting for container failures; `retry_on` limits those retries to the given exit
     codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
-    `stop_grace` how many seconds it then has before KILL. `memory` is in bytes. `requeue` False: a job whose host is
-    lost is not queued again. `env` may hold secrets.
+    `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `requeue` False: a job
+    whose host is lost is not queued again. `ulimits` are `SOFT:HARD` by name. `env` may hold secrets.
     """
 
     image: str
@@ -50,8 +50,13 @@ class JobSpec:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     memory: int | None = None
     cpus: float | None = None
+    pids_limit: int | None = None
+    shm_size: int | None = None
+    ulimits: Mapping[str, str] | None = None
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
+    read_only: bool | None = None
+    hostname: str | None = None
     network: str | None = None
     pull: str | None = None
     name: str | None = None
@@ -273,12 +278,28 @@ FIELDS = (
     Field("memory", kinds.MEMORY, ("-m", "--memory"), "the most memory, without swap; default: the host's policy"),
     Field("cpus", kinds.CPUS, ("--cpus",), "the most CPUs, like 2 or 0.5; default: the host's policy"),
     Field(
+        "pids_limit",
+        containerkinds.PIDS,
+        ("--pids-limit",),
+        "the most processes and threads; default: the host's policy",
+    ),
+    Field("shm_size", containerkinds.SPACE, ("--shm-size",), "the size of /dev/shm; default: Docker's, 64m"),
+    Field("ulimits", containerkinds.ULIMIT, ("--ulimit",), "set a limit of each process; -1: unlimited", repeated=True),
+    Field(
         "workdir",
         kinds.path("in the container"),
         ("-w", "--workdir"),
         "start the command in this folder of the container",
     ),
     Field("entrypoint", kinds.ENTRYPOINT, ("--entrypoint",), "replaces the image's entrypoint and its command"),
+    Field(
+        "read_only",
+        kinds.BOOLEAN,
+        ("--read-only",),
+        "the files of the image cannot be changed, only mounts",
+        const=True,
+    ),
+    Field("hostname", containerkinds.HOSTNAME, ("--hostname",), "the container's name for itself; default: its id"),
     Field(
         "network",
         kinds.choice(*kinds.NETWORKS),

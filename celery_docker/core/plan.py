@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_docker.core import container, jobspec, kinds, userrules
+from celery_docker.core import container, containerkinds, jobspec, kinds, userrules
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
 
@@ -100,6 +100,8 @@ def plan(
         body["WorkingDir"] = spec.workdir
     if spec.stop_signal is not None:
         body["StopSignal"] = spec.stop_signal
+    if spec.hostname is not None:
+        body["Hostname"] = spec.hostname
     if resolved.user is not None:
         body["User"] = resolved.user
     return ContainerPlan(
@@ -140,6 +142,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--name", [plan.name]),
         ("--pull", [plan.pull]),
         ("--network", [config["NetworkMode"]]),
+        ("--hostname", [body["Hostname"]] if "Hostname" in body else []),
         ("--security-opt", config["SecurityOpt"]),
         ("--pids-limit", [str(config["PidsLimit"])]),
         ("--log-driver", [log["Type"]]),
@@ -147,6 +150,8 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--memory", memory[:1]),
         ("--memory-swap", memory[1:]),
         ("--cpus", [str(config["NanoCpus"] / _NANO)] if "NanoCpus" in config else []),
+        ("--shm-size", [str(config["ShmSize"])] if "ShmSize" in config else []),
+        ("--ulimit", [f"{limit['Name']}={limit['Soft']}:{limit['Hard']}" for limit in config.get("Ulimits", [])]),
         ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
         ("--env", body["Env"]),
         ("--label", _assignments(body["Labels"])),
@@ -156,7 +161,8 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--stop-signal", [body["StopSignal"]] if "StopSignal" in body else []),
         ("--entrypoint", entrypoint[:1]),
     ]
-    return ["--init", *(word for flag, texts in pairs for text in texts for word in (flag, text))]
+    switches = ["--init", *(["--read-only"] if "ReadonlyRootfs" in config else [])]
+    return [*switches, *(word for flag, texts in pairs for text in texts for word in (flag, text))]
 
 
 def _assignments(table: Mapping[str, str]) -> list[str]:
@@ -194,7 +200,7 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         "Init": True,
         "NetworkMode": spec.network or policy.networks[0],
         "SecurityOpt": ["no-new-privileges"],
-        "PidsLimit": policy.limits.pids,
+        "PidsLimit": spec.pids_limit or policy.limits.pids,
         "LogConfig": _LOG_CONFIG,
         "Mounts": _mounts(resolved),
     }
@@ -206,7 +212,18 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         config["Memory"] = config["MemorySwap"] = memory
     if cpus is not None:
         config["NanoCpus"] = round(cpus * _NANO)
+    if spec.shm_size is not None:
+        config["ShmSize"] = spec.shm_size
+    if spec.ulimits is not None:
+        config["Ulimits"] = [_ulimit(name, limit) for name, limit in spec.ulimits.items()]
+    if spec.read_only:
+        config["ReadonlyRootfs"] = True
     return config
+
+
+def _ulimit(name: str, limit: str) -> dict[str, Any]:
+    soft, hard = containerkinds.ulimit_of(limit)
+    return {"Name": name, "Soft": soft, "Hard": hard}
 
 
 def _mounts(resolved: Resolved) -> list[dict[str, Any]]:

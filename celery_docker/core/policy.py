@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from celery_docker import errors
-from celery_docker.core import imagerules, sizes, userrules
+from celery_docker.core import containerkinds, imagerules, sizes, userrules
 from celery_docker.core.access import Identity
 
 # Whose jobs a host runs: those of anybody who can write to the queue, or signed ones.
 ANYBODY, SIGNED = "any", "signed"
+# The limits of a process with which a job can do no harm: its memory and processes are limited anyway. Others give it
+# precedence over the rest of the host, or memory of the kernel's.
+HARMLESS_ULIMITS = ("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Policy:
     logs: tuple[str, ...] = ()
     users: tuple[str, ...] = ("*",)
     networks: tuple[str, ...] = ("bridge",)
+    ulimits: tuple[str, ...] = HARMLESS_ULIMITS
     limits: Limits = field(default_factory=Limits)
     submitters: str = ANYBODY
     sections: Mapping[str, Policy] = field(default_factory=dict)
@@ -87,6 +91,9 @@ class Request:
     network: str | None = None
     memory_bytes: int | None = None
     cpus: float | None = None
+    pids: int | None = None
+    shm_bytes: int | None = None
+    ulimits: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -116,7 +123,7 @@ def applying(policy: Policy, submitter: Identity | None, groups: Sequence[str]) 
 def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
-    problems += _ceilings(policy, request)
+    problems += _ceilings(policy, request) + _ulimits(policy, request)
     for path in request.mounts:
         problems += _under(path, policy.mounts, policy.rule("mounts")) or _never(path, request.sockets)
     for path in request.logs:
@@ -156,13 +163,32 @@ def _network(policy: Policy, request: Request) -> list[str]:
 def _ceilings(policy: Policy, request: Request) -> list[str]:
     limits, origin = policy.limits, policy.origins.get("limits", "")
     problems = []
-    memory, ceiling = request.memory_bytes, limits.memory_bytes
-    if memory is not None and ceiling is not None and memory > ceiling:
-        rule = f"rule {origin}limits.memory = {sizes.shown(ceiling)}"
-        problems.append(f"memory: {sizes.shown(memory)} is more than this host allows; {rule}")
+    ceiling = limits.memory_bytes
+    for name, size in (("memory", request.memory_bytes), ("shm_size", request.shm_bytes)):
+        if size is not None and ceiling is not None and size > ceiling:
+            rule = f"rule {origin}limits.memory = {sizes.shown(ceiling)}"
+            problems.append(f"{name}: {sizes.shown(size)} is more than this host allows; {rule}")
     if request.cpus is not None and limits.cpus is not None and request.cpus > limits.cpus:
         problems.append(f"cpus: {request.cpus} is more than this host allows; rule {origin}limits.cpus = {limits.cpus}")
+    if request.pids is not None and request.pids > limits.pids:
+        rule = f"rule {origin}limits.pids = {limits.pids}"
+        problems.append(f"pids_limit: {request.pids} is more than this host allows; {rule}")
     return problems
+
+
+def _ulimits(policy: Policy, request: Request) -> list[str]:
+    return [
+        f"ulimits: {name}={limit} is not allowed on this host; {policy.rule('ulimits')}"
+        for name, limit in request.ulimits.items()
+        if not any(_allows_ulimit(rule, name, limit) for rule in policy.ulimits)
+    ]
+
+
+def _allows_ulimit(rule: str, name: str, limit: str) -> bool:
+    """Tell whether a rule, NAME or NAME=MOST, allows a limit; without a number it allows any."""
+    rule_name, _, most = rule.partition("=")
+    _, hard = containerkinds.ulimit_of(limit)
+    return rule_name == name and (not most or containerkinds.UNLIMITED < hard <= int(most))
 
 
 def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:

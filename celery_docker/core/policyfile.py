@@ -5,6 +5,7 @@ Pure. Invariant: what is no rule is refused, with its section and its value, bec
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +13,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, sizes, userrules, wording
+from celery_docker.core import containerkinds, kinds, sizes, userrules, wording
 from celery_docker.core.policy import ANYBODY, SIGNED, Limits, Policy
 
 # As many as Docker can count.
 _MOST_PIDS = 2**63 - 1
+_MOST_ULIMIT = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SUBMITTERS, _SECTIONS, _UNSIGNED, _LIMITS = "submitters", "submitter", "unsigned", "limits"
 
 
@@ -152,6 +154,18 @@ def _networks(name: str, value: Any) -> tuple[str, ...]:
     return networks
 
 
+def _ulimits(name: str, value: Any) -> tuple[str, ...]:
+    rules = _strings(name, value)
+    for rule in rules:
+        ulimit, equals, most = rule.partition("=")
+        if ulimit not in containerkinds.ULIMITS or (equals and not _MOST_ULIMIT.fullmatch(most)):
+            known = ", ".join(containerkinds.ULIMITS)
+            raise errors.PolicyError(
+                f"{name} has {kinds.shown(rule)}, which must be one of {known}, or such a name with '=' and the most"
+            )
+    return rules
+
+
 def _pids(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_PIDS:
         raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a whole number from 1 to {_MOST_PIDS}")
@@ -182,4 +196,5 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
     "logs": _roots,
     "users": _users,
     "networks": _networks,
+    "ulimits": _ulimits,
 }

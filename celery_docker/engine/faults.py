@@ -47,6 +47,9 @@ _JOBS_PHRASES = (
     "invalid working directory",
     "chdir to cwd",
     "argument list too long",
+    # runc's words for a limit of a process that is above what the host has, and crun's.
+    "error setting rlimit",
+    "setrlimit `",
     "exec format error",
     "executable file not found",
 )

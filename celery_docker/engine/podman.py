@@ -69,4 +69,16 @@ def events_query(container_id: str, now_s: float) -> dict[str, Any]:
 
 def body(planned: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the body of a create as Podman understands it."""
-    return {**planned, "HostConfig": {**planned["HostConfig"], "LogConfig": _LOG_CONFIG}}
+    config = {**planned["HostConfig"], "LogConfig": _LOG_CONFIG}
+    if "Tmpfs" in config:
+        config["Tmpfs"] = {path: _without_owner(options) for path, options in config["Tmpfs"].items()}
+    return {**planned, "HostConfig": config}
+
+
+def _without_owner(options: str) -> str:
+    """Return the options of a tmpfs without uid and gid, which Podman 4 refuses: everybody inside may write it."""
+    words = options.split(",")
+    rest = [word for word in words if not word.startswith(("uid=", "gid="))]
+    if len(rest) == len(words):
+        return options
+    return ",".join([*(word for word in rest if not word.startswith("mode=")), "mode=1777"])

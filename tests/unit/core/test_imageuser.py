@@ -37,6 +37,14 @@ def test_without_an_open_tmp_the_home_is_the_users_own() -> None:
     assert "Tmpfs" not in imageuser.completed(planned("7:8", "HOME=/h"), (), nothing).body["HostConfig"]
 
 
+def test_where_the_image_cannot_be_changed_its_tmp_is_no_home() -> None:
+    plan = planned()
+    plan.body["HostConfig"]["ReadonlyRootfs"] = True
+    body = imageuser.completed(plan, (), ImageUsers(frozenset(), True)).body
+    assert "HOME=/home/celery-docker" in body["Env"]
+    assert list(body["HostConfig"]["Tmpfs"]) == ["/home/celery-docker"]
+
+
 def test_a_plan_stays_as_it_is_where_nothing_is_missing() -> None:
     for plan, variables, users in (
         (planned(), {"USER", "LOGNAME", "HOME"}, ImageUsers(frozenset(), True)),

@@ -259,6 +259,18 @@ def test_path(given_path: str, expected: str) -> None:
         ),
         ({"image": "b", "memory": "5m"}, "memory: '5m' must be at least 6m, the least that Docker accepts"),
         ({"image": "b", "cpus": 0}, "cpus: 0 must be a number of CPUs from 0.01 to 8192, like 2 or 0.5"),
+        ({"image": "b", "pids_limit": 1}, "pids_limit: 1 must be a whole number from 2 to 4194304"),
+        ({"image": "b", "shm_size": "1k"}, "shm_size: '1k' must be at least 4k"),
+        (
+            {"image": "b", "ulimits": ["nofile=9:8"]},
+            "ulimits: ['nofile=9:8'] has nofile = '9:8', which must be from 64 to 9007199254740991, or -1: unlimited",
+        ),
+        ({"image": "b", "read_only": 1}, "read_only: 1 must be true or false"),
+        (
+            {"image": "b", "hostname": "a_b"},
+            "hostname: 'a_b' must be letters, digits, '-' and '.', at most 63 of them, like 'node-1' or "
+            "'node.example.org'",
+        ),
         ({"image": "b", "workdir": "work"}, "workdir: 'work' must be an absolute path in the container"),
         ({"image": "b", "entrypoint": 7}, "entrypoint: 7 must be a string, not int"),
         ({"image": "b", "entrypoint": ["sh", 7]}, "entrypoint: ['sh', 7] must be a string or a list of strings"),
@@ -271,8 +283,8 @@ def test_path(given_path: str, expected: str) -> None:
         (
             {"image": "b", "privileged": True},
             "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
-            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, workdir, entrypoint, "
-            "network, pull, name, labels, requeue",
+            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, pids_limit, "
+            "shm_size, ulimits, workdir, entrypoint, read_only, hostname, network, pull, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -366,8 +378,13 @@ specs = st.builds(
     env=st.none() | tables,
     memory=st.none() | st.integers(6 * 2**20, 2**50),
     cpus=st.none() | st.floats(0.01, 8192),
+    pids_limit=st.none() | st.integers(2, 2**22),
+    shm_size=st.none() | st.integers(2**12, 2**50),
+    ulimits=st.none() | st.dictionaries(st.sampled_from(["core", "nofile"]), st.sampled_from(["64:-1"]), min_size=1),
     workdir=st.none() | paths,
     entrypoint=st.none() | st.lists(words).map(tuple),
+    read_only=st.none() | st.booleans(),
+    hostname=st.none() | st.sampled_from(["a", "node-1.example.org"]),
     network=st.none() | st.sampled_from(["bridge", "none"]),
     pull=st.none() | st.sampled_from(["missing", "always", "never"]),
     name=st.none() | st.text(st.characters(blacklist_categories=["C", "Z"]), min_size=1, max_size=128),
@@ -532,8 +549,13 @@ def test_the_flags_of_the_command_line() -> None:
         "env": "-e/--env",
         "memory": "-m/--memory",
         "cpus": "--cpus",
+        "pids_limit": "--pids-limit",
+        "shm_size": "--shm-size",
+        "ulimits": "--ulimit",
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
+        "read_only": "--read-only",
+        "hostname": "--hostname",
         "network": "--network",
         "pull": "--pull",
         "name": "--name",
@@ -544,7 +566,7 @@ def test_the_flags_of_the_command_line() -> None:
         "expires": "--expires",
         "after": "--after",
     }
-    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == ["env", "labels", "after"]
+    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == ["env", "ulimits", "labels", "after"]
     flags = [flag for line in jobspec.DOCUMENT for flag in line.flags]
     assert len(flags) == len(set(flags))
 

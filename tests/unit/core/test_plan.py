@@ -59,8 +59,13 @@ def test_everything_that_can_be_asked_for() -> None:
         env={"Z": "1=2", "A": "a b"},
         memory=2**29,
         cpus=0.57,
+        pids_limit=32,
+        shm_size=2**27,
+        ulimits={"nofile": "1024:2048", "core": "0:-1"},
         workdir="/work",
         entrypoint=("tini", "--"),
+        read_only=True,
+        hostname="node-1",
         network="bridge",
         pull="always",
         name="night run",
@@ -79,6 +84,7 @@ def test_everything_that_can_be_asked_for() -> None:
         "WorkingDir": "/work",
         "User": "1001:100",
         "StopSignal": "SIGINT",
+        "Hostname": "node-1",
         "Labels": {
             "team": "lab",
             "celery-docker.name": "night run",
@@ -92,7 +98,7 @@ def test_everything_that_can_be_asked_for() -> None:
             "Init": True,
             "NetworkMode": "bridge",
             "SecurityOpt": ["no-new-privileges"],
-            "PidsLimit": 64,
+            "PidsLimit": 32,
             "LogConfig": LOG,
             "Mounts": [
                 {"Type": "bind", "Source": "/data/in", "Target": "/input", "ReadOnly": True},
@@ -102,6 +108,12 @@ def test_everything_that_can_be_asked_for() -> None:
             "Memory": 2**29,
             "MemorySwap": 2**29,
             "NanoCpus": 570_000_000,
+            "ShmSize": 2**27,
+            "Ulimits": [
+                {"Name": "nofile", "Soft": 1024, "Hard": 2048},
+                {"Name": "core", "Soft": 0, "Hard": -1},
+            ],
+            "ReadonlyRootfs": True,
         },
     }
 
@@ -195,6 +207,11 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 env={"A": "a b"},
                 memory=512 * 2**20,
                 cpus=1.5,
+                pids_limit=4096,
+                shm_size=2**27,
+                ulimits={"nofile": "1024:2048", "core": "0:-1"},
+                read_only=True,
+                hostname="node-1",
                 workdir="/w",
                 entrypoint=("tini", "--"),
                 network="none",
@@ -203,7 +220,9 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 labels={"team": "lab 1"},
             ),
             Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
-            f"{_HEAD} never --network none {_EVER} --memory 536870912 --memory-swap 536870912 --cpus 1.5 "
+            f"{_HEAD.replace('--init', '--init --read-only')} never --network none --hostname node-1 {_EVER} "
+            "--memory 536870912 --memory-swap 536870912 --cpus 1.5 --shm-size 134217728 --ulimit nofile=1024:2048 "
+            "--ulimit core=0:-1 "
             "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
             '--mount \'type=bind,"source=/data/""out""",target=/output\' '
             f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "

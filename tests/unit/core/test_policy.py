@@ -42,6 +42,7 @@ def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
         logs=("/var/log/celery",),
         users=("*",),
         networks=("bridge",),
+        ulimits=("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack"),
         limits=Limits(pids=4096, memory_bytes=None, cpus=None),
     )
 
@@ -176,6 +177,18 @@ def test_networks(networks: tuple[str, ...], network: str | None, allowed: bool)
         (Limits(cpus=2.0), {"cpus": 2.0}, []),
         (Limits(cpus=None), {"cpus": 64.0}, []),
         (Limits(cpus=0.5), {"cpus": 0.75}, ["cpus: 0.75 is more than this host allows; rule limits.cpus = 0.5"]),
+        # Processes
+        (Limits(pids=100), {"pids": None}, []),
+        (Limits(pids=100), {"pids": 100}, []),
+        (Limits(pids=100), {"pids": 101}, ["pids_limit: 101 is more than this host allows; rule limits.pids = 100"]),
+        # What is written to /dev/shm is memory
+        (Limits(memory_bytes=2**30), {"shm_bytes": 2**30}, []),
+        (Limits(memory_bytes=None), {"shm_bytes": 2**40}, []),
+        (
+            Limits(memory_bytes=2**30),
+            {"shm_bytes": 2**31},
+            ["shm_size: 2g is more than this host allows; rule limits.memory = 1g"],
+        ),
         # Each rule by itself
         (
             Limits(memory_bytes=2**30, cpus=1.0),
@@ -189,6 +202,31 @@ def test_networks(networks: tuple[str, ...], network: str | None, allowed: bool)
 )
 def test_ceilings(limits: Limits, asked: dict[str, Any], expected: list[str]) -> None:
     assert policy.violations(Policy(limits=limits), Request("busybox", **asked)) == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "limit", "allowed"),
+    [
+        (("nofile",), "64:-1", True),
+        (("nofile=2048",), "1024:2048", True),
+        (("nofile=2048",), "1024:2049", False),
+        (("nofile=2048",), "1024:-1", False),
+        (("core", "nofile=2048", "nofile=4096"), "64:4096", True),
+        (("core",), "64:64", False),
+        ((), "64:64", False),
+    ],
+)
+def test_ulimits(rules: tuple[str, ...], limit: str, allowed: bool) -> None:
+    """The hard limit counts, up to which a process may raise its own."""
+    violations = policy.violations(Policy(ulimits=rules), Request("b", ulimits={"nofile": limit}))
+    rule = f"ulimits: nofile={limit} is not allowed on this host; rule ulimits = {list(rules)}"
+    assert violations == ([] if allowed else [rule])
+
+
+@pytest.mark.parametrize("name", ["nice", "rtprio", "msgqueue"])
+def test_the_shipped_file_lets_nobody_have_precedence_over_the_host(shipped: Policy, name: str) -> None:
+    assert len(policy.violations(shipped, Request("b", ulimits={name: "0:1"}))) == 1
+    assert len(policy.violations(Policy(), Request("b", ulimits={name: "0:1"}))) == 1
 
 
 @pytest.mark.parametrize(
@@ -278,6 +316,7 @@ def test_every_key_is_read() -> None:
         logs = ["/var/log/celery"]
         users = ["alice", "1001"]
         networks = ["none", "bridge"]
+        ulimits = ["nofile=1024", "nice"]
         [limits]
         pids = 100
         memory = "8g"
@@ -289,6 +328,7 @@ def test_every_key_is_read() -> None:
         logs=("/var/log/celery",),
         users=("alice", "1001"),
         networks=("none", "bridge"),
+        ulimits=("nofile=1024", "nice"),
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
     )
 
@@ -299,7 +339,7 @@ def test_every_key_is_read() -> None:
         ("images = [", "is not TOML: "),
         (
             "image = ['*']",
-            "image is not a rule; known are submitters, images, mounts, logs, users, networks, limits, "
+            "image is not a rule; known are submitters, images, mounts, logs, users, networks, ulimits, limits, "
             "submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
@@ -315,6 +355,12 @@ def test_every_key_is_read() -> None:
         ("networks = []", "networks = [] must name one or more of bridge, none"),
         ("networks = ['host']", "networks = ['host'] must name one or more of bridge, none"),
         ("networks = ['bridge', 'container:x']", "networks = ['bridge', 'container:x'] must name one or more of "),
+        ("ulimits = ['files']", "ulimits has 'files', which must be one of core, cpu, "),
+        ("ulimits = ['nproc']", "ulimits has 'nproc', which must be one of core, cpu, "),
+        ("ulimits = ['nofile=']", "ulimits has 'nofile=', which must be one of core, cpu, "),
+        ("ulimits = ['nofile=-1']", "ulimits has 'nofile=-1', which must be one of core, cpu, "),
+        ("ulimits = ['nofile=1:2']", "ulimits has 'nofile=1:2', which must be one of core, cpu, "),
+        ("ulimits = 'nofile'", "ulimits = 'nofile' must be a list of strings"),
         ("[limits]\npids = 0", "limits.pids = 0 must be a whole number from 1"),
         ("[limits]\npids = -1", "limits.pids = -1 must be a whole number from 1"),
         ("[limits]\npids = true", "limits.pids = True must be a whole number from 1"),

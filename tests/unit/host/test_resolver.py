@@ -50,6 +50,9 @@ def test_a_job_that_asks_for_nothing() -> None:
 def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
     _, request = resolver.resolve(JobSpec("busybox", network="none", memory=2**30, cpus=1.5), SOCKET, ANYWHERE)
     assert (request.network, request.memory_bytes, request.cpus) == ("none", 2**30, 1.5)
+    asked = JobSpec("busybox", pids_limit=7, shm_size=2**20, ulimits={"core": "0:0"})
+    _, request = resolver.resolve(asked, SOCKET, ANYWHERE)
+    assert (request.pids, request.shm_bytes, request.ulimits) == (7, 2**20, {"core": "0:0"})
 
 
 def test_paths_are_followed_to_where_they_lead(data: Path) -> None:

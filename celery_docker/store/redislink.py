@@ -7,6 +7,7 @@ but for one connection that had gone stale.
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import ssl
 import threading
@@ -35,6 +36,8 @@ HEALTH_CHECK_S = 10
 _PROBE_S = 2
 _PROBE_BYTES = 60
 _TLS_ALERT = b"\x15\x03"
+_IN_PIPELINE = " of pipeline caused error: "
+_IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @\w+:\d+\.")
 _NETWORK: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -230,8 +233,13 @@ def _unreadable_file(url: str) -> str:
     return ""
 
 
+def _own_words(text: str) -> str:
+    """Return what Redis itself says: without the command that the library names, and the place in a script of ours."""
+    return _IN_SCRIPT.sub("", text.partition(_IN_PIPELINE)[2] or text)
+
+
 def _of_response(exc: redis.RedisError, url: str) -> errors.CeleryDockerError:
-    text, where = str(exc), redisurl.masked(url)
+    text, where = _own_words(str(exc)), redisurl.masked(url)
     if text.startswith(("NOAUTH", "WRONGPASS")):
         return relatives.of_login(where, has_password=_has_password(url))
     # The last is what a script says that may not do what it does.

@@ -13,6 +13,10 @@ from celery_docker import errors
 _CLUSTER = "belongs to a Redis Cluster, which is not supported: name a Redis that works alone"
 _SENTINEL = "is a Sentinel, which is not supported: name the Redis itself"
 _REPLICA = "is a read-only replica: name its primary in the URL, or promote it"
+_FULL = "has no memory left for anything new: raise maxmemory in redis.conf, or keep results for less long"
+_UNSAVED = "takes nothing new, since it cannot write to its disk: make room there; its log says more"
+_ALONE = "takes nothing new without its replicas: start them, or lower min-replicas-to-write there"
+_STARTING = "still reads its data after its start: wait a while"
 _DATABASE = "has no database of that number: name another in the URL"
 _PLAIN = "does not speak TLS: write redis:// instead of rediss:// in the URL, or set tls-port there"
 _PROTECTED = (
@@ -30,7 +34,17 @@ _LASTING = {
     "invalid DB index": _DATABASE,
     "DENIED Redis is running in protected mode": _PROTECTED,
 }
-_PASSING = ("READONLY", "read only replica", "read-only replica", "against a read only")
+# The same where it may be another server's turn, or the same one's, after a while.
+_PASSING = {
+    "READONLY": _REPLICA,
+    "read only replica": _REPLICA,
+    "read-only replica": _REPLICA,
+    "against a read only": _REPLICA,
+    "used memory > 'maxmemory'": _FULL,
+    "MISCONF": _UNSAVED,
+    "NOREPLICAS": _ALONE,
+    "loading the dataset": _STARTING,
+}
 
 
 def of_info(info: Mapping[str, Any], where: str) -> errors.CeleryDockerError | None:
@@ -78,8 +92,9 @@ def of_login(where: str, *, has_password: bool) -> errors.StoreRefused:
 
 def of_text(text: str, where: str) -> errors.CeleryDockerError | None:
     """Return what a server shows by its refusal; None if it shows nothing."""
-    if any(phrase in text for phrase in _PASSING):
-        return errors.StoreAway(f"Redis at {where} {_REPLICA}")
+    passing = next((reason for phrase, reason in _PASSING.items() if phrase in text), None)
+    if passing is not None:
+        return errors.StoreAway(f"Redis at {where} {passing}")
     if _UNTRUSTED in text:
         why = text.partition(_UNTRUSTED)[2].partition(" (_ssl")[0].rstrip(".")
         return errors.StoreAway(

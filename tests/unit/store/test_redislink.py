@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 import celery_docker
 from celery_docker import errors
@@ -51,6 +52,35 @@ def test_an_error_of_the_connection_means_that_redis_is_away() -> None:
         "cannot reach Redis at redis://:***@127.0.0.1:1/0: [Errno 104] Connection reset by peer; "
         "start it there, or correct the URL"
     )
+
+
+@pytest.mark.parametrize(
+    "command", ["", "Command # 2 (EVALSHA 24302d3b 11 celery-docker:…) of pipeline caused error: "]
+)
+@pytest.mark.parametrize("place", ["", f" script: {'8f' * 20}, on @user_script:26."])
+@pytest.mark.parametrize(
+    ("words", "kind", "line"),
+    [
+        (
+            "BUSY Redis is busy running a script.",
+            errors.StoreAway,
+            "Redis at redis://127.0.0.1:1/0 cannot do it now: BUSY Redis is busy running a script.",
+        ),
+        (
+            "The user executing the script can't run this command or subcommand",
+            errors.StoreRefused,
+            "Redis at redis://127.0.0.1:1/0 refuses: The user executing the script can't run this command or "
+            "subcommand; check the user and password in the URL",
+        ),
+    ],
+)
+def test_a_refusal_has_no_words_of_our_commands(
+    command: str, place: str, words: str, kind: type[Exception], line: str
+) -> None:
+    link = redislink.connect("redis://127.0.0.1:1/0")
+    with pytest.raises(kind) as raised, link.translated():
+        raise redis.ResponseError(f"{command}{words}{place}")
+    assert str(raised.value) == line
 
 
 def test_an_error_of_a_file_is_none_of_redis(tmp_path: Path) -> None:

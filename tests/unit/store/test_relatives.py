@@ -11,6 +11,8 @@ from celery_docker.store import relatives
 
 CLUSTER = "Redis at db belongs to a Redis Cluster, which is not supported: name a Redis that works alone"
 REPLICA = "Redis at db is a read-only replica: name its primary in the URL, or promote it"
+FULL = "Redis at db has no memory left for anything new: raise maxmemory in redis.conf, or keep results for less long"
+UNSAVED = "Redis at db takes nothing new, since it cannot write to its disk: make room there; its log says more"
 DATABASE = "Redis at db has no database of that number: name another in the URL"
 
 
@@ -42,6 +44,30 @@ def test_what_a_server_says_of_itself(info: dict[str, Any], expected: str | None
             errors.StoreAway,
             REPLICA,
         ),
+        # As the library brings it, as a script of Redis 6 says it, and by Redis 7.
+        ("command not allowed when used memory > 'maxmemory'.", errors.StoreAway, FULL),
+        (
+            "Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM command not allowed when used "
+            "memory > 'maxmemory'.",
+            errors.StoreAway,
+            FULL,
+        ),
+        ("MISCONF Errors writing to the AOF file: No space left on device", errors.StoreAway, UNSAVED),
+        (
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+            errors.StoreAway,
+            UNSAVED,
+        ),
+        (
+            "NOREPLICAS Not enough good replicas to write.",
+            errors.StoreAway,
+            "Redis at db takes nothing new without its replicas: start them, or lower min-replicas-to-write there",
+        ),
+        (
+            "Redis is loading the dataset in memory",
+            errors.StoreAway,
+            "Redis at db still reads its data after its start: wait a while",
+        ),
         ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreRefused, CLUSTER),
         ("MOVED 5798 127.0.0.1:7001", errors.StoreRefused, CLUSTER),
         ("SELECT is not allowed in cluster mode", errors.StoreRefused, CLUSTER),
@@ -69,6 +95,6 @@ def test_what_a_server_shows_by_a_refusal(text: str, kind: type[Exception], expe
     assert str(problem) == expected
 
 
-@pytest.mark.parametrize("text", ["", "OOM command not allowed", "LOADING Redis is loading the dataset in memory"])
+@pytest.mark.parametrize("text", ["", "BUSY Redis is busy running a script", "TRYAGAIN Multiple keys request"])
 def test_any_other_refusal_shows_nothing(text: str) -> None:
     assert relatives.of_text(text, "db") is None

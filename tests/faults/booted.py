@@ -25,6 +25,7 @@ from tests.waiting import eventually
 OUTPUT = "/srv/faults"
 LOGS = "/var/log/celery"
 REDIS = "redis-server@celery-docker"
+_PINS = "/run/celery-docker/pins/"
 _REDIS_SOCKET = "/run/redis-celery-docker/door.sock"
 _REDIS_CONF = "/etc/redis/redis-celery-docker.conf"
 _DOORS = {"redis": _REDIS_SOCKET, "docker": "/run/docker.sock", "output": OUTPUT}
@@ -45,6 +46,12 @@ class Booted:
     @property
     def log(self) -> str:
         return self.installed.log
+
+    @property
+    def pins(self) -> list[str]:
+        """The paths of jobs that are pinned in the machine."""
+        lines = self.debian.read("/proc/1/mountinfo").splitlines()
+        return [place for place in (line.split(" ")[4] for line in lines) if place.startswith(_PINS)]
 
     def prepare(self) -> None:
         """Keep Redis' data through a power cut as an administrator would, and make the jobs' folder."""

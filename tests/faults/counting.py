@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Count:
-    """Ids of jobs that were lost or ran twice, and names of containers that nobody follows.
+    """Ids of jobs that were lost or ran twice, and names of containers and pins that nobody follows.
 
     `repeated`: jobs that rightly ran again and had in fact ended the first time, which nobody could know.
     """
@@ -40,9 +40,7 @@ class Count:
     orphans: tuple[str, ...]
 
 
-def count(
-    jobs: Sequence[Seen], containers: Iterable[str], due: Sequence[str] = (), unseen: Sequence[str] = ()
-) -> Count:
+def count(jobs: Sequence[Seen], left: Iterable[str], due: Sequence[str] = (), unseen: Sequence[str] = ()) -> Count:
     """Count once every job should have ended; `due`: words of the reasons for which an attempt has to be repeated.
 
     `unseen`: words of those among them after which nobody could know that the attempt had written its `end`.
@@ -52,7 +50,7 @@ def count(
         lost=tuple(job.job_id for job in jobs if _is_lost(job)),
         doubled=doubled,
         repeated=tuple(job.job_id for job in jobs if job.lines.count("end") > 1 and job.job_id not in doubled),
-        orphans=tuple(sorted(containers)),
+        orphans=tuple(sorted(left)),
     )
 
 

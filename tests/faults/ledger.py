@@ -53,11 +53,13 @@ class Docker(Protocol):
     def running(self) -> list[str]: ...
 
 
-class Log(Protocol):
-    """The question to each worker."""
+class Host(Protocol):
+    """The questions to each worker: its log, and the paths that are pinned for its jobs."""
 
     @property
     def log(self) -> str: ...
+    @property
+    def pins(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,14 @@ class Ledger:
     """
 
     def __init__(
-        self, redis_url: str, dockers: Sequence[Docker], workers: Sequence[Log], *, output: str, folder: Path, seed: int
+        self,
+        redis_url: str,
+        dockers: Sequence[Docker],
+        workers: Sequence[Host],
+        *,
+        output: str,
+        folder: Path,
+        seed: int,
     ) -> None:
         self.dockers = dockers
         self.workers = workers
@@ -295,7 +304,8 @@ class Ledger:
         """Wait for the end of everything and return the row; `due` and `unseen` are those of `count`."""
         with suppress(AssertionError):
             eventually(self._is_over, within_s, "the end of all jobs")
-        outcome = count([self._seen(entry) for entry in self.entries], self._containers(), due, unseen)
+        left = [*self._containers(), *self._pins()]
+        outcome = count([self._seen(entry) for entry in self.entries], left, due, unseen)
         findings = [self._finding("lost", job_id) for job_id in outcome.lost]
         findings += [self._finding("doubled", job_id) for job_id in outcome.doubled]
         findings += [f"orphan {name}\n{self._about(name.removeprefix('run-'))}" for name in outcome.orphans]
@@ -311,13 +321,16 @@ class Ledger:
         )
 
     def _is_over(self) -> bool:
-        return self.ended() == len(self.entries) and not self._keys() and not self._containers()
+        return self.ended() == len(self.entries) and not (self._keys() or self._containers() or self._pins())
 
     def _seen(self, entry: Entry) -> Seen:
         return Seen(entry.job_id, tuple(entry.lines()), self.status(entry), self.receipt(entry), entry.ends)
 
     def _containers(self) -> list[str]:
         return [name for docker in self.dockers for name in docker.containers()]
+
+    def _pins(self) -> list[str]:
+        return [f"pin {place}" for worker in self.workers for place in worker.pins]
 
     def _keys(self) -> tuple[str, ...]:
         return tuple(sorted(key for pattern in _PASSING for key in self._records.scan_iter(pattern, count=1000)))

@@ -76,12 +76,12 @@ def test_a_host_loses_power(
             first_host.kill()
             own_dockerd.lose_power()
             # What it has left can be counted when it is back.
-            ledger.dockers = [dockerd]
+            ledger.dockers, ledger.workers = [dockerd], [second_host]
             ledger.recover_to(lambda lost=lost: all(_goes_on(ledger, entry) for entry in lost))  # type: ignore[misc]
             if FULL:
                 own_dockerd.start()
                 first_host.start()
-                ledger.dockers = [own_dockerd, dockerd]
+                ledger.dockers, ledger.workers = [own_dockerd, dockerd], [first_host, second_host]
         conclude(ledger.settle(f"one of two hosts loses power, {in_words(times)}", due=SILENT, unseen=SILENT))
         reasons = [attempt["reason"] for entry in ledger.entries for attempt in ledger.receipt(entry)["attempts"]]
         assert any("host one@here was silent for" in (reason or "") for reason in reasons)

@@ -113,6 +113,11 @@ class Worker:
         return (self.folder / "log").read_text(errors="replace")
 
     @property
+    def pins(self) -> list[str]:
+        """What is pinned for its jobs: mounts, and the folders of jobs."""
+        return [*self.opener.mounts(), *self.opener.pinned()]
+
+    @property
     def rss_bytes(self) -> int:
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from celery_docker.core import tokens
@@ -81,11 +82,19 @@ def ask(path: str, method: str, target: str, body: Any = None) -> tuple[int, byt
 class Gateway:
     """The service, with sockets of the test's own that stay when it ends: one in the file system, one over TCP."""
 
-    def __init__(self, redis_url: str, *, idle_s: float = 600, patience_s: float = 30) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        idle_s: float = 600,
+        patience_s: float = 30,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cdg-", dir="/var/tmp"))
         self.folder.chmod(0o755)
         self.path = str(self.folder / "api.sock")
         self._redis_url = redis_url
+        self._environ = environ
         self.tokens = TokenFile(str(self.folder / "tokens"))
         self._service = _SERVICE.format(idle_s=idle_s, patience_s=patience_s, token_file=self.tokens.path)
         self._listening = socket.socket(socket.AF_UNIX)
@@ -142,6 +151,7 @@ class Gateway:
         words = [sys.executable, "-P", "-c", _START, self._service, *map(str, numbers)]
         environ = {"PATH": os.environ["PATH"], "CELERY_DOCKER_BROKER_URL": self._redis_url}
         environ |= {"PYTHONPATH": str(Path(__file__).parents[1]), "CELERY_DOCKER_KEY": str(self.key)}
+        environ |= self._environ
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *_WITH_USERS, str(self.folder / "passwd"), *words],

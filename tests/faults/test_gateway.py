@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from celery_docker.client.client import Client
 from celery_docker.client.httpsocket import HttpSocket
+from celery_docker.core import signature
 from celery_docker.core.batch import Expanded
 from celery_docker.core.batchinputs import Row as InputRow
 from celery_docker.core.batchinputs import Source
@@ -27,6 +31,7 @@ from tests.waiting import eventually
 
 SIGNED = 'submitters = "signed"\nmounts = ["/tmp"]\nnetworks = ["none"]\n'
 KEY = b"k" * 32
+HOUR_S = 3600
 FIVE_YEARS_S = 5 * 365 * 86_400
 # A queue that no worker serves.
 NOWHERE = "nowhere"
@@ -67,7 +72,12 @@ def test_kill_of_the_gateway_in_the_middle_of_a_batch(own_redis: servers.RedisSe
 
 @contextmanager
 def signed_hosts(
-    redis: servers.RedisServer, dockerd: servers.Dockerd, folder: Path, **variables: str
+    redis: servers.RedisServer,
+    dockerd: servers.Dockerd,
+    folder: Path,
+    gateway_environ: Mapping[str, str] = MappingProxyType({}),
+    /,
+    **variables: str,
 ) -> Iterator[tuple[Ledger, Gateway, KeyFile, KeyFile]]:
     """Start a worker that runs signed jobs only, and a gateway, as on two hosts: each has a key file of its own."""
     policy, key = folder / "policy.toml", folder / "key"
@@ -75,15 +85,20 @@ def signed_hosts(
     workers_key = KeyFile(str(key))
     workers_key.write(Keys(KEY))
     variables |= {"CELERY_DOCKER_POLICY": str(policy), "CELERY_DOCKER_KEY": str(key)}
-    with ledger_and_worker(redis, dockerd, **variables) as (ledger, _), Gateway(redis.url) as gateway:
+    with (
+        ledger_and_worker(redis, dockerd, **variables) as (ledger, _),
+        Gateway(redis.url, environ=gateway_environ) as gateway,
+    ):
         gateways_key = KeyFile(str(gateway.key))
         gateways_key.write(Keys(KEY))
         yield ledger, gateway, workers_key, gateways_key
 
 
-def submitted(ledger: Ledger, gateway: Gateway, *, ends: bool = True) -> Entry:
-    entry, document = ledger.planned("sleep 0.1", ends=ends)
-    HttpSocket(gateway.path).send("POST", "jobs", body={"jobs": [document], "ids": [entry.job_id]})
+def submitted(
+    ledger: Ledger, gateway: Gateway, body: str = "sleep 0.1", *, ends: bool = True, **options: object
+) -> Entry:
+    entry, document = ledger.planned(body, ends=ends)
+    HttpSocket(gateway.path).send("POST", "jobs", body={"jobs": [{**document, **options}], "ids": [entry.job_id]})
     return entry
 
 
@@ -137,4 +152,42 @@ def test_the_workers_clock_is_years_behind(
         ledger.recover()
         row = ledger.settle("the worker's clock five years behind, then set right", due=("ahead of this host's clock",))
         assert {ledger.status(entry) for entry in ledger.entries} == {"SUCCESS"}
+    conclude(row)
+
+
+def test_a_clock_is_an_hour_ahead(
+    dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude, tmp_path: Path
+) -> None:
+    """The gateway's, then the worker's; some jobs fail, and are tried again once the other one's is.
+
+    An hour is no reason to refuse or put off a job, nor does one expire early; what is told has the times of Redis.
+    """
+    require("docker", WallClock.missing())
+    clocks = []
+    for name in ("gateway", "worker"):
+        (tmp_path / name).mkdir()
+        clocks.append(WallClock(tmp_path / name))
+    gateways, workers = clocks
+    variables = {"CELERY_DOCKER_RETRY_DELAY": "2", **workers.environ}
+    with signed_hosts(own_redis, dockerd, tmp_path, gateways.environ, **variables) as (ledger, gateway, _, _):
+        for times in range(6 if FULL else 2):
+            ahead, right = (workers, gateways) if times % 2 else (gateways, workers)
+            # At no moment is neither wrong.
+            ahead.set_off(HOUR_S)
+            right.set_off(0)
+            for _ in range(3):
+                submitted(ledger, gateway, expires=600)
+                submitted(ledger, gateway, "[ -e /output/go ] || exit 1", retries=1000)
+            failing = ledger.entries[-1]
+            eventually(lambda: ledger.status(failing) == "RETRY", 60, "an attempt that failed")  # noqa: B023
+            signed_at_s = json.loads(ledger.record(failing)["message"])["headers"][signature.HEADER]["at"]
+            assert (signed_at_s > time.time() + HOUR_S / 2) == (ahead is gateways)
+            _, page = gateway.ask("GET", "/api/v1/jobs")
+            told = [page["now"], *(job["submitted_at"] for job in page["jobs"])]
+            assert all(abs(datetime.fromisoformat(text).timestamp() - time.time()) < HOUR_S / 2 for text in told)
+        ledger.let_go()
+        ledger.recover()
+        row = ledger.settle("a clock an hour ahead, the gateway's and the worker's by turns", due=("exit code 1",))
+        assert {ledger.status(entry) for entry in ledger.entries} == {"SUCCESS"}
+        assert not any("clock" in json.dumps(ledger.receipt(entry)) for entry in ledger.entries)
     conclude(row)

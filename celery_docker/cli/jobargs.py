@@ -24,7 +24,7 @@ STDIN = "-"
 _READING = ("--file", "--env-file", "--each-from", "--manifest")
 _JOB_KEYS = tuple(flag.key for flag in flagtable.JOB_FLAGS)
 # The fields that are tables, and what ends a name in the text of a flag.
-_TABLES = {"env": "=", "labels": "=", "ulimits": "="}
+_TABLES = {"env": "=", "labels": "=", "ulimits": "=", "tmpfs": ":"}
 
 
 @dataclass(frozen=True)

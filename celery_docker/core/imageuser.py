@@ -8,8 +8,9 @@ is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from celery_docker.core.plan import ContainerPlan
 
@@ -77,10 +78,20 @@ def completed(plan: ContainerPlan, image_variables: Collection[str], users: Imag
     values = {name: plan.user_name for name in _NAMES}
     tmpfs = {}
     if uid != "0":
-        has_open_tmp = users.has_open_tmp and "ReadonlyRootfs" not in plan.body["HostConfig"]
+        has_open_tmp = _has_open_tmp(plan.body["HostConfig"], users)
         values[_HOME] = _TMP if has_open_tmp else _OWN_HOME
         if _HOME in names and not has_open_tmp:
             tmpfs = {_OWN_HOME: f"uid={uid},gid={gid},mode=0700,exec"}
     env = sorted([*plan.body["Env"], *(f"{name}={values[name]}" for name in names if name in values)])
-    host_config = {**plan.body["HostConfig"], **({"Tmpfs": tmpfs} if tmpfs else {})}
+    host_config = dict(plan.body["HostConfig"])
+    if tmpfs:
+        host_config["Tmpfs"] = {**tmpfs, **host_config.get("Tmpfs", {})}
     return replace(plan, body={**plan.body, "Env": env, "HostConfig": host_config})
+
+
+def _has_open_tmp(host_config: Mapping[str, Any], users: ImageUsers) -> bool:
+    """Return True if everybody in the container may write its /tmp: that of the image, or one that the job has."""
+    options = host_config.get("Tmpfs", {}).get(_TMP)
+    if options is not None:
+        return not any(word == "ro" or word.startswith("mode=") for word in options.split(","))
+    return users.has_open_tmp and "ReadonlyRootfs" not in host_config

@@ -32,7 +32,8 @@ class JobSpec:
     `retries` overrides the worker's setting for container failures; `retry_on` limits those retries to the given exit
     codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
     `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `requeue` False: a job
-    whose host is lost is not queued again. `ulimits` are `SOFT:HARD` by name. `env` may hold secrets.
+    whose host is lost is not queued again. `ulimits` are `SOFT:HARD` by name, `add_host` lines
+    of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder. `env` may hold secrets.
     """
 
     image: str
@@ -53,12 +54,18 @@ class JobSpec:
     pids_limit: int | None = None
     shm_size: int | None = None
     ulimits: Mapping[str, str] | None = None
+    cap_drop: tuple[str, ...] | None = None
+    group_add: tuple[str, ...] | None = None
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
     read_only: bool | None = None
+    tmpfs: Mapping[str, str] | None = None
     hostname: str | None = None
+    add_host: tuple[str, ...] | None = None
+    dns: tuple[str, ...] | None = None
     network: str | None = None
     pull: str | None = None
+    platform: str | None = None
     name: str | None = None
     labels: Mapping[str, str] | None = None
     requeue: bool | None = None
@@ -285,6 +292,14 @@ FIELDS = (
     ),
     Field("shm_size", containerkinds.SPACE, ("--shm-size",), "the size of /dev/shm; default: Docker's, 64m"),
     Field("ulimits", containerkinds.ULIMIT, ("--ulimit",), "set a limit of each process; -1: unlimited", repeated=True),
+    Field("cap_drop", containerkinds.CAPABILITY, ("--cap-drop",), "take a capability away, or ALL", repeated=True),
+    Field(
+        "group_add",
+        containerkinds.GROUP,
+        ("--group-add",),
+        "add a group of the worker's host, if its policy has it",
+        repeated=True,
+    ),
     Field(
         "workdir",
         kinds.path("in the container"),
@@ -299,7 +314,16 @@ FIELDS = (
         "the files of the image cannot be changed, only mounts",
         const=True,
     ),
+    Field(
+        "tmpfs",
+        containerkinds.TMPFS,
+        ("--tmpfs",),
+        "an empty folder in memory, such as /scratch:size=1g",
+        repeated=True,
+    ),
     Field("hostname", containerkinds.HOSTNAME, ("--hostname",), "the container's name for itself; default: its id"),
+    Field("add_host", containerkinds.HOST, ("--add-host",), "a line of the container's /etc/hosts", repeated=True),
+    Field("dns", containerkinds.ADDRESS, ("--dns",), "ask this server for names", repeated=True),
     Field(
         "network",
         kinds.choice(*kinds.NETWORKS),
@@ -307,6 +331,7 @@ FIELDS = (
         "the network; default: the first of the host's policy",
     ),
     Field("pull", kinds.choice(*kinds.PULLS), ("--pull",), "when to pull the image; default: missing"),
+    Field("platform", containerkinds.PLATFORM, ("--platform",), "the platform of the image; default: the host's"),
     Field("name", kinds.NAME, ("--name",), "a name for people; several jobs may have the same"),
     Field("labels", namedvalues.LABELS, ("--label",), "put a label on the container", repeated=True),
     Field("requeue", kinds.BOOLEAN, ("--no-requeue",), "do not queue the job again when its host is lost", const=False),

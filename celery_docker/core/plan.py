@@ -50,7 +50,8 @@ class ContainerPlan:
     """A container to be made: its name, the request body in the words of the Docker API (1.41), and when to pull.
 
     `user_name` is for an image that does not know the job's user; see `imageuser`. `is_strict`: the policy names users,
-    so the container must not be started while the groups of its image are not known.
+    or groups, so the container must not be started while the groups of its image are not known. `platform` is that of
+    its image, None: Docker's own.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ContainerPlan:
     pull: str = kinds.DEFAULT_PULL
     user_name: str | None = None
     is_strict: bool = False
+    platform: str | None = None
 
     @property
     def image(self) -> str:
@@ -106,7 +108,9 @@ def plan(
         body["User"] = resolved.user
     return ContainerPlan(
         *(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name),
-        is_strict=resolved.user is not None and (policy.self_only or userrules.ANY not in policy.users),
+        is_strict=resolved.user is not None
+        and (policy.self_only or userrules.ANY not in policy.users or spec.group_add is not None),
+        platform=spec.platform,
     )
 
 
@@ -141,8 +145,12 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
     pairs = [
         ("--name", [plan.name]),
         ("--pull", [plan.pull]),
+        ("--platform", [plan.platform] if plan.platform else []),
         ("--network", [config["NetworkMode"]]),
         ("--hostname", [body["Hostname"]] if "Hostname" in body else []),
+        ("--add-host", config.get("ExtraHosts", [])),
+        ("--dns", config.get("Dns", [])),
+        ("--cap-drop", config.get("CapDrop", [])),
         ("--security-opt", config["SecurityOpt"]),
         ("--pids-limit", [str(config["PidsLimit"])]),
         ("--log-driver", [log["Type"]]),
@@ -153,6 +161,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--shm-size", [str(config["ShmSize"])] if "ShmSize" in config else []),
         ("--ulimit", [f"{limit['Name']}={limit['Soft']}:{limit['Hard']}" for limit in config.get("Ulimits", [])]),
         ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
+        ("--tmpfs", [f"{path}:{options}".rstrip(":") for path, options in config.get("Tmpfs", {}).items()]),
         ("--env", body["Env"]),
         ("--label", _assignments(body["Labels"])),
         ("--user", [body["User"]] if "User" in body else []),
@@ -218,7 +227,10 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         config["Ulimits"] = [_ulimit(name, limit) for name, limit in spec.ulimits.items()]
     if spec.read_only:
         config["ReadonlyRootfs"] = True
-    return config
+    if spec.tmpfs is not None:
+        config["Tmpfs"] = dict(spec.tmpfs)
+    lists = {"CapDrop": spec.cap_drop, "ExtraHosts": spec.add_host, "Dns": spec.dns}
+    return config | {key: list(texts) for key, texts in lists.items() if texts is not None}
 
 
 def _ulimit(name: str, limit: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from celery_docker.core.access import Identity
 
 # Whose jobs a host runs: those of anybody who can write to the queue, or signed ones.
 ANYBODY, SIGNED = "any", "signed"
+# The platform of the host itself.
+OWN_PLATFORM = "own"
 # The limits of a process with which a job can do no harm: its memory and processes are limited anyway. Others give it
 # precedence over the rest of the host, or memory of the kernel's.
 HARMLESS_ULIMITS = ("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack")
@@ -45,7 +47,9 @@ class Policy:
     logs: tuple[str, ...] = ()
     users: tuple[str, ...] = ("*",)
     networks: tuple[str, ...] = ("bridge",)
+    groups: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = HARMLESS_ULIMITS
+    platforms: tuple[str, ...] = (OWN_PLATFORM,)
     limits: Limits = field(default_factory=Limits)
     submitters: str = ANYBODY
     sections: Mapping[str, Policy] = field(default_factory=dict)
@@ -78,7 +82,8 @@ class Request:
 
     `user` as submitted, `uid` as a string, `user_name` the name on this host, empty where it has none. `has_own_group`:
     the job asks for no other group than the user's own. `submitter` has signed the job, and `is_self`: it runs as him.
-    `problems` are what the host cannot meet, whatever its policy.
+    `groups` are asked for like users, by name and gid; `is_self` of one: the submitter is in it. `own_platform` is the
+    host's. `problems` are what the host cannot meet, whatever its policy.
     """
 
     image: str
@@ -94,6 +99,10 @@ class Request:
     pids: int | None = None
     shm_bytes: int | None = None
     ulimits: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[userrules.Asked, ...] = ()
+    platform: str | None = None
+    own_platform: str = ""
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -123,6 +132,7 @@ def applying(policy: Policy, submitter: Identity | None, groups: Sequence[str]) 
 def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
+    problems += _groups(policy, request) + _platform(policy, request)
     problems += _ceilings(policy, request) + _ulimits(policy, request)
     for path in request.mounts:
         problems += _under(path, policy.mounts, policy.rule("mounts")) or _never(path, request.sockets)
@@ -160,11 +170,30 @@ def _network(policy: Policy, request: Request) -> list[str]:
     return [f"network: {request.network!r} is not allowed on this host; {policy.rule('networks')}"]
 
 
+def _groups(policy: Policy, request: Request) -> list[str]:
+    return [
+        f"group_add: {asked.user!r} is not allowed on this host; {policy.rule('groups')}"
+        for asked in request.groups
+        if userrules.ANY not in policy.groups and not userrules.allow(policy.groups, asked)
+    ]
+
+
+def _platform(policy: Policy, request: Request) -> list[str]:
+    platform = request.platform
+    is_own = platform is not None and f"{platform}/".startswith(f"{request.own_platform}/")
+    if platform is None or platform in policy.platforms or (is_own and OWN_PLATFORM in policy.platforms):
+        return []
+    rule = policy.rule("platforms")
+    return [f"platform: {platform!r} is not allowed on this host, which is {request.own_platform}; {rule}"]
+
+
 def _ceilings(policy: Policy, request: Request) -> list[str]:
     limits, origin = policy.limits, policy.origins.get("limits", "")
     problems = []
     ceiling = limits.memory_bytes
-    for name, size in (("memory", request.memory_bytes), ("shm_size", request.shm_bytes)):
+    sizes_ = [("memory", request.memory_bytes), ("shm_size", request.shm_bytes)]
+    sizes_ += [(f"tmpfs: {path!r}", containerkinds.size_of_tmpfs(options)) for path, options in request.tmpfs.items()]
+    for name, size in sizes_:
         if size is not None and ceiling is not None and size > ceiling:
             rule = f"rule {origin}limits.memory = {sizes.shown(ceiling)}"
             problems.append(f"{name}: {sizes.shown(size)} is more than this host allows; {rule}")

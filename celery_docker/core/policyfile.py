@@ -14,7 +14,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import containerkinds, kinds, sizes, userrules, wording
-from celery_docker.core.policy import ANYBODY, SIGNED, Limits, Policy
+from celery_docker.core.policy import ANYBODY, OWN_PLATFORM, SIGNED, Limits, Policy
 
 # As many as Docker can count.
 _MOST_PIDS = 2**63 - 1
@@ -154,6 +154,27 @@ def _networks(name: str, value: Any) -> tuple[str, ...]:
     return networks
 
 
+def _groups(name: str, value: Any) -> tuple[str, ...]:
+    groups = _strings(name, value)
+    for group in groups:
+        try:
+            userrules.check_group(group)
+        except ValueError as exc:
+            raise errors.PolicyError(f"{name} has {kinds.shown(group)}, which {exc}") from exc
+    return groups
+
+
+def _platforms(name: str, value: Any) -> tuple[str, ...]:
+    platforms = _strings(name, value)
+    for platform in platforms:
+        try:
+            if platform != OWN_PLATFORM:
+                containerkinds.PLATFORM.parse(platform)
+        except ValueError as exc:
+            raise errors.PolicyError(f"{name} has {kinds.shown(platform)}, which {exc}, or {OWN_PLATFORM!r}") from exc
+    return platforms
+
+
 def _ulimits(name: str, value: Any) -> tuple[str, ...]:
     rules = _strings(name, value)
     for rule in rules:
@@ -196,5 +217,7 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
     "logs": _roots,
     "users": _users,
     "networks": _networks,
+    "groups": _groups,
     "ulimits": _ulimits,
+    "platforms": _platforms,
 }

@@ -28,6 +28,18 @@ def check(rule: str) -> None:
         raise ValueError("must begin with the lower number")
 
 
+def check_group(rule: str) -> None:
+    """Raise `ValueError` for a rule that can be meant for no group, like `check`."""
+    if ":" in rule:
+        raise ValueError("must be one group")
+    try:
+        check(rule)
+    except ValueError as exc:
+        raise ValueError(
+            str(exc).replace("a uid, uid:gid, a range of uids like", "a gid, a range of gids like")
+        ) from exc
+
+
 @dataclass(frozen=True)
 class Asked:
     """The user that a job asks for: as submitted, the number and the name on this host (empty: none).

@@ -48,6 +48,7 @@ class Creation:
             if plan.is_strict:
                 self._check_image(plan, container_id, image)
             self._check_folders(plan, container_id, image)
+            self._check_tmpfs(plan, container_id)
         except (errors.HostError, errors.RequestError):
             self._remove(container_id)
             raise
@@ -58,7 +59,7 @@ class Creation:
         users = self._images.known(image.image_id)
         if users is None:
             # An image shows its files in a container only, and where nothing is mounted over them.
-            host_config = {**plan.body["HostConfig"], "Mounts": []}
+            host_config = {**plan.body["HostConfig"], "Mounts": [], "Tmpfs": {}}
             container_id = self._create(replace(plan, body={**plan.body, "HostConfig": host_config}))
             try:
                 users = self._images.learn(image.image_id, container_id)
@@ -91,6 +92,18 @@ class Creation:
                     "as root; make it there first"
                 )
 
+    def _check_tmpfs(self, plan: ContainerPlan, container_id: str) -> None:
+        """Raise `RequestError` for a tmpfs behind a link of the image.
+
+        Docker would follow it into the job's output, for instance, and make a folder of root's there.
+        """
+        for path in plan.body["HostConfig"].get("Tmpfs", ()) if plan.body["HostConfig"]["Mounts"] else ():
+            link = self._images.link_in(container_id, path)
+            if link is not None:
+                raise errors.RequestError(
+                    f"tmpfs: {path!r} lies behind the link {link!r} of image {plan.image!r}; name where that leads"
+                )
+
     def _folders(self, plan: ContainerPlan, image: imageusers.Image | None) -> Iterator[tuple[str, str]]:
         """Yield the folders that may not be there before the start, with the field that names each."""
         if not _has_output(plan):
@@ -107,7 +120,10 @@ class Creation:
             plan = in_slice(plan, self._slice_path, driver)
         try:
             body = podman.body(plan.body) if self._calls.is_podman() else plan.body
-            answer = self._calls.ask("POST", f"/containers/create?{urlencode({'name': plan.name})}", body=body)
+            query = {"name": plan.name} | ({"platform": plan.platform} if plan.platform else {})
+            if plan.platform and self._calls.is_podman() and not self._images.is_of(plan.image, plan.platform):
+                raise errors.ImageMissing(f"image {plan.image!r} for {plan.platform} is not on this host; pull it")
+            answer = self._calls.ask("POST", f"/containers/create?{urlencode(query)}", body=body)
             if answer.ok:
                 return str(self._calls.parsed(answer)["Id"])
         except errors.EngineAway:

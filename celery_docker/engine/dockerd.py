@@ -120,16 +120,18 @@ class DockerEngine:
     def pull(
         self,
         image: str,
+        platform: str | None = None,
         *,
         needed: Callable[[], bool] = lambda: True,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
     ) -> None:
         """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
 
-        Returns without the image as soon as it is not `needed` any more; Docker gives up when nobody listens.
+        `platform` is the image's, None: Docker's own. Returns without the image as soon as it is not `needed` any more;
+        Docker gives up when nobody listens.
         `progress` is called with the bytes that have come and all that are known of, from time to time.
         """
-        self._images.pull(image, needed=needed, progress=progress)
+        self._images.pull(image, platform, needed=needed, progress=progress)
 
     def digest(self, image_id: str) -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""

@@ -25,11 +25,14 @@ class Images:
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
         self._jobs = functools.lru_cache(maxsize=512)(self._look_up_job)
 
-    def pull(self, image: str, *, needed: Callable[[], bool], progress: Callable[[int, int], object]) -> None:
+    def pull(
+        self, image: str, platform: str | None, *, needed: Callable[[], bool], progress: Callable[[int, int], object]
+    ) -> None:
         """Pull a tagged image, as `DockerEngine.pull` says."""
         service = self._calls.service
         name, tag, headers = credentials.pull_arguments(image, service)
-        path = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
+        query = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
+        path = f"/images/create?{urlencode(query)}"
         opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)
         if opened.response.status >= 400:
             answer = self._calls.read(opened)

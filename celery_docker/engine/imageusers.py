@@ -12,6 +12,7 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -84,6 +85,27 @@ class ImageUsersCache:
         """
         with contextlib.closing(self._calls.open("HEAD", _archive(container_id, f"{path.rstrip('/')}/."))) as opened:
             return opened.response.status == 404
+
+    def link_in(self, container_id: str, path: str) -> str | None:
+        """Return the first link among the folders of a path, itself included; None where there is none.
+
+        Raises `HostError` where Docker does not answer.
+        """
+        folders = [str(folder) for folder in (*reversed(PurePosixPath(path).parents[:-1]), path)]
+        for folder in folders:
+            about = self._about(container_id, folder)
+            if about is None:
+                return None
+            if about["mode"] & _IS_SYMLINK or about.get("linkTarget") not in (None, "", folder):
+                return folder
+        return None
+
+    def is_of(self, image: str, platform: str) -> bool:
+        """Return True if an image is here, and of that platform; Podman takes one of any."""
+        answer = self._calls.ask("GET", f"/images/{quote(image)}/json")
+        details = self._calls.parsed(answer) if answer.ok else {}
+        parts = [details.get(name) or "" for name in ("Os", "Architecture", "Variant")]
+        return [*platform.split("/"), parts[2]][:3] == parts
 
     def _text(self, container_id: str, path: str) -> str:
         """Return the text of a file, empty where there is none."""

@@ -71,14 +71,18 @@ def body(planned: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the body of a create as Podman understands it."""
     config = {**planned["HostConfig"], "LogConfig": _LOG_CONFIG}
     if "Tmpfs" in config:
-        config["Tmpfs"] = {path: _without_owner(options) for path, options in config["Tmpfs"].items()}
+        config["Tmpfs"] = {path: _tmpfs(options) for path, options in config["Tmpfs"].items()}
     return {**planned, "HostConfig": config}
 
 
-def _without_owner(options: str) -> str:
-    """Return the options of a tmpfs without uid and gid, which Podman 4 refuses: everybody inside may write it."""
-    words = options.split(",")
-    rest = [word for word in words if not word.startswith(("uid=", "gid="))]
-    if len(rest) == len(words):
-        return options
-    return ",".join([*(word for word in rest if not word.startswith("mode=")), "mode=1777"])
+def _tmpfs(options: str) -> str:
+    """Return the options that make the tmpfs that Docker would make: empty, and without programs unless asked for.
+
+    Podman 4 refuses uid and gid; in their place everybody in the container may write there.
+    """
+    words = [word for word in options.split(",") if word]
+    if any(word.startswith(("uid=", "gid=")) for word in words):
+        words = [*(word for word in words if not word.startswith(("uid=", "gid=", "mode="))), "mode=1777"]
+    if "exec" not in words and "noexec" not in words:
+        words.append("noexec")
+    return ",".join([*words, "notmpcopyup"])

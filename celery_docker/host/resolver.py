@@ -20,6 +20,7 @@ from celery_docker.host import paths
 
 _MOUNTS, _LOGS = ("inputpath", "outputpath"), ("logoutfile", "logerrfile")
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 # Debian's nogroup, and the user that goes with it.
 _NO_GROUP = 65534
 _NOBODY = Identity("nobody", _NO_GROUP, _NO_GROUP, ())
@@ -60,6 +61,9 @@ def resolve(
     else:
         user = _user(spec.user, problems)
     gid = _gid(spec.user, user)
+    groups = _groups(spec.group_add or (), submitter, problems)
+    if groups and user is None and spec.user is None:
+        problems.append("group_add: an image's own user gets no groups of this host; name the user of the job")
     request = policy.Request(
         image=spec.image,
         user=submitter.name if submitter and is_self and spec.user is None else spec.user,
@@ -74,6 +78,10 @@ def resolve(
         pids=spec.pids_limit,
         shm_bytes=spec.shm_size,
         ulimits=spec.ulimits or {},
+        tmpfs=spec.tmpfs or {},
+        groups=groups,
+        platform=spec.platform,
+        own_platform=_own_platform(),
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
@@ -83,8 +91,10 @@ def resolve(
     resolved = plan.Resolved(user=spec.user, user_name=spec.user, **real)
     if user is not None:
         resolved = replace(resolved, user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid))
+    gids = {int(asked.uid) for asked in groups if asked.uid is not None}
     if submitter is not None and is_self:
-        resolved = replace(resolved, groups=tuple(sorted({submitter.gid, *submitter.groups} - {gid})))
+        gids |= {submitter.gid, *submitter.groups}
+    resolved = replace(resolved, groups=tuple(sorted(gids - {gid})))
     return resolved, request
 
 
@@ -180,6 +190,30 @@ def _user(user: str | None, problems: list[str]) -> _User | None:
         problems.append(f"user: {name!r} is not known on host {os.uname().nodename}; create it there or give a uid")
         return None
     return _User(entry.pw_uid, entry.pw_name, entry.pw_gid)
+
+
+def _groups(groups: tuple[str, ...], submitter: Identity | None, problems: list[str]) -> tuple[userrules.Asked, ...]:
+    """Return the groups that a job asks for, as this host knows them."""
+    asked = []
+    for text in groups:
+        try:
+            entry = grp.getgrgid(int(text)) if text.isdigit() else grp.getgrnam(text)
+            gid, name = entry.gr_gid, entry.gr_name
+        except KeyError:
+            if not text.isdigit():
+                node = os.uname().nodename
+                problems.append(f"group_add: {text!r} is not known on host {node}; create it there or give a gid")
+                continue
+            gid, name = int(text), ""
+        is_own = submitter is not None and gid in (submitter.gid, *submitter.groups)
+        asked.append(userrules.Asked(text, str(gid), name, has_own_group=True, is_self=is_own))
+    return tuple(asked)
+
+
+def _own_platform() -> str:
+    """Return the platform of this host, as images are named by."""
+    machine = os.uname().machine
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
 def _gid_of_unknown(uid: int) -> int:

@@ -233,21 +233,28 @@ class Attempts:
     def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
         # A container that is there already is looked at, whatever its registry says today.
         if container_plan.pull == "always" and self.engine.inspect(container_plan.name) is None:
-            self._pull(job, container_plan.image)
+            self._pull(job, container_plan)
         try:
             return self.engine.create(container_plan)
         except errors.ImageMissing as exc:
             if container_plan.pull == "never":
                 raise errors.RequestError(
-                    f"image {container_plan.image!r} is not on host {self.host} and pull is 'never'; "
+                    f"image {_image_of(container_plan)} is not on host {self.host} and pull is 'never'; "
                     "pull it there, or say pull='missing'"
                 ) from exc
-            self._pull(job, container_plan.image)
+            self._pull(job, container_plan)
+        try:
             return self.engine.create(container_plan)
+        except errors.ImageMissing as exc:
+            if container_plan.platform is None:
+                raise
+            raise errors.RequestError(f"image {_image_of(container_plan)} is not in its registry") from exc
 
-    def _pull(self, job: Job, image: str) -> None:
-        log.info("pulling %s", image, extra=_job(job))
-        Pull(self.engine, self.records, job, image).run(lambda: _check_end_request(job))
+    def _pull(self, job: Job, container_plan: plan.ContainerPlan) -> None:
+        log.info("pulling %s", container_plan.image, extra=_job(job))
+        Pull(self.engine, self.records, job, container_plan.image, container_plan.platform).run(
+            lambda: _check_end_request(job)
+        )
 
     def _start(self, job: Job, container_id: str, logs: JobLogs, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""
@@ -302,6 +309,11 @@ class Attempts:
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
+
+
+def _image_of(container_plan: plan.ContainerPlan) -> str:
+    platform = "" if container_plan.platform is None else f" for {container_plan.platform}"
+    return f"{container_plan.image!r}{platform}"
 
 
 def _job(job: Job) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Pull:
     records: Records
     job: Job
     image: str
+    platform: str | None = None
     write_every_s: float = _WRITE_EVERY_S
     _pulled_bytes: int = 0
     _size_bytes: int = 0
@@ -50,7 +51,11 @@ class Pull:
 
     def _pull(self, pulled: Future[None]) -> None:
         try:
-            self.engine.pull(self.image, needed=lambda: self.job.end_request is None, progress=self._progress)
+            self.engine.pull(
+                *(self.image, self.platform),
+                needed=lambda: self.job.end_request is None,
+                progress=self._progress,
+            )
             pulled.set_result(None)
         except Exception as exc:  # noqa: BLE001  # raised again where it is waited for
             pulled.set_exception(exc)

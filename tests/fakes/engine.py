@@ -180,6 +180,7 @@ class FakeEngine:
     def pull(
         self,
         image: str,
+        platform: str | None = None,
         *,
         needed: Callable[[], bool] = lambda: True,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import grp
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.engine.dockerd import DockerEngine
 from tests import servers
+from tests.integration.test_home import make_image
 from tests.integration.test_policy import ANYBODY as ANY_RULES
 from tests.integration.test_policy import output_of, planned, podman_engine
-from tests.integration.test_worker import Plain
+from tests.integration.test_worker import Plain, folder
+from tests.workers.registry import Registry
 from tests.workers.worker import Worker
 
-__all__ = ["podman_engine"]
+__all__ = ["folder", "podman_engine"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +36,25 @@ def plain(server: servers.RedisServer) -> Iterator[Plain]:
     submitter = Plain(server.url)
     yield submitter
     submitter.app.close()
+
+
+OWN = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}.get(os.uname().machine, "")
+
+
+@contextmanager
+def under(worker: Worker, rule: str) -> Iterator[None]:
+    """Give the worker another rule meanwhile."""
+    rules = worker.policy.read_text()
+    try:
+        for text in (f"{rule}\n{rules}", rules):
+            worker.policy.write_text(text)
+            worker.hand_over()
+            assert worker.wait() == 0
+            worker.start()
+            if text is not rules:
+                yield
+    finally:
+        worker.policy.write_text(rules)
 
 
 def shell(plain: Plain, script: str, **fields: Any) -> str:
@@ -99,6 +126,118 @@ def test_whom_a_read_only_image_does_not_know_has_a_home_all_the_same(plain: Pla
     assert "touch: /tmp/x: Read-only file system" in output
 
 
+CAPABILITIES = "awk '/CapBnd/ {print $2}' /proc/self/status"
+
+
+def test_capabilities_that_are_taken_away(plain: Plain) -> None:
+    assert shell(plain, CAPABILITIES, cap_drop=["all"]) == "0" * 16 + "\n"
+    assert shell(plain, CAPABILITIES, cap_drop=["ALL"], user="54321") == "0" * 16 + "\n"
+    net_raw = 1 << 13
+    default, without = (int(shell(plain, CAPABILITIES, **fields), 16) for fields in ({}, {"cap_drop": ["NET_RAW"]}))
+    assert (default & net_raw, default & ~net_raw) == (net_raw, without)
+
+
+def test_names_of_other_hosts(plain: Plain) -> None:
+    output = shell(plain, "cat /etc/hosts; nslookup db 2>&1 | tail -n 1", add_host=["db:10.1.2.3", "v6:fd00::7"])
+    lines = [line.split() for line in output.splitlines()]
+    assert ["10.1.2.3", "db"] in lines
+    assert ["fd00::7", "v6"] in lines
+
+
+def test_name_servers(plain: Plain) -> None:
+    output = shell(plain, "grep nameserver /etc/resolv.conf", dns=["10.9.8.7", "fd00::53"])
+    assert output == "nameserver 10.9.8.7\nnameserver fd00::53\n"
+
+
+def test_a_tmpfs(plain: Plain, folder: Path) -> None:
+    """Everybody may write there, also where the image is read-only; what is not asked for is Docker's."""
+    look = (
+        "grep -E ' (/scratch/a|/tools) ' /proc/mounts | cut -d' ' -f2-4 | sort; df -k /scratch/a | awk 'END {print $2}'"
+    )
+    script = f"{look}; echo 'echo hi' > /tools/x; chmod +x /tools/x; /tools/x; touch /scratch/a/x && ls -ld /scratch/a"
+    output = shell(
+        plain, script, tmpfs=["/scratch/a:size=1m", "/tools:exec,mode=700,uid=54321"], read_only=True, user="54321"
+    )
+    lines = output.splitlines()
+    assert lines[0].startswith("/scratch/a tmpfs rw,nosuid,nodev,noexec,")
+    assert lines[1].startswith("/tools tmpfs rw,nosuid,nodev,relatime,mode=700,uid=54321")
+    assert lines[2:4] == ["1024", "hi"]
+    assert lines[4].startswith("drwxrwxrwt")
+    assert shell(plain, "touch /scratch/x && ls /output", tmpfs={"/scratch": ""}, outputpath=str(folder)) == ""
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_in_a_tmpfs_counts_as_memory(plain: Plain) -> None:
+    fields = {"tmpfs": ["/scratch"], "memory": "32m", "retries": 0}
+    error, receipt = plain.fail("busybox", "dd if=/dev/zero of=/scratch/x bs=1M count=99", **fields)
+    assert receipt["exit_code"] == 137
+    assert "limit 32m" in error
+
+
+def test_a_tmpfs_behind_a_link_of_the_image_makes_no_folder_in_the_output(
+    plain: Plain, dockerd: servers.Dockerd, folder: Path
+) -> None:
+    """Docker would follow it, and make the folder as root."""
+    image = make_image(dockerd, "linked", {"scratch": "output", "var/tmp": "../output"})
+    for path, link in (("/scratch/a", "/scratch"), ("/var/tmp/a/b", "/var/tmp"), ("/scratch", "/scratch")):
+        error, _ = plain.fail(image, "true", tmpfs=[path], outputpath=str(folder), pull="never")
+        assert f"tmpfs: {path!r} lies behind the link {link!r} of image 'linked:latest'; name where that" in error
+    assert list(folder.iterdir()) == []
+    assert plain.succeed(image, "true", tmpfs=["/other"], outputpath=str(folder))["state"] == "succeeded"
+    assert plain.succeed(image, "true", tmpfs=["/scratch/a"])["state"] == "succeeded", "where there is no output"
+
+
+def test_a_platform(plain: Plain, worker: Worker) -> None:
+    """Another than the host's is the administrator's to allow: it would be what others get under that name."""
+    other = "linux/s390x"
+    assert plain.succeed("busybox", "true", platform=OWN, pull="never")["state"] == "succeeded"
+    error, _ = plain.fail("busybox", "true", platform=other)
+    assert f"platform: '{other}' is not allowed on this host, which is {OWN}; rule platforms = ['own']" in error
+    with under(worker, f'platforms = ["{other}"]'):
+        error, _ = plain.fail("busybox", "true", platform=other, pull="never")
+        assert f"image 'busybox:latest' for {other} is not on host" in error
+
+
+def test_the_image_of_a_platform_is_pulled_as_such(
+    dockerd: servers.Dockerd, engine: DockerEngine, registry: Registry
+) -> None:
+    image = f"{registry.address}/tool:1"
+    plan = replace(planned(image, "true", rules=ANY_RULES), platform=OWN)
+    engine.pull(image, OWN)
+    assert output_of(engine, engine.create(plan)) == ""
+    with pytest.raises(errors.ImageMissing):
+        engine.create(replace(plan, platform="linux/s390x"))
+    dockerd.request("DELETE", f"/images/{image}")
+
+
+IDS = "id -u; id -g; id -G"
+
+
+def test_groups_that_the_policy_allows(plain: Plain, worker: Worker) -> None:
+    """As shipped it allows none."""
+    error, receipt = plain.fail("busybox", ["sh", "-c", IDS], user="54321", group_add=["video"])
+    assert "group_add: 'video' is not allowed on this host; rule groups = []" in error
+    assert receipt["state"] == "rejected"
+    with under(worker, 'groups = ["video"]'):
+        video = grp.getgrnam("video").gr_gid
+        output = shell(plain, IDS, user="54321:54321", group_add=["video"])
+        assert output.split()[:2] == ["54321", "54321"]
+        assert set(output.split()[2:]) == {"54321", str(video)}
+        error, _ = plain.fail("busybox", "true", user="54321", group_add=["0", video])
+        assert error.count("is not allowed on this host; rule groups = ['video']") == 1
+        error, _ = plain.fail("busybox", "true", group_add=["video"])
+        assert "group_add: an image's own user gets no groups of this host; name the user of the job" in error
+
+
+def test_a_group_is_never_that_of_the_image(plain: Plain, worker: Worker, dockerd: servers.Dockerd) -> None:
+    """Docker looks for the number of a group among the names in the image."""
+    video = grp.getgrnam("video").gr_gid
+    image = make_image(dockerd, "evil", {"etc/group": f"root:x:0:\n{video}:x:0:\n".encode()})
+    with under(worker, 'groups = ["video"]'):
+        error, _ = plain.fail(image, "true", user="54321:54321", group_add=["video"], pull="never")
+        assert f"its /etc/group has {video} as the name of another group" in error
+
+
 def test_the_same_with_podman(podman_engine: DockerEngine) -> None:
     """But for ulimits: beside one of a job's Podman raises that of processes, which not every machine allows."""
     script = "hostname; df -m /dev/shm | tail -n 1 | awk '{print $2}'"
@@ -106,9 +245,16 @@ def test_the_same_with_podman(podman_engine: DockerEngine) -> None:
         "hostname": "node-1",
         "shm_size": 96 * 2**20,
         "pids_limit": 50,
+        "cap_drop": ("ALL",),
+        "add_host": ("db:10.1.2.3",),
+        "tmpfs": {"/bin/x": "size=1048576", "/scratch": "uid=7,mode=700,exec", "/lib": "size=4096"},
+        "platform": OWN,
         "read_only": True,
     }
+    script += f"; {CAPABILITIES}; grep -c '/bin/x .*noexec' /proc/mounts; touch /scratch/x"
     container_plan = planned(
         "busybox", "sh", "-c", f"{script}; touch /x 2>/dev/null || echo ro", rules=ANY_RULES, **fields
     )
-    assert output_of(podman_engine, podman_engine.create(container_plan)) == "node-1\n96\nro\n"
+    with pytest.raises(errors.ImageMissing):
+        podman_engine.create(replace(container_plan, platform="linux/s390x"))
+    assert output_of(podman_engine, podman_engine.create(container_plan)) == (f"node-1\n96\n{16 * '0'}\n1\nro\n")

@@ -55,6 +55,7 @@ PURE = {
         "fnmatch",
         "hashlib",
         "hmac",
+        "ipaddress",
         "json",
     ),
     *(

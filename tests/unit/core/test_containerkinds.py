@@ -140,17 +140,141 @@ def test_ulimits_that_are_none(value: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (containerkinds.CAPABILITY, ["NET_RAW", "cap_chown", "all"], ("NET_RAW", "CHOWN", "ALL")),
+        (containerkinds.CAPABILITY, [], None),
+        (containerkinds.HOST, ["a:1.2.3.4", "a:::1"], ("a:1.2.3.4", "a:::1")),
+        (containerkinds.HOST, {"db_1.x": "1.2.3.4"}, ("db_1.x:1.2.3.4",)),
+        (containerkinds.HOST, {}, None),
+        (containerkinds.ADDRESS, ["10.0.0.53", "fe80::1"], ("10.0.0.53", "fe80::1")),
+        (containerkinds.ADDRESS, [], None),
+        (containerkinds.TMPFS, ["/scratch", "/a/b/:size=1g,exec"], {"/scratch": "", "/a/b": f"size={2**30},exec"}),
+        (containerkinds.TMPFS, {"/a": None, "/b": "", "/c": "mode=1777"}, {"/a": "", "/b": "", "/c": "mode=1777"}),
+        (containerkinds.TMPFS, ["/a:ro", "/a:uid=7,gid=8"], {"/a": "uid=7,gid=8"}),  # as in docker run
+        (containerkinds.TMPFS, {"/device": "nosuid,nodev,rw,noexec"}, {"/device": "nosuid,nodev,rw,noexec"}),
+        (containerkinds.TMPFS, [], None),
+        (containerkinds.PLATFORM, "linux/arm/v7", "linux/arm/v7"),
+        (containerkinds.GROUP, ["video", 44, "44", "www-data", 0], ("video", "44", "44", "www-data", "0")),
+        (containerkinds.GROUP, [], None),
+    ],
+    ids=str,
+)
+def test_what_is_accepted_and_stored(kind: kinds.Kind, value: Any, expected: Any) -> None:
+    assert kind.parse(value) == expected
+    if expected is not None:
+        assert kind.parse(expected) == expected
+
+
+NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /output"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (containerkinds.CAPABILITY, "ALL", "must be a list like ['NET_RAW']"),
+        (containerkinds.CAPABILITY, [7], "must be a list like ['NET_RAW']"),
+        (containerkinds.CAPABILITY, [""], "has '', which is no capability; one is like 'NET_RAW'"),
+        (containerkinds.CAPABILITY, ["CAP_CAP_CHOWN"], "has 'CAP_CAP_CHOWN', which is no capability"),
+        (containerkinds.CAPABILITY, ["BPF"], "has 'BPF', which is no capability"),
+        (containerkinds.CAPABILITY, ["\u017fYSLOG"], "has '\u017fYSLOG', which is no capability"),
+        (containerkinds.CAPABILITY, ["-x"], "has '-x', which is no capability"),
+        (containerkinds.HOST, "a:1.2.3.4", "must be a table, or a list of 'db.example.org:10.0.0.7'"),
+        (containerkinds.HOST, ["a"], "has a at None, which must be an IP address"),
+        (containerkinds.HOST, ["a:"], "has a at '', which must be an IP address"),
+        (containerkinds.HOST, ["a:1.2.3"], "has a at '1.2.3', which must be an IP address"),
+        (containerkinds.HOST, ["a:host-gateway"], "has a at 'host-gateway', which must be an IP address"),
+        (containerkinds.HOST, ["a:010.0.0.1"], "has a at '010.0.0.1', which must be an IP address"),
+        (containerkinds.HOST, ["a:fe80::1%eth0"], "has a at 'fe80::1%eth0', which must be an IP address"),
+        (containerkinds.HOST, ["a:1.2.3.4\n1.1.1.1 b"], "has a at "),
+        (containerkinds.HOST, {"a": 16909060}, "has a at 16909060, which must be an IP address"),
+        (containerkinds.HOST, [":1.2.3.4"], "has '', which is no host name"),
+        (containerkinds.HOST, ["-a:1.2.3.4"], "has '-a', which is no host name"),
+        (containerkinds.HOST, ["a b:1.2.3.4"], "has 'a b', which is no host name"),
+        (containerkinds.HOST, ["a\n:1.2.3.4"], "has 'a\\n', which is no host name"),
+        (containerkinds.HOST, {"ä": "1.2.3.4"}, "has 'ä', which is no host name"),
+        (containerkinds.HOST, {"a" * 254: "1.2.3.4"}, "has 'aaa"),
+        (containerkinds.ADDRESS, "1.2.3.4", "must be a list like ['10.0.0.53']"),
+        (containerkinds.ADDRESS, [""], "has '', which must be an IP address"),
+        (containerkinds.ADDRESS, ["ns.example.org"], "has 'ns.example.org', which must be an IP address"),
+        (containerkinds.ADDRESS, ["1.2.3.٤"], "has '1.2.3.٤', which must be an IP address"),
+        (containerkinds.TMPFS, "/a", "must be a table, or a list of '/scratch:size=1g'"),
+        (containerkinds.TMPFS, [""], "must be an absolute path in the container"),
+        (containerkinds.TMPFS, ["a"], "must be an absolute path in the container"),
+        (containerkinds.TMPFS, ["/"], f"has '/', {NO_FOLDER}"),
+        (containerkinds.TMPFS, ["/proc/x"], f"has '/proc/x', {NO_FOLDER}"),
+        (containerkinds.TMPFS, ["/output"], f"has '/output', {NO_FOLDER}"),
+        (containerkinds.TMPFS, ["/input/a/b"], f"has '/input/a/b', {NO_FOLDER}"),
+        (containerkinds.TMPFS, ["/dev/shm"], f"has '/dev/shm', {NO_FOLDER}; shm_size is the size of /dev/shm"),
+        (
+            containerkinds.TMPFS,
+            ["/x/../output"],
+            "has '/x/../output', which must be written without '..', '.' and '//'",
+        ),
+        (containerkinds.TMPFS, ["//output"], "has '//output', which must be written without '..', '.' and '//'"),
+        (containerkinds.TMPFS, ["/a//b"], "has '/a//b', which must be written without '..', '.' and '//'"),
+        (containerkinds.TMPFS, ["/a/./b"], "has '/a/./b', which must be written without '..', '.' and '//'"),
+        (containerkinds.TMPFS, {"/a": 7}, "has '/a' with 7, which must be a string of options"),
+        (containerkinds.TMPFS, ["/a:size=0"], "has '/a' with 'size=0', which is none of size=N[k|m|g], mode=1777, "),
+        (containerkinds.TMPFS, ["/a:size=50%"], "has '/a' with 'size=50%', which is none of "),
+        (containerkinds.TMPFS, ["/a:size"], "has '/a' with 'size', which is none of "),
+        (containerkinds.TMPFS, ["/a:exec=1"], "has '/a' with 'exec=1', which is none of "),
+        (containerkinds.TMPFS, ["/a:mode=888"], "has '/a' with 'mode=888', which is none of "),
+        (containerkinds.TMPFS, ["/a:uid=2147483648"], "has '/a' with 'uid=2147483648', which is none of "),
+        (containerkinds.TMPFS, ["/a:uid=-1"], "has '/a' with 'uid=-1', which is none of "),
+        (containerkinds.TMPFS, ["/a:suid"], "has '/a' with 'suid', which is none of "),
+        (containerkinds.TMPFS, ["/a:dev"], "has '/a' with 'dev', which is none of "),
+        (containerkinds.TMPFS, ["/a:shared"], "has '/a' with 'shared', which is none of "),
+        (containerkinds.TMPFS, ["/a:remount,rw"], "has '/a' with 'remount', which is none of "),
+        (containerkinds.TMPFS, ["/a:,"], "has '/a' with '', which is none of "),
+        (
+            containerkinds.TMPFS,
+            ["/a:size=1m,size=2m"],
+            "has '/a' with 'size=1m,size=2m', which says twice what 'size' says",
+        ),
+        (containerkinds.TMPFS, ["/a:rw,ro"], "has '/a' with 'rw,ro', which says twice what 'ro' says"),
+        (containerkinds.PLATFORM, "", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, "amd64", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, "windows/amd64", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, "linux/AMD64", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, "linux/amd64\n", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, "linux/amd64/v2/x", "must be like 'linux/amd64'"),
+        (containerkinds.PLATFORM, ["linux/amd64"], "must be a string, not list"),
+        (containerkinds.GROUP, "video", "must be a list of groups, like ['video', 44]"),
+        (containerkinds.GROUP, [""], "has '', which must be a group's name or a gid"),
+        (containerkinds.GROUP, [-1], "has -1, which must be a group's name or a gid"),
+        (containerkinds.GROUP, [2**31], "has 2147483648, which must be a group's name or a gid"),
+        (containerkinds.GROUP, ["9" * 5000], "has '999"),
+        (containerkinds.GROUP, [True], "has True, which must be a group's name or a gid"),
+        (containerkinds.GROUP, ["-x"], "has '-x', which must be a group's name or a gid"),
+        (containerkinds.GROUP, ["a:b"], "has 'a:b', which must be a group's name or a gid"),
+        (containerkinds.GROUP, ["٣"], "has '٣', which must be a group's name or a gid"),
+        (containerkinds.GROUP, [None], "has None, which must be a group's name or a gid"),
+    ],
+    ids=ascii,
+)
+def test_what_is_refused(kind: kinds.Kind, value: Any, expected: str) -> None:
+    assert refusal(kind, value).startswith(expected)
+
+
+@pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
         (containerkinds.HOSTNAME, "node-1.example.org", "a_b"),
         (containerkinds.SPACE, "1.5G", "1.5 G"),
         (containerkinds.ULIMIT, "nofile=64:-1", "nproc=7"),
+        (containerkinds.CAPABILITY, "NET_RAW", "NET RAW"),
+        (containerkinds.HOST, "a:::1", "a b:::1"),
+        (containerkinds.ADDRESS, "::1", "x"),
+        (containerkinds.TMPFS, "/a:size=1g,exec", "a:size=1g"),
+        (containerkinds.PLATFORM, "linux/arm/v7", "arm"),
+        (containerkinds.GROUP, "www-data", "-x"),
     ],
 )
 def test_the_pattern_of_a_schema_is_the_parsers(kind: kinds.Kind, good: str, bad: str) -> None:
     *_, pattern = patterns(kind.schema)
     assert re.search(pattern, good)
     assert not re.search(pattern, bad)
-    is_list = "anyOf" in kind.schema
+    is_list = "anyOf" in kind.schema or kind.schema["type"] == "array"
     kind.parse([good] if is_list else good)
     refusal(kind, [bad] if is_list else bad)

@@ -45,6 +45,19 @@ def test_where_the_image_cannot_be_changed_its_tmp_is_no_home() -> None:
     assert list(body["HostConfig"]["Tmpfs"]) == ["/home/celery-docker"]
 
 
+@pytest.mark.parametrize(
+    ("options", "home"), [("", "/tmp"), ("size=4096", "/tmp"), ("mode=700", ""), ("ro", ""), ("uid=7,mode=700", "")]
+)
+def test_a_tmp_of_the_jobs_own(options: str, home: str) -> None:
+    """It is there in a read-only image too, and goes with what we add."""
+    plan = planned()
+    plan.body["HostConfig"] |= {"ReadonlyRootfs": True, "Tmpfs": {"/tmp": options}}
+    body = imageuser.completed(plan, (), ImageUsers(frozenset(), False)).body
+    assert f"HOME={home or '/home/celery-docker'}" in body["Env"]
+    assert body["HostConfig"]["Tmpfs"]["/tmp"] == options
+    assert set(body["HostConfig"]["Tmpfs"]) == ({"/tmp"} if home else {"/tmp", "/home/celery-docker"})
+
+
 def test_a_plan_stays_as_it_is_where_nothing_is_missing() -> None:
     for plan, variables, users in (
         (planned(), {"USER", "LOGNAME", "HOME"}, ImageUsers(frozenset(), True)),

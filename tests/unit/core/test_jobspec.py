@@ -265,6 +265,22 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "ulimits": ["nofile=9:8"]},
             "ulimits: ['nofile=9:8'] has nofile = '9:8', which must be from 64 to 9007199254740991, or -1: unlimited",
         ),
+        (
+            {"image": "b", "cap_drop": ["NOPE"]},
+            "cap_drop: ['NOPE'] has 'NOPE', which is no capability; one is like 'NET_RAW', and all are 'ALL'",
+        ),
+        ({"image": "b", "group_add": "video"}, "group_add: 'video' must be a list of groups, like ['video', 44]"),
+        ({"image": "b", "dns": ["ns"]}, "dns: ['ns'] has 'ns', which must be an IP address"),
+        (
+            {"image": "b", "add_host": ["db"]},
+            "add_host: ['db'] has db at None, which must be an IP address, as in 'db.example.org:10.0.0.7'",
+        ),
+        ({"image": "b", "platform": "arm"}, "platform: 'arm' must be like 'linux/amd64' or 'linux/arm/v7'"),
+        (
+            {"image": "b", "tmpfs": ["/output/x"]},
+            "tmpfs: ['/output/x'] has '/output/x', which must be a folder outside of /proc, /sys, /dev, /input, "
+            "/output",
+        ),
         ({"image": "b", "read_only": 1}, "read_only: 1 must be true or false"),
         (
             {"image": "b", "hostname": "a_b"},
@@ -284,7 +300,8 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "privileged": True},
             "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, pids_limit, "
-            "shm_size, ulimits, workdir, entrypoint, read_only, hostname, network, pull, name, labels, requeue",
+            "shm_size, ulimits, cap_drop, group_add, workdir, entrypoint, read_only, tmpfs, hostname, add_host, dns, "
+            "network, pull, platform, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -383,6 +400,12 @@ specs = st.builds(
     ulimits=st.none() | st.dictionaries(st.sampled_from(["core", "nofile"]), st.sampled_from(["64:-1"]), min_size=1),
     workdir=st.none() | paths,
     entrypoint=st.none() | st.lists(words).map(tuple),
+    cap_drop=st.none() | st.sampled_from([("ALL",), ("CHOWN", "NET_RAW")]),
+    group_add=st.none() | st.sampled_from([("video", "44")]),
+    tmpfs=st.none() | st.sampled_from([{"/a": "", "/b": "size=4096,exec"}]),
+    add_host=st.none() | st.sampled_from([("a:10.0.0.1", "a:::1")]),
+    dns=st.none() | st.sampled_from([("10.0.0.1", "::1")]),
+    platform=st.none() | st.sampled_from(["linux/arm/v7"]),
     read_only=st.none() | st.booleans(),
     hostname=st.none() | st.sampled_from(["a", "node-1.example.org"]),
     network=st.none() | st.sampled_from(["bridge", "none"]),
@@ -552,12 +575,18 @@ def test_the_flags_of_the_command_line() -> None:
         "pids_limit": "--pids-limit",
         "shm_size": "--shm-size",
         "ulimits": "--ulimit",
+        "cap_drop": "--cap-drop",
+        "group_add": "--group-add",
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
         "read_only": "--read-only",
+        "tmpfs": "--tmpfs",
         "hostname": "--hostname",
+        "add_host": "--add-host",
+        "dns": "--dns",
         "network": "--network",
         "pull": "--pull",
+        "platform": "--platform",
         "name": "--name",
         "labels": "--label",
         "requeue": "--no-requeue",
@@ -566,7 +595,9 @@ def test_the_flags_of_the_command_line() -> None:
         "expires": "--expires",
         "after": "--after",
     }
-    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == ["env", "ulimits", "labels", "after"]
+    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == [
+        *("env", "ulimits", "cap_drop", "group_add", "tmpfs", "add_host", "dns", "labels", "after"),
+    ]
     flags = [flag for line in jobspec.DOCUMENT for flag in line.flags]
     assert len(flags) == len(set(flags))
 

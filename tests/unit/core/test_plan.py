@@ -64,18 +64,24 @@ def test_everything_that_can_be_asked_for() -> None:
         ulimits={"nofile": "1024:2048", "core": "0:-1"},
         workdir="/work",
         entrypoint=("tini", "--"),
+        cap_drop=("ALL",),
+        group_add=("video",),
         read_only=True,
+        tmpfs={"/a": "", "/b": "size=4096,exec"},
         hostname="node-1",
+        add_host=("db:10.0.0.1", "db:::1"),
+        dns=("10.0.0.53",),
         network="bridge",
         pull="always",
+        platform="linux/arm/v7",
         name="night run",
         labels={"team": "lab"},
         requeue=False,
     )
-    resolved = Resolved(*("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"))
+    resolved = Resolved(*("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"), groups=(44,))
     policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
     result = planned(spec, resolved, policy, attempt=3)
-    assert result.pull == "always"
+    assert (result.pull, result.platform, result.is_strict) == ("always", "linux/arm/v7", True)
     assert result.body == {
         "Image": "r.example.org:5000/lab/tool:1",
         "Entrypoint": ["tini", "--"],
@@ -114,6 +120,11 @@ def test_everything_that_can_be_asked_for() -> None:
                 {"Name": "core", "Soft": 0, "Hard": -1},
             ],
             "ReadonlyRootfs": True,
+            "Tmpfs": {"/a": "", "/b": "size=4096,exec"},
+            "CapDrop": ["ALL"],
+            "GroupAdd": ["44"],
+            "ExtraHosts": ["db:10.0.0.1", "db:::1"],
+            "Dns": ["10.0.0.53"],
         },
     }
 
@@ -212,6 +223,11 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 ulimits={"nofile": "1024:2048", "core": "0:-1"},
                 read_only=True,
                 hostname="node-1",
+                cap_drop=("CHOWN", "NET_RAW"),
+                tmpfs={"/a": "", "/b": "size=4096,exec"},
+                add_host=("db:10.0.0.1",),
+                dns=("10.0.0.53", "::1"),
+                platform="linux/arm64",
                 workdir="/w",
                 entrypoint=("tini", "--"),
                 network="none",
@@ -220,11 +236,13 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 labels={"team": "lab 1"},
             ),
             Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
-            f"{_HEAD.replace('--init', '--init --read-only')} never --network none --hostname node-1 {_EVER} "
+            f"{_HEAD.replace('--init', '--init --read-only')} never --platform linux/arm64 --network none "
+            "--hostname node-1 --add-host db:10.0.0.1 --dns 10.0.0.53 --dns ::1 --cap-drop CHOWN --cap-drop NET_RAW "
+            f"{_EVER} "
             "--memory 536870912 --memory-swap 536870912 --cpus 1.5 --shm-size 134217728 --ulimit nofile=1024:2048 "
             "--ulimit core=0:-1 "
             "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
-            '--mount \'type=bind,"source=/data/""out""",target=/output\' '
+            '--mount \'type=bind,"source=/data/""out""",target=/output\' --tmpfs /a --tmpfs /b:size=4096,exec '
             f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "
             """--entrypoint tini busybox:latest -- sh -c 'echo $A; echo it'"'"'s'""",
             id="everything",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from celery_docker import errors
 from celery_docker.core import policy, policyfile
 from celery_docker.core.access import Identity
 from celery_docker.core.policy import HostPath, Limits, Policy, Request
+from celery_docker.core.userrules import Asked
 
 SHIPPED = Path(__file__).parents[3] / "etc" / "celery-docker" / "policy.toml"
 SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
@@ -42,7 +44,9 @@ def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
         logs=("/var/log/celery",),
         users=("*",),
         networks=("bridge",),
+        groups=(),
         ulimits=("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack"),
+        platforms=("own",),
         limits=Limits(pids=4096, memory_bytes=None, cpus=None),
     )
 
@@ -189,6 +193,12 @@ def test_networks(networks: tuple[str, ...], network: str | None, allowed: bool)
             {"shm_bytes": 2**31},
             ["shm_size: 2g is more than this host allows; rule limits.memory = 1g"],
         ),
+        (Limits(memory_bytes=2**30), {"tmpfs": {"/a": "", "/b": f"size={2**30}"}}, []),
+        (
+            Limits(memory_bytes=2**30),
+            {"tmpfs": {"/a": "exec", "/b": f"ro,size={2**31},exec"}},
+            ["tmpfs: '/b': 2g is more than this host allows; rule limits.memory = 1g"],
+        ),
         # Each rule by itself
         (
             Limits(memory_bytes=2**30, cpus=1.0),
@@ -221,6 +231,55 @@ def test_ulimits(rules: tuple[str, ...], limit: str, allowed: bool) -> None:
     violations = policy.violations(Policy(ulimits=rules), Request("b", ulimits={"nofile": limit}))
     rule = f"ulimits: nofile={limit} is not allowed on this host; rule ulimits = {list(rules)}"
     assert violations == ([] if allowed else [rule])
+
+
+VIDEO = Asked("video", "44", "video", has_own_group=True)
+
+
+@pytest.mark.parametrize(
+    ("rules", "group", "allowed"),
+    [
+        ((), VIDEO, False),
+        (("video",), VIDEO, True),
+        (("44",), VIDEO, True),
+        (("40-50",), VIDEO, True),
+        (("*",), VIDEO, True),
+        (("render", "0"), VIDEO, False),
+        (("video",), Asked("044", "44", "video", has_own_group=True), True),
+        (("video",), Asked("0", "0", "root", has_own_group=True), False),
+        (("self",), VIDEO, False),
+        (("self",), replace(VIDEO, is_self=True), True),
+        ((), replace(VIDEO, is_self=True), False),
+    ],
+)
+def test_groups(rules: tuple[str, ...], group: Asked, allowed: bool) -> None:
+    violations = policy.violations(Policy(groups=rules), Request("b", groups=(group,)))
+    rule = f"group_add: {group.user!r} is not allowed on this host; rule groups = {list(rules)}"
+    assert violations == ([] if allowed else [rule])
+
+
+def test_the_shipped_file_gives_no_group_to_anybody(shipped: Policy) -> None:
+    assert len(policy.violations(shipped, Request("b", groups=(VIDEO, replace(VIDEO, is_self=True))))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "platform", "allowed"),
+    [
+        (("own",), None, True),
+        (("own",), "linux/amd64", True),
+        (("own",), "linux/amd64/v2", True),
+        (("own",), "linux/amd", False),
+        (("own",), "linux/arm64", False),
+        (("own", "linux/arm64"), "linux/arm64", True),
+        (("linux/arm64",), "linux/amd64", False),
+        ((), "linux/amd64", False),
+        ((), None, True),
+    ],
+)
+def test_platforms(rules: tuple[str, ...], platform: str | None, allowed: bool) -> None:
+    request = Request("b", platform=platform, own_platform="linux/amd64")
+    rule = f"platform: {platform!r} is not allowed on this host, which is linux/amd64; rule platforms = {list(rules)}"
+    assert policy.violations(Policy(platforms=rules), request) == ([] if allowed else [rule])
 
 
 @pytest.mark.parametrize("name", ["nice", "rtprio", "msgqueue"])
@@ -316,7 +375,9 @@ def test_every_key_is_read() -> None:
         logs = ["/var/log/celery"]
         users = ["alice", "1001"]
         networks = ["none", "bridge"]
+        groups = ["video", "100-200", "self"]
         ulimits = ["nofile=1024", "nice"]
+        platforms = ["own", "linux/arm64"]
         [limits]
         pids = 100
         memory = "8g"
@@ -328,7 +389,9 @@ def test_every_key_is_read() -> None:
         logs=("/var/log/celery",),
         users=("alice", "1001"),
         networks=("none", "bridge"),
+        groups=("video", "100-200", "self"),
         ulimits=("nofile=1024", "nice"),
+        platforms=("own", "linux/arm64"),
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
     )
 
@@ -339,8 +402,8 @@ def test_every_key_is_read() -> None:
         ("images = [", "is not TOML: "),
         (
             "image = ['*']",
-            "image is not a rule; known are submitters, images, mounts, logs, users, networks, ulimits, limits, "
-            "submitter, unsigned",
+            "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
+            "ulimits, platforms, limits, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
@@ -355,6 +418,15 @@ def test_every_key_is_read() -> None:
         ("networks = []", "networks = [] must name one or more of bridge, none"),
         ("networks = ['host']", "networks = ['host'] must name one or more of bridge, none"),
         ("networks = ['bridge', 'container:x']", "networks = ['bridge', 'container:x'] must name one or more of "),
+        ("groups = [44]", "groups = [44] must be a list of strings"),
+        ("groups = ['5-1']", "groups has '5-1', which must begin with the lower number"),
+        ("groups = ['video:44']", "groups has 'video:44', which must be one group"),
+        ("groups = ['']", "groups has '', which must be a name, a gid, a range of gids like '1000-59999', or '*'"),
+        (
+            "platforms = ['arm64']",
+            "platforms has 'arm64', which must be like 'linux/amd64' or 'linux/arm/v7', or 'own'",
+        ),
+        ("platforms = 'own'", "platforms = 'own' must be a list of strings"),
         ("ulimits = ['files']", "ulimits has 'files', which must be one of core, cpu, "),
         ("ulimits = ['nproc']", "ulimits has 'nproc', which must be one of core, cpu, "),
         ("ulimits = ['nofile=']", "ulimits has 'nofile=', which must be one of core, cpu, "),

@@ -53,6 +53,9 @@ def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
     asked = JobSpec("busybox", pids_limit=7, shm_size=2**20, ulimits={"core": "0:0"})
     _, request = resolver.resolve(asked, SOCKET, ANYWHERE)
     assert (request.pids, request.shm_bytes, request.ulimits) == (7, 2**20, {"core": "0:0"})
+    _, request = resolver.resolve(JobSpec("busybox", tmpfs={"/a": "exec"}, platform="linux/x"), SOCKET, ANYWHERE)
+    assert (request.tmpfs, request.platform) == ({"/a": "exec"}, "linux/x")
+    assert request.own_platform.startswith("linux/")
 
 
 def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
@@ -180,6 +183,31 @@ def test_users_have_uid_and_gid(user: str | None, expected: str | None, name: st
     assert resolved.user == expected
     assert (request.user, request.user_name, request.has_own_group) == (user, name, has_own_group)
     assert request.uid == (expected.partition(":")[0] if expected else None)
+
+
+def test_groups_are_those_of_this_host() -> None:
+    spec = JobSpec("busybox", user="nobody", group_add=("shadow", "2000000018", f"0{GROUP}"))
+    resolved, request = resolver.resolve(spec, SOCKET, ANYWHERE)
+    assert resolved.groups == (GROUP, 2_000_000_018)
+    assert [(asked.user, asked.uid, asked.name, asked.is_self) for asked in request.groups] == [
+        ("shadow", str(GROUP), "shadow", False),
+        ("2000000018", "2000000018", "", False),
+        (f"0{GROUP}", str(GROUP), "shadow", False),
+    ]
+    assert refusal(JobSpec("busybox", user="nobody", group_add=("no-such-group",))) == (
+        f"group_add: 'no-such-group' is not known on host {os.uname().nodename}; create it there or give a gid"
+    )
+    assert refusal(JobSpec("busybox", group_add=("shadow",))) == (
+        "group_add: an image's own user gets no groups of this host; name the user of the job"
+    )
+
+
+def test_a_group_may_be_one_of_the_submitters_own() -> None:
+    submitter = Identity("alice", 2_000_000_017, 2_000_000_017, (GROUP,))
+    spec = JobSpec("busybox", group_add=(str(GROUP), "0"))
+    resolved, request = resolver.resolve(spec, SOCKET, ANYWHERE, submitter)
+    assert resolved.groups == (0, GROUP)
+    assert [asked.is_self for asked in request.groups] == [True, False]
 
 
 def test_the_number_of_an_unknown_user_gives_him_no_group_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:

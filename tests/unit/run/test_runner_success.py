@@ -106,7 +106,7 @@ def test_a_pull_is_told_in_the_record(bench: Bench, monkeypatch: pytest.MonkeyPa
     """From its beginning, and with the bytes that have come; a Redis that is away does not hold it up."""
     arrived, release = threading.Event(), threading.Event()
 
-    def pull(image: str, *, needed: Callable[[], bool], progress: Callable[[int, int], object]) -> None:
+    def pull(image: str, _platform: str | None, *, needed: object, progress: Callable[[int, int], object]) -> None:
         progress(2**20, 2**22)
         arrived.set()
         release.wait(30)

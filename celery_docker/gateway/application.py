@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import access, strictjson, wording
-from celery_docker.gateway import routing
+from celery_docker.gateway import bodies, routing
 from celery_docker.gateway.callers import Caller, Callers
 from celery_docker.gateway.routing import Answer, Refusal, Request, Route
+from celery_docker.gateway.turns import Turns
 
 _STATUSES: tuple[tuple[type[errors.CeleryDockerError], int], ...] = (
     (errors.NotAllowed, 403),
@@ -43,6 +44,7 @@ class Application:
 
     routes: Sequence[Route]
     callers: Callers
+    turns: Turns = field(default_factory=Turns)
 
     def __call__(self, environ: Mapping[str, Any], respond: Respond) -> list[bytes]:
         """Answer a request."""
@@ -57,7 +59,7 @@ class Application:
         except Exception:  # noqa: BLE001  # nothing of it may reach who asks
             _log.exception("a request failed")
             answer, headers = refused(500, "this failed here; the journal of celery-docker-api says why"), {}
-        return _responded(answer, headers, respond)
+        return _responded(environ, answer, headers, respond)
 
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
         self.callers.check_host(environ)
@@ -67,8 +69,9 @@ class Application:
         if route.right is not None:
             access.check(identity, rights, route.right)
         query = routing.query(route, str(environ["QUERY_STRING"]))
-        body = _body(route, environ["wsgi.input"].read())
-        answer = route.handler(Request(identity, rights, names, query, body))
+        with self.turns.turn(int(environ.get("CONTENT_LENGTH") or 0)):
+            body = _body(route, environ["wsgi.input"].read())
+            answer = route.handler(Request(identity, rights, names, query, body))
         if route.method == "POST":
             _note(caller, method, path, answer.status)
         return answer
@@ -91,14 +94,15 @@ class Closed:
 
     def __call__(self, environ: Mapping[str, Any], respond: Respond) -> list[bytes]:
         """Refuse a request."""
-        return _responded(refused(503, self.line), {}, respond)
+        return _responded(environ, refused(503, self.line), {}, respond)
 
 
-def _responded(answer: Answer, headers: Mapping[str, str], respond: Respond) -> list[bytes]:
+def _responded(environ: Mapping[str, Any], answer: Answer, headers: Mapping[str, str], respond: Respond) -> list[bytes]:
     text = encoded(answer.body)
     pairs = {"Content-Type": "application/json", "Content-Length": str(len(text)), "Cache-Control": "no-store"}
     respond(status_line(answer.status), [*pairs.items(), *headers.items()])
-    return [text]
+    # With a body, what asks next on the proxy's connection could take it for its answer.
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
 
 
 def _note(caller: Caller, method: str, path: str, status: int) -> None:
@@ -120,7 +124,7 @@ def _body(route: Route, text: bytes) -> Any:
     if route.body is None:
         raise Refusal(400, f"{route.method} {route.path} takes no body; leave it out")
     try:
-        return strictjson.parse(text)
+        return strictjson.parse(text, most=bodies.MOST_VALUES)
     except strictjson.NotUsable as exc:
         raise Refusal(400, f"the body {exc}; it must be JSON in UTF-8") from exc
 

@@ -14,6 +14,8 @@ from celery_docker import errors
 from celery_docker.core import jobspec, kinds, wording
 
 MOST_JOBS = 1000
+# As many as a job document of 1 MiB may have, and a thousand jobs of the usual kind.
+MOST_VALUES = 300_000
 _MOST_BATCH = 1_000_000
 _MOST_REASON = 300
 # An id that a client chooses is a UUID as we make them: nobody else's job has it.
@@ -63,7 +65,9 @@ def _chosen(table: Mapping[str, Any], name: str, others: Sequence[Any]) -> list[
     """Return the ids that a client has chosen for as many jobs, None for each where it has not."""
     if table.get(name) is None:
         return [None] * len(others)
-    return [uuid4(value, f"{name}[{place}]") for place, value in enumerate(_parallel(table[name], name, others))]
+    ids = [uuid4(value, f"{name}[{place}]") for place, value in enumerate(_parallel(table[name], name, others))]
+    _check_different(ids, name)
+    return [*ids]
 
 
 def _batch(table: Mapping[str, Any], documents: Sequence[Any]) -> BatchPart:
@@ -73,6 +77,7 @@ def _batch(table: Mapping[str, Any], documents: Sequence[Any]) -> BatchPart:
     if table.get("indexes") is not None:
         given = _parallel(table["indexes"], "batch.indexes", documents)
         indexes = [_whole(value, f"batch.indexes[{place}]", 0, 2**31 - 1) for place, value in enumerate(given)]
+        _check_different(indexes, "batch.indexes")
     name, limit, size = (table.get(key) for key in ("name", "limit", "size"))
     return BatchPart(
         batch_id=None if table.get("id") is None else uuid4(table["id"], "batch.id"),
@@ -172,6 +177,12 @@ def _parallel(value: Any, place: str, others: Sequence[Any]) -> list[Any]:
             f"{place}: has a length of {len(entries):,}; give one for each of {wording.counted(len(others), 'job')}"
         )
     return entries
+
+
+def _check_different(values: Sequence[str] | Sequence[int], place: str) -> None:
+    if len(set(values)) < len(values):
+        twice = next(value for value in values if list(values).count(value) > 1)
+        raise errors.SpecError(f"{place}: {kinds.shown(twice)} is there twice; give each job another")
 
 
 def _whole(value: Any, place: str, low: int, high: int) -> int:

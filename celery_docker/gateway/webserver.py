@@ -31,6 +31,7 @@ from celery_docker.gateway import application, callers
 MOST_BODY_BYTES = 8 * 2**20
 _MOST_HEADER_BYTES = 64 * 1024
 _MOST_CONNECTIONS = 512
+_MOST_IN_MEMORY_BYTES = 256 * 1024
 # Of one user, so that none keeps the others out.
 _MOST_OF_A_USER = 128
 # By socket(7); Python has no name for it.
@@ -78,8 +79,17 @@ def _explained(status: int, reason: str) -> str:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    expect_continue: bool
+    chunked: bool
+    content_length: int
+
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as exc:  # Such as a number, or an address in the target, that Python cannot read.
+            raise ParsingError("Its target or its length is invalid") from exc
+        # It would wait for a body that it does not take.
+        self.expect_continue = self.expect_continue and (self.chunked or 0 < self.content_length <= MOST_BODY_BYTES)
         # A proxy could take another one of both for the end of the body, and what follows for another's request.
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
             raise ParsingError("it has a Transfer-Encoding where only a Content-Length may be, or both")
@@ -143,6 +153,9 @@ class WebServer:
             connection_limit=_MOST_CONNECTIONS,
             cleanup_interval=_CLEANUP_S,
             max_request_body_size=MOST_BODY_BYTES + 1,
+            # More of each body and answer lies in a file: every connection may have one.
+            inbuf_overflow=_MOST_IN_MEMORY_BYTES,
+            outbuf_overflow=_MOST_IN_MEMORY_BYTES,
             max_request_header_size=_MOST_HEADER_BYTES,
             clear_untrusted_proxy_headers=False,
         )

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,19 +312,77 @@ def test_rubbish_is_refused_in_one_line(
     assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
 
 
-def test_what_is_no_http_is_refused_too(gateway: Gateway) -> None:
-    for text in (b"\x16\x03\x01\r\n\r\n", b"GET /\r\n\r\n\r\n", b"PING\r\n\r\n"):
-        with socket.socket(socket.AF_UNIX) as raw:
-            raw.settimeout(60)
-            raw.connect(gateway.path)
-            raw.sendall(text)
-            answer = b"".join(iter(lambda: raw.recv(4096), b""))
-        assert answer.startswith(b"HTTP/1."), answer
-        assert b'{"error":' in answer
+def peak_bytes(gateway: Gateway) -> int:
+    assert gateway.process is not None
+    lines = Path(f"/proc/{gateway.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def test_head_has_no_body(gateway: Gateway) -> None:
-    assert gateways.ask(gateway.path, "HEAD", JOBS) == (200, b"")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" + "[]," * 2_700_000 + "[]]",
+        '{"jobs":[' + '{"a":1},' * 1_000_000 + "{}]}",
+        '{"image":"busybox","command":[' + '"a",' * 2_000_000 + '"a"]}',
+        '{"image":"busybox","env":{' + ",".join(f'"{number:06}":"1"' for number in range(600_000)) + "}}",
+        '{"image":"busybox","command":"' + "a " * 4_000_000 + '"}',
+        '{"image":"\xf0\x9f\x98\x80' + "a" * 8_000_000 + '"}',
+    ],
+    ids=["lists", "tables", "command", "env", "words", "wide"],
+)
+def test_no_body_takes_more_memory_than_the_service_may_have(server: servers.RedisServer, body: str) -> None:
+    """Each from several users at once; its unit has 512 MiB, of which half a hundred slow ones may have some."""
+    with Gateway(server.url) as gateway:
+        asking = [threading.Thread(target=gateways.ask, args=(gateway.path, "POST", JOBS, body)) for _ in range(6)]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        status, answer = gateways.ask(gateway.path, "POST", JOBS, body)
+        assert (status, json.loads(answer).keys() <= {"error", "kind"}) == (400, True)
+        assert peak_bytes(gateway) < 256 * 2**20
+
+
+def answered(gateway: Gateway, text: bytes) -> bytes:
+    """Return all that comes for what was sent, whatever it was."""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(20)
+        raw.connect(gateway.path)
+        raw.sendall(text)
+        return b"".join(iter(lambda: raw.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x16\x03\x01",
+        b"GET /\r\n",
+        b"PING",
+        b"GET http://[ HTTP/1.1",
+        b"GET http://[zz]/api/v1/jobs HTTP/1.1",
+        b"POST /api/v1/jobs HTTP/1.1\r\nContent-Length: " + b"9" * 5000,
+        b"POST /api/v1/jobs HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999",
+    ],
+)
+def test_what_is_no_http_is_refused_too(gateway: Gateway, text: bytes) -> None:
+    answer = answered(gateway, text + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1."), answer
+    assert b'{"error":' in answer
+    assert "Traceback" not in gateway.log
+    assert "uncaptured" not in gateway.log
+
+
+def test_who_asks_before_a_body_that_he_has_not_is_answered(gateway: Gateway) -> None:
+    answer = answered(gateway, b"GET /api/v1/healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(("target", "status"), [("/api/v1/jobs", b"200 OK"), ("/nothing", b"404 Not Found")])
+def test_head_has_no_body(gateway: Gateway, target: str, status: bytes) -> None:
+    head, end, body = answered(gateway, f"HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"Content-Length: " in head
+    assert (end, body) == (b"\r\n\r\n", b"")
 
 
 def test_a_slow_header_is_cut_off(server: servers.RedisServer) -> None:

@@ -50,6 +50,8 @@ def test_many_with_ids_and_a_part_of_a_batch() -> None:
         ({"jobs": [ONE], "ids": []}, "ids: has a length of 0; give one for each of 1 job"),
         ({"jobs": [ONE], "ids": ["j1"]}, "ids[0]: 'j1' must be a random UUID"),
         ({"jobs": [ONE], "ids": [ID.replace("4000", "1000")]}, "ids[0]: "),
+        ({"jobs": [ONE, ONE], "ids": [ID, ID]}, f"ids: '{ID}' is there twice; give each job another"),
+        ({"jobs": [ONE] * 3, "batch": {"indexes": [2, 1, 2]}}, "batch.indexes: 2 is there twice"),
         ({"jobs": [ONE], "batch": 1}, "batch must be a table"),
         ({"jobs": [ONE], "batch": {"limit": 0}}, "batch.limit: 0 must be a whole number from 1 to"),
         ({"jobs": [ONE], "batch": {"limit": True}}, "batch.limit: True must be"),

@@ -151,6 +151,7 @@ class Gateway:
         words = [sys.executable, "-P", "-c", _START, self._service, *map(str, numbers)]
         environ = {"PATH": os.environ["PATH"], "CELERY_DOCKER_BROKER_URL": self._redis_url}
         environ |= {"PYTHONPATH": str(Path(__file__).parents[1]), "CELERY_DOCKER_KEY": str(self.key)}
+        environ |= {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}  # as its unit says
         environ |= self._environ
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -11,6 +11,9 @@ from typing import Any
 
 from celery_docker.core import container, kinds
 
+# A list may have five hundred jobs, and has the labels of all.
+_MOST_LABELS_BYTES = 16_384
+
 
 def _environment(value: Any) -> dict[str, str] | None:
     variables = {}
@@ -31,6 +34,8 @@ def _labels(value: Any) -> dict[str, str] | None:
                 f"{kinds.shown(name)} is the queue's own; a label must not begin with {container.LABEL_PREFIX}"
             )
         labels[name] = _named(name, "" if text is None else text)  # a bare label is an empty one, as in docker run
+    if sum(len(word.encode()) for pair in labels.items() for word in pair) > _MOST_LABELS_BYTES:
+        raise ValueError(f"have more than {_MOST_LABELS_BYTES:,} bytes in all; lists of jobs show them: pass a file")
     return labels or None
 
 

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_DEPTH = 100
 # How much of a name a complaint repeats.
 _SHOWN = 60
+# One that is not closed goes on to the end.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class NotUsable(ValueError):
     """A value from elsewhere that cannot be used; the message says why, and goes on after the value's name."""
 
 
-def parse(text: str | bytes, *, depth: int = MOST_DEPTH) -> Any:
+def parse(text: str | bytes, *, depth: int = MOST_DEPTH, most: int | None = None) -> Any:
     """Return what a JSON text says: finite numbers, names that are there once, valid Unicode, and not too deep.
 
-    Raises `NotUsable`.
+    `most` bounds names and values: in memory each may take a hundred times as much as in the text. Raises `NotUsable`.
     """
     try:
         words = text if isinstance(text, str) else text.decode()
+        if most is not None and _has_more(words, most):
+            raise NotUsable(f"has more than {most:,} names and values; send less at once")
         value = json.loads(
             words, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
         )
@@ -49,6 +54,15 @@ def table(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise NotUsable("is not a table")
     return value
+
+
+def _has_more(text: str, most: int) -> bool:
+    """Tell whether a text has more names and values than that: each but the first is behind one of these marks."""
+    marks = ",:[{"
+    if sum(map(text.count, marks)) < most:
+        return False
+    without_strings = _STRING.sub("", text)
+    return sum(map(without_strings.count, marks)) >= most
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _REFUSALS = {
     "413": "too large",
     "421": "over TCP: the header Host names another host",
     "429": "over TCP: a wrong token, after many others",
-    "503": "Redis does not answer; try again",
+    "503": "Redis does not answer, or many large requests wait; try again",
 }
 
 

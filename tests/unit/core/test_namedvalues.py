@@ -70,6 +70,14 @@ def test_labels(value: Any, expected: dict[str, str] | None) -> None:
     assert namedvalues.LABELS.parse(value) == expected
 
 
+def test_labels_that_no_list_could_show() -> None:
+    line = r"^have more than 16,384 bytes in all; lists of jobs show them: pass a file$"
+    for value in ({"a": "x" * 16_384}, [f"{number}={'é' * 500}" for number in range(17)]):
+        with pytest.raises(ValueError, match=line):
+            namedvalues.LABELS.parse(value)
+    assert namedvalues.LABELS.parse({"a": "x" * 16_383}) == {"a": "x" * 16_383}
+
+
 @pytest.mark.parametrize("value", [{"celery-docker.job": "x"}, ["celery-docker.attempt=7"], ["celery-docker."]])
 def test_labels_that_are_ours(value: Any) -> None:
     assert refusal(namedvalues.LABELS, value).endswith(

@@ -1,0 +1,34 @@
+"""A batch in parts that a gateway takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from celery_docker.client.httpsocket import HttpSocket
+from celery_docker.client.remote import Remote
+from celery_docker.core import strictjson
+from celery_docker.core.batch import Expanded
+from celery_docker.core.batchinputs import Row, Source
+from celery_docker.gateway import bodies
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "count"),
+    [({"command": ["a"] * 1_000}, 1_000), ({"command": ["b" * 100_000]}, 100), ({"command": ["c"] * 250_000}, 2)],
+)
+def test_each_part_is_one_that_a_request_may_have(
+    monkeypatch: pytest.MonkeyPatch, kwargs: dict[str, Any], count: int
+) -> None:
+    parts: list[Any] = []
+    monkeypatch.setattr(HttpSocket, "send", lambda _self, *_, body: parts.append(body))
+    jobs = [Expanded(Row(number, Source.ARRAY, {}), {"image": "a", **kwargs}, {}) for number in range(count)]
+    Remote("http+unix:///none", "").submit_batch(jobs, None, None, {})
+    assert [index for part in parts for index in part["batch"]["indexes"]] == list(range(count))
+    assert 1 < len(parts) <= count
+    for part in parts:
+        text = json.dumps(part)
+        assert len(text) < 5 * 2**20
+        strictjson.parse(text, most=bodies.MOST_VALUES)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from celery_docker import errors
-from celery_docker.core import jobspec, kinds, textinput
+from celery_docker.core import jobspec, kinds, notoffered, textinput
 
 MAX_ROWS = 1_000_000
 INPUT_FIELD = "inputpath"
@@ -221,6 +221,9 @@ def _prefix_problem(column: str) -> str:
         return ""
     if field.lower() in _JOB_FIELDS:
         return f"{column!r} must be written {JOB_PREFIX}{field.lower()}"
+    reason = notoffered.of_key(field, {name: f"{JOB_PREFIX}{name}" for name in _JOB_FIELDS})
+    if reason is not None:
+        return f"{column!r} is not a field of a job: {reason}"
     return f"{column!r} is not a field of a job; known are {', '.join(JOB_PREFIX + name for name in _JOB_FIELDS)}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import containerkinds, kinds, namedvalues
+from celery_docker.core import containerkinds, kinds, namedvalues, notoffered
 
 TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
@@ -193,12 +193,18 @@ def _bind(args: Sequence[Any], kwargs: Mapping[str, Any], fields: Sequence[Field
     values = dict(zip(positional, args, strict=False))
     for name, value in kwargs.items():
         if name not in names:
-            problems.append(f"{kinds.shown(name)} is not an argument; known are {', '.join(names)}")
+            problems.append(f"{kinds.shown(name)} is not an argument{_why(name, names)}")
         elif name in values:
             problems.append(f"{name}: was given twice, by position and by keyword")
         else:
             values[name] = value
     return values, problems
+
+
+def _why(name: Any, names: Sequence[str]) -> str:
+    """Return the reason for which there is no such field, or the fields that there are."""
+    reason = notoffered.of_key(name, {known: known for known in names}) if isinstance(name, str) else None
+    return f": {reason}" if reason else f"; known are {', '.join(names)}"
 
 
 def _spec_values(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

@@ -14,24 +14,11 @@ from typing import Any, NoReturn
 from celery_docker import errors
 from celery_docker.cli.syntax import commandtable, flagtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
-from celery_docker.core import kinds, wording
+from celery_docker.core import jobspec, kinds, notoffered, wording
 
 _MOST_SHOWN = 200
 
-_MOUNTS = "; -i mounts an input, -o an output folder"
-# Flags of docker run that people type, with the remedy where there is one.
-_OF_DOCKER_RUN = {
-    "--rm": "; the container is always removed",
-    "-d": "; submit does not wait for the job",
-    "--detach": "; submit does not wait for the job",
-    "-v": _MOUNTS,
-    "--volume": _MOUNTS,
-    "--mount": _MOUNTS,
-    **dict.fromkeys(
-        ("--gpus", "--tmpfs", "--shm-size", "-p", "--publish", "--privileged", "--cap-add", "--device"), ""
-    ),
-    **dict.fromkeys(("--init", "--restart", "--hostname", "--add-host", "--ulimit", "--platform", "--ipc"), ""),
-}
+_FLAGS_OF_FIELDS = {line.name: line.flag for line in jobspec.DOCUMENT}
 # -i alone is the job's input.
 _TERMINAL = re.compile(r"-[id]*t[itd]*|--tty|--interactive")
 
@@ -162,8 +149,10 @@ def _unknown_command(word: str) -> str:
 
 def _unknown_flag(command: Command, word: str) -> str:
     name = _shown(word.partition("=")[0])
-    if command.operands.literal and name in _OF_DOCKER_RUN:
-        return f"{command.name}: {name} is a flag of docker run that a job does not have{_OF_DOCKER_RUN[name]}"
+    reason = notoffered.of_flag(word, _FLAGS_OF_FIELDS) if command.operands.literal else None
+    if reason is not None:
+        shown = name if name.startswith("--") else name[:2]
+        return f"{command.name}: {shown} is a flag of docker run that a job does not have: {reason}"
     hint = _closest(name, [candidate for flag in command.flags for candidate in flag.names])
     return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
 

@@ -298,7 +298,17 @@ def test_path(given_path: str, expected: str) -> None:
         # What there is not
         (
             {"image": "b", "privileged": True},
-            "'privileged' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
+            "'privileged' is not an argument: a job is never root of its host, and no policy can allow it; group_add "
+            "gives it a single group",
+        ),
+        (
+            {"image": "b", "Ports": [80]},
+            "'Ports' is not an argument: nobody reaches a job by the network; it takes its data from inputpath and "
+            "writes it to outputpath",
+        ),
+        (
+            {"image": "b", "imagee": 1},
+            "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, pids_limit, "
             "shm_size, ulimits, cap_drop, group_add, workdir, entrypoint, read_only, tmpfs, hostname, add_host, dns, "
             "network, pull, platform, name, labels, requeue",

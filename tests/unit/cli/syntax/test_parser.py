@@ -68,9 +68,35 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
         ("submit --name a --tty busybox", "submit: --tty: a job has no terminal"),
         ("run --interactive busybox", "run: --interactive: a job has no terminal"),
         ("batch --array 1-2 -dit busybox", "batch: -dit: a job has no terminal"),
-        ("run --rm busybox", "run: --rm is a flag of docker run that a job does not have; the container is always"),
-        ("run --gpus all busybox", "run: --gpus is a flag of docker run that a job does not have"),
-        ("run -v /a:/b busybox", "run: -v is a flag of docker run that a job does not have; -i mounts an input"),
+        ("run --rm busybox", "run: --rm is a flag of docker run that a job does not have: the container is always"),
+        (
+            "run --gpus all busybox",
+            "run: --gpus is a flag of docker run that a job does not have: a job has no devices",
+        ),
+        ("run -v /a:/b busybox", "run: -v is a flag of docker run that a job does not have: --input mounts an input"),
+        ("run -v/a:/b busybox", "run: -v is a flag of docker run that a job does not have: --input mounts an input"),
+        (
+            "run --volumes-from x busybox",
+            "run: --volumes-from is a flag of docker run that a job does not have: another",
+        ),
+        ("run -p 80:80 busybox", "run: -p is a flag of docker run that a job does not have: nobody reaches a job"),
+        ("run -p80:80 busybox", "run: -p is a flag of docker run that a job does not have: nobody reaches a job"),
+        ("run --publish=80 busybox", "run: --publish is a flag of docker run that a job does not have: nobody reaches"),
+        (
+            "run -d busybox",
+            "run: -d is a flag of docker run that a job does not have: submit does not wait for the job",
+        ),
+        ("submit --restart always x", "submit: --restart is a flag of docker run that a job does not have: the queue"),
+        (
+            "batch --array 1 --privileged x",
+            "batch: --privileged is a flag of docker run that a job does not have: a job",
+        ),
+        ("run --pid=host busybox", "run: --pid is a flag of docker run that a job does not have: a job has namespaces"),
+        (
+            "run --device /dev/sda busybox",
+            "run: --device is a flag of docker run that a job does not have: a job has no",
+        ),
+        ("ps --privileged", "ps: --privileged is not a flag; celery-docker ps --help lists them"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_do(line: str, expected: str) -> None:

@@ -65,6 +65,20 @@ CAPABILITIES = frozenset(
     )
 )
 ALL_CAPABILITIES = "ALL"
+# Those of every container, of Docker's and of Podman's: a job that drops all may take them back.
+EVERYBODYS_CAPABILITIES = frozenset(
+    (
+        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP"),
+        *("SETUID", "SYS_CHROOT"),
+    )
+)
+# More that a host's policy can allow. Who has one of the rest can be root of the host, or change it for all.
+_ADDED = frozenset(
+    (
+        *("AUDIT_WRITE", "IPC_LOCK", "IPC_OWNER", "LEASE", "MKNOD", "NET_ADMIN", "NET_BROADCAST", "NET_RAW"),
+        *("SYS_NICE", "SYS_PTRACE", "SYS_RESOURCE"),
+    )
+)
 _CAPABILITY = re.compile(r"[A-Za-z_]{1,32}", re.ASCII)
 # As in /etc/hosts: compose files have names of services with an underscore there.
 _HOST = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?", re.ASCII)
@@ -144,6 +158,14 @@ def _capability(text: str) -> str:
     if name != ALL_CAPABILITIES and name not in CAPABILITIES:
         raise ValueError(f"has {kinds.shown(text)}, which is no capability; one is like 'NET_RAW', and all are 'ALL'")
     return name
+
+
+def _added_capabilities(value: Any) -> tuple[str, ...] | None:
+    names = _capabilities(value) or ()
+    for name in names:
+        if name not in EVERYBODYS_CAPABILITIES | _ADDED:
+            raise ValueError(f"has {name!r}, which no host gives to a job; it can have {', '.join(sorted(_ADDED))}")
+    return names or None
 
 
 def _texts(value: Any, form: str) -> list[str]:
@@ -304,6 +326,7 @@ ULIMIT = kinds.Kind(
 CAPABILITY = kinds.Kind(
     "NAME", _capabilities, {"type": "array", "items": {"type": "string", "pattern": f"^{_CAPABILITY.pattern}$"}}
 )
+ADDED_CAPABILITY = kinds.Kind("NAME", _added_capabilities, CAPABILITY.schema)
 HOST = kinds.Kind(
     "NAME:ADDRESS",
     _hosts,

@@ -55,6 +55,7 @@ class JobSpec:
     shm_size: int | None = None
     ulimits: Mapping[str, str] | None = None
     cap_drop: tuple[str, ...] | None = None
+    cap_add: tuple[str, ...] | None = None
     group_add: tuple[str, ...] | None = None
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
@@ -299,6 +300,13 @@ FIELDS = (
     Field("shm_size", containerkinds.SPACE, ("--shm-size",), "the size of /dev/shm; default: Docker's, 64m"),
     Field("ulimits", containerkinds.ULIMIT, ("--ulimit",), "set a limit of each process; -1: unlimited", repeated=True),
     Field("cap_drop", containerkinds.CAPABILITY, ("--cap-drop",), "take a capability away, or ALL", repeated=True),
+    Field(
+        "cap_add",
+        containerkinds.ADDED_CAPABILITY,
+        ("--cap-add",),
+        "add a capability, if the host's policy has it",
+        repeated=True,
+    ),
     Field(
         "group_add",
         containerkinds.GROUP,

@@ -26,7 +26,6 @@ _HOSTS = "that is the same for all jobs of a host, and its administrator's to ch
 _REASONS: Mapping[str, str] = {
     "privileged": "a job is never root of its host, and no policy can allow it; {group_add} gives it a single group",
     **dict.fromkeys(("pid", "ipc", "uts", "userns", "cgroupns"), _NAMESPACES),
-    "cap-add": "a job has the capabilities that Docker gives to every container",
     "security-opt": "every job has Docker's own profiles and no-new-privileges",
     **dict.fromkeys(("cgroup-parent", "runtime", "isolation", "storage-opt", "volume-driver", "sysctl"), _HOSTS),
     **dict.fromkeys(("device", "device-cgroup-rule", "gpus"), _DEVICES),

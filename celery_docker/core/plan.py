@@ -151,6 +151,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--add-host", config.get("ExtraHosts", [])),
         ("--dns", config.get("Dns", [])),
         ("--cap-drop", config.get("CapDrop", [])),
+        ("--cap-add", config.get("CapAdd", [])),
         ("--security-opt", config["SecurityOpt"]),
         ("--pids-limit", [str(config["PidsLimit"])]),
         ("--log-driver", [log["Type"]]),
@@ -229,7 +230,7 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         config["ReadonlyRootfs"] = True
     if spec.tmpfs is not None:
         config["Tmpfs"] = dict(spec.tmpfs)
-    lists = {"CapDrop": spec.cap_drop, "ExtraHosts": spec.add_host, "Dns": spec.dns}
+    lists = {"CapDrop": spec.cap_drop, "CapAdd": spec.cap_add, "ExtraHosts": spec.add_host, "Dns": spec.dns}
     return config | {key: list(texts) for key, texts in lists.items() if texts is not None}
 
 

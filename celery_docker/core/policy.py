@@ -48,6 +48,7 @@ class Policy:
     users: tuple[str, ...] = ("*",)
     networks: tuple[str, ...] = ("bridge",)
     groups: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = HARMLESS_ULIMITS
     platforms: tuple[str, ...] = (OWN_PLATFORM,)
     limits: Limits = field(default_factory=Limits)
@@ -101,6 +102,7 @@ class Request:
     ulimits: Mapping[str, str] = field(default_factory=dict)
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[userrules.Asked, ...] = ()
+    capabilities: tuple[str, ...] = ()
     platform: str | None = None
     own_platform: str = ""
     mounts: tuple[HostPath, ...] = ()
@@ -132,7 +134,7 @@ def applying(policy: Policy, submitter: Identity | None, groups: Sequence[str]) 
 def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
-    problems += _groups(policy, request) + _platform(policy, request)
+    problems += _groups(policy, request) + _capabilities(policy, request) + _platform(policy, request)
     problems += _ceilings(policy, request) + _ulimits(policy, request)
     for path in request.mounts:
         problems += _under(path, policy.mounts, policy.rule("mounts")) or _never(path, request.sockets)
@@ -175,6 +177,14 @@ def _groups(policy: Policy, request: Request) -> list[str]:
         f"group_add: {asked.user!r} is not allowed on this host; {policy.rule('groups')}"
         for asked in request.groups
         if userrules.ANY not in policy.groups and not userrules.allow(policy.groups, asked)
+    ]
+
+
+def _capabilities(policy: Policy, request: Request) -> list[str]:
+    return [
+        f"cap_add: {name!r} is not allowed on this host; {policy.rule('capabilities')}"
+        for name in request.capabilities
+        if name not in containerkinds.EVERYBODYS_CAPABILITIES and name not in policy.capabilities
     ]
 
 

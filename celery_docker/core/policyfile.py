@@ -164,6 +164,14 @@ def _groups(name: str, value: Any) -> tuple[str, ...]:
     return groups
 
 
+def _capabilities(name: str, value: Any) -> tuple[str, ...]:
+    capabilities = _strings(name, value)
+    try:
+        return tuple(containerkinds.ADDED_CAPABILITY.parse(capabilities) or ())
+    except ValueError as exc:
+        raise errors.PolicyError(f"{name} {exc}") from exc
+
+
 def _platforms(name: str, value: Any) -> tuple[str, ...]:
     platforms = _strings(name, value)
     for platform in platforms:
@@ -218,6 +226,7 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
     "users": _users,
     "networks": _networks,
     "groups": _groups,
+    "capabilities": _capabilities,
     "ulimits": _ulimits,
     "platforms": _platforms,
 }

@@ -80,6 +80,7 @@ def resolve(
         ulimits=spec.ulimits or {},
         tmpfs=spec.tmpfs or {},
         groups=groups,
+        capabilities=spec.cap_add or (),
         platform=spec.platform,
         own_platform=_own_platform(),
         mounts=tuple(path for path in mounts.values() if path),

@@ -137,6 +137,20 @@ def test_capabilities_that_are_taken_away(plain: Plain) -> None:
     assert (default & net_raw, default & ~net_raw) == (net_raw, without)
 
 
+def test_capabilities_that_the_policy_allows(plain: Plain, worker: Worker) -> None:
+    """As shipped none, but those of every container may be had alone. The policy is asked again at a retry."""
+    chown, net_admin = 1 << 0, 1 << 12
+    assert int(shell(plain, CAPABILITIES, cap_drop=["ALL"], cap_add=["CHOWN"]), 16) == chown
+    error, receipt = plain.fail("busybox", "true", cap_add=["NET_ADMIN"])
+    assert receipt["state"] == "rejected"
+    assert "cap_add: 'NET_ADMIN' is not allowed on this host; rule capabilities = []" in error
+    with under(worker, 'capabilities = ["NET_ADMIN"]'):
+        assert int(shell(plain, CAPABILITIES, cap_drop=["ALL"], cap_add=["NET_ADMIN"]), 16) == net_admin
+        assert shell(plain, "ip link set lo down && echo down", cap_add=["NET_ADMIN"]) == "down\n"
+        effective = CAPABILITIES.replace("CapBnd", "CapEff")
+        assert int(shell(plain, effective, cap_add=["NET_ADMIN"], user="54321"), 16) == 0
+
+
 def test_names_of_other_hosts(plain: Plain) -> None:
     output = shell(plain, "cat /etc/hosts; nslookup db 2>&1 | tail -n 1", add_host=["db:10.1.2.3", "v6:fd00::7"])
     lines = [line.split() for line in output.splitlines()]

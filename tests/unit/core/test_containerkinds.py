@@ -144,6 +144,8 @@ def test_ulimits_that_are_none(value: Any, expected: str) -> None:
     [
         (containerkinds.CAPABILITY, ["NET_RAW", "cap_chown", "all"], ("NET_RAW", "CHOWN", "ALL")),
         (containerkinds.CAPABILITY, [], None),
+        (containerkinds.ADDED_CAPABILITY, ["CAP_NET_ADMIN", "chown"], ("NET_ADMIN", "CHOWN")),
+        (containerkinds.ADDED_CAPABILITY, [], None),
         (containerkinds.HOST, ["a:1.2.3.4", "a:::1"], ("a:1.2.3.4", "a:::1")),
         (containerkinds.HOST, {"db_1.x": "1.2.3.4"}, ("db_1.x:1.2.3.4",)),
         (containerkinds.HOST, {}, None),
@@ -179,6 +181,23 @@ NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /outpu
         (containerkinds.CAPABILITY, ["BPF"], "has 'BPF', which is no capability"),
         (containerkinds.CAPABILITY, ["\u017fYSLOG"], "has '\u017fYSLOG', which is no capability"),
         (containerkinds.CAPABILITY, ["-x"], "has '-x', which is no capability"),
+        *(
+            (
+                containerkinds.ADDED_CAPABILITY,
+                [name],
+                f"has {name!r}, which no host gives to a job; it can have AUDIT_WRITE",
+            )
+            for name in (
+                "ALL",
+                "SYS_ADMIN",
+                "SYS_MODULE",
+                "SYS_RAWIO",
+                "DAC_READ_SEARCH",
+                "SYS_BOOT",
+                "MAC_ADMIN",
+                "SYSLOG",
+            )
+        ),
         (containerkinds.HOST, "a:1.2.3.4", "must be a table, or a list of 'db.example.org:10.0.0.7'"),
         (containerkinds.HOST, ["a"], "has a at None, which must be an IP address"),
         (containerkinds.HOST, ["a:"], "has a at '', which must be an IP address"),

@@ -269,6 +269,11 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "cap_drop": ["NOPE"]},
             "cap_drop: ['NOPE'] has 'NOPE', which is no capability; one is like 'NET_RAW', and all are 'ALL'",
         ),
+        (
+            {"image": "b", "cap_add": ["ALL"]},
+            "cap_add: ['ALL'] has 'ALL', which no host gives to a job; it can have AUDIT_WRITE, IPC_LOCK, IPC_OWNER, "
+            "LEASE, MKNOD, NET_ADMIN, NET_BROADCAST, NET_RAW, SYS_NICE, SYS_PTRACE, SYS_RESOURCE",
+        ),
         ({"image": "b", "group_add": "video"}, "group_add: 'video' must be a list of groups, like ['video', 44]"),
         ({"image": "b", "dns": ["ns"]}, "dns: ['ns'] has 'ns', which must be an IP address"),
         (
@@ -310,8 +315,8 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "imagee": 1},
             "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, pids_limit, "
-            "shm_size, ulimits, cap_drop, group_add, workdir, entrypoint, read_only, tmpfs, hostname, add_host, dns, "
-            "network, pull, platform, name, labels, requeue",
+            "shm_size, ulimits, cap_drop, cap_add, group_add, workdir, entrypoint, read_only, tmpfs, hostname, "
+            "add_host, dns, network, pull, platform, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -411,6 +416,7 @@ specs = st.builds(
     workdir=st.none() | paths,
     entrypoint=st.none() | st.lists(words).map(tuple),
     cap_drop=st.none() | st.sampled_from([("ALL",), ("CHOWN", "NET_RAW")]),
+    cap_add=st.none() | st.sampled_from([("CHOWN", "NET_ADMIN")]),
     group_add=st.none() | st.sampled_from([("video", "44")]),
     tmpfs=st.none() | st.sampled_from([{"/a": "", "/b": "size=4096,exec"}]),
     add_host=st.none() | st.sampled_from([("a:10.0.0.1", "a:::1")]),
@@ -586,6 +592,7 @@ def test_the_flags_of_the_command_line() -> None:
         "shm_size": "--shm-size",
         "ulimits": "--ulimit",
         "cap_drop": "--cap-drop",
+        "cap_add": "--cap-add",
         "group_add": "--group-add",
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
@@ -606,7 +613,7 @@ def test_the_flags_of_the_command_line() -> None:
         "after": "--after",
     }
     assert [line.name for line in jobspec.DOCUMENT if line.repeated] == [
-        *("env", "ulimits", "cap_drop", "group_add", "tmpfs", "add_host", "dns", "labels", "after"),
+        *("env", "ulimits", "cap_drop", "cap_add", "group_add", "tmpfs", "add_host", "dns", "labels", "after"),
     ]
     flags = [flag for line in jobspec.DOCUMENT for flag in line.flags]
     assert len(flags) == len(set(flags))

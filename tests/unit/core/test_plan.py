@@ -65,6 +65,7 @@ def test_everything_that_can_be_asked_for() -> None:
         workdir="/work",
         entrypoint=("tini", "--"),
         cap_drop=("ALL",),
+        cap_add=("CHOWN",),
         group_add=("video",),
         read_only=True,
         tmpfs={"/a": "", "/b": "size=4096,exec"},
@@ -122,6 +123,7 @@ def test_everything_that_can_be_asked_for() -> None:
             "ReadonlyRootfs": True,
             "Tmpfs": {"/a": "", "/b": "size=4096,exec"},
             "CapDrop": ["ALL"],
+            "CapAdd": ["CHOWN"],
             "GroupAdd": ["44"],
             "ExtraHosts": ["db:10.0.0.1", "db:::1"],
             "Dns": ["10.0.0.53"],
@@ -224,6 +226,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 read_only=True,
                 hostname="node-1",
                 cap_drop=("CHOWN", "NET_RAW"),
+                cap_add=("NET_ADMIN",),
                 tmpfs={"/a": "", "/b": "size=4096,exec"},
                 add_host=("db:10.0.0.1",),
                 dns=("10.0.0.53", "::1"),
@@ -238,7 +241,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
             Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
             f"{_HEAD.replace('--init', '--init --read-only')} never --platform linux/arm64 --network none "
             "--hostname node-1 --add-host db:10.0.0.1 --dns 10.0.0.53 --dns ::1 --cap-drop CHOWN --cap-drop NET_RAW "
-            f"{_EVER} "
+            f"--cap-add NET_ADMIN {_EVER} "
             "--memory 536870912 --memory-swap 536870912 --cpus 1.5 --shm-size 134217728 --ulimit nofile=1024:2048 "
             "--ulimit core=0:-1 "
             "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "

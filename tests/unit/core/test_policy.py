@@ -45,6 +45,7 @@ def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
         users=("*",),
         networks=("bridge",),
         groups=(),
+        capabilities=(),
         ulimits=("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack"),
         platforms=("own",),
         limits=Limits(pids=4096, memory_bytes=None, cpus=None),
@@ -263,6 +264,23 @@ def test_the_shipped_file_gives_no_group_to_anybody(shipped: Policy) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "name", "allowed"),
+    [
+        ((), "CHOWN", True),
+        ((), "NET_RAW", False),
+        ((), "NET_ADMIN", False),
+        (("NET_ADMIN",), "NET_ADMIN", True),
+        (("NET_ADMIN",), "SYS_PTRACE", False),
+    ],
+)
+def test_capabilities(rules: tuple[str, ...], name: str, allowed: bool) -> None:
+    """What every container has may be taken back after all were dropped."""
+    rule = f"cap_add: {name!r} is not allowed on this host; rule capabilities = {list(rules)}"
+    violations = policy.violations(Policy(capabilities=rules), Request("b", capabilities=(name,)))
+    assert violations == ([] if allowed else [rule])
+
+
+@pytest.mark.parametrize(
     ("rules", "platform", "allowed"),
     [
         (("own",), None, True),
@@ -376,6 +394,7 @@ def test_every_key_is_read() -> None:
         users = ["alice", "1001"]
         networks = ["none", "bridge"]
         groups = ["video", "100-200", "self"]
+        capabilities = ["NET_ADMIN", "cap_ipc_lock"]
         ulimits = ["nofile=1024", "nice"]
         platforms = ["own", "linux/arm64"]
         [limits]
@@ -390,6 +409,7 @@ def test_every_key_is_read() -> None:
         users=("alice", "1001"),
         networks=("none", "bridge"),
         groups=("video", "100-200", "self"),
+        capabilities=("NET_ADMIN", "IPC_LOCK"),
         ulimits=("nofile=1024", "nice"),
         platforms=("own", "linux/arm64"),
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
@@ -403,7 +423,7 @@ def test_every_key_is_read() -> None:
         (
             "image = ['*']",
             "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
-            "ulimits, platforms, limits, submitter, unsigned",
+            "capabilities, ulimits, platforms, limits, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
@@ -426,6 +446,10 @@ def test_every_key_is_read() -> None:
             "platforms = ['arm64']",
             "platforms has 'arm64', which must be like 'linux/amd64' or 'linux/arm/v7', or 'own'",
         ),
+        ("capabilities = ['ALL']", "capabilities has 'ALL', which no host gives to a job; it can have AUDIT_WRITE, "),
+        ("capabilities = ['SYS_ADMIN']", "capabilities has 'SYS_ADMIN', which no host gives to a job; it can have "),
+        ("capabilities = ['NOPE']", "capabilities has 'NOPE', which is no capability; "),
+        ("capabilities = '*'", "capabilities = '*' must be a list of strings"),
         ("platforms = 'own'", "platforms = 'own' must be a list of strings"),
         ("ulimits = ['files']", "ulimits has 'files', which must be one of core, cpu, "),
         ("ulimits = ['nproc']", "ulimits has 'nproc', which must be one of core, cpu, "),

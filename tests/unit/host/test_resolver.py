@@ -55,6 +55,8 @@ def test_what_has_a_ceiling_is_put_to_the_policy() -> None:
     assert (request.pids, request.shm_bytes, request.ulimits) == (7, 2**20, {"core": "0:0"})
     _, request = resolver.resolve(JobSpec("busybox", tmpfs={"/a": "exec"}, platform="linux/x"), SOCKET, ANYWHERE)
     assert (request.tmpfs, request.platform) == ({"/a": "exec"}, "linux/x")
+    _, request = resolver.resolve(JobSpec("busybox", cap_add=("NET_ADMIN",)), SOCKET, ANYWHERE)
+    assert request.capabilities == ("NET_ADMIN",)
     assert request.own_platform.startswith("linux/")
 
 

@@ -1,15 +1,17 @@
 """Requests to a gateway, over HTTP on its Unix socket, or over TCP with a token; its errors are ours again.
 
 Invariants: every request may be sent twice, so one that a restart of the gateway cut off is sent once more; no error
-has the token in it.
+has the token in it. Whatever answers, an answer is a table, or an error of ours, in bounded time and memory.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +39,57 @@ _KINDS = {
         errors.StoreRefused,
     )
 }
+
+
+# It ended in the middle, as at a restart.
+_CUT_OFF = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, http.client.IncompleteRead)
+_PIECE_BYTES = 1024 * 1024
+# That of a batch of a million jobs is a third of it.
+_MOST_BYTES = 128 * 1024 * 1024
+_SLOWEST_BYTES_PER_S = 10_000
+_MOST_INTERIM = 10
+_MOST_LINE = 4000
+
+
+class _Bounded(io.RawIOBase):
+    """The bytes of an answer: each may be waited for, but not for each one by one, and they have an end."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._began_s = time.monotonic()
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() - self._began_s > _TIMEOUT_S + self._bytes / _SLOWEST_BYTES_PER_S:
+            raise TimeoutError("its answer does not get on")
+        if self._bytes > _MOST_BYTES:
+            raise http.client.HTTPException(f"its answer has more than {wording.size(_MOST_BYTES)}")
+        count: int | None = self._raw.readinto(buffer)
+        self._bytes += count or 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that gets on, and comes to an end."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Bounded(self.fp.detach()))
+        self._interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self._interim += 1
+        if self._interim > _MOST_INTERIM:
+            raise http.client.HTTPException("it says again and again that it will answer")
+        status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        return status
 
 
 class _Connection(http.client.HTTPConnection):
@@ -71,38 +124,43 @@ class HttpSocket:
         """Send a request and return what is answered."""
         target = "/".join([self._base, *(quote(part, safe="") for part in place)]) + (f"?{query}" if query else "")
         text = None if body is None else json.dumps(body).encode()
-        for _ in range(_TRIES - 1):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 return self._answer(method, target, text)
-            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, http.client.IncompleteRead):
-                continue  # It ended, and another one answers.
+            except _CUT_OFF as exc:  # It ended, and another one answers.
+                if not tries_left:
+                    raise self._away(exc) from exc
             except ssl.SSLCertVerificationError as exc:
                 raise self._uncertain(exc) from exc
-            except (OSError, http.client.HTTPException) as exc:
+            except OSError as exc:
                 raise self._away(exc) from exc
-        try:
-            return self._answer(method, target, text)
-        except (OSError, http.client.HTTPException) as exc:
-            raise self._away(exc) from exc
+            except (http.client.HTTPException, ValueError, OverflowError) as exc:
+                raise self._no_http(exc) from exc
+        raise AssertionError  # The last try has returned or raised.
 
     def _answer(self, method: str, target: str, text: bytes | None) -> Any:
         connection = self._connection()
+        connection.response_class = _Response
         try:
             connection.request(method, target, text, self._headers)
             answer = connection.getresponse()
-            status, words = answer.status, answer.read()
+            status, words = answer.status, b"".join(iter(lambda: answer.read(_PIECE_BYTES), b""))
+            if answer.length:
+                raise http.client.IncompleteRead(words, answer.length)
         finally:
             connection.close()
         try:
             body = json.loads(words) if words else None
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise self._strange(status) from exc
-        if status < 300:
+        if not isinstance(body, dict):
+            raise self._strange(status)
+        if 200 <= status < 300:
             return body
-        if not isinstance(body, dict) or "error" not in body:
+        if "error" not in body:
             raise self._strange(status)
         kind = _KINDS.get(str(body.get("kind")), errors.StoreRefused if status < 500 else errors.StoreAway)
-        raise kind(str(body["error"]))
+        raise kind(wording.one_line(str(body["error"]), _MOST_LINE))
 
     def _connection(self) -> http.client.HTTPConnection:
         if not self._is_tcp:
@@ -148,6 +206,10 @@ class HttpSocket:
             f"the certificate of {self._place} is not valid: {exc.verify_message}; correct the URL, or install what it "
             "was signed with (update-ca-certificates; SSL_CERT_FILE names another file)"
         )
+
+    def _no_http(self, exc: Exception) -> errors.StoreRefused:
+        line = wording.one_line(str(exc), 120)
+        return errors.StoreRefused(f"{self._place} does not answer as celery-docker-api does: {line}; correct the URL")
 
     def _strange(self, status: int) -> errors.CeleryDockerError:
         """Return the error of an answer that is none of a gateway's; a proxy answers so while that is away."""

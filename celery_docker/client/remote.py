@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.client import remotequeries
+from celery_docker.client import remotequeries, understood
 from celery_docker.client.httpsocket import HttpSocket
 from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
@@ -31,6 +31,7 @@ _MARKS = ",:[{"
 _MARKS_AT_ONCE = 200_000
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteLog:
     """The output of jobs."""
@@ -40,6 +41,7 @@ class RemoteLog:
     def entries(self, job_id: str, last_id: str, wait_s: float, most: int) -> tuple[str, list[Piece]]:
         """Return the last of up to `most` entries after one, and their pieces; wait a while if there is none."""
         answer = self.http.get("jobs", job_id, "logs", after=last_id, wait=wait_s or None, entries=most)
+        understood.table(answer, last=str, pieces=list[Mapping[str, Any]], has_ended=bool)
         return answer["last"], [_piece(piece) for piece in answer["pieces"]]
 
     def sign(self, job_id: str, reader: str, sign: str) -> None:
@@ -53,10 +55,9 @@ class RemoteLog:
 
     def receipt(self, job_id: str) -> Receipt | None:
         """Return the job's receipt, None while it has not ended."""
-        answer = self.http.get("receipts", ids=[job_id])
-        if answer["states"] == [None]:
+        ((state, receipt),) = remotequeries.ended(self.http, [job_id])
+        if state is None:
             raise errors.NoSuchJob(f"no job of yours has the id {job_id!r}; list them with: celery-docker ps --all")
-        (receipt,) = answer["receipts"]
         return None if receipt is None else Receipt.from_dict(receipt)
 
 
@@ -95,12 +96,14 @@ class Remote:
             raise type(exc)(f"{exc}; some jobs of batch {batch['id']} may be queued, cancel it") from exc
         return str(batch["id"])
 
+    @understood.function
     def cancel_many(self, job_ids: Sequence[str], reason: str) -> list[str]:
         """Cancel jobs, the last first; return the state that each was in, in the order given."""
         states: dict[str, str] = {}
         for first in reversed(range(0, len(job_ids), _JOBS_AT_ONCE)):
             body = {"ids": list(job_ids[first : first + _JOBS_AT_ONCE]), "reason": reason}
-            states |= {entry["id"]: entry["state"] for entry in self.http.send("POST", "cancel", body=body)["jobs"]}
+            answer = understood.table(self.http.send("POST", "cancel", body=body), jobs=list[Mapping[str, str]])
+            states |= {entry["id"]: entry["state"] for entry in answer["jobs"]}
         return [states[job_id] for job_id in job_ids]
 
     def retry_many(self, job_ids: Sequence[str]) -> list[str]:
@@ -115,14 +118,19 @@ class Remote:
         """Return all that is known of jobs."""
         return [self.http.get("jobs", job_id) for job_id in job_ids]
 
+    @understood.function
     def summary(self, queue: str) -> dict[str, Any]:
         """Return how much there is to do, and who does it."""
-        table: dict[str, Any] = self.http.get("queue", queue=queue)
-        return table
+        counts = Mapping[str, int]
+        table = self.http.get("queue", queue=queue)
+        understood.table(table, jobs=counts, queues=counts, workers=counts, slots=int, waits=Mapping[str, str])
+        understood.table(table["jobs"], in_hand=int, queued=int, delayed=int, blocked=int)
+        return dict(table)
 
+    @understood.function
     def submitter(self) -> Identity:
         """Return the user of this client, as whom the gateway runs his jobs."""
-        table = self.http.get("identity")
+        table = understood.table(self.http.get("identity"), name=str, uid=int, gid=int, groups=list[int])
         return Identity(table["name"], table["uid"], table["gid"], tuple(table["groups"]))
 
     def close(self) -> None:
@@ -150,4 +158,5 @@ def _set(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _piece(document: Mapping[str, Any]) -> Piece:
     stream = Stream[str(document["stream"]).upper()]
+    understood.table(document, attempt=int, offset=int, base64=str)
     return Piece(stream, document["attempt"], document["offset"], base64.b64decode(document["base64"]))

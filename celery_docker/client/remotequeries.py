@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from celery_docker import errors
-from celery_docker.client import remoterows
+from celery_docker.client import remoterows, understood
 from celery_docker.client.httpsocket import HttpSocket
 from celery_docker.core.lifecycle import State
+from celery_docker.core.receipt import Receipt
 from celery_docker.core.waiting import Wait
 from celery_docker.store.listing import BatchRow, JobRow, Load, Match, WorkerRow
 
 _ROWS_AT_ONCE = 500
 _IDS_AT_ONCE = 200
 _RECEIPTS_AT_ONCE = 100
+_STATES = list[str | None]
 # What listings have under another name than records.
 _OTHER_NAMES = {"owner": "host", "batch": "batch_id", "pending": "waits_for"}
 
@@ -28,6 +30,7 @@ def needs_redis(what: str) -> NoReturn:
     )
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteJobs:
     """Questions about jobs and queues; `waits` has those of the jobs that were listed last."""
@@ -51,14 +54,15 @@ class RemoteJobs:
         """Return these fields of the record of each job, None for what is not there."""
         if names == ("state",):
             return [[state] for state in self._states(job_ids)]
-        documents = {document["id"]: document for document in self._documents(job_ids)}
+        documents = {str(document["id"]): document for document in self._documents(job_ids)}
         if "spec" in names:
             documents = {job_id: self.http.get("jobs", job_id) for job_id in documents}
         return [[_text(documents.get(job_id, {}), name) for name in names] for job_id in job_ids]
 
     def _states(self, job_ids: Sequence[str]) -> list[str | None]:
         parts = _parts(job_ids, _IDS_AT_ONCE)
-        return [state for part in parts for state in self.http.get("states", ids=list(part))["states"]]
+        answers = ((part, understood.table(self.http.get("states", ids=list(part)), states=_STATES)) for part in parts)
+        return [state for part, answer in answers for _, state in zip(part, answer["states"], strict=True)]
 
     def _documents(self, job_ids: Sequence[str]) -> list[Mapping[str, Any]]:
         parts = _parts(job_ids, _IDS_AT_ONCE)
@@ -71,11 +75,11 @@ class RemoteJobs:
 
     def each_recent(self) -> Iterator[JobRow]:
         """Yield all jobs that have a record, the newest first."""
-        return self._pages()
+        yield from self._pages()
 
     def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
         """Yield the jobs of a batch in its order."""
-        for part in _parts(self.http.get("batches", batch_id)["jobs"], _IDS_AT_ONCE):
+        for part in _parts(RemoteBatches(self.http).job_ids(batch_id), _IDS_AT_ONCE):
             yield from self.rows(part)
 
     def _pages(self, **query: str) -> Iterator[JobRow]:
@@ -106,8 +110,7 @@ class RemoteJobs:
 
     def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the receipt of each job, None for one that has not ended or has no record."""
-        parts = _parts(job_ids, _RECEIPTS_AT_ONCE)
-        return [receipt for part in parts for receipt in self.http.get("receipts", ids=list(part))["receipts"]]
+        return [receipt for part in _parts(job_ids, _RECEIPTS_AT_ONCE) for _, receipt in ended(self.http, part)]
 
     def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
         """Yield the receipts of those jobs that have ended, each a JSON text in one line."""
@@ -120,7 +123,7 @@ class RemoteJobs:
 
     def resolve(self, text: str) -> str:
         """Return the id of the job named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
-        found = self.http.get("lookup", id=text)
+        found = _looked_up(self.http, text)
         if found["is_batch"]:
             raise errors.NoSuchJob(
                 f"no job has an id that begins with {text!r}; list the jobs with: celery-docker ps --all"
@@ -136,6 +139,7 @@ class RemoteJobs:
         needs_redis("queue purge")
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteBatches:
     """Questions about batches."""
@@ -148,7 +152,7 @@ class RemoteBatches:
 
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return when a batch that is over ended, and the jobs that failed, in order."""
-        document = self.http.get("batches", batch_id)
+        document = understood.table(self.http.get("batches", batch_id), failed=list[str])
         return remoterows.moment(document["finished_at"]), document["failed"]
 
     def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
@@ -163,16 +167,18 @@ class RemoteBatches:
 
     def job_ids(self, batch_id: str) -> list[str]:
         """Return the jobs of a batch in its order; where one was tried again, the latest."""
-        return list(self.http.get("batches", batch_id)["jobs"])
+        jobs: list[str] = understood.table(self.http.get("batches", batch_id), jobs=list[str])["jobs"]
+        return jobs
 
     def resolve(self, text: str) -> str:
         """Return the id of the batch named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
-        found = self.http.get("lookup", id=text)
+        found = _looked_up(self.http, text)
         if not found["is_batch"]:
             raise errors.NoSuchJob(f"no batch has an id that begins with {text!r}")
         return str(found["id"])
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteHosts:
     """Questions about hosts."""
@@ -184,6 +190,7 @@ class RemoteHosts:
         return [remoterows.host(document) for document in self.http.get("hosts")["hosts"]]
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteWaits:
     """Questions about the reasons for which jobs wait: the gateway says them with the rows."""
@@ -203,6 +210,7 @@ class RemoteWaits:
         return {job_id: document["attempts"] for job_id, document in documents.items() if document["attempts"]}
 
 
+@understood.questions
 @dataclass(frozen=True)
 class RemoteQueries:
     """Questions to one gateway."""
@@ -219,8 +227,23 @@ class RemoteQueries:
 
     def match(self, text: str) -> Match:
         """Return the job or batch named by an id or its beginning. Raises `NoSuchJob` or `AmbiguousId`."""
-        found = self.http.get("lookup", id=text)
+        found = _looked_up(self.http, text)
         return Match(found["id"], is_batch=found["is_batch"])
+
+
+def ended(http: HttpSocket, job_ids: Sequence[str]) -> list[tuple[str | None, dict[str, Any] | None]]:
+    """Return state and receipt of each job, as far as there are any."""
+    answer = understood.table(
+        http.get("receipts", ids=list(job_ids)), states=_STATES, receipts=list[Mapping[str, Any] | None]
+    )
+    return [
+        (state, None if receipt is None else Receipt.of_table(job_id, receipt))
+        for job_id, state, receipt in zip(job_ids, answer["states"], answer["receipts"], strict=True)
+    ]
+
+
+def _looked_up(http: HttpSocket, text: str) -> dict[str, Any]:
+    return understood.table(http.get("lookup", id=text), id=str, is_batch=bool)
 
 
 def of(http: HttpSocket) -> RemoteQueries:

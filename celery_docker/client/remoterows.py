@@ -1,4 +1,4 @@
-"""Rows of listings, made again from the JSON of a gateway. Pure; the other way round is `client.views`."""
+"""Rows of listings, made again from the JSON of a gateway, and checked. Pure; the other way round is `client.views`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from celery_docker.client import understood
 from celery_docker.core.lifecycle import State
 from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.store.listing import BatchRow, JobRow, WorkerRow
@@ -13,7 +14,7 @@ from celery_docker.store.listing import BatchRow, JobRow, WorkerRow
 
 def job(document: Mapping[str, Any]) -> JobRow:
     """Return the row of a job."""
-    return JobRow(
+    row = JobRow(
         job_id=document["id"],
         state=State(document["state"]),
         name=document["name"],
@@ -37,19 +38,23 @@ def job(document: Mapping[str, Any]) -> JobRow:
         cancel_reason=document["cancel_reason"],
         uid=document["uid"],
     )
+    return understood.checked(row)
 
 
 def wait(document: Mapping[str, Any]) -> Wait | None:
     """Return the wait of a job, None if it has none."""
     part = document.get("wait")
-    if part is None:
+    # One that only a newer version knows has no place here; the job is shown without it.
+    if part is None or part["kind"] not in list(WaitKind):
         return None
-    return Wait(WaitKind(part["kind"]), part["reason"], moment(part["next_try_at"]), part["jobs_before"])
+    return understood.checked(
+        Wait(WaitKind(part["kind"]), part["reason"], moment(part["next_try_at"]), part["jobs_before"])
+    )
 
 
 def batch(document: Mapping[str, Any]) -> BatchRow:
     """Return the row of a batch."""
-    return BatchRow(
+    row = BatchRow(
         batch_id=document["id"],
         name=document["name"],
         created_at=moment(document["submitted_at"]) or 0.0,
@@ -59,11 +64,12 @@ def batch(document: Mapping[str, Any]) -> BatchRow:
         counts=document["counts"],
         uid=document["uid"],
     )
+    return understood.checked(row)
 
 
 def host(document: Mapping[str, Any]) -> WorkerRow:
     """Return the row of a host."""
-    return WorkerRow(
+    row = WorkerRow(
         host=document["host"],
         heard_s=document["heard_s"],
         ahead_s=document["clock_ahead_s"],
@@ -72,6 +78,7 @@ def host(document: Mapping[str, Any]) -> WorkerRow:
         drained=document["drained"],
         lost=document["lost"],
     )
+    return understood.checked(row)
 
 
 def moment(text: str | None) -> float | None:

@@ -94,6 +94,11 @@ class Receipt:
             values = strictjson.table(text)
         except strictjson.NotUsable as exc:
             return cls(job_id, state=lifecycle.BROKEN, reason=f"its receipt in Redis {exc}").to_dict()
+        return cls.of_table(job_id, values)
+
+    @classmethod
+    def of_table(cls, job_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a receipt from what a table says; fields are kept and left out as `of_text` says."""
         usable = {
             name: value for name, value in values.items() if name not in _KINDS or isinstance(value, _KINDS[name])
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from celery_docker import errors
+from celery_docker.client import httpsocket
 from celery_docker.client.httpsocket import HttpSocket
 
 
@@ -33,7 +36,8 @@ def serving(listening: socket.socket, answers: Sequence[bytes]) -> Iterator[list
             connection, _ = listening.accept()
             with connection:
                 requests.append(connection.recv(65_536))
-                connection.sendall(answer)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(answer)
 
     listening.settimeout(60)
     thread = threading.Thread(target=serve)
@@ -105,6 +109,67 @@ def test_another_server_is_named(tmp_path: Path) -> None:
 def test_what_does_not_speak_http_is_named_in_one_line(tmp_path: Path) -> None:
     with (
         server(tmp_path / "s", [b"SSH-2.0-OpenSSH\r\n"]),
-        pytest.raises(errors.StoreAway, match=r"^cannot reach celery-docker-api at .*: SSH-2\.0-OpenSSH; turn it on "),
+        pytest.raises(errors.StoreRefused, match=r"/s does not answer as celery-docker-api does: SSH-2\.0-OpenSSH; "),
     ):
         HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "101 Switching Protocols"])
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"5", b"[" * 100_000, b"9" * 5_000, b"\xff"])
+def test_an_answer_that_is_no_table_is_none_of_ours(tmp_path: Path, status: str, body: bytes) -> None:
+    with (
+        server(tmp_path / "s", [answer(status, body)]),
+        pytest.raises(errors.StoreRefused, match=r"/s is not celery-docker-api; correct the URL$"),
+    ):
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (CHUNKED + b"-5\r\n{}", "read length must be"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 100, "it says again and again that it will answer"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n{}", "got more than 100 headers"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[" + b"1," * 5_000_000, "its answer has more than 1 MiB"),
+    ],
+)
+def test_no_answer_is_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, line: str) -> None:
+    monkeypatch.setattr(httpsocket, "_MOST_BYTES", 2**20)
+    with (
+        server(tmp_path / "s", [text]),
+        pytest.raises(errors.StoreRefused, match=f"/s does not answer as celery-docker-api does: {line}"),
+    ):
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+
+
+@pytest.mark.parametrize("text", [CHUNKED + b"f" * 18 + b"\r\n{}", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def test_one_that_is_cut_off_each_time_is_away(tmp_path: Path, text: bytes) -> None:
+    with server(tmp_path / "s", [text] * 3) as requests, pytest.raises(errors.StoreAway, match="IncompleteRead"):
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+    assert len(requests) == 3
+
+
+def test_a_refusal_is_one_line_that_a_screen_has_room_for(tmp_path: Path) -> None:
+    body = b'{"error":"a\\nb' + b"x" * 1_000_000 + b'"}'
+    with server(tmp_path / "s", [answer("400 Bad Request", body)]), pytest.raises(errors.StoreRefused) as caught:
+        HttpSocket(f"http+unix://{tmp_path}/s").get("jobs")
+    assert str(caught.value).startswith("a bx")
+    assert len(str(caught.value)) == 4_000
+
+
+def test_an_answer_has_to_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is no sign of life; a slow line is let be."""
+    for bytes_per_s, is_slow in ((1, True), (20_000, False)):
+        now_s = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: now_s)  # noqa: B023
+        raw = httpsocket._Bounded(io.BytesIO(b"x" * 10_000_000))  # type: ignore[arg-type]
+        buffer = bytearray(bytes_per_s)
+        got = 0
+        with contextlib.suppress(TimeoutError):
+            while count := raw.readinto(buffer):
+                got, now_s = got + count, now_s + 1
+        assert (got < 100) is is_slow
+        assert (got == 10_000_000) is not is_slow

@@ -14,6 +14,7 @@ from typing import Any
 MOST_DEPTH = 100
 # How much of a name a complaint repeats.
 _SHOWN = 60
+_HALF = re.compile("[\ud800-\udfff]")
 # One that is not closed goes on to the end.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
@@ -42,7 +43,7 @@ def parse(text: str | bytes, *, depth: int = MOST_DEPTH, most: int | None = None
         raise NotUsable("is nested too deeply") from exc
     except ValueError as exc:
         raise NotUsable("is not JSON") from exc  # which knows the place
-    if "\\u" in words or any("\ud800" <= character <= "\udfff" for character in words):
+    if "\\u" in words or _HALF.search(words):
         _check_unicode(value)
     _check_depth(value, depth)
     return value

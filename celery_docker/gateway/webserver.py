@@ -2,7 +2,7 @@
 
 The only importer of waitress. Invariants: the identity is what the kernel says of the connection, asked when it is
 accepted; a connection carries one request, so that a restart never cuts one off that was sent into it; who sends or
-takes nothing for `patience_s` is cut off.
+takes nothing for `patience_s` is cut off; users are served in turn, whoever sends more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pwd
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from celery_docker.core import wording
 from celery_docker.core.access import Identity
 from celery_docker.gateway import application, callers
+from celery_docker.gateway.lanes import Lanes
 
 MOST_BODY_BYTES = 8 * 2**20
 _MOST_HEADER_BYTES = 64 * 1024
@@ -160,6 +161,7 @@ class WebServer:
             clear_untrusted_proxy_headers=False,
         )
         self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.queue = Lanes(_user_of)
         self._dispatcher.set_thread_count(threads)
         self._servers = [self._server(sock, app, adjustments) for sock in listening]
         for server in self._servers:
@@ -199,6 +201,13 @@ class WebServer:
         for server in self._servers:
             server.accepting = False
             server.pull_trigger()
+
+
+def _user_of(channel: _Channel) -> Hashable:
+    """Return whose request a channel has: the kernel's user, or over TCP whoever has that token."""
+    if isinstance(channel, _LocalChannel):
+        return channel.identity and channel.identity.uid
+    return str(channel.requests[0].headers.get("AUTHORIZATION"))
 
 
 def identity_of(sock: socket.socket) -> Identity:

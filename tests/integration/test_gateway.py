@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import http.client
 import json
+import os
+import selectors
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 import uuid
@@ -423,6 +428,39 @@ def test_one_user_does_not_keep_the_others_out(gateway: Gateway) -> None:
         assert int(holder.stdout.readline()) >= 400 - 128
         assert gateway.ask_as(BOB, ("GET", "/api/v1/healthz"))[0][0] == 200
         assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
+
+
+def sent_as(uid: int, gateway: Gateway) -> socket.socket:
+    """Return a connection of another user on which a list of his jobs is asked for, once the service has read that."""
+    raw = socket.socket(socket.AF_UNIX)
+    os.seteuid(uid)
+    try:
+        raw.connect(gateway.path)
+    finally:
+        os.seteuid(0)
+    raw.sendall(f"GET {JOBS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    eventually(lambda: fcntl.ioctl(raw, termios.TIOCOUTQ, b"1234") == b"\0\0\0\0", message="the request to be read")
+    return raw
+
+
+def test_nobody_waits_for_all_that_another_has_asked() -> None:
+    """While Redis hangs, requests take all threads, and more of them wait."""
+    with servers.RedisServer() as redis, Gateway(redis.url) as gateway, contextlib.ExitStack() as opened:
+        assert gateway.ask("GET", JOBS)[0] == 200
+        redis.pause()
+        opened.callback(redis.resume)
+        connections = [opened.enter_context(sent_as(ALICE, gateway)) for _ in range(60)]
+        last = opened.enter_context(sent_as(BOB, gateway))
+        redis.resume()
+        with selectors.DefaultSelector() as answers:
+            for raw in (*connections, last):
+                answers.register(raw, selectors.EVENT_READ)
+            count = 0
+            while last in answers.get_map():
+                for key, _ in answers.select(60):
+                    answers.unregister(key.fileobj)
+                    count += key.fileobj is not last
+        assert count < 50
 
 
 def test_output_for_a_reader_that_is_attached(gateway: Gateway, client: Client) -> None:

@@ -21,8 +21,10 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import BadRequest
 
 from celery_docker.core import wording
 from celery_docker.core.access import Identity
@@ -31,6 +33,7 @@ from celery_docker.gateway.lanes import Lanes
 
 MOST_BODY_BYTES = 8 * 2**20
 _MOST_HEADER_BYTES = 64 * 1024
+_MOST_OF_A_CHUNK_BYTES = 4096
 _MOST_CONNECTIONS = 512
 _MOST_IN_MEMORY_BYTES = 256 * 1024
 # Of one user, so that none keeps the others out.
@@ -79,16 +82,30 @@ def _explained(status: int, reason: str) -> str:
     return f"this is no request that can be answered: {unquoted.strip()}"
 
 
+class _Chunks(ChunkedReceiver):  # type: ignore[misc]
+    error: Any
+
+    def received(self, s: bytes) -> int:
+        consumed = int(super().received(s))
+        # What is behind a size or the last chunk is looked at from its beginning with each piece that comes.
+        if max(len(self.control_line), len(self.trailer)) > _MOST_OF_A_CHUNK_BYTES and not self.error:
+            self.error = BadRequest("The line of a chunk, or what follows the last, is too long")
+        return consumed
+
+
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     expect_continue: bool
     chunked: bool
     content_length: int
+    body_rcv: Any
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except ValueError as exc:  # Such as a number, or an address in the target, that Python cannot read.
             raise ParsingError("Its target or its length is invalid") from exc
+        if self.chunked:
+            self.body_rcv = _Chunks(self.body_rcv.getbuf())
         # It would wait for a body that it does not take.
         self.expect_continue = self.expect_continue and (self.chunked or 0 < self.content_length <= MOST_BODY_BYTES)
         # A proxy could take another one of both for the end of the body, and what follows for another's request.

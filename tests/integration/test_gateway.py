@@ -377,6 +377,13 @@ def test_what_is_no_http_is_refused_too(gateway: Gateway, text: bytes) -> None:
     assert "uncaptured" not in gateway.log
 
 
+@pytest.mark.parametrize("text", [b"2;" + b"a" * 5_000, b"0\r\n" + b"a: b\r\n" * 1_000])
+def test_what_goes_with_chunks_has_a_bound(gateway: Gateway, text: bytes) -> None:
+    """Its end does not have to come, since looking for that takes longer with each piece."""
+    answer = answered(gateway, b"POST /api/v1/jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + text)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
 def test_who_asks_before_a_body_that_he_has_not_is_answered(gateway: Gateway) -> None:
     answer = answered(gateway, b"GET /api/v1/healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -95,13 +95,17 @@ class Creation:
     def _check_tmpfs(self, plan: ContainerPlan, container_id: str) -> None:
         """Raise `RequestError` for a tmpfs behind a link of the image.
 
-        Docker would follow it into the job's output, for instance, and make a folder of root's there.
+        Docker would follow it into the job's output, for instance, and make a folder of root's there. To Podman a link
+        that leads to a mount is not there: with it the folder has to be.
         """
+        must_exist = self._calls.is_podman()
         for path in plan.body["HostConfig"].get("Tmpfs", ()) if plan.body["HostConfig"]["Mounts"] else ():
-            link = self._images.link_in(container_id, path)
-            if link is not None:
+            obstacle = self._images.obstacle(container_id, path, must_exist=must_exist)
+            if obstacle is not None:
+                missing, remedy = (", or is not there", "of the image") if must_exist else ("", "without one")
                 raise errors.RequestError(
-                    f"tmpfs: {path!r} lies behind the link {link!r} of image {plan.image!r}; name where that leads"
+                    f"tmpfs: {path!r} lies behind {obstacle!r} of image {plan.image!r}, which is a link or a "
+                    f"file{missing}; name a folder {remedy}"
                 )
 
     def _folders(self, plan: ContainerPlan, image: imageusers.Image | None) -> Iterator[tuple[str, str]]:

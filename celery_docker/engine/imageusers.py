@@ -86,17 +86,18 @@ class ImageUsersCache:
         with contextlib.closing(self._calls.open("HEAD", _archive(container_id, f"{path.rstrip('/')}/."))) as opened:
             return opened.response.status == 404
 
-    def link_in(self, container_id: str, path: str) -> str | None:
-        """Return the first link among the folders of a path, itself included; None where there is none.
+    def obstacle(self, container_id: str, path: str, *, must_exist: bool) -> str | None:
+        """Return the first of the folders of a path, itself included, that is a link or a file; None: none is.
 
-        Raises `HostError` where Docker does not answer.
+        One that is not there is an obstacle where it `must_exist`. No link is followed. Raises `HostError` where Docker
+        does not answer.
         """
         folders = [str(folder) for folder in (*reversed(PurePosixPath(path).parents[:-1]), path)]
         for folder in folders:
             about = self._about(container_id, folder)
             if about is None:
-                return None
-            if about["mode"] & _IS_SYMLINK or about.get("linkTarget") not in (None, "", folder):
+                return folder if must_exist else None
+            if not about["mode"] & _IS_FOLDER or about.get("linkTarget") not in (None, "", folder):
                 return folder
         return None
 

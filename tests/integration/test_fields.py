@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
+from celery_docker.client.client import Client
 from celery_docker.engine.dockerd import DockerEngine
-from tests import servers
+from tests import commandline, servers
 from tests.integration.test_home import make_image
 from tests.integration.test_policy import ANYBODY as ANY_RULES
 from tests.integration.test_policy import output_of, planned, podman_engine
-from tests.integration.test_worker import Plain, folder
+from tests.integration.test_worker import RESULT_S, Plain, folder
 from tests.workers.registry import Registry
 from tests.workers.worker import Worker
 
@@ -192,10 +194,15 @@ def test_a_tmpfs_behind_a_link_of_the_image_makes_no_folder_in_the_output(
     plain: Plain, dockerd: servers.Dockerd, folder: Path
 ) -> None:
     """Docker would follow it, and make the folder as root."""
-    image = make_image(dockerd, "linked", {"scratch": "output", "var/tmp": "../output"})
+    image = make_image(dockerd, "linked", {"scratch": "output", "var/tmp": "../output", "etc/group": b""})
     for path, link in (("/scratch/a", "/scratch"), ("/var/tmp/a/b", "/var/tmp"), ("/scratch", "/scratch")):
         error, _ = plain.fail(image, "true", tmpfs=[path], outputpath=str(folder), pull="never")
-        assert f"tmpfs: {path!r} lies behind the link {link!r} of image 'linked:latest'; name where that" in error
+        assert (
+            f"tmpfs: {path!r} lies behind {link!r} of image 'linked:latest', which is a link or a file; name" in error
+        )
+    error, receipt = plain.fail(image, "true", tmpfs=["/etc/group/a"], outputpath=str(folder), pull="never")
+    assert receipt["state"] == "rejected"
+    assert "tmpfs: '/etc/group/a' lies behind '/etc/group' of image" in error
     assert list(folder.iterdir()) == []
     assert plain.succeed(image, "true", tmpfs=["/other"], outputpath=str(folder))["state"] == "succeeded"
     assert plain.succeed(image, "true", tmpfs=["/scratch/a"])["state"] == "succeeded", "where there is no output"
@@ -272,3 +279,51 @@ def test_the_same_with_podman(podman_engine: DockerEngine) -> None:
     with pytest.raises(errors.ImageMissing):
         podman_engine.create(replace(container_plan, platform="linux/s390x"))
     assert output_of(podman_engine, podman_engine.create(container_plan)) == (f"node-1\n96\n{16 * '0'}\n1\nro\n")
+
+
+def test_by_flags_by_a_document_by_a_manifest_and_at_a_retry(server: servers.RedisServer, tmp_path: Path) -> None:
+    """The container is the same, and so is what is shown of the job."""
+    environ = commandline.environ(server.url, tmp_path)
+    script = "hostname; df -k /s | awk 'END {print $2}'; ulimit -n; touch /x 2>/dev/null || echo ro"
+    fields: dict[str, Any] = {
+        "hostname": "n1",
+        "tmpfs": {"/s": "size=1048576"},
+        "ulimits": {"nofile": "99:99"},
+        "read_only": True,
+    }
+    expected = "n1\n1024\n99\nro\n"
+    flags = ("--hostname", "n1", "--tmpfs", "/s:size=1m", "--ulimit", "nofile=99", "--read-only")
+    assert commandline.call("run", *flags, "busybox", "sh", "-c", script, environ=environ).stdout == expected
+    (tmp_path / "job.json").write_text(json.dumps({"image": "busybox", "command": ["sh", "-c", script], **fields}))
+    assert commandline.call("run", "-f", f"{tmp_path}/job.json", environ=environ).stdout == expected
+    columns = "job.hostname,job.tmpfs,job.ulimits,job.read_only\nn1,/s:size=1m,nofile=99,true\n"
+    (tmp_path / "jobs.csv").write_text(columns)
+    command = ("batch", "--manifest", f"{tmp_path}/jobs.csv", "-q", "busybox", "sh", "-c", script)
+    batch_id = commandline.call(*command, environ=environ).stdout.strip()
+    with closing(Client(server.url)) as client:
+        assert [receipt["output"] for receipt in client.batch(batch_id).results(RESULT_S)] == [expected]
+        job = client.submit("busybox", ["sh", "-c", f"{script}; exit 3"], retries=0, **fields)
+        assert job.wait(RESULT_S) == "failed"
+        again = job.retry()
+        assert again.wait(RESULT_S) == "failed"
+        assert b"".join(output.data for output in again.logs()).decode() == expected
+    for job_id in (job.id, again.id):
+        (shown,) = json.loads(commandline.call("inspect", job_id, environ=environ).stdout)
+        assert fields.items() <= shown["spec"].items()
+
+
+def test_a_tmpfs_beside_an_output_with_podman(
+    podman: servers.Podman, podman_engine: DockerEngine, folder: Path
+) -> None:
+    """A link that leads to a mount is not there for Podman, so that the folder has to be."""
+    image = make_image(podman, "linked", {"scratch": "output", "etc/group": b"", "mnt": 0o755})
+
+    def made(path: str) -> str:
+        fields: dict[str, Any] = {"outputpath": str(folder), "tmpfs": {path: ""}}
+        return podman_engine.create(planned(image, "true", rules=ANY_RULES, **fields))
+
+    for path, obstacle in (("/scratch/a", "/scratch"), ("/etc/group/a", "/etc/group"), ("/other", "/other")):
+        with pytest.raises(errors.RequestError, match=rf"tmpfs: '{path}' lies behind '{obstacle}' of image"):
+            made(path)
+    assert output_of(podman_engine, made("/mnt")) == ""
+    assert list(folder.iterdir()) == []

@@ -119,10 +119,14 @@ def worker_settings(environ: Mapping[str, str]) -> settings.Settings:
 
 
 def key_file(environ: Mapping[str, str]) -> str:
-    """Return the file of the keys that sign jobs: the worker's, on a host that has one."""
+    """Return the file of the keys that sign jobs: the worker's, on a host that has one. Raises `SettingsError`."""
     private = settings.read_assignments(_text(DEFAULTS_FILE) or "")
     layers = (environ.get(_KEY.variable, ""), private.get(_KEY.variable, ""), _KEY.default)
-    return next(text.strip() for text in layers if text.strip())
+    path = next(text.strip() for text in layers if text.strip())
+    try:
+        return str(_KEY.value_of(path))
+    except ValueError as exc:
+        raise errors.SettingsError(f"{_KEY.variable}={settings.shown(path)}: {exc}") from exc
 
 
 def home_folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:

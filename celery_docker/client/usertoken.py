@@ -5,6 +5,7 @@ Invariant: it stands in no argument of a command, and nothing shows it.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
@@ -63,4 +64,6 @@ def _text(path: str) -> str:
             f"{path} has mode {mode:04o}, so others can use the token in it; chmod 0600 {path}, and have it replaced "
             "if somebody has read it"
         )
-    return text.decode("latin-1")
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise errors.SettingsError(f"{path}: it is UTF-16 text, as Windows writes 'Unicode'; save it as UTF-8")
+    return text.removeprefix(codecs.BOM_UTF8).decode("latin-1")

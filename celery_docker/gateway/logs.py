@@ -9,20 +9,46 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import kinds
 from celery_docker.core.output import Piece
 from celery_docker.gateway import bodies, ownership, parameters
-from celery_docker.gateway.routing import Answer, Request
+from celery_docker.gateway.routing import Answer, Refusal, Request
 from celery_docker.store import livelog
 from celery_docker.store.livelog import RedisLog
 from celery_docker.store.queries import Queries
 
 _READER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _START = "0-0"
+_ATTACHED_S = 60
+_MOST_ATTACHED = 1000
+
+
+@dataclass
+class Attached:
+    """Bounds the readers that a user attaches to jobs within a minute: each worker looks at all of them each second."""
+
+    clock: Callable[[], float] = time.monotonic
+    most: int = _MOST_ATTACHED
+    _signs: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, uid: int, job_id: str, reader: str) -> None:
+        """Note a sign of life. Raises `Refusal` where a user has too many readers."""
+        with self._lock:
+            now_s = self.clock()
+            signs = self._signs.setdefault(uid, {})
+            if (job_id, reader) not in signs and len(signs) >= self.most:
+                signs = {key: at_s for key, at_s in signs.items() if at_s > now_s - _ATTACHED_S}
+                self._signs[uid] = signs
+            if (job_id, reader) not in signs and len(signs) >= self.most:
+                raise Refusal(429, f"you read the output of {self.most:,} jobs at a time already; wait a minute")
+            signs[job_id, reader] = now_s
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,7 @@ class Logs:
     log: RedisLog
     queries: Queries
     waiting: threading.Semaphore
+    attached: Attached = field(default_factory=Attached)
 
     def read(self, request: Request) -> Answer:
         """Return output behind an entry, and whether the job has ended. Raises `NoSuchJob`."""
@@ -63,7 +90,9 @@ class Logs:
         ((state,),) = self.queries.jobs.fields([job_id], "state")
         if state is not None:
             ownership.check_jobs(self.queries, request, [job_id])
-        self.log.sign(job_id, reader, bodies.sign(request.body))
+        sign = bodies.sign(request.body)
+        self.attached.add(request.identity.uid, job_id, reader)
+        self.log.sign(job_id, reader, sign)
         return Answer({"id": job_id, "reader": reader})
 
     def detach(self, request: Request) -> Answer:

@@ -78,7 +78,7 @@ def _application(environ: Mapping[str, str], callers: Callers, opened: ExitStack
     A process that ends instead would be started again for the connection that waits, again and again.
     """
     try:
-        url = _broker_url(environ)
+        url, key_file = _broker_url(environ), configfiles.key_file(environ)
         store = opened.enter_context(closing(jobstore.connect(url)))
         raw = opened.enter_context(closing(redislink.connect(url, text=False)))
     except (errors.SettingsError, errors.StoreRefused) as exc:
@@ -86,7 +86,7 @@ def _application(environ: Mapping[str, str], callers: Callers, opened: ExitStack
         return Closed(f"{exc}; correct it, then: systemctl try-restart {PROGRAM} {PROGRAM}-tcp")
     queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
-    submitting = Submitting(store, queries, KeyFile(configfiles.key_file(environ)))
+    submitting = Submitting(store, queries, KeyFile(key_file))
     table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))
     return Application(table, callers)
 

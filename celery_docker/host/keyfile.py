@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.core import signingkeys
@@ -41,6 +40,8 @@ class KeyFile:
         keys = self.keys()
         if keys is not None:
             return keys
+        if os.path.islink(self.path) and not os.path.exists(self.path):
+            raise errors.KeysError(f"key: {self.path} is a link to what is not there; remove it")
         if os.path.lexists(self.path):
             raise errors.KeysError(
                 f"key: this user may not read {self.path}; chown root:{secretfile.GROUP} {self.path}; "
@@ -63,8 +64,7 @@ class KeyFile:
         return secretfile.problems(self.path, "who can read it can submit jobs as anybody")
 
     def _read(self) -> Keys:
-        with Path(self.path).open("rb") as file:
-            text = file.read(_MOST_BYTES)
+        text = secretfile.read(self.path, _MOST_BYTES)
         try:
             return signingkeys.parse(text)
         except ValueError as exc:

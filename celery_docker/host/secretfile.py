@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import stat
@@ -18,6 +19,14 @@ def state(path: str) -> tuple[int, ...]:
     """Return what changes with each change of a file. Raises `OSError`."""
     about = os.stat(path)
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def read(path: str, most: int) -> bytes:
+    """Return up to so many bytes of a file. Raises `OSError`, for a pipe too: nobody would write to it."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", path)
+        return file.read(most)
 
 
 def write(path: str, text: bytes) -> None:

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from celery_docker import errors
 from celery_docker.core import tokens
@@ -80,8 +79,7 @@ class TokenFile:
             ) from exc
 
     def _text(self) -> bytes:
-        with Path(self.path).open("rb") as file:
-            text = file.read(tokens.MOST_BYTES + 1)
+        text = secretfile.read(self.path, tokens.MOST_BYTES + 1)
         if len(text) > tokens.MOST_BYTES:
             raise errors.TokensError(f"token: {self.path} is larger than 1 MiB; remove what is no token")
         return text

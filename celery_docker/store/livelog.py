@@ -30,6 +30,8 @@ _MOST_UNREAD_ENTRIES = 32_768
 # A sign of life is kept for this long. A job is listed as read for a minute after one, and forgotten after an hour.
 _SIGN_KEPT_S = 3600
 _LISTED_S = 60
+# Every worker reads the signs of all of them each second.
+_MOST_READERS = 256
 # A reader gives one after this time, or after so many bytes: the job may have to wait for it.
 _SIGN_S = 1.0
 _SIGN_BYTES = output.UNREAD_BYTES // 4
@@ -120,9 +122,12 @@ class RedisLog:
         return entries[-1][0].decode(), [piece for piece in read if piece is not None]
 
     def sign(self, job_id: str, reader: str, sign: str) -> None:
-        """Give a reader's sign of life."""
+        """Give a reader's sign of life. Raises `StoreRefused` where the job has too many readers."""
         touched = [keys.log_readers(job_id), keys.READ_JOBS]
-        self.link.call("attach", touched, [job_id, reader, sign, _SIGN_KEPT_S])
+        if not self.link.call("attach", touched, [job_id, reader, sign, _SIGN_KEPT_S, _MOST_READERS]):
+            raise errors.StoreRefused(
+                f"job {job_id} has {_MOST_READERS} readers of its output already; try again later"
+            )
 
     def detach(self, job_id: str, reader: str) -> None:
         """Let the job go on without a reader."""

@@ -136,6 +136,21 @@ def test_a_reader_that_is_gone_is_waited_for_no_more(watched: Watched) -> None:
     assert len(watched.tell(out(sent + output.LIVE_BYTES, b"x")).signs) == 1
 
 
+def test_a_job_has_no_more_readers_than_its_worker_can_look_at(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(livelog, "_MOST_READERS", 2)
+    first, second, third = (watched.reader() for _ in range(3))
+    first.attach()
+    second.attach()
+    with pytest.raises(errors.StoreRefused, match=r"^job j1 has 2 readers of its output already; try again later$"):
+        third.attach()
+    first.attach()
+    second.detach()
+    third.attach()
+    assert len(watched.log.beginning("j1", 1).signs) == 2
+
+
 def test_of_two_readers_the_slower_counts(watched: Watched) -> None:
     fast, slow = attached(watched), attached(watched)
     watched.tell(out(0, bytes(output.LIVE_BYTES)))

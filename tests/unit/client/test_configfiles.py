@@ -74,6 +74,12 @@ def test_a_file_that_is_none_is_named(files: dict[str, Path]) -> None:
         configfiles.read({}, {})
 
 
+def test_a_file_of_keys_that_depends_on_the_folder_is_refused(files: dict[str, Path]) -> None:
+    assert configfiles.key_file({"CELERY_DOCKER_KEY": "/etc/key"}) == "/etc/key"
+    with pytest.raises(errors.SettingsError, match=r"^CELERY_DOCKER_KEY='key': must be an absolute path"):
+        configfiles.key_file({"CELERY_DOCKER_KEY": "key"})
+
+
 def test_bytes_that_are_no_text_are_named(files: dict[str, Path]) -> None:
     files["system"].write_bytes(b"# \xff\n")
     with pytest.raises(errors.SettingsError, match=r"client.conf: is not UTF-8 text, at byte 2"):

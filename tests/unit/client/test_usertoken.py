@@ -79,6 +79,15 @@ def test_what_is_no_token(home: Path, text: str) -> None:
             usertoken.read({"CELERY_DOCKER_TOKEN": text})
 
 
+def test_a_file_that_windows_has_written(home: Path) -> None:
+    path = home / ".config/celery-docker/token"
+    put(path, f"\xef\xbb\xbf{SECRET}\r\n")
+    assert usertoken.read({"HOME": str(home)}).secret == SECRET
+    path.write_bytes(SECRET.encode("utf-16"))
+    with pytest.raises(errors.SettingsError, match=r"it is UTF-16 text, as Windows writes 'Unicode'"):
+        usertoken.read({"HOME": str(home)})
+
+
 def test_no_token(home: Path) -> None:
     path = home / ".config/celery-docker/token"
     with pytest.raises(errors.SettingsError, match=rf"^there is no token: put the one .* into {path}, with mode 0600"):

@@ -12,8 +12,8 @@ from celery_docker import errors
 from celery_docker.core.access import Identity, Right, Rights
 from celery_docker.core.container import Stream
 from celery_docker.core.output import Piece
-from celery_docker.gateway.logs import Logs
-from celery_docker.gateway.routing import Request
+from celery_docker.gateway.logs import Attached, Logs
+from celery_docker.gateway.routing import Refusal, Request
 
 ALICE = Identity("alice", 1000, 1000, ())
 
@@ -49,6 +49,25 @@ def logs(log: Log, waiting: int) -> Logs:
 
 def asked(**query: Any) -> Request:
     return Request(ALICE, Rights(frozenset({Right.READ})), {"id": "j1"}, query)
+
+
+def test_a_user_attaches_to_so_many_jobs_at_a_time() -> None:
+    now_s = 0.0
+    attached = Attached(lambda: now_s, most=3)
+    for _ in range(2):
+        for number in range(3):
+            attached.add(1000, f"j{number}", "r")
+    with pytest.raises(Refusal, match="you read the output of 3 jobs at a time already; wait a minute") as caught:
+        attached.add(1000, "j3", "r")
+    assert caught.value.status == 429
+    attached.add(1001, "j3", "r")
+    now_s = 59.0
+    attached.add(1000, "j0", "r")
+    now_s = 61.0
+    for number in (3, 4):
+        attached.add(1000, f"j{number}", "r")
+    with pytest.raises(Refusal):
+        attached.add(1000, "j5", "r")
 
 
 def test_one_reader_too_many_is_answered_at_once() -> None:

@@ -58,6 +58,16 @@ def test_damage_is_told_with_the_remedy_each_time(file: KeyFile) -> None:
             file.needed()
 
 
+def test_a_pipe_or_a_link_to_nothing_is_told(file: KeyFile) -> None:
+    os.symlink("/nonexistent/key", file.path)
+    with pytest.raises(errors.KeysError, match=r"^key: .* is a link to what is not there; remove it$"):
+        file.needed()
+    os.unlink(file.path)
+    os.mkfifo(file.path)
+    with pytest.raises(errors.KeysError, match=r"^key: cannot read .*: it is no file$"):
+        file.keys()
+
+
 def test_a_missing_file_is_told_with_the_remedy(file: KeyFile) -> None:
     with pytest.raises(errors.KeysError, match=r"there is no .*/key; .*key new; .*key export"):
         file.needed()

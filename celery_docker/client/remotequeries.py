@@ -157,8 +157,15 @@ class RemoteBatches:
 
     def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""
-        page = self.http.get("batches", limit=min(limit, _ROWS_AT_ONCE))
-        return [document["id"] for document in page["batches"] if document["template"] == template_id]
+        found: list[str] = []
+        before, left = None, limit
+        while left > 0:
+            page = self.http.get("batches", limit=min(left, _ROWS_AT_ONCE), before=before)
+            found += [document["id"] for document in page["batches"] if document["template"] == template_id]
+            before, left = page["next"], left - _ROWS_AT_ONCE
+            if before is None:
+                break
+        return found
 
     def field(self, batch_id: str, name: str) -> str | None:
         """Return one field of the record of a batch, None if it has no such field."""

@@ -21,8 +21,9 @@ class BatchQueries:
 
     def row(self, batch_id: str) -> BatchRow:
         """Return a batch with the number of its jobs in each state. Raises `NoSuchJob`."""
-        with self.link.translated():
-            record = self.link.client.hgetall(keys.batch(batch_id))
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.batch(batch_id))
+            (record,) = redislink.answers(pipeline)
         if not record:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
         return listing.batch(batch_id, record, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
@@ -44,8 +45,10 @@ class BatchQueries:
 
     def field(self, batch_id: str, name: str) -> str | None:
         """Return one field of the record of a batch, None if it has no such field."""
-        with self.link.translated():
-            value: str | None = self.link.client.hget(keys.batch(batch_id), name)
+        value: str | None
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hget(keys.batch(batch_id), name)
+            (value,) = redislink.answers(pipeline)
         return value
 
     def job_ids(self, batch_id: str) -> list[str]:

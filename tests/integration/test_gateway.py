@@ -265,6 +265,28 @@ def test_a_batch_in_two_parts_and_twice_the_same(gateway: Gateway, client: Clien
     assert env["CELERY_DOCKER_BATCH_SIZE"] == "3"
 
 
+def test_a_key_that_is_no_batch_is_none(gateway: Gateway, client: Client) -> None:
+    """That of a batch's jobs, by a name that anybody can write; and one that somebody has put there."""
+    body = {"jobs": [ONE], "batch": {"name": "mine"}}
+    ((status, made),) = gateway.ask_as(ALICE, ("POST", JOBS, body))
+    assert status == 201
+    redis = client.store.link.client
+    redis.lpush(keys.batch("wrong"), "x")
+    redis.zadd(keys.BATCHES, {"wrong": time.time()})
+    try:
+        for name in (f"{made['batch']['id']}:jobs", "wrong"):
+            for status, _ in (
+                gateway.ask("GET", f"/api/v1/batches/{name}"),
+                gateway.ask("GET", f"{JOBS}?batch={name}"),
+                gateway.ask_as(ALICE, ("GET", f"/api/v1/batches/{name}"))[0],
+            ):
+                assert status in (400, 404)
+        assert "mine" in [row["name"] for row in gateway.ask("GET", "/api/v1/batches")[1]["batches"]]
+    finally:
+        redis.delete(keys.batch("wrong"))
+        redis.zrem(keys.BATCHES, "wrong")
+
+
 def test_every_problem_of_many_documents_is_told_at_once(gateway: Gateway) -> None:
     documents = [ONE, {"image": ""}, {**ONE, "memory": "lots"}]
     status, body = gateway.ask("POST", JOBS, {"jobs": documents})

@@ -127,6 +127,18 @@ def test_a_newer_gateway_is_shown_as_far_as_it_is_known(monkeypatch: pytest.Monk
     assert queries.waits.of(queries.jobs.rows([ID])) == {}
 
 
+def test_a_template_is_looked_for_in_all_batches_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def send(_: HttpSocket, *place: str, query: str) -> Any:
+        asked.append(query)
+        return {"batches": [{**BATCH, "id": f"b{len(asked)}"}], "next": "1.0_b" if len(asked) < 9 else None}
+
+    monkeypatch.setattr(HttpSocket, "send", send)
+    assert Remote("http+unix:///none", "").queries.batches.of_template("t") == ["b1", "b2"]
+    assert asked == ["limit=500", "limit=500&before=1.0_b"]
+
+
 def test_no_mistake_of_a_caller_is_the_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
     def before(_: str) -> None:
         raise KeyError("mine")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,8 +41,12 @@ class RemoteLog:
 
     def entries(self, job_id: str, last_id: str, wait_s: float, most: int) -> tuple[str, list[Piece]]:
         """Return the last of up to `most` entries after one, and their pieces; wait a while if there is none."""
+        began_s = time.monotonic()
         answer = self.http.get("jobs", job_id, "logs", after=last_id, wait=wait_s or None, entries=most)
         understood.table(answer, last=str, pieces=list[Mapping[str, Any]], has_ended=bool)
+        if answer["last"] == last_id and not answer["has_ended"]:
+            # A gateway with many readers answers at once, and would be asked again at once.
+            time.sleep(max(0.0, wait_s - (time.monotonic() - began_s)))
         return answer["last"], [_piece(piece) for piece in answer["pieces"]]
 
     def sign(self, job_id: str, reader: str, sign: str) -> None:

@@ -16,6 +16,33 @@ from celery_docker.gateway import bodies
 
 
 @pytest.mark.parametrize(
+    ("answer", "took_s", "slept_s"),
+    [
+        ({"last": "1-0", "has_ended": False}, 0.1, [0.4]),
+        ({"last": "1-0", "has_ended": False}, 0.6, [0.0]),
+        ({"last": "1-0", "has_ended": True}, 0.1, []),
+        ({"last": "2-0", "has_ended": False}, 0.1, []),
+    ],
+)
+def test_a_gateway_that_lets_nobody_wait_is_not_asked_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], took_s: float, slept_s: list[float]
+) -> None:
+    now_s = 0.0
+    slept: list[float] = []
+
+    def get(_: HttpSocket, *_place: str, **_query: object) -> Any:
+        nonlocal now_s
+        now_s += took_s
+        return {**answer, "pieces": []}
+
+    monkeypatch.setattr(HttpSocket, "get", get)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    monkeypatch.setattr("time.sleep", slept.append)
+    Remote("http+unix:///none", "").log.entries("j1", "1-0", 0.5, 32)
+    assert slept == pytest.approx(slept_s)
+
+
+@pytest.mark.parametrize(
     ("kwargs", "count"),
     [({"command": ["a"] * 1_000}, 1_000), ({"command": ["b" * 100_000]}, 100), ({"command": ["c"] * 250_000}, 2)],
 )

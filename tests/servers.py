@@ -17,8 +17,8 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -586,3 +586,28 @@ def _remove_cgroup(folder: Path) -> None:
 
 def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+@contextmanager
+def disk_in_memory(folder: Path, options: str) -> Iterator[None]:
+    """Mount a disk of the test's own at a folder; `options` are those of tmpfs."""
+    run("mount", "-t", "tmpfs", "-o", options, "cdt-disk", str(folder))
+    try:
+        yield
+    finally:
+        # Whoever has a file there keeps it.
+        run("umount", "--lazy", str(folder))
+
+
+def fill(disk: Path, left_bytes: int) -> Path:
+    """Fill a disk, but for so many bytes, as soon as it is empty; return the file that does."""
+    about = eventually(lambda: _about_empty(disk), 60, f"{disk} to be empty")
+    assert about is not None
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(about.f_bsize * about.f_blocks - left_bytes))
+    return ballast
+
+
+def _about_empty(disk: Path) -> os.statvfs_result | None:
+    about = os.statvfs(disk)
+    return about if about.f_bfree == about.f_blocks else None

@@ -6,6 +6,7 @@ has the token in it. Whatever answers, an answer is a table, or an error of ours
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -142,7 +143,10 @@ class HttpSocket:
         connection = self._connection()
         connection.response_class = _Response
         try:
-            connection.request(method, target, text, self._headers)
+            connection.connect()
+            # One that takes no more of a request may have heard enough, and have answered.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, text, self._headers)
             answer = connection.getresponse()
             status, words = answer.status, b"".join(iter(lambda: answer.read(_PIECE_BYTES), b""))
             if answer.length:

@@ -2,11 +2,13 @@
 
 The only importer of waitress. Invariants: the identity is what the kernel says of the connection, asked when it is
 accepted; a connection carries one request, so that a restart never cuts one off that was sent into it; who sends or
-takes nothing for `patience_s` is cut off; users are served in turn, whoever sends more.
+takes nothing for `patience_s` is cut off; users are served in turn, whoever sends more; where no temporary file can be
+written, large requests are refused, and large answers stay in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
@@ -19,12 +21,13 @@ from typing import Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
+from waitress.buffers import BytesIOBasedBuffer, FileBasedBuffer, OverflowableBuffer, TempfileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, Error
 
 from celery_docker.core import wording
 from celery_docker.core.access import Identity
@@ -77,6 +80,8 @@ def _explained(status: int, reason: str) -> str:
         return f"the body is larger than {wording.size(MOST_BODY_BYTES)}; send fewer jobs at once"
     if status == 431:
         return f"the header is larger than {wording.size(_MOST_HEADER_BYTES)}; send less"
+    if status == 503:
+        return f"there is no room for the body: {reason}; make room on the disk of /tmp, or send fewer jobs at once"
     # Waitress repeats a header that it cannot use in quotes, and a token may be in it.
     unquoted, _, _ = reason.partition('"')
     return f"this is no request that can be answered: {unquoted.strip()}"
@@ -93,19 +98,83 @@ class _Chunks(ChunkedReceiver):  # type: ignore[misc]
         return consumed
 
 
+class _NoRoom(Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
+
+
+def _move_to_file(buffer: Any) -> None:
+    """Move what a buffer of waitress' has in memory to a temporary file. Raises `OSError`; it is as before then."""
+    memory, large = buffer.buf, TempfileBasedBuffer()
+    place = memory.getfile().tell()
+    try:
+        FileBasedBuffer.__init__(large, large.file, memory)
+        large.file.flush()
+    except OSError:
+        memory.getfile().seek(place)
+        with contextlib.suppress(OSError):
+            large.close()
+        raise
+    buffer.buf = large
+
+
+class _Body(OverflowableBuffer):  # type: ignore[misc]
+    """The body of a request, in a file where it is large. What finds no room there is dropped, and all before it."""
+
+    problem = ""
+
+    def append(self, s: bytes) -> None:
+        if self.problem:
+            return
+        try:
+            super().append(s)
+            if self.overflowed:
+                self.getfile().flush()
+        except OSError as exc:
+            self.problem = exc.strerror or str(exc)
+            with contextlib.suppress(OSError):
+                self.close()
+            self.buf = BytesIOBasedBuffer()
+
+    def _set_large_buffer(self) -> None:
+        _move_to_file(self)
+        self.overflowed = True
+
+
+class _Response(OverflowableBuffer):  # type: ignore[misc]
+    """An answer that somebody has not taken yet, in a file where it is large and there is room for one."""
+
+    def _set_large_buffer(self) -> None:
+        self.overflowed = True
+        with contextlib.suppress(OSError):
+            _move_to_file(self)
+
+
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    completed: bool
+    error: Any
     expect_continue: bool
     chunked: bool
     content_length: int
     body_rcv: Any
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        # Only once all of it is there: who still sends might not read the answer.
+        if self.completed and self.body_rcv is not None and self.body_rcv.getbuf().problem:
+            self.error = _NoRoom(self.body_rcv.getbuf().problem)
+        return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except ValueError as exc:  # Such as a number, or an address in the target, that Python cannot read.
             raise ParsingError("Its target or its length is invalid") from exc
+        body = _Body(self.adj.inbuf_overflow)
         if self.chunked:
-            self.body_rcv = _Chunks(self.body_rcv.getbuf())
+            self.body_rcv = _Chunks(body)
+        elif self.body_rcv is not None:
+            self.body_rcv.buf = body
         # It would wait for a body that it does not take.
         self.expect_continue = self.expect_continue and (self.chunked or 0 < self.content_length <= MOST_BODY_BYTES)
         # A proxy could take another one of both for the end of the body, and what follows for another's request.
@@ -117,6 +186,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
+
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
+        super().__init__(server, sock, addr, adj, map=map)
+        self.outbufs = [_Response(adj.outbuf_overflow)]
 
 
 class _LocalChannel(_Channel):

@@ -23,7 +23,9 @@ from typing import Any
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.client.client import Client
+from celery_docker.client.httpsocket import HttpSocket
 from celery_docker.core import message
 from celery_docker.core.container import Stream
 from celery_docker.core.jobrecord import Holding
@@ -343,6 +345,38 @@ def peak_bytes(gateway: Gateway) -> int:
     assert gateway.process is not None
     lines = Path(f"/proc/{gateway.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def test_without_room_for_files_large_requests_are_refused_and_large_answers_are_whole(
+    server: servers.RedisServer, client: Client, tmp_path: Path
+) -> None:
+    """What does not fit into memory goes to a temporary file; other requests do without."""
+    large = {**ONE, "command": ["echo", *["x" * 100_000] * 7]}
+    with servers.disk_in_memory(tmp_path, "size=8m"), Gateway(server.url, environ={"TMPDIR": str(tmp_path)}) as gateway:
+        status, body = gateway.ask("POST", JOBS, large)
+        assert status == 201, body
+        ballast = servers.fill(tmp_path, 2**18)
+        http = HttpSocket(gateway.url)
+        with pytest.raises(errors.StoreAway) as raised:
+            http.send("POST", "jobs", body=large)
+        assert str(raised.value) == (
+            "there is no room for the body: No space left on device; make room on the disk of /tmp, or send fewer "
+            "jobs at once"
+        )
+        raw_body = json.dumps(large)
+        chunks = [f"{len(part):x}\r\n{part}\r\n" for part in (raw_body[:1000], raw_body[1000:], "")]
+        head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(60)
+            raw.connect(gateway.path)
+            raw.sendall((head + "".join(chunks)).encode())
+            assert raw.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert gateway.ask("POST", JOBS, ONE)[0] == 201
+        assert gateway.ask("GET", f"{JOBS}/{body['id']}")[1]["spec"]["command"] == large["command"]
+        ballast.unlink()
+        assert gateway.ask("POST", JOBS, large)[0] == 201
+        assert gateway.end() == 0
+        assert "Traceback" not in gateway.log
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,14 @@ def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     assert len(requests) == 2
 
 
+def test_an_answer_that_came_before_the_end_of_the_request_is_read(tmp_path: Path) -> None:
+    """The request is larger than the server cares to read."""
+    whole = answer("413 Request Entity Too Large", b'{"error":"too large"}')
+    with server(tmp_path / "s", [whole]) as requests, pytest.raises(errors.StoreRefused, match="too large"):
+        HttpSocket(f"http+unix://{tmp_path}/s").send("POST", "jobs", body={"x": "x" * 2**22})
+    assert len(requests) == 1
+
+
 def test_one_that_is_always_cut_off_is_named(tmp_path: Path) -> None:
     with (
         server(tmp_path / "s", [b""] * 3),

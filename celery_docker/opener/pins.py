@@ -46,17 +46,12 @@ class Pins:
         """
         self.release(worker, job_id)
         place = self.folder / worker / job_id
-        place.mkdir(parents=True, exist_ok=True)
-        folder = os.open(place, _FOLDER_FLAGS)
         try:
-            for name, descriptor in opened.items():
-                _make_place(folder, name, is_folder=name in folders)
-                _mount(descriptor, folder, name, read_only=name in read_only)
-        except OSError:
+            place.mkdir(parents=True, exist_ok=True)
+            _mount_all(place, opened, folders, read_only)
+        except OSError as exc:
             self.release(worker, job_id)
-            raise
-        finally:
-            os.close(folder)
+            raise OSError(exc.errno, f"cannot mount in {self.folder}: {exc.strerror}") from exc
         return {name: str(place / name) for name in opened}
 
     def release(self, worker: str, job_id: str) -> None:
@@ -76,6 +71,16 @@ class Pins:
         with contextlib.suppress(FileNotFoundError):
             for job_id in set(os.listdir(self.folder / worker)) - set(job_ids):
                 self.release(worker, job_id)
+
+
+def _mount_all(place: Path, opened: Mapping[str, int], folders: Collection[str], read_only: Collection[str]) -> None:
+    folder = os.open(place, _FOLDER_FLAGS)
+    try:
+        for name, descriptor in opened.items():
+            _make_place(folder, name, is_folder=name in folders)
+            _mount(descriptor, folder, name, read_only=name in read_only)
+    finally:
+        os.close(folder)
 
 
 def _make_place(folder: int, name: str, *, is_folder: bool) -> None:

@@ -45,6 +45,7 @@ def test_reload_under_a_running_job(host: Booted, conclude: Conclude) -> None:
             host.new_worker("systemctl", "reload", "celery-worker")
             ledger.adopted(unattended)
             assert host.docker.running() == container
+            assert _are_pinned(host, [entry])
         _let_it_end(ledger, entry)
         row = ledger.settle(f"systemctl reload, {in_words(times)}, under a job with steady output")
         _log_is_complete(entry)
@@ -183,6 +184,7 @@ def test_kill_of_docker_and_worker_at_once(host: Booted, conclude: Conclude) -> 
             ledger.pause(0.5, 1.5)
             host.kill_docker_and_worker()
             ledger.recover_to(lambda runs=before + 2: _all_run(held, runs))  # type: ignore[misc]
+            assert _are_pinned(host, held)
         ledger.let_go()
         row = ledger.settle(
             f"systemctl kill -s KILL docker celery-worker, {in_words(times)}", due=(*DOCKER_WENT_DOWN, *STOPPED)
@@ -227,9 +229,13 @@ def test_reboot_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """Nobody waits two hours: the containers are stopped and their jobs run again, retries untouched."""
     with host.ledger() as ledger:
         _held_jobs(ledger, 2)
+        held = tuple(ledger.entries)
         ledger.submit(*((20, 4, 7) if FULL else (2, 1, 2)), retries=0)
-        ledger.under_load()
+        eventually(lambda: _all_run(held, 1), 60, "the jobs to run")
+        assert _are_pinned(host, held)
         host.reboot()
+        ledger.recover_to(lambda: _all_run(held, 2))
+        assert _are_pinned(host, held)
         ledger.let_go()
         ledger.recover()
         row = ledger.settle("reboot of the machine", due=STOPPED)
@@ -244,12 +250,18 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     """
     times = 3 if FULL else 1
     with host.ledger() as ledger:
-        ledger.submit(*((100, 1, 4) if FULL else (4, 2, 4)), retries=0)
-        for _ in range(times):
+        _held_jobs(ledger, 1)
+        held = tuple(ledger.entries)
+        ledger.submit(*((100, 1, 4) if FULL else (3, 2, 4)), retries=0)
+        for before in range(times):
+            eventually(lambda runs=before + 1: _all_run(held, runs), 60, "the held job to run")  # type: ignore[misc]
             ledger.under_load()
             ledger.pause(0, 2)
             host.lose_power()
-            ledger.recover()
+            ledger.recover_to(lambda runs=before + 2: _all_run(held, runs))  # type: ignore[misc]
+            assert _are_pinned(host, held)
+        ledger.let_go()
+        ledger.recover()
         conclude(
             ledger.settle(
                 f"power cut of the machine, {in_words(times)}", due=DOCKER_WENT_DOWN, unseen=("(exit code 255)",)
@@ -350,6 +362,11 @@ def _held_jobs(ledger: Ledger, number: int) -> None:
 def _all_run(held: Sequence[Entry], runs: int) -> bool:
     """Return whether each of these has been started so many times, and not ended."""
     return all(entry.lines() == ["start"] * runs for entry in held)
+
+
+def _are_pinned(host: Booted, entries: Sequence[Entry]) -> bool:
+    """Return whether the paths of each of these jobs are mounted where Docker was given them."""
+    return all(any(f"/{entry.job_id}/" in place for place in host.pins) for entry in entries)
 
 
 def _steady_job(ledger: Ledger) -> Entry:

@@ -30,7 +30,7 @@ def test_kill_of_the_gateway_amid_single_submits(
 
     A client that has none asks again with the job's id.
     """
-    kills, apart = (20, 20) if FULL else (2, 8)
+    kills, apart = (10, 20) if FULL else (2, 8)
     with (
         ledger_and_worker(own_redis, dockerd) as (ledger, _),
         Gateway(own_redis.url) as gateway,
@@ -105,7 +105,7 @@ def test_redis_refuses_writes_while_clients_submit_and_read(
     dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude
 ) -> None:
     """Out of memory, and as a replica. Questions are answered as before; what writes is told why, and does nothing."""
-    times, apart = (5, 20) if FULL else (1, 6)
+    times, apart = (3, 12) if FULL else (1, 6)
     with (
         ledger_and_worker(own_redis, dockerd) as (ledger, _),
         Gateway(own_redis.url) as gateway,
@@ -161,7 +161,7 @@ def test_the_key_changes_on_two_hosts_under_load(
     own_redis: servers.RedisServer, own_dockerd: servers.Dockerd, dockerd: servers.Dockerd, conclude: Conclude
 ) -> None:
     """As the manual says it: prepared and brought, used on each, and dropped once nothing waits for the old one."""
-    changes, apart = (5, 20) if FULL else (1, 4)
+    changes, apart = (3, 12) if FULL else (1, 4)
     with (
         two_hosts(own_redis, [own_dockerd, dockerd], **NEVER_LOST) as (ledger, *workers),
         # It is on the first host.

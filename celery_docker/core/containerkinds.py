@@ -88,6 +88,10 @@ _GROUP = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*\$?", re.ASCII)
 _MOST_GROUP = 128
 # The trees of a container that are the kernel's, Docker's or a job's mounts.
 _TAKEN = ("/proc", "/sys", "/dev", "/input", "/output")
+# Of a folder's name, for the kernel; of its path, so that Docker's own folders can stand before it.
+_MOST_NAME_BYTES, _MOST_FOLDER_BYTES = 255, 1024
+# As many of each as somebody can mean; the kernel and Docker have bounds that they tell at the start only.
+_MOST_ENTRIES = 64
 _TMPFS_FLAGS = {"rw": "ro", "ro": "rw", "exec": "noexec", "noexec": "exec", "nosuid": "", "nodev": ""}
 _MODE = re.compile(r"[0-7]{3,4}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -99,12 +103,18 @@ def pairs(value: Any, separator: str, form: str) -> list[tuple[str, Any]]:
 
     Raises `ValueError` that names the `form` of such a text.
     """
+    _check_number(value)
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return list(value.items())
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         parts = [item.partition(separator) for item in value]
         return [(name, text if found else None) for name, found, text in parts]
     raise ValueError(f"must be a table, or a list of {form!r}")
+
+
+def _check_number(value: Any) -> None:
+    if isinstance(value, list | tuple | Mapping) and len(value) > _MOST_ENTRIES:
+        raise ValueError(f"has {len(value):,} entries; {_MOST_ENTRIES} are the most")
 
 
 def _hostname(value: Any) -> str:
@@ -169,6 +179,7 @@ def _added_capabilities(value: Any) -> tuple[str, ...] | None:
 
 
 def _texts(value: Any, form: str) -> list[str]:
+    _check_number(value)
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"must be a list like {[form]!r}")
     return list(value)
@@ -219,6 +230,10 @@ def _folder(path: str) -> str:
     text = _IN_CONTAINER.parse(path)
     if path.startswith("//") or str(PurePosixPath(text)) != text or ".." in PurePosixPath(text).parts:
         raise ValueError(f"has {kinds.shown(path)}, which must be written without '..', '.' and '//'")
+    if ":" in text or len(text.encode()) > _MOST_FOLDER_BYTES:
+        raise ValueError(f"has {kinds.shown(path)}, which must have no ':' and at most {_MOST_FOLDER_BYTES:,} bytes")
+    if any(len(part.encode()) > _MOST_NAME_BYTES for part in PurePosixPath(text).parts):
+        raise ValueError(f"has {kinds.shown(path)}, in which a name has more than {_MOST_NAME_BYTES} bytes")
     if text == "/" or any(PurePosixPath(text).is_relative_to(tree) for tree in _TAKEN):
         remedy = "; shm_size is the size of /dev/shm" if text == "/dev/shm" else ""  # noqa: S108  # the container's
         raise ValueError(f"has {kinds.shown(path)}, which must be a folder outside of {', '.join(_TAKEN)}{remedy}")
@@ -281,6 +296,7 @@ def _platform(value: Any) -> str:
 
 
 def _groups(value: Any) -> tuple[str, ...] | None:
+    _check_number(value)
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list of groups, like ['video', 44]")
     return tuple(_group(group) for group in value) or None
@@ -300,8 +316,8 @@ def _table(names: Mapping[str, Any], item: str) -> Mapping[str, Any]:
     """Return the schema of a table of values, or of a list of texts."""
     return {
         "anyOf": [
-            {"type": "object", **names},
-            {"type": "array", "items": {"type": "string", "pattern": item}},
+            {"type": "object", "maxProperties": _MOST_ENTRIES, **names},
+            {"type": "array", "maxItems": _MOST_ENTRIES, "items": {"type": "string", "pattern": item}},
         ]
     }
 
@@ -324,7 +340,13 @@ ULIMIT = kinds.Kind(
     ),
 )
 CAPABILITY = kinds.Kind(
-    "NAME", _capabilities, {"type": "array", "items": {"type": "string", "pattern": f"^{_CAPABILITY.pattern}$"}}
+    "NAME",
+    _capabilities,
+    {
+        "type": "array",
+        "maxItems": _MOST_ENTRIES,
+        "items": {"type": "string", "pattern": f"^{_CAPABILITY.pattern}$"},
+    },
 )
 ADDED_CAPABILITY = kinds.Kind("NAME", _added_capabilities, CAPABILITY.schema)
 HOST = kinds.Kind(
@@ -336,7 +358,9 @@ HOST = kinds.Kind(
     ),
 )
 ADDRESS = kinds.Kind(
-    "ADDRESS", _addresses, {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-fA-F:.]+$"}}
+    "ADDRESS",
+    _addresses,
+    {"type": "array", "maxItems": _MOST_ENTRIES, "items": {"type": "string", "pattern": "^[0-9a-fA-F:.]+$"}},
 )
 TMPFS = kinds.Kind(
     "PATH[:OPTIONS]",
@@ -349,6 +373,7 @@ GROUP = kinds.Kind(
     _groups,
     {
         "type": "array",
+        "maxItems": _MOST_ENTRIES,
         "items": {
             "type": ["string", "integer"],
             "maxLength": _MOST_GROUP,

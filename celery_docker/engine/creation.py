@@ -95,11 +95,12 @@ class Creation:
     def _check_tmpfs(self, plan: ContainerPlan, container_id: str) -> None:
         """Raise `RequestError` for a tmpfs behind a link of the image.
 
-        Docker would follow it into the job's output, for instance, and make a folder of root's there. To Podman a link
-        that leads to a mount is not there: with it the folder has to be.
+        Docker would follow it into the job's output, for instance, and make a folder of root's there, or into /proc,
+        and not start. To Podman a link that leads to a mount is not there: beside mounts the folder has to be.
         """
-        must_exist = self._calls.is_podman()
-        for path in plan.body["HostConfig"].get("Tmpfs", ()) if plan.body["HostConfig"]["Mounts"] else ():
+        config = plan.body["HostConfig"]
+        must_exist = bool(config["Mounts"]) and self._calls.is_podman()
+        for path in config.get("Tmpfs", ()):
             obstacle = self._images.obstacle(container_id, path, must_exist=must_exist)
             if obstacle is not None:
                 missing, remedy = (", or is not there", "of the image") if must_exist else ("", "without one")

@@ -94,7 +94,10 @@ class ImageUsersCache:
         """
         folders = [str(folder) for folder in (*reversed(PurePosixPath(path).parents[:-1]), path)]
         for folder in folders:
-            about = self._about(container_id, folder)
+            try:
+                about = self._about(container_id, folder)
+            except ValueError:  # Docker cannot tell
+                return folder
             if about is None:
                 return folder if must_exist else None
             if not about["mode"] & _IS_FOLDER or about.get("linkTarget") not in (None, "", folder):

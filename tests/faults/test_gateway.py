@@ -120,6 +120,7 @@ def test_the_keys_are_missing_for_a_while(
         assert f"there is no {workers_key.path}" in attempt["reason"]
         held.rename(workers_key.path)
         ledger.recover()
+        held = Path(f"{gateways_key.path}.held")
         Path(gateways_key.path).rename(held)
         unsigned = [submitted(ledger, gateway, ends=False) for _ in range(4)]
         held.rename(gateways_key.path)

@@ -84,7 +84,7 @@ def _most_files(ledger: Ledger, disk: Path, more: int, words: str) -> Iterator[N
         eventually(lambda: all(words in _attempts(ledger, entry) for entry in waiting), 120, "all to be put off")
         assert not any(entry.lines() for entry in waiting)
     finally:
-        servers.run("mount", "-o", "remount,nr_inodes=0", str(disk))
+        servers.run("mount", "-o", f"remount,nr_inodes={about.f_files}", str(disk))
     ledger.recover()
 
 

@@ -2,8 +2,8 @@
 
 The only importer of waitress. Invariants: the identity is what the kernel says of the connection, asked when it is
 accepted; a connection carries one request, so that a restart never cuts one off that was sent into it; who sends or
-takes nothing for `patience_s` is cut off; users are served in turn, whoever sends more; where no temporary file can be
-written, large requests are refused, and large answers stay in memory.
+takes nothing for `patience_s` is cut off, earlier where there is no room; users are served in turn, whoever sends more;
+where no temporary file can be written, large requests are refused, and large answers stay in memory.
 """
 
 from __future__ import annotations
@@ -186,10 +186,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
+    requests: list[_Parser]
+    will_close: bool
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
         super().__init__(server, sock, addr, adj, map=map)
         self.outbufs = [_Response(adj.outbuf_overflow)]
+        server.make_room()
 
 
 class _LocalChannel(_Channel):
@@ -210,6 +213,14 @@ class _LocalChannel(_Channel):
 class _Server:
     active_channels: dict[int, _Channel]
     patience_s: float
+
+    def make_room(self) -> None:
+        """Close the oldest connection that has no whole request, where there are too many: nobody waits for those."""
+        if len(self.active_channels) > _MOST_CONNECTIONS:
+            idle = (channel for channel in self.active_channels.values() if not channel.requests)
+            oldest = next((channel for channel in idle if not channel.will_close), None)
+            if oldest is not None:
+                oldest.will_close = True
 
     def maintenance(self, now: float) -> None:
         """Close connections whose request or answer is not through in time, however often a byte comes."""
@@ -241,7 +252,8 @@ class WebServer:
             ident="",
             expose_tracebacks=False,
             asyncore_use_poll=True,
-            connection_limit=_MOST_CONNECTIONS,
+            # The service's own limit comes first, unless all of those have requests.
+            connection_limit=_MOST_CONNECTIONS + _MOST_OF_A_USER,
             cleanup_interval=_CLEANUP_S,
             max_request_body_size=MOST_BODY_BYTES + 1,
             # More of each body and answer lies in a file: every connection may have one.

@@ -493,6 +493,16 @@ def test_one_user_does_not_keep_the_others_out(gateway: Gateway) -> None:
         assert gateway.ask("GET", "/api/v1/healthz")[0] == 200
 
 
+def test_connections_without_a_request_keep_nobody_out(server: servers.RedisServer) -> None:
+    """Over TCP, where nobody is known before his request."""
+    with Gateway(server.url, patience_s=600) as gateway, contextlib.ExitStack() as opened:
+        token = gateway.token("root", "read")
+        for _ in range(700):
+            raw = opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 60))
+            raw.sendall(b"GET / HTTP/1.1\r\n")
+        assert gateway.ask_tcp(token, "GET", "/api/v1/identity")[0] == 200
+
+
 def sent_as(uid: int, gateway: Gateway) -> socket.socket:
     """Return a connection of another user on which a list of his jobs is asked for, once the service has read that."""
     raw = socket.socket(socket.AF_UNIX)

@@ -56,6 +56,8 @@ def main(
     """Serve until a signal, or until it is idle; return the exit status."""
     logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler(environ)])
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    # It names what was asked by whoever goes away before the answer.
+    logging.getLogger("waitress").setLevel(logging.WARNING)
     with ExitStack() as opened:
         try:
             listening = _sockets(environ)

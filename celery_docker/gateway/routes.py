@@ -25,7 +25,7 @@ _REFUSALS = {
     "409": "not now: it has not ended, or the id is another's",
     "413": "too large",
     "421": "over TCP: the header Host names another host",
-    "429": "over TCP: a wrong token, after many others",
+    "429": "over TCP: a wrong token, after many others; or more readers of output than a user may have at a time",
     "503": "Redis does not answer, or many large requests wait; try again",
 }
 

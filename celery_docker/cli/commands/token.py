@@ -9,6 +9,7 @@ import pwd
 
 from celery_docker import errors
 from celery_docker.cli.context import Context
+from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.cli.tables import Column
 from celery_docker.core import access, kinds, tokens
 from celery_docker.core.access import Right
@@ -54,18 +55,21 @@ def _add(context: Context, file: TokenFile, names: list[str]) -> int:
         raise errors.UsageError("token add: name one account, for whom the token is to stand")
     made, secret = _made(context, names[0])
     file.add(made)
-    if context.wants_json:
-        context.screen.json(
-            {
-                "id": made.id,
-                "account": made.account,
-                "rights": sorted(made.rights),
-                "label": made.label,
-                "token": secret,
-            }
-        )
-    else:
-        context.screen.data(secret)
+    lost = f"token {made.id} was made and could not be shown; remove it: celery-docker token remove {made.id}"
+    with context.screen.safe(f"{PROGRAM}: {lost}"):
+        if context.wants_json:
+            context.screen.json(
+                {
+                    "id": made.id,
+                    "account": made.account,
+                    "rights": sorted(made.rights),
+                    "label": made.label,
+                    "token": secret,
+                }
+            )
+        else:
+            context.screen.data(secret)
+    if not context.wants_json:
         context.screen.note(
             f"token {made.id} of {made.account} ({made.shown_rights}): it is shown this once; its user puts it into "
             "~/.config/celery-docker/token, with mode 0600"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -28,6 +29,20 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenFile:
 
 def call(*words: str) -> int:
     return main.main(["token", *words], {})
+
+
+def test_a_token_that_nobody_has_seen_is_named(
+    file: TokenFile, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert call("add", "root", "--rights", "read") != 0
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    (made,) = TokenFile(file.path).tokens().tokens
+    err = capsys.readouterr().err
+    assert f"token {made.id} was made and could not be shown; remove it: celery-docker token remove {made.id}\n" in err
 
 
 def test_a_token_is_printed_once(file: TokenFile, capsys: Output) -> None:

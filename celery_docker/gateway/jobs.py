@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors
@@ -12,6 +12,7 @@ from celery_docker.core import ids, kinds, lifecycle
 from celery_docker.core.lifecycle import State
 from celery_docker.gateway import bodies, ownership, parameters
 from celery_docker.gateway.routing import Answer, Request
+from celery_docker.gateway.shared import Shared
 from celery_docker.store import idlookup, keys, pages
 from celery_docker.store.jobstore import Store
 from celery_docker.store.listing import JobRow
@@ -24,6 +25,7 @@ class Jobs:
 
     store: Store
     queries: Queries
+    shared: Shared = field(default_factory=Shared)
 
     def page(self, request: Request) -> Answer:
         """List jobs, the newest first; those of a batch by their number. Raises `NoSuchJob`."""
@@ -144,14 +146,20 @@ class Jobs:
         """Return a batch, with its jobs in its order and those that failed. Raises `NoSuchJob`."""
         batch_id = request.names["id"]
         ownership.check_batch(self.queries, request, batch_id)
-        _, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
-        return Answer({**self._batch(batch_id), "failed": failed, "jobs": self.queries.batches.job_ids(batch_id)})
+        return Answer({**self._facts(batch_id), "jobs": self.queries.batches.job_ids(batch_id)})
 
     def _batch(self, batch_id: str) -> dict[str, Any]:
+        return {name: value for name, value in self._facts(batch_id).items() if name != "failed"}
+
+    def _facts(self, batch_id: str) -> dict[str, Any]:
+        count = self.queries.batches.count(batch_id)
+        return self.shared.answer(batch_id, count, lambda: self._counted(batch_id))
+
+    def _counted(self, batch_id: str) -> dict[str, Any]:
         row = self.queries.batches.row(batch_id)
-        finished_at, _ = self.queries.batches.ends(batch_id, ())
+        finished_at, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
         facts = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
-        return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts}
+        return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts, "failed": failed}
 
 
 def _wanted(query: Mapping[str, Any]) -> Callable[[JobRow], bool]:

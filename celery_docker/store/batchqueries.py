@@ -28,6 +28,13 @@ class BatchQueries:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
         return listing.batch(batch_id, record, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
 
+    def count(self, batch_id: str) -> int:
+        """Return the number of jobs in a batch; this costs nothing, however many these are."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.zcard(keys.batch_jobs(batch_id))
+            (count,) = redislink.answers(pipeline, 0)
+        return int(count)
+
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return the time of the latest end in a batch, and the jobs that ended in one of these states, in order."""
         last, *failed = self.link.call("ends", [keys.batch_jobs(batch_id)], [keys.JOB, *failures])

@@ -1,0 +1,59 @@
+"""A large batch is counted once in a while, a small one whenever somebody asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_docker.gateway import shared
+from celery_docker.gateway.routing import Refusal
+from celery_docker.gateway.shared import LARGE, Shared
+
+
+class Asked:
+    """Counts how often it is asked."""
+
+    def __init__(self, failed: int = 0) -> None:
+        self.count = 0
+        self.failed = ["j"] * failed
+
+    def __call__(self) -> dict[str, Any]:
+        self.count += 1
+        return {"number": self.count, "failed": self.failed}
+
+
+def test_a_small_batch_is_counted_each_time() -> None:
+    kept, ask = Shared(), Asked()
+    assert [kept.answer("b", LARGE - 1, ask)["number"] for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_large_one_holds_for_a_while() -> None:
+    now_s = 10.0
+    kept, ask = Shared(lambda: now_s), Asked()
+    assert [kept.answer("b", 100_000, ask)["number"] for _ in range(3)] == [1, 1, 1]
+    now_s += 2.9
+    assert kept.answer("b", 100_000, ask)["number"] == 1
+    assert kept.answer("c", 100_000, ask)["number"] == 2
+    now_s += 0.2
+    assert kept.answer("b", 100_000, ask)["number"] == 3
+
+
+def test_one_too_many_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_MOST", 1)
+    kept = Shared()
+
+    def ask() -> dict[str, Any]:
+        with pytest.raises(Refusal, match="many ask about large batches; try again in a moment"):
+            kept.answer("c", LARGE, Asked())
+        assert kept.answer("d", 1, Asked())["number"] == 1
+        return {"failed": []}
+
+    assert kept.answer("b", LARGE, ask) == {"failed": []}
+
+
+def test_what_is_kept_has_a_bound() -> None:
+    kept = Shared(lambda: 0.0)
+    for number in range(10):
+        kept.answer(f"b{number}", LARGE, Asked(60_000))
+    assert list(kept._kept) == ["b7", "b8", "b9"]

@@ -101,13 +101,13 @@ def test_what_cannot_be_read_is_told_each_time(file: TokenFile) -> None:
         file.add(A)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, as root")
 def test_a_pipe_is_no_file_of_tokens(file: TokenFile) -> None:
     os.mkfifo(file.path)
     with pytest.raises(errors.TokensError, match=r"^token: cannot read .*: it is no file; it must be a file of root"):
         file.tokens()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, as root")
 def test_whoever_may_not_is_told() -> None:
     code = (
         "import os, sys\n"

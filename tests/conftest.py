@@ -55,6 +55,18 @@ def dockerd() -> Iterator[servers.Dockerd]:
     assert server.leftovers() == []
 
 
+@pytest.fixture(autouse=True)
+def _given_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print, for a test that fails, how often dockerd has lost output in it."""
+    if "dockerd" not in request.fixturenames:
+        yield
+        return
+    server: servers.Dockerd = request.getfixturevalue("dockerd")
+    before = server.log.count(servers.GIVEN_UP)
+    yield
+    print(f"dockerd has logged {server.log.count(servers.GIVEN_UP) - before} times in this test: {servers.GIVEN_UP}")
+
+
 @pytest.fixture(scope="session")
 def podman() -> Iterator[servers.Podman]:
     """Podman's service for Docker's API with busybox."""

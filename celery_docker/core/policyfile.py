@@ -136,13 +136,21 @@ def _roots(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _users(name: str, value: Any) -> tuple[str, ...]:
-    users = _strings(name, value)
-    for user in users:
+    return _accounts(name, value, userrules.check)
+
+
+def _groups(name: str, value: Any) -> tuple[str, ...]:
+    return _accounts(name, value, userrules.check_group)
+
+
+def _accounts(name: str, value: Any, check: Callable[[str], None]) -> tuple[str, ...]:
+    rules = _strings(name, value)
+    for rule in rules:
         try:
-            userrules.check(user)
+            check(rule)
         except ValueError as exc:
-            raise errors.PolicyError(f"{name} has {kinds.shown(user)}, which {exc}") from exc
-    return users
+            raise errors.PolicyError(f"{name} has {kinds.shown(rule)}, which {exc}") from exc
+    return rules
 
 
 def _networks(name: str, value: Any) -> tuple[str, ...]:
@@ -152,16 +160,6 @@ def _networks(name: str, value: Any) -> tuple[str, ...]:
             f"{name} = {kinds.shown(list(networks))} must name one or more of {', '.join(kinds.NETWORKS)}"
         )
     return networks
-
-
-def _groups(name: str, value: Any) -> tuple[str, ...]:
-    groups = _strings(name, value)
-    for group in groups:
-        try:
-            userrules.check_group(group)
-        except ValueError as exc:
-            raise errors.PolicyError(f"{name} has {kinds.shown(group)}, which {exc}") from exc
-    return groups
 
 
 def _capabilities(name: str, value: Any) -> tuple[str, ...]:

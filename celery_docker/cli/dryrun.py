@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from celery_docker.cli import policycheck
-from celery_docker.core import jobspec, plan
+from celery_docker.core import jobfields, jobspec, plan
 from celery_docker.core.access import Identity
 
 _JOB_ID = "ID"
@@ -38,5 +38,5 @@ def preview(
 
 
 def _options(submission: jobspec.Submission) -> dict[str, Any]:
-    options = {line.name: getattr(submission, line.name) for line in jobspec.OPTIONS}
+    options = {line.name: getattr(submission, line.name) for line in jobfields.OPTIONS}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value}

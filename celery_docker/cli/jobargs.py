@@ -16,7 +16,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.cli import lastid
 from celery_docker.cli.syntax import commandtable, flagtable, parser
-from celery_docker.core import batch, gatewayurl, jobflags, jobspec, textinput, wording
+from celery_docker.core import batch, gatewayurl, jobfields, jobflags, textinput, wording
 from celery_docker.core.batch import Literal
 
 STDIN = "-"
@@ -114,7 +114,7 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
     flags = _typed(arguments, local_user, local_user.typed_template)
     open_ones = {key: value for key, value in flags.items() if key.startswith("-") and "{" in str(value)}
     closed = {key: value for key, value in flags.items() if key not in open_ones and key not in ("image", "command")}
-    names = {line.flag: line.name for line in jobspec.DOCUMENT}
+    names = {line.flag: line.name for line in jobfields.DOCUMENT}
     image_and_command = {name: flags[name] for name in ("image", "command") if flags.get(name) is not None}
     typed = {
         **jobflags.document(closed),
@@ -207,8 +207,8 @@ def _typed(arguments: parser.Arguments, local_user: LocalUser, complete: Callabl
     fields: dict[str, Any] = {
         key: arguments.flags[key] for key in _JOB_KEYS if key in arguments.flags and key != "--env"
     }
-    for name in jobspec.HOST_PATHS:
-        key = next(line.flag for line in jobspec.FIELDS if line.name == name)
+    for name in jobfields.HOST_PATHS:
+        key = next(line.flag for line in jobfields.FIELDS if line.name == name)
         if key in fields:
             fields[key] = complete(fields[key])
     files = [

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import jobspec
+from celery_docker.core import jobfields, jobspec
 from celery_docker.core.batchinputs import INPUT_FIELD, JOB_PREFIX, Row, Source
 
 BATCH_ID = "CELERY_DOCKER_BATCH_ID"
@@ -24,14 +24,14 @@ BATCH_INDEX = "CELERY_DOCKER_BATCH_INDEX"
 BATCH_SIZE = "CELERY_DOCKER_BATCH_SIZE"
 
 # What a job document says about its submission; the container's part is `jobspec`'s.
-OPTION_KEYS = tuple(field.name for field in jobspec.OPTIONS)
+OPTION_KEYS = tuple(field.name for field in jobfields.OPTIONS)
 
 # ${name} belongs to the shell, whether there is a column of that name or not.
 _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _HASH_CHARS = 16
 # As many columns are named to somebody who has used another.
 _MOST_SHOWN = 12
-_FIELDS = {line.name: line for line in jobspec.DOCUMENT}
+_FIELDS = {line.name: line for line in jobfields.DOCUMENT}
 
 
 class Literal(str):
@@ -171,7 +171,7 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 
 def _expand_one(template: Mapping[str, Any], row: Row, absolute: Callable[[str], str] | None) -> Expanded:
     document = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
-    for name in jobspec.HOST_PATHS:
+    for name in jobfields.HOST_PATHS:
         if absolute is not None and isinstance(document.get(name), str):
             document[name] = absolute(document[name])
     document |= row.overrides or {}

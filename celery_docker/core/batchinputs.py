@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from celery_docker import errors
-from celery_docker.core import jobspec, kinds, notoffered, textinput
+from celery_docker.core import jobfields, kinds, notoffered, textinput
 
 MAX_ROWS = 1_000_000
 INPUT_FIELD = "inputpath"
@@ -322,4 +322,4 @@ def _of_path(path: str, index: int) -> dict[str, str]:
     }
 
 
-_JOB_FIELDS = {field.name: field for field in jobspec.DOCUMENT}
+_JOB_FIELDS = {field.name: field for field in jobfields.DOCUMENT}

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery_docker.core import jobspec, kinds
+from celery_docker.core import jobfields, jobspec, kinds
 
-_BY_FLAG = {key: line for line in jobspec.DOCUMENT for key in (line.name, *line.flags)}
+_BY_FLAG = {key: line for line in jobfields.DOCUMENT for key in (line.name, *line.flags)}
 
 
 def document(flags: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def document(flags: Mapping[str, str | Sequence[str] | bool | None]) -> dict[str
     return fields
 
 
-def _of_flag(line: jobspec.Field, key: str, text: Any, problems: list[str]) -> dict[str, Any]:
+def _of_flag(line: jobfields.Field, key: str, text: Any, problems: list[str]) -> dict[str, Any]:
     """Return the field that a flag sets, empty if it is not given; a problem is added to `problems`."""
     if text is None or (text is False and key.startswith("-")):
         return {}
@@ -46,7 +46,7 @@ def _of_flag(line: jobspec.Field, key: str, text: Any, problems: list[str]) -> d
     return {} if value is None else {line.name: jobspec.json_ready(value)}
 
 
-def _json_value(line: jobspec.Field, key: str, value: Any) -> Any:
+def _json_value(line: jobfields.Field, key: str, value: Any) -> Any:
     """Return the JSON value that a flag stands for."""
     if value is True and key.startswith("-"):
         return value if line.const is None else line.const

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celery_docker.core import jobspec, kinds, signature, wording
+from celery_docker.core import jobfields, jobspec, kinds, signature, wording
 from celery_docker.core.strictjson import NotUsable
 
 # The header by which a worker remembers that it has refused a message whose job has an id.
@@ -94,7 +94,7 @@ def _limits(value: Any) -> list[float | None]:
     if value is None:
         return [None, None]
     if not isinstance(value, list) or len(value) != 2 or not all(_is_limit(limit) for limit in value):
-        raise ValueError(f"must be two numbers of seconds, up to {jobspec.LONGEST_S:,}")
+        raise ValueError(f"must be two numbers of seconds, up to {jobfields.LONGEST_S:,}")
     hard, soft = value
     if hard and soft and soft > hard:
         raise ValueError("has a soft limit (the second) above the hard one")
@@ -103,7 +103,7 @@ def _limits(value: Any) -> list[float | None]:
 
 def _is_limit(value: Any) -> bool:
     return value is None or (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= jobspec.LONGEST_S
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= jobfields.LONGEST_S
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_docker.core import container, containerkinds, jobspec, kinds, userrules
+from celery_docker.core import container, jobspec, kinds, limitkinds, userrules
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
 
@@ -235,7 +235,7 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
 
 
 def _ulimit(name: str, limit: str) -> dict[str, Any]:
-    soft, hard = containerkinds.ulimit_of(limit)
+    soft, hard = limitkinds.ulimit_of(limit)
     return {"Name": name, "Soft": soft, "Hard": hard}
 
 

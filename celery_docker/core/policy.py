@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from celery_docker import errors
-from celery_docker.core import containerkinds, imagerules, sizes, userrules
+from celery_docker.core import imagerules, limitkinds, privilegekinds, sizes, tmpfskinds, userrules
 from celery_docker.core.access import Identity
 
 # Whose jobs a host runs: those of anybody who can write to the queue, or signed ones.
@@ -184,7 +184,7 @@ def _capabilities(policy: Policy, request: Request) -> list[str]:
     return [
         f"cap_add: {name!r} is not allowed on this host; {policy.rule('capabilities')}"
         for name in request.capabilities
-        if name not in containerkinds.EVERYBODYS_CAPABILITIES and name not in policy.capabilities
+        if name not in privilegekinds.EVERYBODYS_CAPABILITIES and name not in policy.capabilities
     ]
 
 
@@ -202,7 +202,7 @@ def _ceilings(policy: Policy, request: Request) -> list[str]:
     problems = []
     ceiling = limits.memory_bytes
     sizes_ = [("memory", request.memory_bytes), ("shm_size", request.shm_bytes)]
-    sizes_ += [(f"tmpfs: {path!r}", containerkinds.size_of_tmpfs(options)) for path, options in request.tmpfs.items()]
+    sizes_ += [(f"tmpfs: {path!r}", tmpfskinds.size_of_tmpfs(options)) for path, options in request.tmpfs.items()]
     for name, size in sizes_:
         if size is not None and ceiling is not None and size > ceiling:
             rule = f"rule {origin}limits.memory = {sizes.shown(ceiling)}"
@@ -226,8 +226,8 @@ def _ulimits(policy: Policy, request: Request) -> list[str]:
 def _allows_ulimit(rule: str, name: str, limit: str) -> bool:
     """Tell whether a rule, NAME or NAME=MOST, allows a limit; without a number it allows any."""
     rule_name, _, most = rule.partition("=")
-    _, hard = containerkinds.ulimit_of(limit)
-    return rule_name == name and (not most or containerkinds.UNLIMITED < hard <= int(most))
+    _, hard = limitkinds.ulimit_of(limit)
+    return rule_name == name and (not most or limitkinds.UNLIMITED < hard <= int(most))
 
 
 def _never(path: HostPath, sockets: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import containerkinds, kinds, sizes, userrules, wording
+from celery_docker.core import containerkinds, kinds, limitkinds, privilegekinds, sizes, userrules, wording
 from celery_docker.core.policy import ANYBODY, OWN_PLATFORM, SIGNED, Limits, Policy
 
 # As many as Docker can count.
@@ -165,7 +165,7 @@ def _networks(name: str, value: Any) -> tuple[str, ...]:
 def _capabilities(name: str, value: Any) -> tuple[str, ...]:
     capabilities = _strings(name, value)
     try:
-        return tuple(containerkinds.ADDED_CAPABILITY.parse(capabilities) or ())
+        return tuple(privilegekinds.ADDED_CAPABILITY.parse(capabilities) or ())
     except ValueError as exc:
         raise errors.PolicyError(f"{name} {exc}") from exc
 
@@ -185,8 +185,8 @@ def _ulimits(name: str, value: Any) -> tuple[str, ...]:
     rules = _strings(name, value)
     for rule in rules:
         ulimit, equals, most = rule.partition("=")
-        if ulimit not in containerkinds.ULIMITS or (equals and not _MOST_ULIMIT.fullmatch(most)):
-            known = ", ".join(containerkinds.ULIMITS)
+        if ulimit not in limitkinds.ULIMITS or (equals and not _MOST_ULIMIT.fullmatch(most)):
+            known = ", ".join(limitkinds.ULIMITS)
             raise errors.PolicyError(
                 f"{name} has {kinds.shown(rule)}, which must be one of {known}, or such a name with '=' and the most"
             )

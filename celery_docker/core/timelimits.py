@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from celery_docker.core.jobspec import LONGEST_GRACE_S, JobSpec
+from celery_docker.core.jobfields import LONGEST_GRACE_S
+from celery_docker.core.jobspec import JobSpec
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery ships no types
 
 
 class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
-    """Runs one container job; see `jobspec.FIELDS` for its arguments."""
+    """Runs one container job; see `jobfields.FIELDS` for its arguments."""
 
     name = jobspec.TASK_NAME
     Request = "celery_docker.worker.task:JobRequest"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_docker.cli.syntax.grammar import Flag
-from celery_docker.core import jobspec, kinds
+from celery_docker.core import jobfields, kinds
 
 # Help for flags that differ from the same field in a job document.
 _JOB_HELP = {
@@ -21,7 +21,7 @@ _JOB_HELP = {
 
 
 def _job_flags() -> Iterator[Flag]:
-    for line in jobspec.DOCUMENT:
+    for line in jobfields.DOCUMENT:
         if line.flags:
             about = _JOB_HELP.get(line.flag, line.help)
             words = tuple(line.kind.schema.get("enum", ()))

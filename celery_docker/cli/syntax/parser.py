@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 from celery_docker import errors
 from celery_docker.cli.syntax import commandtable, flagtable
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
-from celery_docker.core import jobspec, kinds, notoffered, wording
+from celery_docker.core import jobfields, kinds, notoffered, wording
 
 _MOST_SHOWN = 200
 
-_FLAGS_OF_FIELDS = {line.name: line.flag for line in jobspec.DOCUMENT}
+_FLAGS_OF_FIELDS = {line.name: line.flag for line in jobfields.DOCUMENT}
 # -i alone is the job's input.
 _TERMINAL = re.compile(r"-[id]*t[itd]*|--tty|--interactive")
 

@@ -14,7 +14,7 @@ from celery_docker import errors
 from celery_docker.cli import batchargs, jobargs
 from celery_docker.cli.syntax import commandtable, parser
 from celery_docker.client import configlayers
-from celery_docker.core import fixedsettings, jobspec, policy, policyfile, textinput
+from celery_docker.core import fixedsettings, jobfields, jobspec, policy, policyfile, textinput
 from celery_docker.core import settings as worker_settings
 
 USER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3cret"}, "1000:100", "/data/run")
@@ -87,7 +87,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4) | WORDS, inner, max_size=4),
     max_leaves=12,
 )
-NAMES = [line.name for line in jobspec.DOCUMENT]
+NAMES = [line.name for line in jobfields.DOCUMENT]
 DOCUMENTS = st.dictionaries(st.sampled_from([*NAMES, "nope", "", "job.memory"]), JSON, max_size=6)
 
 

@@ -15,7 +15,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
-from celery_docker.core import gatewayurl, jobspec
+from celery_docker.core import gatewayurl, jobfields
 
 CALLER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
 
@@ -66,11 +66,11 @@ def test_flags(line: str, expected: dict[str, Any]) -> None:
 
 def test_the_fields_made_absolute_are_those_on_the_workers_host() -> None:
     """Should a field of that kind come, this says that the command line does not know it yet."""
-    names = [line.name for line in jobspec.FIELDS if "worker's host" in _complaint(line)]
-    assert sorted(names) == sorted(jobspec.HOST_PATHS)
+    names = [line.name for line in jobfields.FIELDS if "worker's host" in _complaint(line)]
+    assert sorted(names) == sorted(jobfields.HOST_PATHS)
 
 
-def _complaint(line: jobspec.Field) -> str:
+def _complaint(line: jobfields.Field) -> str:
     try:
         line.parse("relative")
     except ValueError as exc:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker import errors
-from celery_docker.core import batch, batchinputs, jobspec
+from celery_docker.core import batch, batchinputs, jobfields
 from celery_docker.core.batchinputs import Row
 
 PATH = "/data/two words/a.tar.gz"
@@ -191,7 +191,7 @@ def test_a_key_with_the_prefix_keeps_its_type() -> None:
     assert job.kwargs == {"image": "busybox", "command": ["a b", "{x}"], "retry_on": [3]}
 
 
-@pytest.mark.parametrize("name", sorted(line.name for line in jobspec.DOCUMENT))
+@pytest.mark.parametrize("name", sorted(line.name for line in jobfields.DOCUMENT))
 def test_a_column_named_like_any_field_is_data_only(name: str) -> None:
     """The user root of a table of samples, say."""
     template = {"image": "busybox", "command": [f"{{{name}}}"], "user": "5:6", "queue": "q"}

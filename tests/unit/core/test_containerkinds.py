@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celery_docker.core import containerkinds, kinds
+from celery_docker.core import containerkinds, kinds, limitkinds, privilegekinds, tmpfskinds
 from tests.unit.core.test_kinds import patterns
 
 
@@ -56,7 +56,7 @@ def test_hostname_that_is_none(value: Any) -> None:
     ("value", "expected"), [(4096, 4096), ("4k", 4096), ("1.5g", 3 * 2**29), ("2GiB", 2**31), (2**50, 2**50)]
 )
 def test_space(value: Any, expected: int) -> None:
-    assert containerkinds.SPACE.parse(value) == expected
+    assert limitkinds.SPACE.parse(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_space(value: Any, expected: int) -> None:
     ids=ascii,
 )
 def test_space_that_is_none(value: Any, expected: str) -> None:
-    assert refusal(containerkinds.SPACE, value).startswith(expected)
+    assert refusal(limitkinds.SPACE, value).startswith(expected)
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**22 + 1, True, "7", 2.0, float("nan")], ids=ascii)
 def test_numbers_of_processes_that_no_container_can_have(value: Any) -> None:
     """Docker would take 0 and -1 for no limit."""
-    assert refusal(containerkinds.PIDS, value) == "must be a whole number from 2 to 4194304"
+    assert refusal(limitkinds.PIDS, value) == "must be a whole number from 2 to 4194304"
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_numbers_of_processes_that_no_container_can_have(value: Any) -> None:
     ids=str,
 )
 def test_ulimits(value: Any, expected: dict[str, str] | None) -> None:
-    assert containerkinds.ULIMIT.parse(value) == expected
+    assert limitkinds.ULIMIT.parse(value) == expected
     if expected is not None:
-        assert containerkinds.ULIMIT.parse(expected) == expected
+        assert limitkinds.ULIMIT.parse(expected) == expected
 
 
 @pytest.mark.parametrize(
@@ -136,29 +136,29 @@ def test_ulimits(value: Any, expected: dict[str, str] | None) -> None:
     ids=ascii,
 )
 def test_ulimits_that_are_none(value: Any, expected: str) -> None:
-    assert refusal(containerkinds.ULIMIT, value).startswith(expected)
+    assert refusal(limitkinds.ULIMIT, value).startswith(expected)
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (containerkinds.CAPABILITY, ["NET_RAW", "cap_chown", "all"], ("NET_RAW", "CHOWN", "ALL")),
-        (containerkinds.CAPABILITY, [], None),
-        (containerkinds.ADDED_CAPABILITY, ["CAP_NET_ADMIN", "chown"], ("NET_ADMIN", "CHOWN")),
-        (containerkinds.ADDED_CAPABILITY, [], None),
+        (privilegekinds.CAPABILITY, ["NET_RAW", "cap_chown", "all"], ("NET_RAW", "CHOWN", "ALL")),
+        (privilegekinds.CAPABILITY, [], None),
+        (privilegekinds.ADDED_CAPABILITY, ["CAP_NET_ADMIN", "chown"], ("NET_ADMIN", "CHOWN")),
+        (privilegekinds.ADDED_CAPABILITY, [], None),
         (containerkinds.HOST, ["a:1.2.3.4", "a:::1"], ("a:1.2.3.4", "a:::1")),
         (containerkinds.HOST, {"db_1.x": "1.2.3.4"}, ("db_1.x:1.2.3.4",)),
         (containerkinds.HOST, {}, None),
         (containerkinds.ADDRESS, ["10.0.0.53", "fe80::1"], ("10.0.0.53", "fe80::1")),
         (containerkinds.ADDRESS, [], None),
-        (containerkinds.TMPFS, ["/scratch", "/a/b/:size=1g,exec"], {"/scratch": "", "/a/b": f"size={2**30},exec"}),
-        (containerkinds.TMPFS, {"/a": None, "/b": "", "/c": "mode=1777"}, {"/a": "", "/b": "", "/c": "mode=1777"}),
-        (containerkinds.TMPFS, ["/a:ro", "/a:uid=7,gid=8"], {"/a": "uid=7,gid=8"}),  # as in docker run
-        (containerkinds.TMPFS, {"/device": "nosuid,nodev,rw,noexec"}, {"/device": "nosuid,nodev,rw,noexec"}),
-        (containerkinds.TMPFS, [], None),
+        (tmpfskinds.TMPFS, ["/scratch", "/a/b/:size=1g,exec"], {"/scratch": "", "/a/b": f"size={2**30},exec"}),
+        (tmpfskinds.TMPFS, {"/a": None, "/b": "", "/c": "mode=1777"}, {"/a": "", "/b": "", "/c": "mode=1777"}),
+        (tmpfskinds.TMPFS, ["/a:ro", "/a:uid=7,gid=8"], {"/a": "uid=7,gid=8"}),  # as in docker run
+        (tmpfskinds.TMPFS, {"/device": "nosuid,nodev,rw,noexec"}, {"/device": "nosuid,nodev,rw,noexec"}),
+        (tmpfskinds.TMPFS, [], None),
         (containerkinds.PLATFORM, "linux/arm/v7", "linux/arm/v7"),
-        (containerkinds.GROUP, ["video", 44, "44", "www-data", 0], ("video", "44", "44", "www-data", "0")),
-        (containerkinds.GROUP, [], None),
+        (privilegekinds.GROUP, ["video", 44, "44", "www-data", 0], ("video", "44", "44", "www-data", "0")),
+        (privilegekinds.GROUP, [], None),
     ],
     ids=str,
 )
@@ -174,16 +174,16 @@ NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /outpu
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (containerkinds.CAPABILITY, "ALL", "must be a list like ['NET_RAW']"),
-        (containerkinds.CAPABILITY, [7], "must be a list like ['NET_RAW']"),
-        (containerkinds.CAPABILITY, [""], "has '', which is no capability; one is like 'NET_RAW'"),
-        (containerkinds.CAPABILITY, ["CAP_CAP_CHOWN"], "has 'CAP_CAP_CHOWN', which is no capability"),
-        (containerkinds.CAPABILITY, ["BPF"], "has 'BPF', which is no capability"),
-        (containerkinds.CAPABILITY, ["\u017fYSLOG"], "has '\u017fYSLOG', which is no capability"),
-        (containerkinds.CAPABILITY, ["-x"], "has '-x', which is no capability"),
+        (privilegekinds.CAPABILITY, "ALL", "must be a list like ['NET_RAW']"),
+        (privilegekinds.CAPABILITY, [7], "must be a list like ['NET_RAW']"),
+        (privilegekinds.CAPABILITY, [""], "has '', which is no capability; one is like 'NET_RAW'"),
+        (privilegekinds.CAPABILITY, ["CAP_CAP_CHOWN"], "has 'CAP_CAP_CHOWN', which is no capability"),
+        (privilegekinds.CAPABILITY, ["BPF"], "has 'BPF', which is no capability"),
+        (privilegekinds.CAPABILITY, ["\u017fYSLOG"], "has '\u017fYSLOG', which is no capability"),
+        (privilegekinds.CAPABILITY, ["-x"], "has '-x', which is no capability"),
         *(
             (
-                containerkinds.ADDED_CAPABILITY,
+                privilegekinds.ADDED_CAPABILITY,
                 [name],
                 f"has {name!r}, which no host gives to a job; it can have AUDIT_WRITE",
             )
@@ -217,49 +217,49 @@ NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /outpu
         (containerkinds.ADDRESS, [""], "has '', which must be an IP address"),
         (containerkinds.ADDRESS, ["ns.example.org"], "has 'ns.example.org', which must be an IP address"),
         (containerkinds.ADDRESS, ["1.2.3.٤"], "has '1.2.3.٤', which must be an IP address"),
-        (containerkinds.TMPFS, "/a", "must be a table, or a list of '/scratch:size=1g'"),
-        (containerkinds.TMPFS, [""], "must be an absolute path in the container"),
-        (containerkinds.TMPFS, ["a"], "must be an absolute path in the container"),
-        (containerkinds.TMPFS, ["/"], f"has '/', {NO_FOLDER}"),
-        (containerkinds.TMPFS, ["/proc/x"], f"has '/proc/x', {NO_FOLDER}"),
-        (containerkinds.TMPFS, ["/output"], f"has '/output', {NO_FOLDER}"),
-        (containerkinds.TMPFS, ["/input/a/b"], f"has '/input/a/b', {NO_FOLDER}"),
-        (containerkinds.TMPFS, ["/dev/shm"], f"has '/dev/shm', {NO_FOLDER}; shm_size is the size of /dev/shm"),
+        (tmpfskinds.TMPFS, "/a", "must be a table, or a list of '/scratch:size=1g'"),
+        (tmpfskinds.TMPFS, [""], "must be an absolute path in the container"),
+        (tmpfskinds.TMPFS, ["a"], "must be an absolute path in the container"),
+        (tmpfskinds.TMPFS, ["/"], f"has '/', {NO_FOLDER}"),
+        (tmpfskinds.TMPFS, ["/proc/x"], f"has '/proc/x', {NO_FOLDER}"),
+        (tmpfskinds.TMPFS, ["/output"], f"has '/output', {NO_FOLDER}"),
+        (tmpfskinds.TMPFS, ["/input/a/b"], f"has '/input/a/b', {NO_FOLDER}"),
+        (tmpfskinds.TMPFS, ["/dev/shm"], f"has '/dev/shm', {NO_FOLDER}; shm_size is the size of /dev/shm"),
         (
-            containerkinds.TMPFS,
+            tmpfskinds.TMPFS,
             ["/x/../output"],
             "has '/x/../output', which must be written without '..', '.' and '//'",
         ),
-        (containerkinds.TMPFS, ["//output"], "has '//output', which must be written without '..', '.' and '//'"),
-        (containerkinds.TMPFS, ["/a//b"], "has '/a//b', which must be written without '..', '.' and '//'"),
-        (containerkinds.TMPFS, ["/a/./b"], "has '/a/./b', which must be written without '..', '.' and '//'"),
-        (containerkinds.TMPFS, {"/a": 7}, "has '/a' with 7, which must be a string of options"),
-        (containerkinds.TMPFS, ["/a:size=0"], "has '/a' with 'size=0', which is none of size=N[k|m|g], mode=1777, "),
-        (containerkinds.TMPFS, ["/a:size=50%"], "has '/a' with 'size=50%', which is none of "),
-        (containerkinds.TMPFS, ["/a:size"], "has '/a' with 'size', which is none of "),
-        (containerkinds.TMPFS, ["/a:exec=1"], "has '/a' with 'exec=1', which is none of "),
-        (containerkinds.TMPFS, ["/a:mode=888"], "has '/a' with 'mode=888', which is none of "),
-        (containerkinds.TMPFS, ["/a:uid=2147483648"], "has '/a' with 'uid=2147483648', which is none of "),
-        (containerkinds.TMPFS, ["/a:uid=-1"], "has '/a' with 'uid=-1', which is none of "),
-        (containerkinds.TMPFS, ["/a:suid"], "has '/a' with 'suid', which is none of "),
-        (containerkinds.TMPFS, ["/a:dev"], "has '/a' with 'dev', which is none of "),
-        (containerkinds.TMPFS, ["/a:shared"], "has '/a' with 'shared', which is none of "),
-        (containerkinds.TMPFS, ["/a:remount,rw"], "has '/a' with 'remount', which is none of "),
-        (containerkinds.TMPFS, ["/a:,"], "has '/a' with '', which is none of "),
+        (tmpfskinds.TMPFS, ["//output"], "has '//output', which must be written without '..', '.' and '//'"),
+        (tmpfskinds.TMPFS, ["/a//b"], "has '/a//b', which must be written without '..', '.' and '//'"),
+        (tmpfskinds.TMPFS, ["/a/./b"], "has '/a/./b', which must be written without '..', '.' and '//'"),
+        (tmpfskinds.TMPFS, {"/a": 7}, "has '/a' with 7, which must be a string of options"),
+        (tmpfskinds.TMPFS, ["/a:size=0"], "has '/a' with 'size=0', which is none of size=N[k|m|g], mode=1777, "),
+        (tmpfskinds.TMPFS, ["/a:size=50%"], "has '/a' with 'size=50%', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:size"], "has '/a' with 'size', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:exec=1"], "has '/a' with 'exec=1', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:mode=888"], "has '/a' with 'mode=888', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:uid=2147483648"], "has '/a' with 'uid=2147483648', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:uid=-1"], "has '/a' with 'uid=-1', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:suid"], "has '/a' with 'suid', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:dev"], "has '/a' with 'dev', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:shared"], "has '/a' with 'shared', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:remount,rw"], "has '/a' with 'remount', which is none of "),
+        (tmpfskinds.TMPFS, ["/a:,"], "has '/a' with '', which is none of "),
         (
-            containerkinds.TMPFS,
+            tmpfskinds.TMPFS,
             ["/a:size=1m,size=2m"],
             "has '/a' with 'size=1m,size=2m', which says twice what 'size' says",
         ),
-        (containerkinds.TMPFS, ["/a:rw,ro"], "has '/a' with 'rw,ro', which says twice what 'ro' says"),
-        (containerkinds.TMPFS, {"/a:b": ""}, "has '/a:b', which must have no ':' and at most 1,024 bytes"),
-        (containerkinds.TMPFS, ["/" + "a/" * 513], "has '/a/a/"),
-        (containerkinds.TMPFS, ["/" + "ä" * 128], "has '/ää"),
-        (containerkinds.TMPFS, [f"/{number}" for number in range(65)], "has 65 entries; 64 are the most"),
+        (tmpfskinds.TMPFS, ["/a:rw,ro"], "has '/a' with 'rw,ro', which says twice what 'ro' says"),
+        (tmpfskinds.TMPFS, {"/a:b": ""}, "has '/a:b', which must have no ':' and at most 1,024 bytes"),
+        (tmpfskinds.TMPFS, ["/" + "a/" * 513], "has '/a/a/"),
+        (tmpfskinds.TMPFS, ["/" + "ä" * 128], "has '/ää"),
+        (tmpfskinds.TMPFS, [f"/{number}" for number in range(65)], "has 65 entries; 64 are the most"),
         (containerkinds.HOST, {f"h{number}": "::1" for number in range(1000)}, "has 1,000 entries; 64 are the most"),
         (containerkinds.ADDRESS, ["::1"] * 65, "has 65 entries; 64 are the most"),
-        (containerkinds.GROUP, list(range(65)), "has 65 entries; 64 are the most"),
-        (containerkinds.CAPABILITY, ["CHOWN"] * 65, "has 65 entries; 64 are the most"),
+        (privilegekinds.GROUP, list(range(65)), "has 65 entries; 64 are the most"),
+        (privilegekinds.CAPABILITY, ["CHOWN"] * 65, "has 65 entries; 64 are the most"),
         (containerkinds.PLATFORM, "", "must be like 'linux/amd64'"),
         (containerkinds.PLATFORM, "amd64", "must be like 'linux/amd64'"),
         (containerkinds.PLATFORM, "windows/amd64", "must be like 'linux/amd64'"),
@@ -267,16 +267,16 @@ NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /outpu
         (containerkinds.PLATFORM, "linux/amd64\n", "must be like 'linux/amd64'"),
         (containerkinds.PLATFORM, "linux/amd64/v2/x", "must be like 'linux/amd64'"),
         (containerkinds.PLATFORM, ["linux/amd64"], "must be a string, not list"),
-        (containerkinds.GROUP, "video", "must be a list of groups, like ['video', 44]"),
-        (containerkinds.GROUP, [""], "has '', which must be a group's name or a gid"),
-        (containerkinds.GROUP, [-1], "has -1, which must be a group's name or a gid"),
-        (containerkinds.GROUP, [2**31], "has 2147483648, which must be a group's name or a gid"),
-        (containerkinds.GROUP, ["9" * 5000], "has '999"),
-        (containerkinds.GROUP, [True], "has True, which must be a group's name or a gid"),
-        (containerkinds.GROUP, ["-x"], "has '-x', which must be a group's name or a gid"),
-        (containerkinds.GROUP, ["a:b"], "has 'a:b', which must be a group's name or a gid"),
-        (containerkinds.GROUP, ["٣"], "has '٣', which must be a group's name or a gid"),
-        (containerkinds.GROUP, [None], "has None, which must be a group's name or a gid"),
+        (privilegekinds.GROUP, "video", "must be a list of groups, like ['video', 44]"),
+        (privilegekinds.GROUP, [""], "has '', which must be a group's name or a gid"),
+        (privilegekinds.GROUP, [-1], "has -1, which must be a group's name or a gid"),
+        (privilegekinds.GROUP, [2**31], "has 2147483648, which must be a group's name or a gid"),
+        (privilegekinds.GROUP, ["9" * 5000], "has '999"),
+        (privilegekinds.GROUP, [True], "has True, which must be a group's name or a gid"),
+        (privilegekinds.GROUP, ["-x"], "has '-x', which must be a group's name or a gid"),
+        (privilegekinds.GROUP, ["a:b"], "has 'a:b', which must be a group's name or a gid"),
+        (privilegekinds.GROUP, ["٣"], "has '٣', which must be a group's name or a gid"),
+        (privilegekinds.GROUP, [None], "has None, which must be a group's name or a gid"),
     ],
     ids=ascii,
 )
@@ -288,14 +288,14 @@ def test_what_is_refused(kind: kinds.Kind, value: Any, expected: str) -> None:
     ("kind", "good", "bad"),
     [
         (containerkinds.HOSTNAME, "node-1.example.org", "a_b"),
-        (containerkinds.SPACE, "1.5G", "1.5 G"),
-        (containerkinds.ULIMIT, "nofile=64:-1", "nproc=7"),
-        (containerkinds.CAPABILITY, "NET_RAW", "NET RAW"),
+        (limitkinds.SPACE, "1.5G", "1.5 G"),
+        (limitkinds.ULIMIT, "nofile=64:-1", "nproc=7"),
+        (privilegekinds.CAPABILITY, "NET_RAW", "NET RAW"),
         (containerkinds.HOST, "a:::1", "a b:::1"),
         (containerkinds.ADDRESS, "::1", "x"),
-        (containerkinds.TMPFS, "/a:size=1g,exec", "a:size=1g"),
+        (tmpfskinds.TMPFS, "/a:size=1g,exec", "a:size=1g"),
         (containerkinds.PLATFORM, "linux/arm/v7", "arm"),
-        (containerkinds.GROUP, "www-data", "-x"),
+        (privilegekinds.GROUP, "www-data", "-x"),
     ],
 )
 def test_the_pattern_of_a_schema_is_the_parsers(kind: kinds.Kind, good: str, bad: str) -> None:

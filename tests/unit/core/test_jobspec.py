@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker import errors
-from celery_docker.core import jobspec
-from celery_docker.core.jobspec import Field, JobSpec, Submission
+from celery_docker.core import jobfields, jobspec
+from celery_docker.core.jobfields import Field
+from celery_docker.core.jobspec import JobSpec, Submission
 
 POSITIONAL = ("image", "command", "user", "logoutfile", "logerrfile", "inputpath", "outputpath")
 DIGEST = "sha256:" + "0f" * 32
@@ -360,7 +361,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 arguments = st.dictionaries(
-    st.sampled_from([field.name for field in jobspec.FIELDS]) | st.text(), json_values, max_size=6
+    st.sampled_from([field.name for field in jobfields.FIELDS]) | st.text(), json_values, max_size=6
 )
 
 
@@ -453,8 +454,8 @@ def test_a_job_document_is_the_spec_and_the_submission(spec: JobSpec, submission
 
 @given(specs)
 def test_every_field_is_in_the_table(spec: JobSpec) -> None:
-    assert [f.name for f in dataclasses.fields(JobSpec)] == [line.name for line in jobspec.FIELDS]
-    assert spec.to_kwargs().keys() <= {line.name for line in jobspec.FIELDS}
+    assert [f.name for f in dataclasses.fields(JobSpec)] == [line.name for line in jobfields.FIELDS]
+    assert spec.to_kwargs().keys() <= {line.name for line in jobfields.FIELDS}
 
 
 def test_what_was_not_asked_for_is_not_sent() -> None:
@@ -463,7 +464,7 @@ def test_what_was_not_asked_for_is_not_sent() -> None:
 
 
 def test_the_order_of_the_arguments_is_the_contract() -> None:
-    assert tuple(field.name for field in jobspec.FIELDS if field.positional) == POSITIONAL
+    assert tuple(field.name for field in jobfields.FIELDS if field.positional) == POSITIONAL
     assert jobspec.TASK_NAME == "tasks.run_docker"
     assert jobspec.DEFAULT_QUEUE == "celery"
 
@@ -574,7 +575,7 @@ def test_options_are_not_arguments_of_the_task() -> None:
 
 def test_the_flags_of_the_command_line() -> None:
     """As docker run calls them, where it has them."""
-    assert {line.name: "/".join(line.flags) for line in jobspec.DOCUMENT if line.flags} == {
+    assert {line.name: "/".join(line.flags) for line in jobfields.DOCUMENT if line.flags} == {
         "user": "-u/--user",
         "logoutfile": "--log-file",
         "logerrfile": "--err-file",
@@ -612,14 +613,14 @@ def test_the_flags_of_the_command_line() -> None:
         "expires": "--expires",
         "after": "--after",
     }
-    assert [line.name for line in jobspec.DOCUMENT if line.repeated] == [
+    assert [line.name for line in jobfields.DOCUMENT if line.repeated] == [
         *("env", "ulimits", "cap_drop", "cap_add", "group_add", "tmpfs", "add_host", "dns", "labels", "after"),
     ]
-    flags = [flag for line in jobspec.DOCUMENT for flag in line.flags]
+    flags = [flag for line in jobfields.DOCUMENT for flag in line.flags]
     assert len(flags) == len(set(flags))
 
 
-@pytest.mark.parametrize("line", jobspec.DOCUMENT, ids=lambda line: line.name)
+@pytest.mark.parametrize("line", jobfields.DOCUMENT, ids=lambda line: line.name)
 def test_every_field_can_be_explained_in_one_line(line: Field) -> None:
     assert 0 < len(line.help) <= 70
     assert line.help.isascii()
@@ -634,7 +635,7 @@ def test_the_schema_has_every_field_and_nothing_else() -> None:
     schema = jobspec.json_schema()
     assert json.loads(json.dumps(schema)) == schema
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert list(schema["properties"]) == [line.name for line in jobspec.DOCUMENT]
+    assert list(schema["properties"]) == [line.name for line in jobfields.DOCUMENT]
     assert schema["required"] == ["image"]
     assert schema["additionalProperties"] is False
 
@@ -663,7 +664,7 @@ def test_the_readme_has_a_row_for_every_argument() -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     table = readme.partition("| argument | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
     cells = [row.split(" | ")[0].strip("| ") for row in table.splitlines()]
-    assert [name.strip("` ") for cell in cells for name in cell.split(",")] == [line.name for line in jobspec.FIELDS]
+    assert [name.strip("` ") for cell in cells for name in cell.split(",")] == [line.name for line in jobfields.FIELDS]
 
 
 # Job ids

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from celery_docker.core import jobspec, notoffered
+from celery_docker.core import jobfields, notoffered
 from celery_docker.core.batchinputs import from_csv
 from celery_docker.errors import BatchError
 
-FLAGS = {line.name: line.flag for line in jobspec.DOCUMENT}
-NAMES = {line.name: line.name for line in jobspec.DOCUMENT}
+FLAGS = {line.name: line.flag for line in jobfields.DOCUMENT}
+NAMES = {line.name: line.name for line in jobfields.DOCUMENT}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_the_remedy_is_named_as_it_is_written() -> None:
     )
 
 
-@pytest.mark.parametrize("line", jobspec.DOCUMENT, ids=lambda line: line.name)
-def test_what_a_job_has_is_not_among_them(line: jobspec.Field) -> None:
+@pytest.mark.parametrize("line", jobfields.DOCUMENT, ids=lambda line: line.name)
+def test_what_a_job_has_is_not_among_them(line: jobfields.Field) -> None:
     assert notoffered.of_key(line.name, NAMES) is None
     assert [flag for flag in line.flags if notoffered.of_flag(flag, FLAGS) is not None] == []
 

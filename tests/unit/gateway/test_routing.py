@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from celery_docker.core import jobspec
+from celery_docker.core import jobfields
 from celery_docker.core.access import Right
 from celery_docker.gateway import routes, routing
 from celery_docker.gateway.jobs import Jobs
@@ -105,6 +105,6 @@ def test_the_openapi_document_has_every_route_and_the_fields_of_a_job() -> None:
         (line.method, line.path) for line in TABLE
     }
     schema = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert list(schema["oneOf"][0]["properties"]) == [line.name for line in jobspec.DOCUMENT]
+    assert list(schema["oneOf"][0]["properties"]) == [line.name for line in jobfields.DOCUMENT]
     in_path = document["paths"]["/api/v1/jobs/{id}/logs"]["get"]["parameters"]
     assert [line["name"] for line in in_path] == ["id", "after", "wait", "entries"]

@@ -10,7 +10,7 @@ import pytest
 
 from celery_docker.cli.syntax import commandtable, completion, helptext, manual, parser
 from celery_docker.cli.syntax.grammar import Command
-from celery_docker.core import jobspec
+from celery_docker.core import jobfields
 
 each_command = pytest.mark.parametrize("command", commandtable.COMMANDS, ids=lambda command: command.name)
 
@@ -70,8 +70,8 @@ def test_the_overview_names_every_command() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("field", [line for line in jobspec.DOCUMENT if line.flags], ids=lambda field: field.name)
-def test_every_field_of_a_job_is_a_flag_everywhere(field: jobspec.Field) -> None:
+@pytest.mark.parametrize("field", [line for line in jobfields.DOCUMENT if line.flags], ids=lambda field: field.name)
+def test_every_field_of_a_job_is_a_flag_everywhere(field: jobfields.Field) -> None:
     """A new line in jobspec's table appears in parser, help, man page and all completions by itself."""
     run = commandtable.find("run")
     assert run is not None

@@ -444,7 +444,8 @@ def with_old_api(program: bytes, newest: str) -> bytes:
 class RedisServer(_Service):
     """A redis-server on a free loopback port, empty and without persistence unless the options say otherwise.
 
-    `options` are those of redis.conf, such as `{"appendonly": "yes", "requirepass": "x"}`.
+    `options` are those of redis.conf, such as `{"appendonly": "yes", "requirepass": "x"}`. What is appended is on
+    the disk before Redis answers, as `setup-redis` has it: with a sync each second a kill may lose what was answered.
     """
 
     program = "redis-server"
@@ -483,7 +484,8 @@ class RedisServer(_Service):
         if self.tls:
             key = {"tls-cert-file": str(self.ca_file), "tls-key-file": str(self.folder / "key.pem")}
             port |= key | {"tls-ca-cert-file": str(self.ca_file), "tls-auth-clients": "no"}
-        settings = port | {"bind": "127.0.0.1", "save": "", "dir": str(self.folder), "appendonly": "no"} | self.options
+        settings = port | {"bind": "127.0.0.1", "save": "", "dir": str(self.folder)}
+        settings |= {"appendonly": "no", "appendfsync": "always"} | self.options
         return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
     def _answers(self) -> bool:

@@ -305,7 +305,7 @@ def test_the_output_is_whole_over_kills_and_handovers_of_the_worker(
 
 def test_the_output_is_whole_over_an_outage_of_redis(dockerd: servers.Dockerd, tmp_path: Path, noise: Path) -> None:
     with (
-        servers.RedisServer({"appendonly": "yes", "appendfsync": "always"}) as server,
+        servers.RedisServer({"appendonly": "yes"}) as server,
         Worker(server.url, dockerd) as worker,
     ):
         short = tmp_path / "short"

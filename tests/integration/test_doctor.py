@@ -77,7 +77,7 @@ def test_the_wrong_password(redis_as: list[servers.RedisServer]) -> None:
 
 
 def test_a_good_day(redis_as: list[servers.RedisServer]) -> None:
-    server = started(redis_as, requirepass="right", appendonly="yes", appendfsync="always", maxmemory="1gb")
+    server = started(redis_as, requirepass="right", appendonly="yes", maxmemory="1gb")
     beat(server, "a")
     status, findings = examined(server.url)
     assert status == 0, findings

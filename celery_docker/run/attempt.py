@@ -22,7 +22,7 @@ from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.host.keyfile import KeyFile
-from celery_docker.run import admission
+from celery_docker.run import authority
 from celery_docker.run.ending import Endings
 from celery_docker.run.following import Following
 from celery_docker.run.job import Job, grace_s
@@ -71,7 +71,7 @@ class Attempts:
             if job.delivery.refusal:
                 raise errors.SpecError(job.delivery.refusal)
             if job.claim.verdict is Verdict.RUN:
-                self._admission.admit(job)
+                self._authority.rules_for(job)
             jobspec.check_job_id(job.job_id)
             spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             spec = job.spec = timelimits.limited(spec, job.delivery.limits)
@@ -104,8 +104,8 @@ class Attempts:
                 self.opener.release(job.job_id)
 
     @property
-    def _admission(self) -> admission.Admission:
-        return admission.Admission(self.policy, self.key_file)
+    def _authority(self) -> authority.Authority:
+        return authority.Authority(self.policy, self.key_file)
 
     @property
     def _endings(self) -> Endings:
@@ -167,7 +167,7 @@ class Attempts:
             )
             self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
-        admission.check_made_of(job, existing)
+        authority.check_made_of(job, existing)
         log.info("container %s is %s: taken over", existing.container_id[:12], existing.status, extra=_job(job))
         job.docker_life = job.log_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = existing.container_id
@@ -203,7 +203,7 @@ class Attempts:
         return self._continue(job, spec, existing, announcer)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
-        rules = self._admission.admit(job)
+        rules = self._authority.rules_for(job)
         user = resolver.identity(spec.user, rules, job.submitter)
         found = self.opener.pin(job.job_id, spec, rules, user)
         resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)

@@ -20,13 +20,13 @@ from celery_docker.run.job import Job
 
 
 @dataclass(frozen=True)
-class Admission:
-    """Admits jobs on one host, from any thread."""
+class Authority:
+    """Says which rules hold for the jobs of one host, from any thread."""
 
     policy: Policy
     key_file: KeyFile
 
-    def admit(self, job: Job) -> Policy:
+    def rules_for(self, job: Job) -> Policy:
         """Return the rules for a job that is to be started, once its signature has told whose it is.
 
         Raises `SignatureError` for a job that this host does not run, and `HostError` where it cannot tell.

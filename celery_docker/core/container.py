@@ -20,6 +20,8 @@ LABEL_NAME = f"{LABEL_PREFIX}name"
 LABEL_ARGUMENTS = f"{LABEL_PREFIX}arguments"
 # The log files, and whose they are; see `joblogs`.
 LABEL_LOGS = f"{LABEL_PREFIX}logs"
+# The GPUs that it has, by name, separated by commas.
+LABEL_GPUS = f"{LABEL_PREFIX}gpus"
 # The part of the host's offer that it takes, as `admission.Needs` writes it.
 LABEL_NEEDS = f"{LABEL_PREFIX}needs"
 

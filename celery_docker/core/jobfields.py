@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker.core import containerkinds, kinds, limitkinds, namedvalues, privilegekinds, tmpfskinds
+from celery_docker.core import containerkinds, gpus, kinds, limitkinds, namedvalues, privilegekinds, tmpfskinds
 
 LONGEST_S = 31_536_000
 LONGEST_GRACE_S = 300
@@ -105,6 +105,7 @@ FIELDS = (
     Field("env", namedvalues.ENVIRONMENT, ("-e", "--env"), "set a variable of the environment", repeated=True),
     Field("memory", kinds.MEMORY, ("-m", "--memory"), "the most memory, without swap; default: the host's policy"),
     Field("cpus", kinds.CPUS, ("--cpus",), "the most CPUs, like 2 or 0.5; default: the host's policy"),
+    Field("gpus", gpus.GPUS, ("--gpus",), "how many GPUs the job has to itself, or which of its host's"),
     Field(
         "pids_limit",
         limitkinds.PIDS,

@@ -30,9 +30,10 @@ class JobSpec:
     `command` is the argument vector, `entrypoint` the words before it; an empty one takes the image's own away.
     `retries` overrides the worker's setting for container failures; `retry_on` limits those retries to the given exit
     codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
-    `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `requeue` False: a job
-    whose host is lost is not queued again. `ulimits` are `SOFT:HARD` by name, `add_host` lines
-    of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder. `env` may hold secrets.
+    `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `gpus` is a number of
+    them, `all`, or their names. `requeue` False: a job whose host is lost is not queued again. `ulimits` are
+    `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder. `env` may hold
+    secrets.
     """
 
     image: str
@@ -50,6 +51,7 @@ class JobSpec:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     memory: int | None = None
     cpus: float | None = None
+    gpus: int | str | tuple[str, ...] | None = None
     pids_limit: int | None = None
     shm_size: int | None = None
     ulimits: Mapping[str, str] | None = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_docker.core import container, jobspec, kinds, limitkinds, userrules
+from celery_docker.core import container, gpus, jobspec, kinds, limitkinds, userrules
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
 
@@ -77,10 +77,12 @@ def plan(
     boot: str = "",
     digest: str = "",
     logs: JobLogs | None = None,
+    given: Sequence[str] | None = None,
 ) -> ContainerPlan:
     """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown).
 
-    `digest` is that of the job's arguments.
+    `digest` is that of the job's arguments. `given` are the GPUs that the job has been given, by name; None: it is not
+    to be run, and has what it asks for.
     """
     body: dict[str, Any] = {
         "Image": tagged(spec.image),
@@ -89,11 +91,14 @@ def plan(
             **_labels(spec, job_id, attempt, host, boot),
             **({container.LABEL_ARGUMENTS: digest} if digest else {}),
             **(logs.labels if logs is not None else {}),
+            **({container.LABEL_GPUS: ",".join(given)} if given else {}),
         },
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": _host_config(spec, resolved, policy),
     }
+    if requests := gpus.preview(spec.gpus) if given is None else gpus.requests(given):
+        body["HostConfig"]["DeviceRequests"] = requests
     if spec.command is not None:
         body["Cmd"] = list(spec.command)
     if spec.entrypoint is not None:
@@ -161,6 +166,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--cpus", [str(config["NanoCpus"] / _NANO)] if "NanoCpus" in config else []),
         ("--shm-size", [str(config["ShmSize"])] if "ShmSize" in config else []),
         ("--ulimit", [f"{limit['Name']}={limit['Soft']}:{limit['Hard']}" for limit in config.get("Ulimits", [])]),
+        *gpus.flags(config.get("DeviceRequests", [])),
         ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
         ("--tmpfs", [f"{path}:{options}".rstrip(":") for path, options in config.get("Tmpfs", {}).items()]),
         ("--env", body["Env"]),

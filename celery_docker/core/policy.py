@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from celery_docker import errors
 from celery_docker.core import imagerules, limitkinds, privilegekinds, sizes, tmpfskinds, userrules
 from celery_docker.core.access import Identity
+from celery_docker.core.gpus import Wanted
 
 # Whose jobs a host runs: those of anybody who can write to the queue, or signed ones.
 ANYBODY, SIGNED = "any", "signed"
@@ -52,6 +53,7 @@ class Policy:
     ulimits: tuple[str, ...] = HARMLESS_ULIMITS
     platforms: tuple[str, ...] = (OWN_PLATFORM,)
     limits: Limits = field(default_factory=Limits)
+    gpus: bool = True
     submitters: str = ANYBODY
     sections: Mapping[str, Policy] = field(default_factory=dict)
     unsigned: Policy | None = None
@@ -105,6 +107,7 @@ class Request:
     capabilities: tuple[str, ...] = ()
     platform: str | None = None
     own_platform: str = ""
+    gpus: Wanted | None = None
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -135,7 +138,7 @@ def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
     problems += _groups(policy, request) + _capabilities(policy, request) + _platform(policy, request)
-    problems += _ceilings(policy, request) + _ulimits(policy, request)
+    problems += _ceilings(policy, request) + _ulimits(policy, request) + _gpus(policy, request)
     for path in request.mounts:
         problems += _under(path, policy.mounts, policy.rule("mounts")) or _never(path, request.sockets)
     for path in request.logs:
@@ -195,6 +198,12 @@ def _platform(policy: Policy, request: Request) -> list[str]:
         return []
     rule = policy.rule("platforms")
     return [f"platform: {platform!r} is not allowed on this host, which is {request.own_platform}; {rule}"]
+
+
+def _gpus(policy: Policy, request: Request) -> list[str]:
+    if request.gpus is None or policy.gpus:
+        return []
+    return [f"gpus: a job may have none on this host; rule {policy.origins.get('gpus', '')}gpus = false"]
 
 
 def _ceilings(policy: Policy, request: Request) -> list[str]:

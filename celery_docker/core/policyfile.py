@@ -193,6 +193,12 @@ def _ulimits(name: str, value: Any) -> tuple[str, ...]:
     return rules
 
 
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be true or false")
+    return value
+
+
 def _pids(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_PIDS:
         raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be a whole number from 1 to {_MOST_PIDS}")
@@ -217,7 +223,7 @@ def _cpus(name: str, value: object) -> float | None:
         raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}, or 0 for no limit") from exc
 
 
-_RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
+_RULES: Mapping[str, Callable[[str, Any], tuple[str, ...] | bool]] = {
     "images": _strings,
     "mounts": _roots,
     "logs": _roots,
@@ -227,4 +233,5 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...]]] = {
     "capabilities": _capabilities,
     "ulimits": _ulimits,
     "platforms": _platforms,
+    "gpus": _boolean,
 }

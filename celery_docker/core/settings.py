@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, redisurl, signingkeys, textinput, wording
+from celery_docker.core import gpus, kinds, redisurl, signingkeys, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -64,6 +64,7 @@ class Settings:
     docker_host: str
     policy_file: str
     key_file: str
+    gpus: str
 
     @property
     def unit(self) -> str:
@@ -216,6 +217,11 @@ def _docker_host(text: str) -> str:
     return text
 
 
+def _gpus(text: str) -> str:
+    gpus.parse_setting(text)
+    return text
+
+
 def _absolute_path(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("must be an absolute path")
@@ -235,4 +241,5 @@ SETTINGS = (
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
     Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),
+    Setting("gpus", "", _gpus),
 )

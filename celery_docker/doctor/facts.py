@@ -73,7 +73,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class DockerFacts:
-    """The facts about Docker. `problem`: why it could not be asked; `is_denied`: this user may not ask."""
+    """The facts about Docker. `problem`: why it could not be asked; `is_denied`: this user may not ask.
+
+    `cdi_folders` are those in which it looks for devices of CDI; none: it has no CDI.
+    """
 
     where: str
     problem: str = ""
@@ -81,6 +84,16 @@ class DockerFacts:
     version: str = ""
     api: str = ""
     has_live_restore: bool | None = None
+    cdi_folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that jobs can have here, and why those or none; `problems` are what hides some."""
+
+    names: tuple[str, ...]
+    reason: str
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,7 @@ class Host:
     debian_python: str | None = None
     policy: Policy | None = None
     has_opener: bool | None = None
+    gpus: Gpus | None = None
 
 
 @dataclass(frozen=True)

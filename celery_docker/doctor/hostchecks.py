@@ -117,6 +117,19 @@ def release(host: facts.Host) -> list[Finding]:
     return [Finding(Level.WARN, "release", says, remedy)]
 
 
+def gpus(host: facts.Host) -> list[Finding]:
+    """Tell which GPUs jobs can have, and what hides others."""
+    if host.gpus is None:
+        return []
+    names, reason = host.gpus.names, host.gpus.reason
+    count = f"jobs can have {wording.counted(len(names), 'GPU')}: {', '.join(names)}" if names else "jobs can have none"
+    hidden = [
+        Finding(Level.WARN, "gpus", problem, "mend that, or name them by CELERY_DOCKER_GPUS; then reload the worker")
+        for problem in host.gpus.problems
+    ]
+    return [Finding(Level.OK, "gpus", f"{count} ({reason})"), *hidden]
+
+
 CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (
     services,
     release,
@@ -125,4 +138,5 @@ CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (
     opener,
     live_restore,
     disks,
+    gpus,
 )

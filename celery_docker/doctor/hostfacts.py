@@ -15,7 +15,8 @@ from celery_docker import errors
 from celery_docker.core import policyfile, textinput
 from celery_docker.core.policy import Policy
 from celery_docker.doctor import facts
-from celery_docker.engine import podman, unixhttp
+from celery_docker.engine import answers, podman, unixhttp
+from celery_docker.host import gpus as host_gpus
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
 OPENER = Path("/run/celery-docker/open.sock")
@@ -27,16 +28,15 @@ _LOG_LINES = 5
 _TIMEOUT_S = 5.0
 
 
-def gather(docker_host: str, policy_file: str) -> facts.Host | None:
+def gather(docker_host: str, policy_file: str, gpus_setting: str) -> facts.Host | None:
     """Return the facts about this host; None if it runs no jobs: there is no worker, or it is switched off."""
     workers = units()
     if not workers:
         return None
     pythons = interpreter(sys.executable), interpreter("/usr/bin/python3")
-    rules = policy(policy_file)
-    return facts.Host(
-        workers, docker(docker_host), disks(), is_in_group(), machine_id(), *pythons, rules, OPENER.exists()
-    )
+    rules, answer = policy(policy_file), docker(docker_host)
+    has_opener, offered = OPENER.exists(), gpus(answer, gpus_setting)
+    return facts.Host(workers, answer, disks(), is_in_group(), machine_id(), *pythons, rules, has_opener, offered)
 
 
 def units() -> tuple[facts.Unit, ...]:
@@ -86,7 +86,17 @@ def docker(docker_host: str) -> facts.DockerFacts:
         version=podman.name(version) if podman.is_podman(version) else str(version.get("Version", "?")),
         api=str(version.get("ApiVersion", "")),
         has_live_restore=podman.is_podman(version) or info.get("LiveRestoreEnabled"),
+        cdi_folders=answers.cdi_folders_of(info),
     )
+
+
+def gpus(docker: facts.DockerFacts, setting: str) -> facts.Gpus | None:
+    """Return the GPUs that a worker with this setting offers here; None where Docker could not be asked."""
+    if docker.problem:
+        return None
+    is_podman = podman.service_of(docker.where, docker.version) == "podman"
+    offered = host_gpus.offered(setting, docker.cdi_folders, is_podman=is_podman)
+    return facts.Gpus(offered.names, offered.reason, offered.problems)
 
 
 def disks(folders: tuple[str, ...] = FOLDERS) -> tuple[facts.Disk, ...]:

@@ -66,6 +66,12 @@ def exit_code_of(entry: Mapping[str, Any]) -> int | None:
     return int(code) if code is not None and str(code).isdecimal() else None
 
 
+def cdi_folders_of(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the folders in which an engine looks for devices of CDI; none where it has CDI switched off."""
+    folders = info.get("CDISpecDirs")
+    return tuple(folder for folder in folders if isinstance(folder, str)) if isinstance(folders, list) else ()
+
+
 def _attributes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return (entry.get("Actor") or {}).get("Attributes") or {}
 

@@ -91,6 +91,10 @@ class DockerEngine:
         """Return whether containers outlive a restart of Docker here (live-restore). Raises `HostError`."""
         return self._calls.is_podman() or bool(self._calls.about("/info")["LiveRestoreEnabled"])
 
+    def cdi_folders(self) -> tuple[str, ...]:
+        """Return the folders in which Docker looks for devices of CDI; none: it has no CDI. Raises `HostError`."""
+        return () if self._calls.is_podman() else answers.cdi_folders_of(self._calls.about("/info"))
+
     def containers(self, labels: Mapping[str, str]) -> list[container.Listed]:
         """Return the containers that have all these labels, running or not. Raises `HostError`.
 

@@ -83,6 +83,7 @@ def resolve(
         capabilities=spec.cap_add or (),
         platform=spec.platform,
         own_platform=_own_platform(),
+        gpus=spec.gpus,
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),

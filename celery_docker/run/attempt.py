@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from celery_docker import errors
-from celery_docker.core import container, incoming, joblogs, jobspec, lifecycle, plan, timelimits
+from celery_docker.core import container, gpus, incoming, joblogs, jobspec, lifecycle, plan, timelimits
 from celery_docker.core.container import Container, Step
 from celery_docker.core.found import OpenLog
 from celery_docker.core.joblogs import JobLogs
@@ -208,6 +208,8 @@ class Attempts:
         found = self.opener.pin(job.job_id, spec, rules, user)
         resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)
         problems = violations(rules, request)
+        if spec.gpus is not None and (lack := gpus.problem(spec.gpus, job.gpus, self.host)):
+            problems.append(f"gpus: {lack}")
         if problems:
             raise errors.PolicyError("; ".join(problems))
         logs = JobLogs(resolved.logoutfile, resolved.logerrfile, user)
@@ -221,6 +223,7 @@ class Attempts:
             boot=self.boot_id,
             digest=incoming.digest(job.delivery),
             logs=logs,
+            given=job.gpus,
         )
         _check_end_request(job)
         try:

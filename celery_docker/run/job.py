@@ -75,6 +75,8 @@ class Job:
     # Who has signed it, and the rules for him; no rules: it was not asked.
     submitter: Identity | None = None
     rules: Policy | None = None
+    # The GPUs of this host that it has to itself, by name.
+    gpus: tuple[str, ...] = ()
     # Once the job has ended, as far as this host knows.
     receipt: Mapping[str, Any] | None = None
     end_request: EndRequest | None = None

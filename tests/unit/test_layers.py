@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "worker": {"errors", "core", "store", "engine", "host", "run", "background"},
     "client": {"errors", "core", "host", "store"},
     "gateway": {"errors", "version", "core", "host", "store", "client"},
-    "doctor": {"errors", "core", "store", "engine"},
+    "doctor": {"errors", "core", "store", "engine", "host"},
     "cli": {"errors", "version", "core", "host", "store", "client", "doctor"},
     "__init__": {"core", "client"},
 }

@@ -24,7 +24,7 @@ def doctor(context: Context) -> int:
         needs_redis("doctor")
     gathered = facts.Facts(
         redis=redisfacts.gather(context.config.broker_url),
-        host=hostfacts.gather(*_docker_and_policy(context)),
+        host=hostfacts.gather(*_worker_settings(context)),
         version=package.version() or "0+source",
         closed=context.config.closed,
         tokens=tokenfacts.gather(TokenFile()),
@@ -39,10 +39,10 @@ def doctor(context: Context) -> int:
     return _FAILED if any(finding.level is Level.FAIL for finding in findings) else 0
 
 
-def _docker_and_policy(context: Context) -> tuple[str, str]:
-    """Return the worker's Docker and policy; where its settings are not usable, the usual ones."""
+def _worker_settings(context: Context) -> tuple[str, str, str]:
+    """Return the worker's Docker, policy and GPUs; where its settings are not usable, the usual ones."""
     try:
         settings = configfiles.worker_settings(context.environ)
     except errors.SettingsError:
-        return configfiles.DEFAULT_DOCKER_HOST, policycheck.FILE
-    return settings.docker_host, settings.policy_file
+        return configfiles.DEFAULT_DOCKER_HOST, policycheck.FILE, ""
+    return settings.docker_host, settings.policy_file, settings.gpus

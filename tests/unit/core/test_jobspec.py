@@ -260,6 +260,7 @@ def test_path(given_path: str, expected: str) -> None:
         ),
         ({"image": "b", "memory": "5m"}, "memory: '5m' must be at least 6m, the least that Docker accepts"),
         ({"image": "b", "cpus": 0}, "cpus: 0 must be a number of CPUs from 0.01 to 8192, like 2 or 0.5"),
+        ({"image": "b", "gpus": -1}, "gpus: -1 must be a number of GPUs from 0 to 64"),
         ({"image": "b", "pids_limit": 1}, "pids_limit: 1 must be a whole number from 2 to 4194304"),
         ({"image": "b", "shm_size": "1k"}, "shm_size: '1k' must be at least 4k"),
         (
@@ -315,9 +316,9 @@ def test_path(given_path: str, expected: str) -> None:
         (
             {"image": "b", "imagee": 1},
             "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
-            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, pids_limit, "
-            "shm_size, ulimits, cap_drop, cap_add, group_add, workdir, entrypoint, read_only, tmpfs, hostname, "
-            "add_host, dns, network, pull, platform, name, labels, requeue",
+            "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, gpus, "
+            "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, workdir, entrypoint, read_only, tmpfs, "
+            "hostname, add_host, dns, network, pull, platform, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -411,6 +412,7 @@ specs = st.builds(
     env=st.none() | tables,
     memory=st.none() | st.integers(6 * 2**20, 2**50),
     cpus=st.none() | st.floats(0.01, 8192),
+    gpus=st.none() | st.sampled_from([1, 64, "all", ("0", "GPU-1"), ("vendor.com/gpu=0",)]),
     pids_limit=st.none() | st.integers(2, 2**22),
     shm_size=st.none() | st.integers(2**12, 2**50),
     ulimits=st.none() | st.dictionaries(st.sampled_from(["core", "nofile"]), st.sampled_from(["64:-1"]), min_size=1),
@@ -589,6 +591,7 @@ def test_the_flags_of_the_command_line() -> None:
         "env": "-e/--env",
         "memory": "-m/--memory",
         "cpus": "--cpus",
+        "gpus": "--gpus",
         "pids_limit": "--pids-limit",
         "shm_size": "--shm-size",
         "ulimits": "--ulimit",

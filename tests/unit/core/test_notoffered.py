@@ -17,7 +17,7 @@ NAMES = {line.name: line.name for line in jobfields.DOCUMENT}
     [
         *("--privileged", "--pid", "--ipc", "--uts", "--userns", "--cgroupns", "--restart", "-p", "--publish", "--rm"),
         *("-d", "--detach", "-t", "--tty", "--interactive", "--device", "--volumes-from", "--link", "-P", "--expose"),
-        *("-v", "--volume", "--mount", "--gpus", "--security-opt", "--init", "--memory-swap", "-c", "--runtime", "-a"),
+        *("-v", "--volume", "--mount", "--security-opt", "--init", "--memory-swap", "-c", "--runtime", "-a"),
     ],
 )
 def test_each_has_a_reason(flag: str) -> None:

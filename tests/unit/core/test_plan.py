@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from celery_docker.core.policy import Limits, Policy
 LOG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 
 
-def planned(spec: JobSpec, resolved: Resolved, policy: Policy, attempt: int = 1) -> ContainerPlan:
-    return plan.plan(spec, job_id="0f3a", attempt=attempt, host="node1", resolved=resolved, policy=policy)
+def planned(
+    spec: JobSpec, resolved: Resolved, policy: Policy, attempt: int = 1, given: tuple[str, ...] | None = None
+) -> ContainerPlan:
+    return plan.plan(spec, job_id="0f3a", attempt=attempt, host="node1", resolved=resolved, policy=policy, given=given)
 
 
 def test_the_least_that_can_be_asked_for() -> None:
@@ -59,6 +62,7 @@ def test_everything_that_can_be_asked_for() -> None:
         env={"Z": "1=2", "A": "a b"},
         memory=2**29,
         cpus=0.57,
+        gpus=2,
         pids_limit=32,
         shm_size=2**27,
         ulimits={"nofile": "1024:2048", "core": "0:-1"},
@@ -81,7 +85,7 @@ def test_everything_that_can_be_asked_for() -> None:
     )
     resolved = Resolved(*("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"), groups=(44,))
     policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
-    result = planned(spec, resolved, policy, attempt=3)
+    result = planned(spec, resolved, policy, attempt=3, given=("0", "vendor.com/gpu=1"))
     assert (result.pull, result.platform, result.is_strict) == ("always", "linux/arm/v7", True)
     assert result.body == {
         "Image": "r.example.org:5000/lab/tool:1",
@@ -98,6 +102,7 @@ def test_everything_that_can_be_asked_for() -> None:
             "celery-docker.job": "0f3a",
             "celery-docker.host": "node1",
             "celery-docker.attempt": "3",
+            "celery-docker.gpus": "0,vendor.com/gpu=1",
         },
         "AttachStdout": True,
         "AttachStderr": True,
@@ -127,8 +132,40 @@ def test_everything_that_can_be_asked_for() -> None:
             "GroupAdd": ["44"],
             "ExtraHosts": ["db:10.0.0.1", "db:::1"],
             "Dns": ["10.0.0.53"],
+            "DeviceRequests": [
+                {"Driver": "", "Count": 0, "DeviceIDs": ["0"], "Capabilities": [["gpu"]], "Options": {}},
+                {
+                    "Driver": "cdi",
+                    "Count": 0,
+                    "DeviceIDs": ["vendor.com/gpu=1"],
+                    "Capabilities": None,
+                    "Options": None,
+                },
+            ],
         },
     }
+
+
+def test_a_job_that_asks_for_gpus_and_is_given_none_has_none() -> None:
+    """Docker would give a number of them to each container, the same ones."""
+    body = planned(JobSpec("busybox", gpus="all"), Resolved(), Policy(), given=()).body
+    assert "DeviceRequests" not in body["HostConfig"]
+    assert "celery-docker.gpus" not in body["Labels"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (2, "--gpus 2 "),
+        ("all", "--gpus all "),
+        (("0",), "--gpus device=0 "),
+        (("0", "GPU-1"), "--gpus '\"device=0,GPU-1\"' "),
+        (("v.com/gpu=0", "v.com/gpu=1"), "--device v.com/gpu=0 --device v.com/gpu=1 "),
+        (("0", "v.com/gpu=1"), "--gpus device=0 --device v.com/gpu=1 "),
+    ],
+)
+def test_the_docker_run_of_a_job_that_is_not_to_be_run_asks_as_the_job_does(wanted: Any, expected: str) -> None:
+    assert expected in plan.docker_run_line(planned(JobSpec("busybox", gpus=wanted), Resolved(), Policy()))
 
 
 def test_a_job_that_asks_for_nothing_gets_what_the_policy_sets() -> None:

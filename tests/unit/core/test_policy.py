@@ -11,6 +11,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.core import policy, policyfile
 from celery_docker.core.access import Identity
+from celery_docker.core.gpus import Wanted
 from celery_docker.core.policy import HostPath, Limits, Policy, Request
 from celery_docker.core.userrules import Asked
 
@@ -280,6 +281,23 @@ def test_capabilities(rules: tuple[str, ...], name: str, allowed: bool) -> None:
     assert violations == ([] if allowed else [rule])
 
 
+@pytest.mark.parametrize("wanted", [2, "all", ("0", "1")])
+def test_gpus(wanted: Wanted) -> None:
+    asking = Request("busybox", gpus=wanted)
+    assert policy.violations(Policy(), asking) == []
+    refused = "gpus: a job may have none on this host; rule gpus = false"
+    assert policy.violations(Policy(gpus=False), asking) == [refused]
+    assert policy.violations(Policy(gpus=False), Request("busybox")) == []
+
+
+def test_gpus_for_some_only() -> None:
+    rules = policyfile.parse('submitters = "signed"\ngpus = false\n[submitter.alice]\ngpus = true\n[submitter.bob]\n')
+    assert [rules.sections[name].gpus for name in ("alice", "bob")] == [True, False]
+    rules = policyfile.parse('submitters = "signed"\n[submitter.bob]\ngpus = false\n')
+    refused = "gpus: a job may have none on this host; rule submitter.bob.gpus = false"
+    assert policy.violations(rules.sections["bob"], Request("busybox", user="bob", is_self=True, gpus=1)) == [refused]
+
+
 @pytest.mark.parametrize(
     ("rules", "platform", "allowed"),
     [
@@ -397,6 +415,7 @@ def test_every_key_is_read() -> None:
         capabilities = ["NET_ADMIN", "cap_ipc_lock"]
         ulimits = ["nofile=1024", "nice"]
         platforms = ["own", "linux/arm64"]
+        gpus = false
         [limits]
         pids = 100
         memory = "8g"
@@ -412,6 +431,7 @@ def test_every_key_is_read() -> None:
         capabilities=("NET_ADMIN", "IPC_LOCK"),
         ulimits=("nofile=1024", "nice"),
         platforms=("own", "linux/arm64"),
+        gpus=False,
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
     )
 
@@ -423,7 +443,7 @@ def test_every_key_is_read() -> None:
         (
             "image = ['*']",
             "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
-            "capabilities, ulimits, platforms, limits, submitter, unsigned",
+            "capabilities, ulimits, platforms, gpus, limits, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
@@ -451,6 +471,8 @@ def test_every_key_is_read() -> None:
         ("capabilities = ['NOPE']", "capabilities has 'NOPE', which is no capability; "),
         ("capabilities = '*'", "capabilities = '*' must be a list of strings"),
         ("platforms = 'own'", "platforms = 'own' must be a list of strings"),
+        ("gpus = 1", "gpus = 1 must be true or false"),
+        ("gpus = ['0']", "gpus = ['0'] must be true or false"),
         ("ulimits = ['files']", "ulimits has 'files', which must be one of core, cpu, "),
         ("ulimits = ['nproc']", "ulimits has 'nproc', which must be one of core, cpu, "),
         ("ulimits = ['nofile=']", "ulimits has 'nofile=', which must be one of core, cpu, "),

@@ -25,6 +25,7 @@ DEFAULTS = Settings(
     docker_host="unix:///var/run/docker.sock",
     policy_file="/etc/celery-docker/policy.toml",
     key_file="/etc/celery-docker/key",
+    gpus="",
 )
 
 
@@ -76,6 +77,7 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("lost_after", "86400", 86400),
         ("docker_host", "unix:///run/other.sock", "unix:///run/other.sock"),
         ("policy", "/etc/p.toml", "/etc/p.toml"),
+        *(("gpus", text, text) for text in ("0", "2", "all", "device=0", "0,1", "v.com/gpu=0,v.com/gpu=1", "GPU-8f6d")),
     ],
 )
 def test_a_good_value(name: str, text: str, expected: object) -> None:
@@ -191,6 +193,7 @@ def test_describe_shows_every_setting_with_secrets_masked() -> None:
         ("CELERY_DOCKER_DOCKER_HOST", "unix:///var/run/docker.sock"),
         ("CELERY_DOCKER_POLICY", "/etc/celery-docker/policy.toml"),
         ("CELERY_DOCKER_KEY", "/etc/celery-docker/key"),
+        ("CELERY_DOCKER_GPUS", ""),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from celery_docker.doctor import hostchecks
-from celery_docker.doctor.facts import Disk, DockerFacts, Host, Unit
+from celery_docker.doctor.facts import Disk, DockerFacts, Gpus, Host, Unit
 from celery_docker.doctor.finding import Finding
 from tests.unit.doctor.printed import RUNNING, WELL, lines
 
@@ -163,6 +163,21 @@ PODMAN = DockerFacts("unix:///run/docker.sock", version="Podman 4.3.1", api="1.4
             hostchecks.disks,
             Host((RUNNING,), WELL, (Disk("/a", 10 * GIB, 5 * GIB),)),
             ["ok    disk: at least 5 GiB are free"],
+        ),
+        (hostchecks.gpus, Host((RUNNING,), WELL), []),
+        (
+            hostchecks.gpus,
+            Host((RUNNING,), WELL, gpus=Gpus(("0", "1"), "by the driver of NVIDIA")),
+            ["ok    gpus: jobs can have 2 GPUs: 0, 1 (by the driver of NVIDIA)"],
+        ),
+        (
+            hostchecks.gpus,
+            Host((RUNNING,), WELL, gpus=Gpus((), "CELERY_DOCKER_GPUS is 0", ("/etc/cdi/a.json is not JSON\x1b",))),
+            [
+                "ok    gpus: jobs can have none (CELERY_DOCKER_GPUS is 0)",
+                "warn  gpus: /etc/cdi/a.json is not JSON\\x1b → mend that, or name them by CELERY_DOCKER_GPUS; then "
+                "reload the worker",
+            ],
         ),
     ],
 )

@@ -161,8 +161,8 @@ def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: 
         policy.Limits(4096, None, None),
     )
     says = (
-        "any image and user, the network bridge, harmless ulimits, the host's own platform, 4096 processes, no limit "
-        "of memory and CPUs, no further group or capability, and no folder at all."
+        "any image and user, the network bridge, harmless ulimits, the host's own platform, GPUs, 4096 processes, no "
+        "limit of memory and CPUs, no further group or capability, and no folder at all."
     )
     assert says in shown(built, "celery-docker-policy.toml.5")
 

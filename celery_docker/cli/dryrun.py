@@ -18,21 +18,26 @@ _JOB_ID = "ID"
 def preview(
     spec: jobspec.JobSpec,
     submission: jobspec.Submission,
-    policy_file: str = policycheck.FILE,
+    policy_file: str | None = None,
     submitter: Identity | None = None,
 ) -> dict[str, Any]:
     """Return `job`, `policy` and `docker_run` of a job that is not submitted.
 
     The `submitter` would sign it; None: nobody.
     """
-    answer = policycheck.judge(spec, policy_file, submitter)
+    answer = policycheck.judge(spec, policy_file or policycheck.FILE, submitter)
     container = plan.plan(
         spec, job_id=_JOB_ID, attempt=1, host=os.uname().nodename, resolved=answer.resolved, policy=answer.rules
     )
     problems = [answer.failure] if answer.failure else list(answer.problems)
     return {
         "job": {**spec.to_kwargs(), **_options(submission)},
-        "policy": {"file": answer.path, "problems": problems, "text": answer.text},
+        "policy": {
+            "file": answer.path,
+            "problems": problems,
+            "text": answer.text,
+            "defaults": list(answer.defaults),
+        },
         "docker_run": plan.docker_run_line(container),
     }
 

@@ -26,7 +26,8 @@ _ANYWHERE = policy.Policy(mounts=("/",))
 class Answer:
     """The job as it would be on this host, under `rules`; `path` None: there is no such file here.
 
-    `failure` says why a file cannot be used, empty if it can; `problems` are what the job would be refused for.
+    `failure` says why a file cannot be used, empty if it can; `problems` are what the job would be refused for,
+    `defaults` the sizes that it does not ask for and gets.
     """
 
     rules: policy.Policy
@@ -34,6 +35,7 @@ class Answer:
     path: str | None
     failure: str = ""
     problems: tuple[str, ...] = ()
+    defaults: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -59,7 +61,11 @@ def judge(spec: jobspec.JobSpec, path: str, submitter: Identity | None = None) -
     except errors.SignatureError as exc:
         return Answer(rules, _resolved(spec, rules, submitter)[0], path, problems=(str(exc),))
     resolved, request = _resolved(spec, rules, submitter)
-    return Answer(rules, resolved, path, failure, () if failure else tuple(policy.violations(rules, request)))
+    if failure:
+        return Answer(rules, resolved, path, failure)
+    problems = tuple(policy.violations(rules, request))
+    defaults = tuple(rules.defaults_for(memory_bytes=spec.memory, cpus=spec.cpus))
+    return Answer(rules, resolved, path, problems=problems, defaults=() if problems else defaults)
 
 
 def identity_of(user: str) -> Identity | None:

@@ -205,13 +205,13 @@ def _after_host_fault(tally: Tally, budget: Budget) -> Retry | Finish:
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """The memory limit of a container, in bytes; `asked`: its job asked for it, otherwise it is the policy's."""
+    """The memory limit of a container, in bytes; `is_fixed`: a job here can have no more."""
 
     size: int
-    asked: bool
+    is_fixed: bool
 
     def __str__(self) -> str:
-        advice = "raise it with -m" if self.asked else "set by this host's policy"
+        advice = "set by this host's policy" if self.is_fixed else "raise it with -m"
         return f"limit {sizes.shown(self.size)}, {advice}"
 
 

@@ -222,8 +222,8 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
     }
     if resolved.groups:
         config["GroupAdd"] = [str(gid) for gid in resolved.groups]
-    memory = spec.memory or policy.limits.memory_bytes
-    cpus = spec.cpus or policy.limits.cpus
+    memory = spec.memory or policy.usual_memory_bytes
+    cpus = spec.cpus or policy.usual_cpus
     if memory is not None:
         config["Memory"] = config["MemorySwap"] = memory
     if cpus is not None:

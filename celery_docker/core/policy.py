@@ -35,6 +35,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """The memory and CPUs of a job that asks for none; None: as `Limits` say."""
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True)
 class Policy:
     """The rules of one host, or of it for one submitter. `networks`: the first is what a job gets that asks for none.
 
@@ -54,6 +62,7 @@ class Policy:
     platforms: tuple[str, ...] = (OWN_PLATFORM,)
     limits: Limits = field(default_factory=Limits)
     gpus: bool = True
+    defaults: Defaults = Defaults()
     submitters: str = ANYBODY
     sections: Mapping[str, Policy] = field(default_factory=dict)
     unsigned: Policy | None = None
@@ -64,6 +73,26 @@ class Policy:
         """Return a rule as the file has it, with its section; several are one list."""
         value = [item for name in names for item in getattr(self, name)]
         return f"rule {' or '.join(self.origins.get(name, '') + name for name in names)} = {value}"
+
+    @property
+    def usual_memory_bytes(self) -> int | None:
+        """The limit of a job that asks for no memory; None: it has none."""
+        return self.defaults.memory_bytes or self.limits.memory_bytes
+
+    @property
+    def usual_cpus(self) -> float | None:
+        """The limit of a job that asks for no CPUs; None: it has none."""
+        return self.defaults.cpus or self.limits.cpus
+
+    def defaults_for(self, *, memory_bytes: int | None, cpus: float | None) -> list[str]:
+        """Return a line for each default that a job gets that asks for this much."""
+        origin, lines = self.origins.get("defaults", ""), []
+        if memory_bytes is None and self.defaults.memory_bytes is not None:
+            size = sizes.shown(self.defaults.memory_bytes)
+            lines.append(f"memory: the job asks for none and gets {size}; rule {origin}defaults.memory")
+        if cpus is None and self.defaults.cpus is not None:
+            lines.append(f"cpus: the job asks for none and gets {self.defaults.cpus:g}; rule {origin}defaults.cpus")
+        return lines
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from celery_docker import errors
 from celery_docker.core import containerkinds, kinds, limitkinds, privilegekinds, sizes, userrules, wording
-from celery_docker.core.policy import ANYBODY, OWN_PLATFORM, SIGNED, Limits, Policy
+from celery_docker.core.policy import ANYBODY, OWN_PLATFORM, SIGNED, Defaults, Limits, Policy
 
+_Number = TypeVar("_Number", int, float)
 # As many as Docker can count.
 _MOST_PIDS = 2**63 - 1
 _MOST_ULIMIT = re.compile(r"[0-9]{1,18}", re.ASCII)
-_SUBMITTERS, _SECTIONS, _UNSIGNED, _LIMITS = "submitters", "submitter", "unsigned", "limits"
+_SUBMITTERS, _SECTIONS, _UNSIGNED = "submitters", "submitter", "unsigned"
+_LIMITS, _DEFAULTS = "limits", "defaults"
 
 
 def parse(text: str) -> Policy:
@@ -28,7 +30,7 @@ def parse(text: str) -> Policy:
     Raises `PolicyError` that names the key, the value and what is allowed.
     """
     table = _table_of(text)
-    _known(table, (_SUBMITTERS, *_RULES, _LIMITS, _SECTIONS, _UNSIGNED), "")
+    _known(table, (_SUBMITTERS, *_RULES, _LIMITS, _DEFAULTS, _SECTIONS, _UNSIGNED), "")
     submitters = _one_of_submitters(table.get(_SUBMITTERS, ANYBODY))
     general = _rules(table, "", Policy(submitters=submitters, self_only=submitters == SIGNED))
     sections = {
@@ -50,17 +52,17 @@ def _table_of(text: str) -> dict[str, Any]:
 
 def _rules(table: Mapping[str, Any], origin: str, base: Policy) -> Policy:
     """Return a policy with the rules of one table over those of another policy."""
-    given = [name for name in (*_RULES, _LIMITS) if name in table]
-    values: dict[str, Any] = {name: _RULES[name](f"{origin}{name}", table[name]) for name in given if name != _LIMITS}
-    if _LIMITS in table:
-        values[_LIMITS] = _limits(table[_LIMITS], f"{origin}{_LIMITS}", base.limits)
+    given = [name for name in (*_RULES, _LIMITS, _DEFAULTS) if name in table]
+    values: dict[str, Any] = {name: _RULES[name](f"{origin}{name}", table[name]) for name in given if name in _RULES}
+    limits = values[_LIMITS] = _limits(table.get(_LIMITS, {}), f"{origin}{_LIMITS}", base.limits)
+    values[_DEFAULTS] = _defaults(table.get(_DEFAULTS, {}), f"{origin}{_DEFAULTS}", base.defaults, limits)
     origins = dict.fromkeys(given, origin) if origin else {}
     return replace(base, **values, origins={**base.origins, **origins})
 
 
 def _section(origin: str, value: Any, general: Policy) -> Policy:
     rules = _table(value, origin.rstrip("."))
-    _known(rules, (*_RULES, _LIMITS), origin)
+    _known(rules, (*_RULES, _LIMITS, _DEFAULTS), origin)
     # Who says as whom a submitter may run means it.
     return replace(_rules(rules, origin, general), self_only=general.self_only and "users" not in rules)
 
@@ -111,6 +113,31 @@ def _limits(value: Any, name: str, base: Limits) -> Limits:
     if "cpus" in table:
         limits = replace(limits, cpus=_cpus(f"{name}.cpus", table["cpus"]))
     return limits
+
+
+def _defaults(value: Any, name: str, base: Defaults, limits: Limits) -> Defaults:
+    """Return what a table says over other defaults. Of those a section inherits, its own lower limits count."""
+    table = _table(value, name)
+    _known(table, ("memory", "cpus"), f"{name}.")
+    memory_bytes = _least(base.memory_bytes, limits.memory_bytes)
+    cpus = _least(base.cpus, limits.cpus)
+    if "memory" in table:
+        memory_bytes = _memory(f"{name}.memory", table["memory"])
+        if memory_bytes != _least(memory_bytes, limits.memory_bytes):
+            raise _too_much(f"{name}.memory", table["memory"], "memory", sizes.shown(limits.memory_bytes or 0))
+    if "cpus" in table:
+        cpus = _cpus(f"{name}.cpus", table["cpus"], "no default")
+        if cpus != _least(cpus, limits.cpus):
+            raise _too_much(f"{name}.cpus", table["cpus"], "cpus", f"{limits.cpus:g}")
+    return Defaults(memory_bytes, cpus)
+
+
+def _least(default: _Number | None, limit: _Number | None) -> _Number | None:
+    return default if default is None or limit is None else min(default, limit)
+
+
+def _too_much(name: str, value: Any, limit: str, most: str) -> errors.PolicyError:
+    return errors.PolicyError(f"{name} = {kinds.shown(value)} must be at most limits.{limit} = {most}")
 
 
 def _known(table: Mapping[str, Any], names: Sequence[str], prefix: str) -> None:
@@ -214,13 +241,13 @@ def _memory(name: str, value: object) -> int | None:
         raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}") from exc
 
 
-def _cpus(name: str, value: object) -> float | None:
+def _cpus(name: str, value: object, zero: str = "no limit") -> float | None:
     if value == 0 and not isinstance(value, bool):
         return None
     try:
         return float(kinds.CPUS.parse(None if isinstance(value, str) else value))
     except ValueError as exc:
-        raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}, or 0 for no limit") from exc
+        raise errors.PolicyError(f"{name} = {kinds.shown(value)} {exc}, or 0 for {zero}") from exc
 
 
 _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...] | bool]] = {

@@ -127,9 +127,9 @@ class Endings:
         return started_in_this_boot and self.retrying.until_answered(self.engine.has_live_restore)
 
     def _limit(self, job: Job) -> lifecycle.MemoryLimit | None:
-        own_bytes = job.spec.memory if job.spec else None
-        size = own_bytes or (job.rules or self.policy).limits.memory_bytes
-        return lifecycle.MemoryLimit(size, own_bytes is not None) if size else None
+        rules = job.rules or self.policy
+        size = (job.spec.memory if job.spec else None) or rules.usual_memory_bytes
+        return lifecycle.MemoryLimit(size, is_fixed=size == rules.limits.memory_bytes) if size else None
 
 
 def _is_later(moment: datetime | None, other: datetime | None) -> bool:

@@ -28,9 +28,10 @@ def policy(context: Context) -> int:
         context.screen.note(wording.harmless(answer.failure))
         return exitcodes.BAD_CONFIG
     if context.wants_json:
-        context.screen.json({"file": answer.path, "allowed": not answer.problems, "problems": list(answer.problems)})
+        verdict = {"file": answer.path, "allowed": not answer.problems}
+        context.screen.json(verdict | {"problems": list(answer.problems), "defaults": list(answer.defaults)})
     else:
-        for line in answer.problems or (answer.text,):
+        for line in answer.problems or (answer.text, *answer.defaults):
             context.screen.data(wording.harmless(line))
     return exitcodes.REFUSED if answer.problems else 0
 

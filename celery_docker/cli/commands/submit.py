@@ -108,5 +108,6 @@ def _preview(context: Context, spec: jobspec.JobSpec, submission: jobspec.Submis
         return 0
     context.screen.data(json.dumps(preview["job"], ensure_ascii=False, indent=2))
     context.screen.data(preview["docker_run"])
-    context.screen.note(preview["policy"]["text"])
+    for line in (preview["policy"]["text"], *preview["policy"]["defaults"]):
+        context.screen.note(line)
     return 0

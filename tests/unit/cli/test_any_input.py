@@ -73,7 +73,7 @@ WORDS = st.sampled_from(
             "redis://",
             "@",
         ),
-        *("limits", "pids", "images", "1", "0", " ", "true"),
+        *("limits", "defaults", "pids", "images", "1", "0", " ", "true"),
     ]
 )
 TEXT = st.lists(WORDS | st.text(max_size=4), max_size=25).map("".join)
@@ -172,6 +172,7 @@ def test_any_policy(data: bytes) -> None:
     if rules is not None:
         assert 1 <= rules.limits.pids < 2**63
         assert rules.limits.cpus is None or round(rules.limits.cpus * 10**9) < 2**63
+        assert rules.defaults.cpus is None or rules.limits.cpus is None or rules.defaults.cpus <= rules.limits.cpus
         policy.violations(rules, policy.Request("busybox", memory_bytes=1, cpus=1))
 
 

@@ -56,7 +56,12 @@ def test_each_broken_rule_is_a_line(rules: Path, tmp_path: Path, capsys: Output)
 
 def test_as_json(rules: Path, tmp_path: Path, capsys: Output) -> None:
     assert main.main(["policy", "check", "--json", document(tmp_path)], {}) == 0
-    assert json.loads(capsys.readouterr().out) == {"file": str(rules), "allowed": True, "problems": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "file": str(rules),
+        "allowed": True,
+        "problems": [],
+        "defaults": [],
+    }
     assert main.main(["policy", "check", "--json", document(tmp_path, image="evil")], {}) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["allowed"] is False
@@ -142,6 +147,22 @@ def test_without_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(policycheck, "FILE", str(tmp_path / "none"))
     assert main.main(["policy", "check", document(tmp_path)], {}) == 2
     assert f"there is no {tmp_path}/none" in capsys.readouterr().err
+
+
+def test_the_sizes_that_a_job_gets_without_asking(rules: Path, tmp_path: Path, capsys: Output) -> None:
+    rules.write_text("[defaults]\nmemory = '2g'\ncpus = 1\n")
+    lines = [
+        "memory: the job asks for none and gets 2g; rule defaults.memory",
+        "cpus: the job asks for none and gets 1; rule defaults.cpus",
+    ]
+    assert main.main(["policy", "check", document(tmp_path)], {}) == 0
+    assert capsys.readouterr().out.splitlines() == [f"this host would allow the job ({rules})", *lines]
+    assert main.main(["policy", "check", "--json", document(tmp_path, memory="1g")], {}) == 0
+    assert json.loads(capsys.readouterr().out)["defaults"] == lines[1:]
+    assert main.main(["run", "--dry-run", "busybox"], {}) == 0
+    out, err = capsys.readouterr()
+    assert f" --memory {2**31} --memory-swap {2**31} --cpus 1.0 " in out
+    assert err.splitlines() == [f"this host would allow the job ({rules})", *lines]
 
 
 SECTIONS = """

@@ -24,7 +24,7 @@ ONLY_75 = Budget(max_retries=3, retry_delay_s=10, retry_on=(75,))
 ONLY_127 = Budget(max_retries=3, retry_delay_s=10, retry_on=(127,))
 NEVER = Budget(max_retries=3, retry_delay_s=10, retry_on=())
 AT_ONCE = Budget(max_retries=3, retry_delay_s=0)
-ASKED = MemoryLimit(512 * 2**20, asked=True)
+ASKED = MemoryLimit(512 * 2**20, is_fixed=False)
 
 
 def exited(code: int) -> Outcome:
@@ -133,14 +133,14 @@ def test_host_faults_end_after_ten_retries_in_about_an_hour() -> None:
         pytest.param(
             137,
             True,
-            MemoryLimit(2**31, asked=False),
+            MemoryLimit(2**31, is_fixed=True),
             Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 2g, set by this host's policy", 137, True),
             id="over the host's limit",
         ),
         pytest.param(
             1,
             True,
-            MemoryLimit(10**7, asked=True),
+            MemoryLimit(10**7, is_fixed=False),
             Outcome(Cause.OUT_OF_MEMORY, "out of memory: limit 10000000 bytes, raise it with -m", 1, True),
             id="a limit that is no round number",
         ),

@@ -10,7 +10,7 @@ import pytest
 from celery_docker.core import plan
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.plan import ContainerPlan, Resolved, in_slice
-from celery_docker.core.policy import Limits, Policy
+from celery_docker.core.policy import Defaults, Limits, Policy
 
 # Read-only, and nothing that is mounted below comes with it.
 # What every container gets, whatever the job says.
@@ -177,6 +177,20 @@ def test_a_job_that_asks_for_nothing_gets_what_the_policy_sets() -> None:
         2**30,
         1_500_000_000,
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "limits", "expected"),
+    [
+        (JobSpec("busybox"), Limits(memory_bytes=2**33, cpus=8), (2**31, 500_000_000)),
+        (JobSpec("busybox"), Limits(), (2**31, 500_000_000)),
+        (JobSpec("busybox", memory=2**32, cpus=4), Limits(memory_bytes=2**33, cpus=8), (2**32, 4_000_000_000)),
+    ],
+)
+def test_the_policys_defaults_come_before_its_limits(spec: JobSpec, limits: Limits, expected: tuple[int, int]) -> None:
+    config = planned(spec, Resolved(), Policy(limits=limits, defaults=Defaults(2**31, 0.5))).body["HostConfig"]
+    assert (config["Memory"], config["NanoCpus"]) == expected
+    assert config["MemorySwap"] == config["Memory"]
 
 
 @pytest.mark.parametrize(("driver", "parent"), [("systemd", "lab-gpu.slice"), ("cgroupfs", "/lab.slice/lab-gpu.slice")])

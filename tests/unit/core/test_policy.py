@@ -12,7 +12,7 @@ from celery_docker import errors
 from celery_docker.core import policy, policyfile
 from celery_docker.core.access import Identity
 from celery_docker.core.gpus import Wanted
-from celery_docker.core.policy import HostPath, Limits, Policy, Request
+from celery_docker.core.policy import Defaults, HostPath, Limits, Policy, Request
 from celery_docker.core.userrules import Asked
 
 SHIPPED = Path(__file__).parents[3] / "etc" / "celery-docker" / "policy.toml"
@@ -420,6 +420,9 @@ def test_every_key_is_read() -> None:
         pids = 100
         memory = "8g"
         cpus = 1.5
+        [defaults]
+        memory = "2g"
+        cpus = 0.5
     """
     assert policyfile.parse(text) == Policy(
         images=("lab/*",),
@@ -433,6 +436,7 @@ def test_every_key_is_read() -> None:
         platforms=("own", "linux/arm64"),
         gpus=False,
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
+        defaults=Defaults(memory_bytes=2 * 2**30, cpus=0.5),
     )
 
 
@@ -443,10 +447,26 @@ def test_every_key_is_read() -> None:
         (
             "image = ['*']",
             "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
-            "capabilities, ulimits, platforms, gpus, limits, submitter, unsigned",
+            "capabilities, ulimits, platforms, gpus, limits, defaults, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
+        ("defaults = 3", "defaults = 3 must be a table, [defaults]"),
+        ("[defaults]\npids = 3", "defaults.pids is not a rule; known are defaults.memory, defaults.cpus"),
+        ("[defaults]\nmemory = '5m'", "defaults.memory = '5m' must be at least 6m, the least that Docker accepts"),
+        (
+            "[defaults]\ncpus = 'all'",
+            "defaults.cpus = 'all' must be a number of CPUs from 0.01 to 8192, like 2 or 0.5, or 0 for no default",
+        ),
+        (
+            "[defaults]\nmemory = '3g'\n[limits]\nmemory = '2g'",
+            "defaults.memory = '3g' must be at most limits.memory = 2g",
+        ),
+        ("[defaults]\ncpus = 4\n[limits]\ncpus = 2.5", "defaults.cpus = 4 must be at most limits.cpus = 2.5"),
+        (
+            "[limits]\nmemory = '2g'\n[submitter.alice.defaults]\nmemory = '3g'",
+            "submitter.alice.defaults.memory = '3g' must be at most limits.memory = 2g",
+        ),
         ("images = '*'", "images = '*' must be a list of strings"),
         ("users = [1001]", "users = [1001] must be a list of strings"),
         ("users = ['5-1']", "users has '5-1', which must begin with the lower number"),
@@ -582,6 +602,36 @@ def test_the_rules_for_a_submitter(
     rules = applied(submitter, *groups)
     assert (rules.images, rules.mounts, rules.networks, rules.limits.cpus) == (images, mounts, networks, cpus)
     assert rules.limits.memory_bytes == 2**30
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("images = ['*']", Defaults(2**31, 2.0)),
+        ("[submitter.alice.defaults]\nmemory = '512m'", Defaults(2**29, 2.0)),
+        ("[submitter.alice.defaults]\nmemory = ''\ncpus = 0", Defaults()),
+        # A section that lowers a limit need not repeat the default.
+        ("[submitter.alice.limits]\nmemory = '1g'\ncpus = 1", Defaults(2**30, 1.0)),
+        ("[submitter.alice.limits]\nmemory = ''\n[submitter.alice.defaults]\nmemory = '8g'", Defaults(2**33, 2.0)),
+    ],
+)
+def test_the_defaults_of_a_submitter(section: str, expected: Defaults) -> None:
+    general = "[limits]\nmemory = '4g'\ncpus = 4\n[defaults]\nmemory = '2g'\ncpus = 2\n[submitter.alice]\n"
+    assert applied(ALICE, text=general + section).defaults == expected
+
+
+def test_the_defaults_that_a_job_gets() -> None:
+    general = policyfile.parse("[defaults]\nmemory = '2g'\ncpus = 2\n[submitter.alice.defaults]\ncpus = 1.5")
+    lines = [
+        "memory: the job asks for none and gets 2g; rule submitter.alice.defaults.memory",
+        "cpus: the job asks for none and gets 1.5; rule submitter.alice.defaults.cpus",
+    ]
+    rules = policy.applying(general, ALICE, ())
+    assert rules.defaults_for(memory_bytes=None, cpus=None) == lines
+    assert rules.defaults_for(memory_bytes=2**20, cpus=None) == lines[1:]
+    assert rules.defaults_for(memory_bytes=2**20, cpus=9.0) == []
+    assert general.defaults_for(memory_bytes=None, cpus=1.0) == [lines[0].replace("submitter.alice.", "")]
+    assert Policy().defaults_for(memory_bytes=None, cpus=None) == []
 
 
 def test_a_broken_rule_is_named_with_its_section() -> None:

@@ -22,7 +22,7 @@ from celery_docker.core.container import (
 from celery_docker.core.joblogs import JobLogs, of_labels
 from celery_docker.core.lifecycle import State
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.core.policy import Limits, Policy
+from celery_docker.core.policy import Defaults, Limits, Policy
 from celery_docker.host import resolver
 from celery_docker.run.runner import Ended
 from celery_docker.store import keys
@@ -145,19 +145,22 @@ def test_pull_never_takes_an_image_that_is_there(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "ceiling", "expected"),
+    ("asked", "ceiling", "default", "expected"),
     [
-        (512 * 2**20, None, "out of memory: limit 512m, raise it with -m"),
-        (512 * 2**20, 2**31, "out of memory: limit 512m, raise it with -m"),
-        (None, 2**31, "out of memory: limit 2g, set by this host's policy"),
-        (None, None, "out of memory: the host had no memory left"),
+        (512 * 2**20, None, None, "out of memory: limit 512m, raise it with -m"),
+        (512 * 2**20, 2**31, None, "out of memory: limit 512m, raise it with -m"),
+        (2**31, 2**31, None, "out of memory: limit 2g, set by this host's policy"),
+        (None, 2**31, None, "out of memory: limit 2g, set by this host's policy"),
+        (None, 2**31, 2**30, "out of memory: limit 1g, raise it with -m"),
+        (None, None, 2**30, "out of memory: limit 1g, raise it with -m"),
+        (None, None, None, "out of memory: the host had no memory left"),
     ],
 )
 def test_out_of_memory_is_told_with_the_limit(
-    tmp_path: Path, asked: int | None, ceiling: int | None, expected: str
+    tmp_path: Path, asked: int | None, ceiling: int | None, default: int | None, expected: str
 ) -> None:
     bench = make_bench(tmp_path, Script(exit_code=137, oom_killed=True))
-    bench.runner.attempts.policy = Policy(limits=Limits(memory_bytes=ceiling))
+    bench.runner.attempts.policy = Policy(limits=Limits(memory_bytes=ceiling), defaults=Defaults(memory_bytes=default))
     receipt = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
     assert (receipt["oom_killed"], receipt["signal"], receipt["state"]) == (True, 9, "failed")
     assert receipt["reason"] == expected

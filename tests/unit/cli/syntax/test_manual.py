@@ -135,14 +135,14 @@ def test_every_setting_is_explained(built: Path, page: str, known: tuple[setting
 def test_every_rule_is_explained(built: Path) -> None:
     """With its comment as a sentence behind it; the program names all that it knows where it refuses another."""
     text = shown(built, "celery-docker-policy.toml.5").partition(" RULES ")[2].partition(" EXAMPLE ")[0]
-    for strange in ("strange = 1", "[limits]\nstrange = 1"):
+    for strange in ("strange = 1", "[limits]\nstrange = 1", "[defaults]\nstrange = 1"):
         with pytest.raises(errors.PolicyError) as caught:
             policyfile.parse(strange)
         for name in str(caught.value).partition("known are ")[2].split(", "):
             if name in ("submitter", "unsigned"):
                 assert f"[{name}" in shown(built, "celery-docker-policy.toml.5").partition(" SIGNED JOBS ")[2]
                 continue
-            rule = "[limits]" if name == "limits" else f"{name.removeprefix('limits.')} = "
+            rule = f"[{name}]" if name in ("limits", "defaults") else f"{name.rpartition('.')[2]} = "
             assert re.search(rf" {re.escape(rule)}\S* ?[\w\"/, .*]*\]? [A-Z]", text), rule
 
 

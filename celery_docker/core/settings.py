@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import gpus, kinds, redisurl, signingkeys, textinput, wording
+from celery_docker.core import gpus, kinds, redisurl, signingkeys, sizes, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_CONCURRENCY = 500
+
+# The value of a setting that the worker finds out by itself.
+DETECTED = "detected"
 
 # The first worker of a machine has no name of its own; celery-worker@NAME.service hands each other one its name here.
 WORKER = f"{PREFIX}WORKER"
@@ -49,7 +52,10 @@ _TAKEN_OPTIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one worker. `worker` is empty for the first one; `concurrency` 0 means the number of CPUs."""
+    """The settings of one worker. `worker` is empty for the first one; `concurrency` 0 means the number of CPUs.
+
+    `cpus` and `memory_bytes` are for jobs, None: what the machine has.
+    """
 
     worker: str
     broker_url: str
@@ -61,6 +67,9 @@ class Settings:
     store_tasks_hours: int
     systemd_timeout_s: int
     lost_after_s: int
+    cpus: float | None
+    memory_bytes: int | None
+    reserve_after_s: int
     docker_host: str
     policy_file: str
     key_file: str
@@ -179,6 +188,8 @@ def shown(text: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return DETECTED
     if isinstance(value, tuple):
         return wording.harmless(redisurl.masked(shlex.join(value)))
     return wording.harmless(redisurl.masked(str(value)))
@@ -191,6 +202,18 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse_number
+
+
+def _or_detected(parse_value: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the parser of a value that may be left to the worker, which is None."""
+
+    def parse_or_detect(text: str) -> Any:
+        try:
+            return None if text == DETECTED else parse_value(text)
+        except ValueError as exc:
+            raise ValueError(f"{exc}, or {DETECTED!r}") from exc
+
+    return parse_or_detect
 
 
 def _log_level(text: str) -> str:
@@ -238,6 +261,9 @@ SETTINGS = (
     Setting("store_tasks_hours", "384", _whole_number(1, 87600)),
     Setting("systemd_timeout_s", "7200", _whole_number(1, 31_536_000), "SYSTEMD_TIMEOUT"),
     Setting("lost_after_s", "600", _whole_number(10, 86400), "LOST_AFTER"),
+    Setting("cpus", DETECTED, _or_detected(kinds.CPUS.parse)),
+    Setting("memory_bytes", DETECTED, _or_detected(sizes.parse_memory), "MEMORY"),
+    Setting("reserve_after_s", "300", _whole_number(1, 86400), "RESERVE_AFTER"),
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
     Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),

@@ -1,7 +1,8 @@
 """The configuration of a worker: settings, Celery's options and policy, read whole or refused.
 
 Start, reload and `celery-docker check-config` read it here, so that what one of them accepts the others do too. As a
-program it reads the configuration in its environment, says what is wrong with it and returns 78, else 0.
+program it reads the configuration in its environment, says what is wrong with it and returns 78, else 0 and what the
+worker would offer to jobs.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celery_docker import errors
-from celery_docker.core import fixedsettings, policyfile, settings, textinput
+from celery_docker.core import fixedsettings, policyfile, roomwords, settings, textinput
 from celery_docker.core.policy import SIGNED, Policy
+from celery_docker.host import capacity
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.worker import options
 
@@ -53,10 +55,13 @@ def complain(exc: errors.CeleryDockerError, environ: Mapping[str, str]) -> None:
 def main(environ: Mapping[str, str]) -> int:
     """Check the configuration; return the exit status."""
     try:
-        read(environ)
+        usable = read(environ)
     except errors.SettingsError as exc:
         complain(exc, environ)
         return EX_CONFIG
+    offered = capacity.offer(usable.settings)
+    for line in (f"this host offers {roomwords.offer(offered)} to jobs", *capacity.excess(offered)):
+        print(line)
     return 0
 
 

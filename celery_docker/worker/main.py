@@ -16,9 +16,9 @@ from typing import Any
 from celery import signals
 
 from celery_docker import errors
-from celery_docker.core import redisurl, settings, wording
+from celery_docker.core import redisurl, roomwords, settings, wording
 from celery_docker.core.journal import JournalEvent
-from celery_docker.host import systemd
+from celery_docker.host import capacity, systemd
 from celery_docker.worker import configuration, options, parts, shutdown
 from celery_docker.worker.configuration import EX_CONFIG, Configuration
 from celery_docker.worker.parts import EX_UNAVAILABLE
@@ -71,6 +71,10 @@ def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:
     around = parts.surroundings(worker_settings, slots, environ)
     worker_settings = around.settings
     log.info("%s at %s", around.docker_version, worker_settings.docker_host)
+    offered = capacity.offer(worker_settings)
+    log.info("offers %s to jobs", roomwords.offer(offered))
+    for line in capacity.excess(offered):
+        log.warning("%s", line)
     built = parts.build_parts(worker_settings, usable.policy, slots, around, environ)
     built.start()
     try:

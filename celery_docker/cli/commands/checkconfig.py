@@ -49,6 +49,8 @@ def check_config(context: Context) -> int:
         return exitcodes.BAD_CONFIG
     reload = f"systemctl reload {settings.unit(worker)}"
     context.screen.data(f"{names} and the policy are in order; {reload} applies them")
+    for line in process.stdout.splitlines():
+        context.screen.data(line)
     return 0
 
 

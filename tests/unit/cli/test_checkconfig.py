@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from celery_docker.cli import main
-from celery_docker.core import settings
+from celery_docker.core import roomwords, settings, wording
+from celery_docker.host import capacity
+
+OFFER = f"this host offers {roomwords.offer(capacity.offer(settings.parse({})))} to jobs"
 
 
 @pytest.fixture
@@ -20,8 +23,33 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_in_order(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["check-config", str(file)], {}) == 0
-    expected = f"{file} and the policy are in order; systemctl reload celery-worker applies them\n"
-    assert capsys.readouterr() == (expected, "")
+    out, err = capsys.readouterr()
+    expected = [f"{file} and the policy are in order; systemctl reload celery-worker applies them", OFFER]
+    assert (out.splitlines(), err) == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "CELERY_DOCKER_CPUS=0.5\nCELERY_DOCKER_MEMORY=6m\n",
+            ["this host offers 0.5 CPUs and 6 MiB of memory to jobs"],
+        ),
+        (
+            "CELERY_DOCKER_CPUS=8000\nCELERY_DOCKER_MEMORY=512t\n",
+            [
+                "this host offers 8000 CPUs and 512 TiB of memory to jobs",
+                f"8000 CPUs are offered to jobs, and there are {capacity.cpus()}",
+                f"512 TiB of memory is offered to jobs, and there is {wording.size(capacity.memory_bytes())}",
+            ],
+        ),
+    ],
+)
+def test_the_offer_of_the_host(file: Path, lines: str, expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with file.open("a") as appended:
+        appended.write(lines)
+    assert main.main(["check-config", str(file)], {}) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == expected
 
 
 def test_a_bad_setting_is_one_line_with_the_file_and_status_78(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +93,8 @@ def test_a_further_worker_reads_both_files_and_the_later_counts(
     own = file.with_name("celery-worker-gpu")
     own.write_text("CELERY_DOCKER_CONCURRENCY=1\n")
     assert main.main(["check-config", "--worker", "gpu"], {}) == 0
-    expected = f"{file} and {own} and the policy are in order; systemctl reload celery-worker@gpu applies them\n"
-    assert capsys.readouterr() == (expected, "")
+    out, err = capsys.readouterr()
+    expected = [f"{file} and {own} and the policy are in order; systemctl reload celery-worker@gpu applies them", OFFER]
+    assert (out.splitlines(), err) == (expected, "")
     assert main.main(["check-config", "--worker", "g pu"], {}) == 78
     assert "the name 'g pu' of celery-worker@NAME: must be up to 63 letters" in capsys.readouterr().err

@@ -84,6 +84,7 @@ class Duties:
         retention_s: int,
         environ: Mapping[str, str],
         end_queued: EndQueued,
+        scarce: Callable[[], str] = str,
     ) -> None:
         self._runner = runner
         self._records = records
@@ -94,6 +95,7 @@ class Duties:
         self._retention_s = retention_s
         self._environ = environ
         self._end_queued = end_queued
+        self._scarce = scarce
         self._loops: list[Periodic] = []
         self._phase = Phase.STARTING
         self._reported = ""
@@ -241,7 +243,9 @@ class Duties:
             return f"{hoststate.STOPPING}: waiting for {_named(jobs)}, taking no more"
         if reason := self._reason:
             return f"{hoststate.TAKES_NO_JOBS}: {reason}; {_running(len(jobs))}"
-        return f"{_running(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
+        slots = f"{_running(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
+        little = self._scarce() if len(jobs) < self._slots else ""
+        return f"{slots}; little room: {little}" if little else slots
 
     def _sample(self) -> None:
         jobs = self._runner.jobs()

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from celery_docker.core import receipt
+from celery_docker.core import hostreport, receipt
+from celery_docker.core.admission import Offer, Room
 from celery_docker.core.hoststate import Phase
 from celery_docker.version import version
 
@@ -36,6 +37,8 @@ class HostReport:
     unit: str
     slots: int
     docker: str
+    offer: Offer
+    free: Callable[[], Room]
     running: Callable[[], int]
     queues: Callable[[], Sequence[str]]
     activity: Activity
@@ -58,5 +61,7 @@ class HostReport:
             "phase": self.activity.phase.value,
             "accepting": self.activity.is_accepting,
             "status": self.activity.status,
+            "offer": hostreport.of_offer(self.offer),
+            "free": hostreport.of_room(self.free()),
             "clock": receipt.rfc3339(datetime.now(UTC)),
         }

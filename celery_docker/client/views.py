@@ -155,5 +155,7 @@ def host_json(row: WorkerRow, now: float) -> dict[str, Any]:
         "status": row.about.get("status"),
         "queues": row.about.get("queues"),
         "docker": row.about.get("docker"),
+        "offer": row.about.get("offer"),
+        "free": row.about.get("free"),
         "started_at": row.about.get("started_at"),
     }

@@ -9,6 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery_docker.core import strictjson
+from celery_docker.core.admission import Offer, Room
+
+# More than any machine has; what is more was not written by a worker.
+_MOST_CPUS, _MOST_BYTES, _MOST_GPUS = 10**6, 2**60, 10**4
 
 
 def parse(text: str | bytes | None) -> dict[str, Any]:
@@ -18,6 +22,32 @@ def parse(text: str | bytes | None) -> dict[str, Any]:
     except strictjson.NotUsable:
         return {}
     return {name: value for name, value in report.items() if _FIELDS.get(name, _anything)(value)}
+
+
+def of_offer(offer: Offer) -> dict[str, Any]:
+    """Return an offer as a report has it."""
+    return {"cpus": offer.millicpus / 1000, "memory": offer.memory_bytes, "gpus": list(offer.gpus)}
+
+
+def of_room(room: Room) -> dict[str, Any]:
+    """Return the free room of a host as its report has it: nothing, where more is in use than it offers."""
+    return {
+        "cpus": max(room.millicpus, 0) / 1000,
+        "memory": max(room.memory_bytes, 0),
+        "gpus": max(room.gpus, 0),
+    }
+
+
+def offer(report: Mapping[str, Any]) -> Offer | None:
+    """Return the offer of the host that wrote this report; None: it is of an older version, and says none."""
+    said: Any = report.get("offer")
+    return Offer(round(said["cpus"] * 1000), said["memory"], tuple(said["gpus"])) if _is_offer(said) else None
+
+
+def room(report: Mapping[str, Any]) -> Room | None:
+    """Return the room that was free when this report was written; None where it does not say."""
+    said: Any = report.get("free")
+    return Room(round(said["cpus"] * 1000), said["memory"], said["gpus"]) if _is_room(said) else None
 
 
 def _anything(_: Any) -> bool:
@@ -40,6 +70,23 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
+def _is_offer(value: Any) -> bool:
+    return _has_sizes(value) and _is_names(value.get("gpus")) and len(value["gpus"]) <= _MOST_GPUS
+
+
+def _is_room(value: Any) -> bool:
+    return _has_sizes(value) and _is_count(value.get("gpus")) and value["gpus"] <= _MOST_GPUS
+
+
+def _has_sizes(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    cpus: Any = value.get("cpus")
+    memory: Any = value.get("memory")
+    is_number = isinstance(cpus, int | float) and not isinstance(cpus, bool) and 0 <= cpus <= _MOST_CPUS
+    return is_number and _is_count(memory) and bool(memory <= _MOST_BYTES)
+
+
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("version", "machine", "unit", "started_at", "docker", "python", "status", "clock", "phase"), _is_text
@@ -47,4 +94,6 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("pid", "slots", "running"), _is_count),
     "accepting": _is_flag,
     "queues": _is_names,
+    "offer": _is_offer,
+    "free": _is_room,
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from celery_docker.core import userrules
+from celery_docker.core import roomwords, settings, userrules
+from celery_docker.core.admission import Offer
 from celery_docker.core.hoststate import SILENT_S
 from celery_docker.core.policy import SIGNED
 from celery_docker.doctor import facts, hostchecks, redischecks, tokenchecks
@@ -24,6 +25,7 @@ def findings(gathered: facts.Facts) -> list[Finding]:
     if gathered.host is not None:
         results += [finding for check in hostchecks.CHECKS for finding in check(gathered.host)]
         results += openness(gathered.redis, gathered.host)
+        results += offers(gathered.redis, gathered.host)
         results += closed_files(gathered.closed)
     return results + tokenchecks.tokens(gathered.tokens)
 
@@ -50,6 +52,18 @@ def versions(gathered: facts.Facts) -> list[Finding]:
         says = f"this is {ours}, others are not: {', '.join(others)}"
         results.append(Finding(Level.WARN, "version", says, "install the same package on all hosts"))
     return results or [Finding(Level.OK, "version", f"all run {ours}")]
+
+
+def offers(redis: facts.Redis, host: facts.Host) -> list[Finding]:
+    """Find what the workers of this host offer to jobs beyond what it has."""
+    here = [worker for worker in redis.workers or () if worker.machine == host.machine and worker.heard_s < SILENT_S]
+    offered = [worker.offer for worker in here if worker.offer is not None]
+    if host.machine is None or host.capacity is None or not offered:
+        return []
+    total = Offer(sum(offer.millicpus for offer in offered), sum(offer.memory_bytes for offer in offered))
+    files = [settings.FILE] if len(offered) == 1 else [f"{settings.FILE}-NAME of each worker"]
+    remedy = f"set {settings.PREFIX}CPUS and {settings.PREFIX}MEMORY in {files[0]}, then reload it"
+    return [Finding(Level.WARN, "offer", line, remedy) for line in roomwords.excess(total, host.capacity)]
 
 
 def openness(redis: facts.Redis, host: facts.Host) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from celery_docker.core.admission import Offer
 from celery_docker.core.policy import Policy
 from celery_docker.core.waiting import Wait
 
@@ -13,7 +14,8 @@ from celery_docker.core.waiting import Wait
 class Worker:
     """A host that takes jobs: how long ago it was heard, by how much its clock is ahead, and what it runs.
 
-    `version` is that of the process, since its start; `machine` the id of the computer, `unit` the worker's service.
+    `version` is that of the process, since its start; `machine` the id of the computer, `unit` the worker's service,
+    `offer` what it offers to jobs.
     """
 
     host: str
@@ -22,6 +24,7 @@ class Worker:
     version: str | None = None
     machine: str | None = None
     unit: str = "celery-worker"
+    offer: Offer | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Host:
     """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker.
 
     `python` is the name of the interpreter that the package runs on, `debian_python` of that of this release of Debian;
-    `policy` are its rules.
+    `policy` are its rules, `capacity` its CPUs and memory.
     """
 
     units: tuple[Unit, ...]
@@ -128,6 +131,7 @@ class Host:
     policy: Policy | None = None
     has_opener: bool | None = None
     gpus: Gpus | None = None
+    capacity: Offer | None = None
 
 
 @dataclass(frozen=True)

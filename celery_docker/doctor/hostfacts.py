@@ -16,6 +16,7 @@ from celery_docker.core import policyfile, textinput
 from celery_docker.core.policy import Policy
 from celery_docker.doctor import facts
 from celery_docker.engine import answers, podman, unixhttp
+from celery_docker.host import capacity
 from celery_docker.host import gpus as host_gpus
 
 FOLDERS = ("/var/log/celery", "/var/lib/docker", "/var/lib/celery-docker")
@@ -36,7 +37,10 @@ def gather(docker_host: str, policy_file: str, gpus_setting: str) -> facts.Host 
     pythons = interpreter(sys.executable), interpreter("/usr/bin/python3")
     rules, answer = policy(policy_file), docker(docker_host)
     has_opener, offered = OPENER.exists(), gpus(answer, gpus_setting)
-    return facts.Host(workers, answer, disks(), is_in_group(), machine_id(), *pythons, rules, has_opener, offered)
+    return facts.Host(
+        *(workers, answer, disks(), is_in_group(), machine_id(), *pythons, rules, has_opener, offered),
+        capacity=capacity.machine(),
+    )
 
 
 def units() -> tuple[facts.Unit, ...]:

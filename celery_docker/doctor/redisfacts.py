@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery_docker import errors
-from celery_docker.core import jobspec, waiting
+from celery_docker.core import hostreport, jobspec, waiting
 from celery_docker.doctor import facts
 from celery_docker.store import listing, redislink
 from celery_docker.store.hostqueries import HostQueries
@@ -110,6 +110,7 @@ def _workers(link: redislink.Link) -> tuple[facts.Worker, ...] | None:
             row.about.get("version"),
             row.about.get("machine"),
             row.about.get("unit", facts.Worker.unit),
+            hostreport.offer(row.about),
         )
         for row in rows
         if not row.lost

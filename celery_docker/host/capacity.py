@@ -29,12 +29,17 @@ def for_jobs(total_bytes: int) -> int:
     return max(total_bytes - max(_LEAST_RESERVE, total_bytes // _RESERVED_PART), total_bytes // 2)
 
 
-def offer(chosen: settings.Settings) -> Offer:
-    """Return what a worker with these settings offers on this machine, but for GPUs."""
+def offer(chosen: settings.Settings, gpus: tuple[str, ...] = ()) -> Offer:
+    """Return what a worker with these settings, and these GPUs, offers on this machine."""
     needs = admission.needs_of(chosen.cpus or cpus(), chosen.memory_bytes or for_jobs(memory_bytes()))
-    return Offer(needs.millicpus, needs.memory_bytes)
+    return Offer(needs.millicpus, needs.memory_bytes, gpus)
+
+
+def machine() -> Offer:
+    """Return all that this machine has, but for GPUs."""
+    return Offer((os.cpu_count() or 1) * 1000, memory_bytes())
 
 
 def excess(offered: Offer) -> list[str]:
     """Return a line for each thing of which more is offered than this machine has."""
-    return roomwords.excess(offered, Offer(cpus() * 1000, memory_bytes()))
+    return roomwords.excess(offered, machine())

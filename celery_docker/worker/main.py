@@ -71,9 +71,8 @@ def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:
     around = parts.surroundings(worker_settings, slots, environ)
     worker_settings = around.settings
     log.info("%s at %s", around.docker_version, worker_settings.docker_host)
-    offered = capacity.offer(worker_settings)
-    log.info("offers %s to jobs", roomwords.offer(offered))
-    for line in capacity.excess(offered):
+    log.info("offers %s to jobs", roomwords.offer(around.offer))
+    for line in capacity.excess(around.offer):
         log.warning("%s", line)
     built = parts.build_parts(worker_settings, usable.policy, slots, around, environ)
     built.start()

@@ -25,15 +25,19 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
-from celery_docker.core import container, fixedsettings, settings
+from celery_docker.core import admission, container, fixedsettings, roomwords, settings
+from celery_docker.core.admission import Lease, Offer, Room
 from celery_docker.core.policy import Policy
+from celery_docker.engine import podman
 from celery_docker.engine.dockerd import DockerEngine
-from celery_docker.host import identity, opener, resolver, systemd
+from celery_docker.host import capacity, identity, opener, resolver, systemd
+from celery_docker.host import gpus as host_gpus
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.host.logfiles import LogKeeper
 from celery_docker.host.opener import Opener
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
+from celery_docker.run.job import Job
 from celery_docker.run.queuedends import QueuedEnds
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.runner import Runner
@@ -74,6 +78,7 @@ class Surroundings:
     state_dir: Path
     folders: tuple[str, ...]
     lock: object
+    offer: Offer
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,10 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     lock = _await(lambda: identity.hold(state_dir, fixed.name), environ)
     identity.remember(state_dir, worker_settings.unit, fixed)
     folders = (environ.get("LOGS_DIRECTORY", LOGS_DIR), str(state_dir), _await(engine.folder, environ))
-    return Surroundings(records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, lock)
+    is_podman = podman.service_of(fixed.docker_host, docker_version) == "podman"
+    gpus = host_gpus.offered(worker_settings.gpus, _await(engine.cdi_folders, environ), is_podman=is_podman)
+    offer = capacity.offer(worker_settings, gpus.names)
+    return Surroundings(records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, lock, offer)
 
 
 def _fixed(worker_settings: settings.Settings, state_dir: Path, environ: Mapping[str, str]) -> fixedsettings.Fixed:
@@ -262,6 +270,7 @@ def _duties(
         retention_s=worker_settings.retention_s,
         environ=environ,
         end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
+        scarce=lambda: roomwords.scarce(_free(around.offer, runner), around.offer),
     )
 
 
@@ -280,6 +289,8 @@ def _heartbeat(
         worker_settings.unit,
         slots,
         around.docker_version,
+        around.offer,
+        free=lambda: _free(around.offer, runner),
         running=lambda: len(runner.jobs()),
         queues=lambda: list(application.amqp.queues.consume_from),
         activity=duties,
@@ -294,6 +305,18 @@ def _heartbeat(
         deliver=inbox.deliver,
         quit_=lambda: os._exit(EX_UNAVAILABLE),
     )
+
+
+def _free(offer: Offer, runner: Runner) -> Room:
+    """Return what the jobs in slots leave of an offer."""
+    return admission.room(offer, map(_lease, runner.jobs()))
+
+
+def _lease(job: Job) -> Lease:
+    if job.spec is None:
+        return Lease()
+    defaults = (job.rules or Policy()).defaults
+    return Lease(admission.needs_of(job.spec.cpus or defaults.cpus, job.spec.memory or defaults.memory_bytes))
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:

@@ -19,6 +19,8 @@ import pytest
 from celery_docker.cli import exitcodes
 from celery_docker.client.client import Client
 from celery_docker.client.handles import Batch, Job
+from celery_docker.core import settings
+from celery_docker.host import capacity
 from celery_docker.store import keys
 from tests import commandline, servers
 from tests.waiting import eventually
@@ -142,6 +144,9 @@ def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Bat
     assert (len(row["attempts"]), row["spec"]["image"]) == (1, "busybox")
     (row,) = printed("workers")
     assert (row["host"], row["state"], row["slots"], row["running"]) == (HOST, "ready", 2, 0)
+    offer, whole = row["offer"], capacity.offer(settings.parse({}))
+    assert (offer["cpus"] * 1000, offer["memory"]) == (whole.millicpus, whole.memory_bytes)
+    assert row["free"] == {**offer, "gpus": len(offer["gpus"])}
     assert printed("wait", batch.id, status=2) == [batch.results()]
     assert printed("cancel", ended.id) == [[{"id": ended.id, "state": "failed"}]]
     assert printed("queue") == [{"queue": "celery", "length": 0}]
@@ -307,7 +312,7 @@ def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, 
     eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its heartbeat")
     assert _worker(environ)["state"] == "drained"
     header, line = on_terminal(environ, "workers", columns=60)
-    assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "VERSION", "HEARD", "WHY"]
+    assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "FREE", "VERSION", "HEARD", "WHY"]
     assert line.split()[:4] == [HOST, "drained", "2", "0"]
     assert "new disk" in printed_by(environ, "workers")[0]
     job = client.submit("busybox", "true")

@@ -10,7 +10,7 @@ from celery_docker import errors
 from celery_docker.cli.context import Context
 from celery_docker.cli.tables import Align, Column
 from celery_docker.client import views
-from celery_docker.core import wording
+from celery_docker.core import hostreport, roomwords, wording
 from celery_docker.core.hoststate import WorkerState
 from celery_docker.doctor import hostfacts
 from celery_docker.store.listing import WorkerRow, state_of
@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("state"),
     Column("slots", Align.RIGHT),
     Column("running", Align.RIGHT),
+    Column("free", min_width=4, may_shrink=True),
     Column("version", min_width=5, may_shrink=True),
     Column("heard", Align.RIGHT),
     Column("why", min_width=3, may_shrink=True),
@@ -50,6 +51,7 @@ def _cells(row: WorkerRow) -> tuple[str, ...]:
         state_of(row).value,
         _or_unknown(row.about.get("slots")),
         str(row.jobs),
+        _free(row),
         _or_unknown(row.about.get("version")),
         wording.ago(row.heard_s),
         _why(row),
@@ -61,6 +63,12 @@ def _why(row: WorkerRow) -> str:
     if row.drained is not None:
         return row.drained
     return str(row.about.get("status", "")) if state_of(row) in (WorkerState.SICK, WorkerState.STOPPING) else ""
+
+
+def _free(row: WorkerRow) -> str:
+    """Return the room that is free of what a host offers; unknown of one of an older version."""
+    offer, room = hostreport.offer(row.about), hostreport.room(row.about)
+    return wording.UNKNOWN if offer is None or room is None else roomwords.free(room, offer)
 
 
 def _or_unknown(value: object) -> str:

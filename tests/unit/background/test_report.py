@@ -10,18 +10,22 @@ from celery_docker.background import report
 from celery_docker.background.duties import Duties
 from celery_docker.background.intake import Intake
 from celery_docker.background.report import HostReport
+from celery_docker.core import hostreport, roomwords
+from celery_docker.core.admission import Offer, Room
 from celery_docker.core.hoststate import WorkerState
 from celery_docker.run.slottable import SlotTable
 from celery_docker.store.listing import WorkerRow, state_of
 from tests.fakes.engine import FakeEngine
 from tests.fakes.records import FakeRecords
 
+OFFER = Offer(2500, 8 * 2**30, ("0", "1"))
+
 
 class Host:
     """A worker without a job, as far as its report goes."""
 
     def __init__(self) -> None:
-        self.intake = Intake()
+        self.intake, self.room = Intake(), OFFER.whole
         runner, records, engine = SlotTable(), FakeRecords(), FakeEngine()
         self.duties = Duties(
             runner,  # type: ignore[arg-type]  # as much of a runner as a report looks at
@@ -33,9 +37,18 @@ class Host:
             retention_s=60,
             environ={},
             end_queued=lambda jobs, more: 0,
+            scarce=lambda: roomwords.scarce(self.room, OFFER),
         )
         self.report = HostReport(
-            "m1", "celery-worker", 2, "Docker 26.1", running=lambda: 0, queues=lambda: ["b", "a"], activity=self.duties
+            "m1",
+            "celery-worker",
+            2,
+            "Docker 26.1",
+            OFFER,
+            free=lambda: self.room,
+            running=lambda: 0,
+            queues=lambda: ["b", "a"],
+            activity=self.duties,
         )
 
     def state(self) -> WorkerState:
@@ -59,6 +72,30 @@ def test_a_host_that_serves(host: Host) -> None:
         "Docker 26.1",
     )
     assert host.state() is WorkerState.READY
+
+
+@pytest.mark.parametrize(
+    ("room", "free", "status"),
+    [
+        (OFFER.whole, {"cpus": 2.5, "memory": 2**33, "gpus": 2}, ""),
+        (Room(1250, 2**30, 1), {"cpus": 1.25, "memory": 2**30, "gpus": 1}, ""),
+        (
+            Room(312, 2**30 - 1, 0),
+            {"cpus": 0.312, "memory": 2**30 - 1, "gpus": 0},
+            "; little room: 0.312 of 2.5 CPUs, 1 of 8 GiB, 0 of 2 GPUs",
+        ),
+        # Jobs that were adopted take more than an administrator offers now.
+        (Room(-500, -(2**30), 1), {"cpus": 0.0, "memory": 0, "gpus": 1}, "; little room: 0 of 2.5 CPUs, 0 of 8 GiB"),
+    ],
+)
+def test_a_host_reports_its_offer_and_what_is_free(host: Host, room: Room, free: dict[str, float], status: str) -> None:
+    host.duties.serving()
+    host.room = room
+    current = hostreport.parse(json.dumps(host.report()))
+    assert (current["offer"], current["free"]) == ({"cpus": 2.5, "memory": 2**33, "gpus": ["0", "1"]}, free)
+    assert current["status"] == f"0 jobs running, 2 of 2 slots free{status}"
+    assert hostreport.offer(current) == OFFER
+    assert hostreport.room(current) == Room(max(room.millicpus, 0), max(room.memory_bytes, 0), room.gpus)
 
 
 def test_a_host_that_takes_no_jobs_says_why(host: Host) -> None:

@@ -10,10 +10,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from celery_docker.core import hostreport, incoming, lifecycle, message, strictjson
+from celery_docker.core import hostreport, incoming, lifecycle, message, roomwords, strictjson
 from celery_docker.core.incoming import Incoming, Refusal
 from celery_docker.core.receipt import Receipt
 from celery_docker.core.recordfields import Fields
@@ -123,10 +123,27 @@ def test_a_report_may_say_anything(value: Any) -> None:
     assert isinstance(report.get("queues", []), list)
 
 
-@given(st.sampled_from(["version", "slots", "queues", "status", "clock", "new"]), JSON)
+@given(st.sampled_from(["version", "slots", "queues", "status", "clock", "offer", "free", "new"]), JSON)
 def test_a_field_of_a_report_is_of_its_kind_or_missing(name: str, value: Any) -> None:
     report = hostreport.parse(json.dumps({name: value}))
     assert name not in report or name == "new" or type(report[name]) is type(value)
+
+
+SIZES = st.dictionaries(st.sampled_from(["cpus", "memory", "gpus", "new"]), JSON | st.integers() | st.floats())
+
+
+@given(SIZES, SIZES)
+@example({"cpus": 1e308, "memory": 1, "gpus": []}, {"cpus": 1, "memory": 10**400, "gpus": 0})
+@example({"cpus": True, "memory": 1, "gpus": []}, {"cpus": 1, "memory": 1, "gpus": -1})
+@example({"cpus": 1, "memory": 1.5, "gpus": []}, {"cpus": float("nan"), "memory": 1, "gpus": 1})
+@example({"cpus": 1, "memory": 1, "gpus": [1]}, {"cpus": 1, "memory": 1, "gpus": True})
+def test_an_offer_of_a_report_may_say_anything(offer: dict[str, Any], free: dict[str, Any]) -> None:
+    """From a gateway it comes as it is."""
+    for report in ({"offer": offer, "free": free}, hostreport.parse(json.dumps({"offer": offer, "free": free}))):
+        host = hostreport.offer(report), hostreport.room(report)
+        assert host == (None, None) or all(part is None or part.millicpus >= 0 for part in host)
+        if host[0] is not None and host[1] is not None:
+            assert roomwords.free(host[1], host[0])
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Receipt("x").to_dict())), JSON))

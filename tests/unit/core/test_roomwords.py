@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_docker.core import roomwords
-from celery_docker.core.admission import Offer
+from celery_docker.core.admission import Offer, Room
 
 GIB = 2**30
 
@@ -22,6 +22,33 @@ GIB = 2**30
 )
 def test_an_offer(offer: Offer, expected: str) -> None:
     assert roomwords.offer(offer) == expected
+
+
+@pytest.mark.parametrize(
+    ("room", "offer", "expected"),
+    [
+        (Room(4000, 8 * GIB, 0), Offer(4000, 8 * GIB), "4 of 4 CPUs, 8 of 8 GiB"),
+        (Room(500, GIB // 2, 1), Offer(1000, 8 * GIB, ("a", "b")), "0.5 of 1 CPU, 512 MiB of 8 GiB, 1 of 2 GPUs"),
+        (Room(0, 0, 0), Offer(1000, 8 * GIB, ("a",)), "0 of 1 CPU, 0 of 8 GiB, 0 of 1 GPU"),
+        (Room(-5, -5, -5), Offer(1000, 5, ("a",)), "0 of 1 CPU, 0 of 5 B, 0 of 1 GPU"),
+    ],
+)
+def test_the_room_that_is_free(room: Room, offer: Offer, expected: str) -> None:
+    assert roomwords.free(room, offer) == expected
+
+
+@pytest.mark.parametrize(
+    ("room", "offer", "expected"),
+    [
+        (Room(4000, 8 * GIB, 0), Offer(4000, 8 * GIB), ""),
+        (Room(500, GIB, 0), Offer(4000, 8 * GIB), ""),
+        (Room(499, GIB, 0), Offer(4000, 8 * GIB), "0.499 of 4 CPUs"),
+        (Room(500, GIB - 1, 1), Offer(4000, 8 * GIB, ("a", "b")), "1 of 8 GiB"),
+        (Room(500, GIB, 0), Offer(4000, 8 * GIB, ("a", "b")), "0 of 2 GPUs"),
+    ],
+)
+def test_the_room_that_is_scarce(room: Room, offer: Offer, expected: str) -> None:
+    assert roomwords.scarce(room, offer) == expected
 
 
 @pytest.mark.parametrize(

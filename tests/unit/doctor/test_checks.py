@@ -6,10 +6,44 @@ from dataclasses import replace
 
 import pytest
 
+from celery_docker.core.admission import Offer
 from celery_docker.core.policy import Policy
 from celery_docker.doctor import checks, facts
 from celery_docker.doctor.facts import Host, Redis, Unit, Worker
 from tests.unit.doctor.printed import RUNNING, WELL, lines
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        ([], []),
+        # The host of an older version, another machine, and one that is silent.
+        ([Worker("a", 1, machine="m1"), Worker("b", 1, machine="m2", offer=Offer(9000, 0))], []),
+        ([Worker("a", 900, machine="m1", offer=Offer(9000, 0))], []),
+        ([Worker("a", 1, machine="m1", offer=Offer(4000, 8 * 2**30))], []),
+        (
+            [Worker("a", 1, machine="m1", offer=Offer(8000, 8 * 2**30))],
+            [
+                "warn  offer: 8 CPUs are offered to jobs, and there are 4 → set CELERY_DOCKER_CPUS and "
+                "CELERY_DOCKER_MEMORY in /etc/default/celery-worker, then reload it"
+            ],
+        ),
+        (
+            [
+                Worker("a", 1, machine="m1", offer=Offer(2000, 7 * 2**30)),
+                Worker("gpu@a", 1, machine="m1", offer=Offer(2000, 2 * 2**30)),
+            ],
+            [
+                "warn  offer: 9 GiB of memory is offered to jobs, and there is 8 GiB → set CELERY_DOCKER_CPUS and "
+                "CELERY_DOCKER_MEMORY in /etc/default/celery-worker-NAME of each worker, then reload it"
+            ],
+        ),
+    ],
+)
+def test_offers_of_more_than_the_host_has(workers: list[Worker], expected: list[str]) -> None:
+    host = Host((RUNNING,), WELL, machine="m1", capacity=Offer(4000, 8 * 2**30))
+    assert lines(checks.offers(Redis("r", workers=tuple(workers)), host)) == expected
+    assert checks.offers(Redis("r", workers=tuple(workers)), replace(host, capacity=None)) == []
 
 
 def test_versions() -> None:

@@ -59,9 +59,10 @@ def test_the_offer_is_detected_or_what_the_settings_say(values: dict[str, str], 
 
 
 def test_more_than_the_machine_has_is_named() -> None:
-    whole = Offer(capacity.cpus() * 1000, capacity.memory_bytes())
+    whole = capacity.machine()
+    assert whole == Offer((os.cpu_count() or 0) * 1000, capacity.memory_bytes())
     assert capacity.excess(whole) == []
     (line,) = capacity.excess(Offer(whole.millicpus + 1, whole.memory_bytes))
-    assert line.endswith(f" CPUs are offered to jobs, and there are {capacity.cpus()}")
+    assert line.endswith(f" CPUs are offered to jobs, and there are {os.cpu_count()}")
     (line,) = capacity.excess(Offer(whole.millicpus, whole.memory_bytes + 1))
     assert " of memory is offered to jobs, and there is " in line

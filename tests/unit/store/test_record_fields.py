@@ -8,13 +8,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import celery_docker
 from celery_docker.background.report import HostReport
 from celery_docker.cli import rendering
 from celery_docker.client import donemarks, submission
+from celery_docker.core.admission import Offer
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobspec import Submission
 from celery_docker.store import jobstore, listing, ownership
@@ -213,6 +213,7 @@ class Idle:
 
 
 def test_the_list_of_a_report_s_fields() -> None:
-    report = HostReport("m", "celery-worker", 2, "Docker", lambda: 0, lambda: [], Idle(), started_at=datetime.now(UTC))
+    offer = Offer(1000, 2**30)
+    report = HostReport("m", "celery-worker", 2, "Docker", offer, lambda: offer.whole, lambda: 0, lambda: [], Idle())
     section = PAGE.read_text().split("\n## ")[4]
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(report())

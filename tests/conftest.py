@@ -30,6 +30,8 @@ for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:
 # Nor is the key of the package that may be installed here.
 os.environ["CELERY_DOCKER_KEY"] = str(Path(__file__).with_name("no-key"))
 
+pytest_plugins = ["tests.lostoutput"]
+
 REQUIRE_VARIABLE = "CELERY_DOCKER_TEST_REQUIRE"
 
 
@@ -53,18 +55,6 @@ def dockerd() -> Iterator[servers.Dockerd]:
         leftovers = server.containers()
     assert leftovers == [], f"the tests left containers: {leftovers}"
     assert server.leftovers() == []
-
-
-@pytest.fixture(autouse=True)
-def _given_up(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print, for a test that fails, how often dockerd has lost output in it."""
-    if "dockerd" not in request.fixturenames:
-        yield
-        return
-    server: servers.Dockerd = request.getfixturevalue("dockerd")
-    before = server.log.count(servers.GIVEN_UP)
-    yield
-    print(f"dockerd has logged {server.log.count(servers.GIVEN_UP) - before} times in this test: {servers.GIVEN_UP}")
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ import subprocess
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -184,6 +185,7 @@ class Machine:
         self._init_pid = 0
         self._while_on = ExitStack()
         self._while_it_exists = ExitStack()
+        _machines.add(self)
 
     @classmethod
     def boot(cls, name: str, image: Path, *, private_network: bool = True, nat: bool = False) -> Machine:
@@ -423,6 +425,14 @@ class Machine:
         with suppress(subprocess.TimeoutExpired):
             self._nspawn.wait(timeout_s)
         return not self.is_on
+
+
+_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+def all_on() -> list[Machine]:
+    """Return the machines of this process that are on."""
+    return [machine for machine in _machines if machine.is_on]
 
 
 def import_busybox(machine: Machine, tag: str = "docker.io/library/busybox:latest", engine: str = "docker") -> None:

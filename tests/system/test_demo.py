@@ -12,7 +12,6 @@ import pytest
 
 from tests.conftest import require
 from tests.machines import machine
-from tests.servers import GIVEN_UP
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -80,16 +79,6 @@ def test_a_newcomers_first_hour(debian: machine.Machine, package: Path) -> None:
     assert "sudo make clean\n" in make(debian, "unit", user=USER, check=False)
 
 
-def demo(debian: machine.Machine) -> str:
-    """Return what the demo prints; once more, if Docker says that it has given up a stream of its job."""
-    try:
-        return make(debian, "demo")
-    except AssertionError:
-        if GIVEN_UP not in debian.journal("docker"):
-            raise
-        return make(debian, "demo")
-
-
 def shows_the_demo(debian: machine.Machine, package: Path) -> None:
     """Run it to its Done; it leaves a working installation and nothing else, and in the clone nothing of root's.
 
@@ -97,7 +86,7 @@ def shows_the_demo(debian: machine.Machine, package: Path) -> None:
     files, in another folder, with the wheels of `make wheels` and without network.
     """
     debian.run("touch", "--date=2020-02-02", f"{CLONE}/README.md")
-    printed = demo(debian)
+    printed = make(debian, "demo")
     (built,) = debian.path(f"{CLONE}/build").glob("*.deb")
     assert built.name != package.name or built.read_bytes() == package.read_bytes()
     assert "Done" in printed.splitlines()

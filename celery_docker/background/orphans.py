@@ -25,6 +25,7 @@ from celery_docker.core.orphan import OrphanStep
 from celery_docker.run import job
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.ports import Engine, Records
+from celery_docker.run.room import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class Orphans:
 
     `find` returns what a slot here has of a job, None if no slot has it. `deliver` puts a message before the worker as
     if it had just come. `timeout_s` bounds for how long the end of one container, after its grace, holds up the next.
-    As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over.
+    As soon as `is_serving` says no, the thread ends: a worker that leaves takes nothing over. The `ledger` hears of the
+    room that they take.
     """
 
     engine: Engine
@@ -44,6 +46,7 @@ class Orphans:
     find: Callable[[str], object | None]
     deliver: Callable[[Mapping[str, Any]], None]
     is_serving: Callable[[], bool]
+    ledger: Ledger = field(default_factory=Ledger)
     interval_s: float = 60
     timeout_s: float = 30
     _warned: set[str] = field(default_factory=set)
@@ -63,7 +66,9 @@ class Orphans:
 
     def sweep(self, now: datetime) -> None:
         """Look at every container of this host's jobs once. Raises `HostError` or `StoreAway` with the rest undone."""
+        self.ledger.begin_look()
         listed = self.engine.containers({container.LABEL_HOST: self.host})
+        self.ledger.end_look(listed)
         orphans = [row for row in listed if orphan.is_ours(row, self.host, now) and self.find(_job_id(row)) is None]
         ownerships = self.records.ownerships([_job_id(row) for row in orphans], host=self.host)
         for row in orphans:

@@ -15,7 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.client import signing
-from celery_docker.core import incoming, jobrecord, jobspec, message, timelimits
+from celery_docker.core import admission, gpus, incoming, jobrecord, jobspec, message, timelimits
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
 from celery_docker.core.recordfields import Fields
@@ -75,7 +75,7 @@ class JobBuilder:
             after=options.after,
             batch_id=None if place is None else place.batch_id,
             batch_index=0 if place is None else place.index,
-            about={**_listed(kwargs), **_after(options), **self.owner},
+            about={**_listed(kwargs), **_needs(kwargs), **_after(options), **self.owner},
         )
 
     @property
@@ -142,6 +142,16 @@ def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:
     if kwargs.get("labels"):
         about["labels"] = json.dumps(kwargs["labels"])
     return about
+
+
+def _needs(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the field of a record that tells hosts without room for a job to leave its message where it is."""
+    wanted = gpus.parse(kwargs.get("gpus", 0))
+    devices = wanted if isinstance(wanted, tuple) else ()
+    # All of a host are at least one.
+    number = 1 if wanted == gpus.ALL else gpus.count(wanted, ())
+    needs = admission.needs_of(kwargs.get("cpus"), kwargs.get("memory"), number, devices)
+    return {} if needs == admission.NOTHING else {"needs": str(needs)}
 
 
 def _after(options: Submission) -> dict[str, str]:

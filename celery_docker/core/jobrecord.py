@@ -49,12 +49,13 @@ class Ownership:
 
 
 class Verdict(StrEnum):
-    """The answer to a claim: run the job, adopt its container, report its end, or drop the message."""
+    """The answer to a claim: run the job, adopt its container, report its end, drop the message, or park the job."""
 
     RUN = "run"
     ADOPT = "adopt"
     REPORT = "report"
     DROP = "drop"
+    PARK = "park"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_docker.core import container, gpus, jobspec, kinds, limitkinds, userrules
+from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
 
@@ -78,11 +79,12 @@ def plan(
     digest: str = "",
     logs: JobLogs | None = None,
     given: Sequence[str] | None = None,
+    needs: Needs = NOTHING,
 ) -> ContainerPlan:
     """Return the container for one attempt of a job on this host, since the boot with this id (empty: unknown).
 
     `digest` is that of the job's arguments. `given` are the GPUs that the job has been given, by name; None: it is not
-    to be run, and has what it asks for.
+    to be run, and has what it asks for. `needs` is what it takes of the host's offer.
     """
     body: dict[str, Any] = {
         "Image": tagged(spec.image),
@@ -92,6 +94,7 @@ def plan(
             **({container.LABEL_ARGUMENTS: digest} if digest else {}),
             **(logs.labels if logs is not None else {}),
             **({container.LABEL_GPUS: ",".join(given)} if given else {}),
+            **({} if needs == NOTHING else {container.LABEL_NEEDS: str(needs)}),
         },
         "AttachStdout": True,
         "AttachStderr": True,

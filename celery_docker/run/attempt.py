@@ -71,7 +71,7 @@ class Attempts:
             if job.delivery.refusal:
                 raise errors.SpecError(job.delivery.refusal)
             if job.claim.verdict is Verdict.RUN:
-                self._authority.rules_for(job)
+                self.authority.rules_for(job)
             jobspec.check_job_id(job.job_id)
             spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
             spec = job.spec = timelimits.limited(spec, job.delivery.limits)
@@ -104,7 +104,8 @@ class Attempts:
                 self.opener.release(job.job_id)
 
     @property
-    def _authority(self) -> authority.Authority:
+    def authority(self) -> authority.Authority:
+        """The trust of this host in messages."""
         return authority.Authority(self.policy, self.key_file)
 
     @property
@@ -203,7 +204,7 @@ class Attempts:
         return self._continue(job, spec, existing, announcer)
 
     def _begin(self, job: Job, spec: jobspec.JobSpec, announcer: Announcer) -> Outcome:
-        rules = self._authority.rules_for(job)
+        rules = self.authority.rules_for(job)
         user = resolver.identity(spec.user, rules, job.submitter)
         found = self.opener.pin(job.job_id, spec, rules, user)
         resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)
@@ -224,6 +225,7 @@ class Attempts:
             digest=incoming.digest(job.delivery),
             logs=logs,
             given=job.gpus,
+            needs=job.needs,
         )
         _check_end_request(job)
         try:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from celery_docker import errors
 from celery_docker.core import container, incoming, message
+from celery_docker.core.access import Identity
 from celery_docker.core.container import Container
-from celery_docker.core.policy import ANYBODY, Policy, applying
+from celery_docker.core.policy import ANYBODY, Defaults, Policy, applying
 from celery_docker.core.signature import Signature
 from celery_docker.host import resolver
 from celery_docker.host.keyfile import KeyFile
-from celery_docker.run.job import Job
+from celery_docker.run.job import Delivery, Job
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,26 @@ class Authority:
         Raises `SignatureError` for a job that this host does not run, and `HostError` where it cannot tell.
         """
         if job.rules is None:
-            if job.delivery.signature is not None and not self._is_strange(job.delivery.signature):
-                queue = message.queue_name(job.delivery.queue)
-                job.submitter = incoming.submitter(job.delivery, queue, self.key_file.needed(), time.time())
-            groups = () if job.submitter is None else resolver.group_names(job.submitter)
-            job.rules = applying(self.policy, job.submitter, groups)
+            job.submitter, job.rules = self._judge(job.delivery)
         return job.rules
+
+    def defaults_for(self, delivery: Delivery) -> Defaults:
+        """Return what the job of a message gets that asks for nothing; nothing where it is not to run here."""
+        policies = [self.policy, *self.policy.sections.values(), *filter(None, [self.policy.unsigned])]
+        if all(policy.defaults == self.policy.defaults for policy in policies):
+            return self.policy.defaults
+        try:
+            return self._judge(delivery)[1].defaults
+        except errors.CeleryDockerError:
+            return Defaults()
+
+    def _judge(self, delivery: Delivery) -> tuple[Identity | None, Policy]:
+        submitter = None
+        if delivery.signature is not None and not self._is_strange(delivery.signature):
+            queue = message.queue_name(delivery.queue)
+            submitter = incoming.submitter(delivery, queue, self.key_file.needed(), time.time())
+        groups = () if submitter is None else resolver.group_names(submitter)
+        return submitter, applying(self.policy, submitter, groups)
 
     def _is_strange(self, signature: Signature) -> bool:
         """Tell whether a job counts as unsigned: this host lacks its key, and runs unsigned jobs as well.

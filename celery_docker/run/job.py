@@ -11,6 +11,7 @@ from typing import Any
 
 from celery_docker.core import jobspec, output, receipt
 from celery_docker.core.access import Identity
+from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.incoming import Incoming
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Holding, Taken, Term
 from celery_docker.core.lifecycle import Cause, EndRequest
@@ -75,6 +76,8 @@ class Job:
     # Who has signed it, and the rules for him; no rules: it was not asked.
     submitter: Identity | None = None
     rules: Policy | None = None
+    # The part of its host's offer that it takes.
+    needs: Needs = NOTHING
     # The GPUs of this host that it has to itself, by name.
     gpus: tuple[str, ...] = ()
     # Once the job has ended, as far as this host knows.

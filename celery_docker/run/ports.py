@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from celery_docker.core import jobspec, lifecycle, plan
 from celery_docker.core.access import Identity
+from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.container import Container, End, Event, Frame, Listed, Stream, Usage
 from celery_docker.core.found import Found, OpenLog
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Finished, Holding, JobToEnd, Ownership, Taken, Term
@@ -70,6 +71,8 @@ class Records(Protocol):
         envelope: Mapping[str, Any],
         taken: Taken | None = None,
         term: Term = ANY_TIME,
+        needs: Needs = NOTHING,
+        fits: bool = True,
     ) -> Claim: ...
     def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]: ...
     def owned(self, host: str) -> Mapping[str, Mapping[str, Any] | None]: ...

@@ -16,13 +16,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import incoming, jobspec, lifecycle, message, receipt, settings
-from celery_docker.core.jobrecord import Verdict
+from celery_docker.core import container, incoming, jobspec, lifecycle, message, receipt, settings
+from celery_docker.core.admission import Needs
+from celery_docker.core.jobrecord import Claim, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
+from celery_docker.run import room
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.job import Delivery, Job
+from celery_docker.run.job import delivery as delivery_of
 from celery_docker.run.ports import Announcer, Records
 from celery_docker.run.retrying import Retrying
+from celery_docker.run.room import Ledger
 from celery_docker.run.slottable import SlotTable
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Runner:
     host: str
     retrying: Retrying
     slot_table: SlotTable = field(default_factory=SlotTable)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def claim(self, delivery: Delivery) -> Job | None:
         """Take the job of a message if it is this host's to take; None means: drop the message.
@@ -64,24 +69,21 @@ class Runner:
             log.info("a second delivery was dropped: the job is in a slot here", extra={"job": delivery.job_id})
             return None
         try:
-            claim = self.retrying.until_stored(
-                lambda: self.records.claim(
-                    delivery.job_id,
-                    host=self.host,
-                    queue=delivery.queue,
-                    envelope=delivery.envelope,
-                    taken=delivery.taken,
-                    term=delivery.term,
-                )
-            )
+            needs = self._needs(delivery)
+            lease = self.ledger.take(delivery.job_id, needs)
+            claim = self._ask_claim(delivery, needs, fits=lease is not None)
         except BaseException:
             self.forget(delivery.job_id)
             raise
-        if claim.verdict is Verdict.DROP:
+        if claim.verdict in (Verdict.DROP, Verdict.PARK):
             self.forget(delivery.job_id)
-            self._log_drop(delivery)
+            self._log_drop(delivery, claim.verdict)
             return None
         job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
+        if lease is None and claim.verdict is Verdict.ADOPT:
+            lease = self.ledger.adopt(delivery.job_id, needs)
+        if lease is not None:
+            job.needs, job.gpus = lease.needs, lease.gpus
         job.end_request = claim.end_request
         self.slot_table.put(job)
         return job
@@ -125,11 +127,17 @@ class Runner:
         """Return a message for each job that this host owns and has in no slot, such as those of an earlier process."""
         owned = self.retrying.until_stored(lambda: self.records.owned(self.host))
         here = self.slot_table.job_ids()
-        return [
-            message.redelivery(incoming.of_envelope(job_id, envelope).envelope, _new_tag())
-            for job_id, envelope in owned.items()
-            if job_id not in here
-        ]
+        left = [incoming.of_envelope(job_id, envelope) for job_id, envelope in owned.items() if job_id not in here]
+        for parsed in left:
+            # Nothing new may start in its room before it is in a slot.
+            self.ledger.expect(parsed.job_id, self._needs(delivery_of(parsed, incoming.list_of(parsed.envelope))))
+        return [message.redelivery(parsed.envelope, _new_tag()) for parsed in left]
+
+    def count_room(self) -> None:
+        """Count what containers of earlier processes take of this host's room."""
+        labels = {container.LABEL_HOST: self.host}
+        self.ledger.begin_look()
+        self.ledger.end_look(self.retrying.until_answered(lambda: self.attempts.engine.containers(labels)))
 
     def end(self, job: Job, request: EndRequest) -> None:
         """End a job that holds a slot; the first request counts.
@@ -153,6 +161,12 @@ class Runner:
 
     def forget(self, job_id: str) -> None:
         """Free the slot of a job; if this host still owns it, `left_behind` finds it again."""
+        self.ledger.free(job_id)
+        self.slot_table.free(job_id)
+
+    def abandon(self, job_id: str) -> None:
+        """Free the slot of a job whose container may run on."""
+        self.ledger.leave(job_id)
         self.slot_table.free(job_id)
 
     def find(self, job_id: str) -> Job | None:
@@ -163,8 +177,11 @@ class Runner:
         """Return the jobs that hold a slot now."""
         return self.slot_table.jobs()
 
-    def _log_drop(self, delivery: Delivery) -> None:
+    def _log_drop(self, delivery: Delivery, verdict: Verdict) -> None:
         """Say why a message runs nothing, with a warning where its sender may have wanted another job."""
+        if verdict is Verdict.PARK:
+            log.info("it waits until a host has room for it", extra={"job": delivery.job_id})
+            return
         (held,) = self.retrying.until_stored(
             lambda: self.records.ownerships([delivery.job_id], host=self.host)
         ).values()
@@ -230,6 +247,23 @@ class Runner:
                 # It was taken from this host and comes back: what runs here is of an attempt that counts no more.
                 self.fence(held, str(exc))
         return self.slot_table.reserve(job_id)
+
+    def _ask_claim(self, delivery: Delivery, needs: Needs, *, fits: bool) -> Claim:
+        return self.retrying.until_stored(
+            lambda: self.records.claim(
+                delivery.job_id,
+                host=self.host,
+                queue=delivery.queue,
+                envelope=delivery.envelope,
+                taken=delivery.taken,
+                term=delivery.term,
+                needs=needs,
+                fits=fits,
+            )
+        )
+
+    def _needs(self, delivery: Delivery) -> Needs:
+        return room.needs_of(delivery, self.ledger.offer, self.attempts.authority.defaults_for(delivery))
 
     def _check_ownership(self, job: Job) -> None:
         """Raise `Fenced` if a job that has not ended is another's by now."""

@@ -55,7 +55,7 @@ class Housekeeping:
         return sum(self._do("expire", job_id, shared) for job_id in self._up_to(keys.EXPIRING, now))
 
     def republish(self, before: float) -> int:
-        """Publish again the jobs that have waited since `before` and are in no list; return how many.
+        """Publish again the jobs that have waited since `before` and are in no list, nor parked; return how many.
 
         The lists are only read where they hold fewer messages than jobs wait; what plain clients sent may hide a gap
         until it has been served.
@@ -65,9 +65,10 @@ class Housekeeping:
             return 0
         sources = sorted({source for (source,) in self._fields(waiting, "queue") if source})
         lists = self._with_taken(sources)
-        if self._is_complete(lists):
+        parked = self._parked()
+        if self._is_complete(lists, len(parked)):
             return 0
-        listed = {job_id for source in lists for job_id in self._listed(source)}
+        listed = {job_id for source in lists for job_id in self._listed(source)} | parked
         return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
 
     def repair(self) -> list[str]:
@@ -108,13 +109,42 @@ class Housekeeping:
             hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
         return sources + [keys.taken(host, source) for host in hosts for source in sources]
 
-    def _is_complete(self, lists: list[str]) -> bool:
+    def _parked(self) -> set[str]:
+        """Return the jobs that are parked; those that wait no more go, as a host of an older version leaves them."""
+        with self.link.translated():
+            names = self.link.client.smembers(keys.PARKED)
+        parked: set[str] = set()
+        for group in names:
+            parked |= self._parked_in(keys.PARKED_GROUP + group)
+        return parked
+
+    def _parked_in(self, group: str) -> set[str]:
+        waiting: set[str] = set()
+        while job_ids := self._ids(group, first=len(waiting)):
+            with self.link.translated():
+                put_at = self.link.client.zmscore(keys.WAITING, job_ids)
+                gone = [job_id for job_id, score in zip(job_ids, put_at, strict=True) if score is None]
+                if gone:
+                    self.link.client.zrem(group, *gone)
+            waiting |= set(job_ids) - set(gone)
+            if len(job_ids) < _AT_ONCE:
+                break
+        return waiting
+
+    def _ids(self, group: str, *, first: int) -> list[str]:
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(group, first, first + _AT_ONCE - 1)
+            job_ids: list[str]
+            (job_ids,) = redislink.answers(pipeline, [])
+        return job_ids
+
+    def _is_complete(self, lists: list[str], parked: int) -> bool:
         with self.link.translated(), self.link.client.pipeline() as pipeline:
             for source in lists:
                 pipeline.llen(source)
             pipeline.zcard(keys.WAITING)
             *listed, waiting = redislink.answers(pipeline, 0)
-        return bool(sum(listed) >= waiting)
+        return bool(sum(listed) + parked >= waiting)
 
     def _up_to(self, index: str, moment: float, *, first: int = 0) -> list[str]:
         with self.link.translated():

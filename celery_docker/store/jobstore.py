@@ -15,6 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import incoming, jobrecord, lifecycle
+from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.jobrecord import (
     ANY_TIME,
     Claim,
@@ -80,12 +81,16 @@ class Store:
         envelope: Mapping[str, Any],
         taken: Taken | None = None,
         term: Term = ANY_TIME,
+        needs: Needs = NOTHING,
+        fits: bool = True,
     ) -> Claim:
         """Decide in Redis whose job this is, and take it if it is free; what was taken already is to be adopted.
 
-        In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says.
+        In the same step its message leaves the host's list of `taken` ones. `term` is what the message itself says, as
+        are its `needs`. A job that does not fit the host's room is parked instead of taken.
         """
-        return _claim(job_id, self.link.call("claim", *_claim_call(job_id, host, queue, envelope, taken, term)))
+        call = _claim_call(job_id, host, queue, envelope, taken, term, None if fits else needs)
+        return _claim(job_id, self.link.call("claim", *call))
 
     def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]:
         """Claim queued jobs that are to end, in one round trip."""
@@ -211,12 +216,14 @@ def _claim_call(
     envelope: Mapping[str, Any],
     taken: Taken | None = None,
     term: Term = ANY_TIME,
+    unmet: Needs | None = None,
 ) -> tuple[list[str], list[Any]]:
-    """Return the keys and arguments of `lua/claim.lua`."""
+    """Return the keys and arguments of `lua/claim.lua`; `unmet` are needs that do not fit the host's room."""
     source, text = taken or ("", "")
     touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
     args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
-    return [*touched, keys.taken(host, source)], args
+    args += [keys.PARKED_GROUP, str(unmet or NOTHING), int(unmet is None)]
+    return [*touched, keys.taken(host, source), keys.PARKED], args
 
 
 def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:

@@ -27,6 +27,12 @@ BATCHES = PREFIX + "batches"
 USERS = PREFIX + "users"
 # The hosts that are to take no jobs for now, and who said so: a hash.
 DRAINED = PREFIX + "drained"
+# The groups of parked jobs, which wait until a host has room for them; a group is in one Redis list and needs the same.
+PARKED = PREFIX + "parked"
+# What the keys of groups begin with, of sorted sets of jobs by the time at which they were parked.
+PARKED_GROUP = PARKED + ":"
+# What the keys of reservations begin with: the host that keeps room for a parked job. They expire.
+RESERVED = PREFIX + "reserved:"
 # The messages that were refused, by number: what is known of each, the text of each, and the last number.
 REFUSED = PREFIX + "refused"
 REFUSED_TEXTS = PREFIX + "refused-texts"
@@ -48,7 +54,7 @@ TYPES = {
     **dict.fromkeys((READ_JOBS, USERS), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT), "string"),
-    CANCELLING: "set",
+    **dict.fromkeys((CANCELLING, PARKED), "set"),
 }
 
 

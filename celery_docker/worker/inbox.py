@@ -30,7 +30,7 @@ class Recovery(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     def start(self, consumer: Any) -> None:
         """Let the new connection take messages, after those of the jobs left behind."""
         task, channel = consumer.app.tasks[jobspec.TASK_NAME], consumer.task_consumer.channel
-        channel.intake = task.intake
+        channel.ledger, channel.intake = task.runner.ledger, task.intake
         if self._done:
             return
         self._done = True

@@ -25,8 +25,9 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
-from celery_docker.core import admission, container, fixedsettings, roomwords, settings
-from celery_docker.core.admission import Lease, Offer, Room
+from celery_docker.background.reservations import Reservations
+from celery_docker.core import container, fixedsettings, message, roomwords, settings
+from celery_docker.core.admission import Offer
 from celery_docker.core.policy import Policy
 from celery_docker.engine import podman
 from celery_docker.engine.dockerd import DockerEngine
@@ -37,14 +38,15 @@ from celery_docker.host.logfiles import LogKeeper
 from celery_docker.host.opener import Opener
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.broadcast import Broadcast
-from celery_docker.run.job import Job
 from celery_docker.run.queuedends import QueuedEnds
 from celery_docker.run.retrying import Retrying
+from celery_docker.run.room import Ledger
 from celery_docker.run.runner import Runner
 from celery_docker.store import jobstore
 from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.livelog import LiveLog
+from celery_docker.store.reservations import ReservationStore
 from celery_docker.worker import celeryapp, queuedresults
 from celery_docker.worker.events import Events
 from celery_docker.worker.inbox import Inbox
@@ -97,6 +99,7 @@ class Parts:
     broadcast: Broadcast
     drained: DrainWatch
     orphans: Orphans
+    reservations: Reservations
 
     def start(self) -> None:
         """Take the worker's name among the hosts, then start every loop but that of the orphans.
@@ -105,15 +108,18 @@ class Parts:
         """
         self.heartbeat.arrive()
         self.runner.release_pins()
+        self.runner.count_room()
         self.heartbeat.start()
         self.duties.start()
         self.health.start()
         self.broadcast.start(self.runner.jobs)
         self.drained.start()
+        self.reservations.start()
 
     def stop(self) -> None:
         """Stop every loop, the heartbeat last."""
         self.orphans.stop()
+        self.reservations.stop()
         self.drained.stop()
         self.broadcast.stop()
         self.health.stop()
@@ -210,6 +216,7 @@ def build_parts(
         find=runner.find,
         deliver=inbox.deliver,
         is_serving=lambda: duties.is_serving,
+        ledger=runner.ledger,
     )
     return Parts(
         application,
@@ -224,6 +231,7 @@ def build_parts(
         broadcast,
         DrainWatch(around.records, host, intake),
         orphans,
+        _reservations(worker_settings, around, application, runner, duties),
     )
 
 
@@ -248,7 +256,7 @@ def _runner(
         broadcast=broadcast,
         opener=Opener(environ.get("OPENER_SOCKET", opener.SOCKET), around.host),
     )
-    return Runner(attempts, around.records, worker_settings, around.host, retrying)
+    return Runner(attempts, around.records, worker_settings, around.host, retrying, ledger=Ledger(around.offer))
 
 
 def _duties(
@@ -270,7 +278,20 @@ def _duties(
         retention_s=worker_settings.retention_s,
         environ=environ,
         end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
-        scarce=lambda: roomwords.scarce(_free(around.offer, runner), around.offer),
+        scarce=lambda: roomwords.scarce(runner.ledger.free_room.reserved, around.offer),
+    )
+
+
+def _reservations(
+    worker_settings: settings.Settings, around: Surroundings, application: Celery, runner: Runner, duties: Duties
+) -> Reservations:
+    return Reservations(
+        ReservationStore(around.records.link),
+        runner.ledger,
+        around.host,
+        lists=lambda: {key for queue in application.amqp.queues.consume_from for key in message.queue_keys(queue)},
+        is_taking=lambda: duties.is_serving and duties.is_accepting,
+        after_s=worker_settings.reserve_after_s,
     )
 
 
@@ -290,7 +311,7 @@ def _heartbeat(
         slots,
         around.docker_version,
         around.offer,
-        free=lambda: _free(around.offer, runner),
+        free=lambda: runner.ledger.free_room.reserved,
         running=lambda: len(runner.jobs()),
         queues=lambda: list(application.amqp.queues.consume_from),
         activity=duties,
@@ -305,18 +326,6 @@ def _heartbeat(
         deliver=inbox.deliver,
         quit_=lambda: os._exit(EX_UNAVAILABLE),
     )
-
-
-def _free(offer: Offer, runner: Runner) -> Room:
-    """Return what the jobs in slots leave of an offer."""
-    return admission.room(offer, map(_lease, runner.jobs()))
-
-
-def _lease(job: Job) -> Lease:
-    if job.spec is None:
-        return Lease()
-    defaults = (job.rules or Policy()).defaults
-    return Lease(admission.needs_of(job.spec.cpus or defaults.cpus, job.spec.memory or defaults.memory_bytes))
 
 
 def _await(action: Callable[[], T], environ: Mapping[str, str]) -> T:

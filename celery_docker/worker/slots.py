@@ -37,7 +37,7 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
         if mistake is not None and request is not None:
             log.error("its slot broke: %r; it is looked at again within a minute", mistake, extra={"job": request.id})
             state.task_ready(request)
-            request.task.runner.forget(request.id)
+            request.task.runner.abandon(request.id)
         if self._loop is not None:
             self._loop.call_soon(_nothing)
 

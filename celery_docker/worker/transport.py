@@ -24,13 +24,14 @@ from celery_docker.core import broadcast, incoming, jobspec, strictjson, wording
 from celery_docker.core.jobrecord import Taken
 from celery_docker.core.journal import JournalEvent
 from celery_docker.run import job
-from celery_docker.store import hosts, keys, redislink, refused
+from celery_docker.run.room import Ledger
+from celery_docker.store import hosts, keys, redislink, refused, taking
 
 log = logging.getLogger(__name__)
 
 _TAKEN, _INCOMING = "taken", "incoming"
-# The most messages of cancelled jobs that one call drops: some 20 ms of Redis' time.
-_DROPPED_AT_ONCE = 500
+# While jobs are parked that this host could hold, it asks again after so long, or once it has more room.
+_REST_S = 0.25
 
 
 def taken_of(message: Any) -> Taken | None:
@@ -75,14 +76,20 @@ class QoS(virtual.QoS):  # type: ignore[misc]  # kombu ships no types
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     """A channel that moves messages instead of popping them.
 
-    Needs the transport option `host`, whose name the lists bear, and an `intake`: while it is closed, or before it is
-    set, nothing is taken. It is no option, because Celery shows those to whoever asks.
+    Needs the transport option `host`, whose name the lists bear, an `intake`: while it is closed, or before it is set,
+    nothing is taken, and the `ledger` of the host's room. They are no options, because Celery shows those to whoever
+    asks.
     """
 
     QoS = QoS
     from_transport_options = (*redis.Channel.from_transport_options, "host")
     host = ""
     intake: Any = None
+    ledger = Ledger()
+    # Until when nothing is asked, unless the ledger has changed since; None: it may ask.
+    _rest: tuple[float, int] | None = None
+    # The ledger's number of changes at the last question.
+    _asked_at_change = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The list that is waited at, if one is; otherwise all are asked.
@@ -130,7 +137,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         #   shutdown  asks again until m1 is put back, and only then lets the process end
         self._is_asking = True
         lists = self._lists()
-        if not lists or not self._may_take:
+        if not lists or not self._may_take or self._is_resting:
             self._is_asking = False
             return
         # The race of a lost connection, and why the script puts back first on a new one:
@@ -139,9 +146,22 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         #   worker  connects again, sends `take` with is_new = 1  Redis puts m1 back, then moves it again
         #   worker  reads m1                                      with 0, m1 would lie there until the next connection
         is_new = self.client.connection._sock is not self._known
-        touched = (keys.host_sources(self.host), keys.WAITING, keys.CANCELLING, *lists)
-        words = (keys.taken(self.host), int(is_new), keys.JOB, _DROPPED_AT_ONCE)
+        # Before the room is looked at: a slot that is freed meanwhile is a reason to ask again.
+        self._rest, self._asked_at_change = None, self.ledger.changes
+        touched, words = taking.take_call(self.host, lists, self.ledger.free_room, is_new=is_new)
         self._ask("", "EVAL", redislink.source("take"), len(touched), *touched, *words)
+
+    @property
+    def _is_resting(self) -> bool:
+        if self._rest is None:
+            return False
+        until, changes = self._rest
+        return monotonic() < until and changes == self.ledger.changes
+
+    def _rest_a_while(self) -> None:
+        """Ask no more until there may be more room. Waiting at a list would take what is sent before what is parked."""
+        self._rest = (monotonic() + 0.9 * _REST_S, self._asked_at_change)
+        self.connection.wake_in(_REST_S)
 
     @property
     def _may_take(self) -> bool:
@@ -166,7 +186,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
 
     def _read(self, **options: Any) -> bool:
         answer, waited_at = self._answer(**options), self._source
-        self.intake.is_dropping = bool(answer) and not waited_at and not answer[0]
+        self.intake.is_dropping = bool(answer) and not waited_at and not answer[0] and answer[1] > 0
         if answer is None:
             lists = self._lists()
             if lists and not waited_at and not self._closing and self._may_take:
@@ -174,7 +194,9 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
             raise Empty
         source, text = (waited_at, answer) if waited_at else (answer[0].decode(), answer[1])
         if not source:
-            # Only messages of jobs that are not to run; the poller asks again at once.
+            # Only messages of jobs that are not to run, or not now; the poller asks again at once.
+            if not text:
+                self._rest_a_while()
             raise Empty
         self._arrive(Taken(source, text))
         return True
@@ -243,12 +265,26 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
     """kombu's Redis transport with the channel above."""
 
     Channel = Channel
+    _loop: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Remember the loop."""
+        self._loop = loop
+        super().register_with_event_loop(connection, loop)
+
+    def wake_in(self, delay_s: float) -> None:
+        """Let the event loop take a turn after a time; otherwise it idles up to a second."""
+        if self._loop is not None:
+            self._loop.call_later(delay_s, _nothing)
 
 
 class TransportToSocket(Transport):
     """The same for Redis behind a Unix socket: kombu leaves the URL, of which it has no words, to its channel."""
 
     can_parse_url = True
+
+
+def _nothing() -> None: ...
 
 
 def _command(data: bytes | str) -> bytes:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import lifecycle
+from celery_docker.core import admission, lifecycle
+from celery_docker.core.admission import NOTHING, FreeRoom, Needs, Room
 from celery_docker.core.jobrecord import (
     ANY_TIME,
     TO_END_AT_ONCE,
@@ -48,7 +49,7 @@ class FakeRecords:
     `queues` holds the published envelopes of each list, newest first, `waiting` the jobs whose message is in one,
     `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
     jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
-    `expiry` the seconds that a finished job's record is kept.
+    `expiry` the seconds that a finished job's record is kept, `parked` the jobs of each group by when they were parked.
     """
 
     clock: Callable[[], float] = time.time
@@ -67,6 +68,7 @@ class FakeRecords:
     batches: dict[str, FakeBatch] = field(default_factory=dict)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
+    parked: dict[str, dict[str, float]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def submit(self, jobs: Sequence[New]) -> list[bool]:
@@ -150,6 +152,8 @@ class FakeRecords:
         envelope: Mapping[str, Any],
         taken: Taken | None = None,
         term: Term = ANY_TIME,
+        needs: Needs = NOTHING,
+        fits: bool = True,
     ) -> Claim:
         with self._call("claim"):
             if taken is not None and taken in self.taken.get(host, []):
@@ -170,15 +174,100 @@ class FakeRecords:
                 return self._answer(Verdict.REPORT if "receipt" in job else Verdict.ADOPT, job)
             if "cancelled_at" not in job and (job_id in self.delayed or self._must_wait(job_id, job, term)):
                 return self._answer(Verdict.DROP, job)
+            self._unpark(job_id, job)
+            if not fits and "cancelled_at" not in job:
+                self._park(job_id, job, needs)
+                if "expires_at" not in job and term.not_after is not None and int(job.get("attempt", 0)) == 0:
+                    job["expires_at"] = repr(term.not_after)
+                    self.expiring[job_id] = term.not_after
+                return self._answer(Verdict.PARK, job)
             for index in (self.delayed, self.waiting, self.expiring):
                 index.pop(job_id, None)
-            for name in ("pulled_bytes", "pull_size_bytes"):
+            for name in ("parked_at", "pulled_bytes", "pull_size_bytes"):
                 job.pop(name, None)
             job |= {"state": "starting", "owner": host, "claimed_at": repr(self.clock())}
             job["fence"] = str(int(job.get("fence", 0)) + 1)
             job["attempt"] = str(int(job.get("attempt", 0)) + 1)
             self.in_hand.setdefault(host, set()).add(job_id)
             return self._answer(Verdict.RUN, job)
+
+    def _park(self, job_id: str, job: dict[str, str], needs: Needs) -> None:
+        job["needs"] = str(needs)
+        job.setdefault("parked_at", repr(self.clock()))
+        group = admission.group(job["queue"], needs)
+        self.parked.setdefault(group, {})[job_id] = float(job["parked_at"])
+        self.waiting.setdefault(job_id, self.clock())
+
+    def _unpark(self, job_id: str, job: dict[str, str]) -> None:
+        group = f"{job.get('queue', '')}|{job.get('needs', '')}"
+        self.parked.get(group, {}).pop(job_id, None)
+        if not self.parked.get(group):
+            self.parked.pop(group, None)
+
+    def take(self, host: str, lists: Sequence[str], room: FreeRoom) -> Taken | int | None:
+        """Take one message or parked job for a host; the number of those put aside, 0: jobs are parked; or None."""
+        with self._call("take"):
+            for job_id, fitting in [(room.reserved_id, room.reserved), ("", room.free)]:
+                for queue in lists:
+                    taken = self._take_parked(host, queue, job_id, fitting)
+                    if taken is not None:
+                        return taken
+                    if job_id == room.reserved_id and job_id:
+                        continue
+                    count = self._put_aside(queue, room)
+                    if count:
+                        return count
+                    if self.queues.get(queue):
+                        return self._hand_over(host, queue, self.queues[queue].pop())
+            could = [parts for group in self.parked if (parts := admission.of_group(group)) and parts[0] in lists]
+            return 0 if any(admission.fits(needs, room.whole) for _, needs in could) else None
+
+    def _take_parked(self, host: str, queue: str, only_id: str, room: Room) -> Taken | None:
+        groups = [(min(jobs.values()), group) for group, jobs in self.parked.items() if jobs]
+        for _, group in sorted(groups):
+            queue_list, needs = admission.of_group(group) or ("", NOTHING)
+            if queue_list != queue or not admission.fits(needs, room):
+                continue
+            for job_id in sorted(self.parked[group], key=lambda name: (self.parked[group][name], name)):
+                if only_id in ("", job_id):
+                    job = self.jobs.get(job_id, {})
+                    del self.parked[group][job_id]
+                    if job.get("state") == "queued" and "cancelled_at" in job:
+                        self.waiting.pop(job_id, None)
+                        self.marked.add(job_id)
+                    elif job.get("state") == "queued" and f"{job['queue']}|{job['needs']}" == group:
+                        return self._hand_over(host, queue, job["message"])
+        return None
+
+    def _hand_over(self, host: str, queue: str, text: str) -> Taken:
+        taken = Taken(queue, text.encode())
+        self.taken.setdefault(host, []).insert(0, taken)
+        return taken
+
+    def _put_aside(self, queue: str, room: FreeRoom) -> int:
+        texts, count = self.queues.get(queue, []), 0
+        while texts:
+            headers = json.loads(texts[-1])["headers"]
+            job = self.jobs.get(headers["id"], {})
+            needs = admission.parse(job.get("needs"))
+            if "cancelled_at" in job:
+                self.waiting.pop(headers["id"], None)
+                self.marked.add(headers["id"])
+            elif not self._has_to_park(headers, job, texts[-1], needs, room):
+                break
+            else:
+                self._park(headers["id"], job, needs or NOTHING)
+            texts.pop()
+            count += 1
+        return count
+
+    def _has_to_park(
+        self, headers: Mapping[str, Any], job: Mapping[str, str], text: str, needs: Needs | None, room: FreeRoom
+    ) -> bool:
+        if needs is None or job.get("state") != "queued" or job.get("message") != text or headers.get("eta"):
+            return False
+        is_reserved = headers["id"] == room.reserved_id and admission.fits(needs, room.reserved)
+        return not admission.fits(needs, room.free) and not is_reserved
 
     def claim_many(self, jobs: Sequence[JobToEnd], *, host: str) -> list[Claim]:
         with self._call("claim_many"):
@@ -348,7 +437,11 @@ class FakeRecords:
 
     def republish(self, before: float) -> int:
         with self._call("republish"):
+            for jobs in self.parked.values():
+                for job_id in jobs.keys() - self.waiting.keys():
+                    del jobs[job_id]
             listed = {json.loads(text)["headers"]["id"] for texts in self.queues.values() for text in texts}
+            listed |= {job_id for jobs in self.parked.values() for job_id in jobs}
             missing = [job_id for job_id in _up_to(self.waiting, before) if job_id not in listed]
             return sum(self._republish(job_id) for job_id in missing)
 

@@ -41,6 +41,7 @@ _PASSING = (
     "celery-docker:expiring",
     "celery-docker:delayed",
     "celery-docker:cancelling",
+    "celery-docker:parked*",
     "unacked*",
     "celery",
 )

@@ -5,8 +5,11 @@
 --   node2  claims the new message: 'run', fence 2; the job runs there
 --   node1  is back, and finds the first message in its list of taken ones: the owner is node2, so 'drop'
 --   node1  tells the end of the container that it still has: fence 1 is not the record's, so nobody believes it
--- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages.
--- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds).
+-- A job that would run and does not fit the host's room is parked: it waits in the group of its queue list and needs.
+-- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages, the groups of
+-- parked jobs.
+-- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds), prefix of
+-- the keys of groups, its needs, 1 if they fit the host's room, otherwise 0.
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
 -- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started}.
 -- A key that holds something else is no record: it counts as lost.
@@ -27,6 +30,42 @@ local function answer(verdict)
   local running = redis.call('HGET', KEYS[1], 'state') == 'running'
   row[11] = running and redis.call('HGET', KEYS[1], 'container_id') or ''
   return row
+end
+
+-- Takes the job out of the group in which it is parked, if it is.
+local function unpark()
+  local job = redis.call('HMGET', KEYS[1], 'parked_at', 'queue', 'needs')
+  if not job[1] then
+    return
+  end
+  local group = (job[2] or '') .. '|' .. (job[3] or '')
+  redis.pcall('ZREM', ARGV[8] .. group, ARGV[1])
+  if redis.call('EXISTS', ARGV[8] .. group) == 0 then
+    redis.pcall('SREM', KEYS[8], group)
+  end
+end
+
+local function park(expires_at)
+  unpark()
+  redis.call('HSETNX', KEYS[1], 'queue', ARGV[3])
+  redis.call('HSETNX', KEYS[1], 'message', ARGV[4])
+  redis.call('HSETNX', KEYS[1], 'parked_at', now)
+  redis.call('HSET', KEYS[1], 'needs', ARGV[9])
+  local job = redis.call('HMGET', KEYS[1], 'queue', 'parked_at')
+  local group, parked_at = job[1] .. '|' .. ARGV[9], tonumber(job[2]) or now
+  if type(redis.pcall('ZADD', ARGV[8] .. group, parked_at, ARGV[1])) == 'table' then
+    redis.call('DEL', ARGV[8] .. group)
+    redis.call('ZADD', ARGV[8] .. group, parked_at, ARGV[1])
+  end
+  redis.pcall('SADD', KEYS[8], group)
+  -- Housekeeping publishes it again, should the group be lost.
+  redis.call('ZADD', KEYS[5], 'NX', now, ARGV[1])
+  if expires_at then
+    redis.call('HSET', KEYS[1], 'expires_at', expires_at)
+    redis.call('ZADD', KEYS[6], expires_at, ARGV[1])
+  end
+  redis.call('SREM', KEYS[3], ARGV[1])
+  return answer('park')
 end
 
 if ARGV[5] ~= '' then
@@ -63,6 +102,7 @@ if state ~= 'queued' then
   return answer('adopt')
 end
 
+local expires_at
 if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
   if redis.call('ZSCORE', KEYS[4], ARGV[1]) then
     redis.call('SREM', KEYS[3], ARGV[1])
@@ -70,7 +110,7 @@ if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
     return answer('drop')
   end
   if (tonumber(redis.call('HGET', KEYS[1], 'attempt')) or 0) == 0 then
-    local expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or ARGV[7])
+    expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or ARGV[7])
     if expires_at and expires_at <= now then
       redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'expired',
         'cancel_reason', 'no host had a free slot for it before it expired')
@@ -86,10 +126,15 @@ if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
   end
 end
 
+if ARGV[10] == '0' and redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
+  return park(expires_at)
+end
+
+unpark()
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
-redis.call('HDEL', KEYS[1], 'pulled_bytes', 'pull_size_bytes')
+redis.call('HDEL', KEYS[1], 'parked_at', 'pulled_bytes', 'pull_size_bytes')
 -- A number that is none begins again; the fence above every one that it may have been.
 for _, name in ipairs({'fence', 'attempt'}) do
   local number = tonumber(redis.call('HGET', KEYS[1], name) or 0)

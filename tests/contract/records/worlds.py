@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from celery_docker.background.duties import Housekeeping
 from celery_docker.core import jobrecord, message
-from celery_docker.core.jobrecord import Claim, Holding
+from celery_docker.core.admission import FreeRoom
+from celery_docker.core.jobrecord import Claim, Holding, Taken
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.run import ports
-from celery_docker.store import housekeeping, jobstore, keys
+from celery_docker.store import housekeeping, jobstore, keys, taking
 from tests import servers
 from tests.fakes.records import FakeRecords
 
@@ -53,6 +54,10 @@ class World(Protocol):
     def empty(self) -> None: ...
     def hand_over(self, host: str, taken: jobrecord.Taken) -> None: ...
     def taken(self, host: str) -> list[bytes]: ...
+    def take(self, room: FreeRoom, host: str = HOST, lists: Sequence[str] = (QUEUE,)) -> Taken | int | None: ...
+    def parked(self) -> dict[str, list[str]]: ...
+    def lose_groups(self) -> None: ...
+    def write(self, job_id: str, **values: str) -> None: ...
 
 
 class FakeWorld:
@@ -93,6 +98,20 @@ class FakeWorld:
     def taken(self, host: str) -> list[bytes]:
         return [taken.text for taken in self.records.taken.get(host, [])]
 
+    def take(self, room: FreeRoom, host: str = HOST, lists: Sequence[str] = (QUEUE,)) -> Taken | int | None:
+        return self.records.take(host, lists, room)
+
+    def parked(self) -> dict[str, list[str]]:
+        return {
+            group: sorted(jobs, key=lambda job_id: jobs[job_id]) for group, jobs in self.records.parked.items() if jobs
+        }
+
+    def lose_groups(self) -> None:
+        self.records.parked.clear()
+
+    def write(self, job_id: str, **values: str) -> None:
+        self.records.jobs[job_id].update(values)
+
 
 class RedisWorld:
     def __init__(self, server: servers.RedisServer) -> None:
@@ -130,6 +149,22 @@ class RedisWorld:
 
     def taken(self, host: str) -> list[bytes]:
         return [text.encode() for text in self._client.lrange(keys.taken(host, QUEUE), 0, -1)]
+
+    def take(self, room: FreeRoom, host: str = HOST, lists: Sequence[str] = (QUEUE,)) -> Taken | int | None:
+        answer = self.records.link.call("take", *taking.take_call(host, lists, room, is_new=False))
+        if answer is None:
+            return None
+        return Taken(answer[0], answer[1].encode()) if answer[0] else int(answer[1])
+
+    def parked(self) -> dict[str, list[str]]:
+        groups = self._client.smembers(keys.PARKED)
+        return {group: self._client.zrange(keys.PARKED_GROUP + group, 0, -1) for group in groups}
+
+    def lose_groups(self) -> None:
+        self._client.delete(*self._client.keys(keys.PARKED_GROUP + "*"))
+
+    def write(self, job_id: str, **values: str) -> None:
+        self._client.hset(keys.job(job_id), mapping=values)
 
     def close(self) -> None:
         self._client.flushdb()

@@ -149,7 +149,9 @@ def _writes_in_python() -> Uses:
 def _submitted() -> set[str]:
     """Return the fields that a submitter adds to the record of a job with everything that a listing shows."""
     builder = replace(submission.of_process("/nonexistent"), uid=1000)
-    new = builder.job({"image": "busybox", "name": "n", "labels": {"a": "b"}}, Submission(after=("j0",)))
+    new = builder.job(
+        {"image": "busybox", "name": "n", "labels": {"a": "b"}, "memory": 2**30}, Submission(after=("j0",))
+    )
     again = builder.again(new.job_id, "failed", "{}", json.dumps(new.spec), json.dumps(new.envelope), None, None)
     return {*new.about, *again.about}
 

@@ -50,7 +50,7 @@ def test_a_slot_that_broke_is_free_again(mocker: MockerFixture, caplog: pytest.L
     wait([result.f], 10)
     slots.executor.shutdown()
     ready.assert_called_once_with(request)
-    request.task.runner.forget.assert_called_once_with("j1")
+    request.task.runner.abandon.assert_called_once_with("j1")
     loop.call_soon.assert_called_once()
     assert "its slot broke: ValueError('a mistake')" in caplog.text
 

@@ -12,7 +12,9 @@ from pytest_mock import MockerFixture
 
 from celery_docker.background.intake import Intake
 from celery_docker.core import message
+from celery_docker.core.admission import Needs, Offer
 from celery_docker.core.jobrecord import Taken
+from celery_docker.run.room import Ledger
 from celery_docker.worker.transport import Channel, QoS
 
 
@@ -120,3 +122,64 @@ def test_the_intake_knows_whether_cancelled_messages_are_dropped(
     with contextlib.suppress(Empty):
         channel._brpop_read()
     assert channel.intake.is_dropping is is_dropping
+
+
+def asked(channel: Any, mocker: MockerFixture) -> bool:
+    """Let the loop take a turn; return whether Redis is asked for a message."""
+    channel._ask.reset_mock()
+    channel._brpop_start()
+    return bool(channel._ask.called)
+
+
+def told(channel: Any, mocker: MockerFixture, answer: Any) -> None:
+    mocker.patch.object(Channel, "_answer", return_value=answer)
+    with contextlib.suppress(Empty):
+        channel._brpop_read()
+
+
+@pytest.fixture
+def open_channel(channel: Any, mocker: MockerFixture) -> Any:
+    """The same with an open intake, a host of its own and a clock that stands still."""
+    channel.intake, channel.ledger, channel._closed = Intake(), Ledger(Offer(4000, 2**30)), False
+    channel.host, channel.connection, channel._known = "node1", mocker.Mock(), None
+    mocker.patch.object(Channel, "client", mocker.Mock())
+    channel.clock = mocker.patch("celery_docker.worker.transport.monotonic", return_value=100.0)
+    return channel
+
+
+def test_a_host_without_room_for_what_is_parked_waits_at_no_list(open_channel: Any, mocker: MockerFixture) -> None:
+    """What came there would be taken before it. It asks again after a moment."""
+    assert asked(open_channel, mocker)
+    told(open_channel, mocker, [b"", 0])
+    open_channel.connection.wake_in.assert_called_once()
+    assert not asked(open_channel, mocker)
+    assert open_channel.is_idle
+    assert not open_channel.intake.is_dropping
+    open_channel.clock.return_value = 101.0
+    assert asked(open_channel, mocker)
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_it_asks_again_as_soon_as_it_has_more_room(open_channel: Any, mocker: MockerFixture, is_before: bool) -> None:
+    """Also where a slot was freed between question and answer."""
+    open_channel.ledger.take("j1", Needs(1000))
+    asked(open_channel, mocker)
+    if is_before:
+        open_channel.ledger.free("j1")
+    told(open_channel, mocker, [b"", 0])
+    if not is_before:
+        open_channel.ledger.free("j1")
+    assert asked(open_channel, mocker)
+
+
+def test_it_asks_again_at_once_after_jobs_were_parked(open_channel: Any, mocker: MockerFixture) -> None:
+    asked(open_channel, mocker)
+    told(open_channel, mocker, [b"", 3])
+    assert asked(open_channel, mocker)
+
+
+def test_it_waits_at_a_list_where_nothing_is_parked(open_channel: Any, mocker: MockerFixture) -> None:
+    open_channel.brpop_timeout = 1
+    asked(open_channel, mocker)
+    told(open_channel, mocker, None)
+    assert open_channel._ask.call_args.args[1] == "BLMOVE"

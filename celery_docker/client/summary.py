@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from celery_docker.core import hoststate, waiting
-from celery_docker.store import listing
+from celery_docker.core import hoststate, wording
+from celery_docker.store import listing, parking
 from celery_docker.store.queries import Queries
+
+# Of the sizes of jobs that no host of a queue offers, so many are told.
+_SHOWN_REASONS = 3
 
 
 def of(queries: Queries, queue: str) -> dict[str, Any]:
@@ -18,7 +22,9 @@ def of(queries: Queries, queue: str) -> dict[str, Any]:
     served = {queue for row in workers for queue in row.about.get("queues", ())}
     lengths = queries.jobs.queue_lengths(sorted({queue, *served, *queries.jobs.waiting_queues()}))
     hosts = [listing.host_facts(row) for row in workers]
-    waits = {name: waiting.obstacle(hosts, name) for name, length in lengths.items() if length}
+    waits: dict[str, list[str]] = {}
+    for name, _, wait in parking.stuck(lengths, queries.jobs.parked(), hosts):
+        waits.setdefault(name, []).append(wait.reason)
     states = [listing.state_of(row) for row in workers]
     return {
         "jobs": {
@@ -30,5 +36,11 @@ def of(queries: Queries, queue: str) -> dict[str, Any]:
         "queues": lengths,
         "workers": {state.value: states.count(state) for state in hoststate.WorkerState if state in states},
         "slots": sum(int(row.about.get("slots", 0)) for row in workers if not row.lost),
-        "waits": {name: wait.reason for name, wait in waits.items() if wait is not None},
+        "waits": {name: _sentence(reasons) for name, reasons in waits.items()},
     }
+
+
+def _sentence(reasons: Sequence[str]) -> str:
+    others = len(reasons) - _SHOWN_REASONS
+    more = [f"and {wording.counted(others, 'more size')}"] if others > 0 else []
+    return "; ".join([*reasons[:_SHOWN_REASONS], *more])

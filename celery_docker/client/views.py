@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from celery_docker.core import incoming, pace, receipt
+from celery_docker.core import admission, hostreport, incoming, pace, receipt
+from celery_docker.core.admission import Room
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import Wait
 from celery_docker.store.listing import BatchRow, JobRow, WorkerRow, state_of
 
 _JSON_FIELDS = ("receipt", "spec", "attempts", "labels", "after")
-_TIME_FIELDS = ("submitted_at", "claimed_at", "finished_at", "expires_at", "cancelled_at")
+_TIME_FIELDS = ("submitted_at", "claimed_at", "finished_at", "expires_at", "cancelled_at", "parked_at")
 _NUMBER_FIELDS = (
     "attempt",
     "batch_index",
@@ -94,6 +95,8 @@ def record_json(row: JobRow, wait: Wait | None, record: Mapping[str, str]) -> di
 def _value(name: str, text: str) -> Any:
     """Return a field of a record for programs; as it is, where it cannot be read or is that of a newer version."""
     fields = Fields({name: text})
+    if name == "needs" and (needs := admission.parse(text)) is not None:
+        return hostreport.of_room(Room(needs.millicpus, needs.memory_bytes, needs.gpus))
     if name in _JSON_FIELDS:
         value = fields.json(name, list if name == "attempts" else dict)
     elif name in _TIME_FIELDS:

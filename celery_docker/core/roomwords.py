@@ -1,9 +1,12 @@
-"""CPUs, memory and GPUs in words: the offer of a host, and what is wrong with one. Pure."""
+"""CPUs, memory and GPUs in words: the offer of a host, what is free of it, and what a job needs. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
 from celery_docker.core import wording
-from celery_docker.core.admission import Offer, Room
+from celery_docker.core.admission import Needs, Offer, Room
 
 # Less than this part of what is offered is little.
 _LITTLE = 8
@@ -16,10 +19,8 @@ def cpus(millicpus: int) -> str:
 
 def offer(offered: Offer) -> str:
     """Return an offer, like `8 CPUs, 15.1 GiB of memory and 2 GPUs`."""
-    parts = [cpus(offered.millicpus), f"{wording.size(offered.memory_bytes)} of memory"]
-    if offered.gpus:
-        parts.append(wording.counted(len(offered.gpus), "GPU"))
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    gpus = [wording.counted(len(offered.gpus), "GPU")] if offered.gpus else []
+    return together([cpus(offered.millicpus), f"{wording.size(offered.memory_bytes)} of memory", *gpus])
 
 
 def free(room: Room, offered: Offer) -> str:
@@ -31,6 +32,66 @@ def free(room: Room, offered: Offer) -> str:
     if offered.gpus:
         parts.append(f"{max(room.gpus, 0)} of {wording.counted(len(offered.gpus), 'GPU')}")
     return ", ".join(parts)
+
+
+def needs(needed: Needs) -> str:
+    """Return what a job takes, like `2 CPUs, 4 GiB and 1 GPU`; empty if that is a slot only."""
+    parts = [
+        cpus(needed.millicpus) if needed.millicpus else "",
+        wording.size(needed.memory_bytes) if needed.memory_bytes else "",
+        _gpus(needed),
+    ]
+    return together(filter(None, parts))
+
+
+def _gpus(needed: Needs) -> str:
+    if needed.devices:
+        return f"the GPU{'s' if len(needed.devices) > 1 else ''} {' '.join(needed.devices)}"
+    return wording.counted(needed.gpus, "GPU") if needed.gpus else ""
+
+
+def together(parts: Iterable[str]) -> str:
+    """Return words as a list, like `a, b and c`."""
+    *first, last = list(parts) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def lacking(needed: Needs, room: Room, offered: Offer) -> str:
+    """Return the parts of a host's room that are too small for a job, like `2 of 8 GiB free`; empty if it fits."""
+    parts = []
+    if needed.millicpus and needed.millicpus > room.millicpus:
+        parts.append(f"{max(room.millicpus, 0) / 1000:.10g} of {cpus(offered.millicpus)}")
+    if needed.memory_bytes and needed.memory_bytes > room.memory_bytes:
+        parts.append(sizes(room.memory_bytes, offered.memory_bytes))
+    if needed.gpus > room.gpus and not needed.devices:
+        parts.append(f"{max(room.gpus, 0)} of {wording.counted(len(offered.gpus), 'GPU')}")
+    if parts:
+        return f"{together(parts)} free"
+    missing = tuple(name for name in needed.devices if name not in room.devices)
+    return f"{_gpus(replace(needed, devices=missing))} not free" if missing else ""
+
+
+def nowhere(needed: Needs, offers: Mapping[str, Offer]) -> str:
+    """Return the reason for which none of these hosts could ever hold a job, with the largest offer."""
+    kinds: Sequence[tuple[int, Callable[[Offer], int], Callable[[int], str]]] = (
+        (needed.memory_bytes, lambda offer: offer.memory_bytes, wording.size),
+        (needed.millicpus, lambda offer: offer.millicpus, cpus),
+        (
+            0 if needed.devices else needed.gpus,
+            lambda offer: len(offer.gpus),
+            lambda count: wording.counted(count, "GPU"),
+        ),
+    )
+    sentences = []
+    for amount, part_of, words in kinds:
+        host, most = max(((name, part_of(offer)) for name, offer in offers.items()), key=lambda row: row[1])
+        if amount > most:
+            largest = f"; the largest is {host} with {words(most)}" if most else ""
+            sentences.append(f"no host offers {words(amount)}{largest}")
+    missing = set(needed.devices).difference(*(offer.gpus for offer in offers.values()))
+    if missing:
+        sentences.append(f"no host offers {_gpus(replace(needed, devices=tuple(sorted(missing))))}")
+    return "; ".join(sentences) or f"no host offers {needs(needed)} together"
 
 
 def scarce(room: Room, offered: Offer) -> str:

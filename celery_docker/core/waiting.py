@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from celery_docker.core import wording
+from celery_docker.core import roomwords, wording
+from celery_docker.core.admission import NOTHING, Needs, Offer, Room
 from celery_docker.core.hoststate import SILENT_S
 from celery_docker.core.lifecycle import State
 
@@ -37,6 +38,10 @@ class WaitKind(StrEnum):
     QUEUE = "queue"
     # Every host that serves its queue takes no jobs, or the host that has it is silent.
     HOST = "host"
+    # No host that serves its queue offers what it needs, however little runs there.
+    OFFER = "offer"
+    # Room on a host: as much of what hosts offer as it needs.
+    ROOM = "room"
     # A free slot, and its turn in the queue.
     SLOT = "slot"
     # Its image is being pulled.
@@ -44,7 +49,7 @@ class WaitKind(StrEnum):
 
 
 # These last until somebody does something about them.
-OBSTACLES = (WaitKind.WORKER, WaitKind.QUEUE, WaitKind.HOST)
+OBSTACLES = (WaitKind.WORKER, WaitKind.QUEUE, WaitKind.HOST, WaitKind.OFFER)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """A host as far as waits depend on it; `obstacle` is the reason for which it takes no jobs, empty if it does."""
+    """A host as far as waits depend on it; `obstacle` is the reason for which it takes no jobs, empty if it does.
+
+    `offer` is what it has for jobs, and `room` what is free of that, None of a host of an older version.
+    """
 
     name: str
     queues: Collection[str] = ()
@@ -70,10 +78,16 @@ class HostFacts:
     obstacle: str = ""
     silent_s: float = 0.0
     is_lost: bool = False
+    offer: Offer | None = None
+    room: Room | None = None
 
     @property
     def is_alive(self) -> bool:
         return not self.is_lost and self.silent_s < SILENT_S
+
+    def could_hold(self, needs: Needs) -> bool:
+        """Tell whether a job would fit if it were alone there; of an unknown offer that it does."""
+        return self.offer is None or self.offer.could_hold(needs)
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ class JobFacts:
 
     `failure` is the reason of its latest attempt's end, `end_reason` that of an end request, `first_pending` the first
     of the `pending` jobs that have to succeed before it. `pull` has the bytes that were pulled, and all that are known
-    of, while its image is being pulled.
+    of, while its image is being pulled. `needs` is what it takes of a host; `is_parked`: no host had room for it.
     """
 
     state: State
@@ -106,6 +120,8 @@ class JobFacts:
     not_before: float | None = None
     place: Place | None = None
     pull: tuple[int, int] | None = None
+    needs: Needs = NOTHING
+    is_parked: bool = False
 
 
 def wait_of(job: JobFacts, hosts: Sequence[HostFacts], now: float) -> Wait | None:
@@ -117,18 +133,22 @@ def wait_of(job: JobFacts, hosts: Sequence[HostFacts], now: float) -> Wait | Non
     return _in_hand(job, hosts)
 
 
-def obstacle(hosts: Sequence[HostFacts], queue: str) -> Wait | None:
-    """Return the reason for which no host takes the jobs of a queue now; None if one does."""
+def obstacle(hosts: Sequence[HostFacts], queue: str, needs: Needs = NOTHING) -> Wait | None:
+    """Return the reason for which no host takes the jobs of a queue now that need so much; None if one does."""
     alive = [host for host in hosts if host.is_alive]
     if not alive:
         return Wait(WaitKind.WORKER, "no worker is alive")
     serving = [host for host in alive if queue in host.queues]
     if not serving:
         return Wait(WaitKind.QUEUE, f"no worker serves the queue {queue!r}")
-    if any(not host.obstacle for host in serving):
+    large = [host for host in serving if host.could_hold(needs)]
+    if not large:
+        offers = {host.name: host.offer for host in serving if host.offer is not None}
+        return Wait(WaitKind.OFFER, roomwords.nowhere(needs, offers))
+    if any(not host.obstacle for host in large):
         return None
-    reasons = [f"{host.name} takes no jobs: {host.obstacle}" for host in serving[:_NAMED_HOSTS]]
-    others = len(serving) - _NAMED_HOSTS
+    reasons = [f"{host.name} takes no jobs: {host.obstacle}" for host in large[:_NAMED_HOSTS]]
+    others = len(large) - _NAMED_HOSTS
     more = [f"no jobs on {wording.counted(others, 'more host')}"] if others > 0 else []
     return Wait(WaitKind.HOST, "; ".join(reasons + more))
 
@@ -157,7 +177,7 @@ def _pull_sentence(job: JobFacts, pulled_bytes: int, size_bytes: int) -> str:
 
 def _in_line(job: JobFacts, hosts: Sequence[HostFacts], now: float) -> Wait:
     """Return the wait of a job that no host has."""
-    stuck = obstacle(hosts, job.queue)
+    stuck = obstacle(hosts, job.queue, job.needs)
     if job.end_reason:
         # Any worker does this, whatever queue it serves.
         nobody = f"; {stuck.reason}" if stuck is not None and stuck.kind is WaitKind.WORKER else ""
@@ -171,7 +191,7 @@ def _in_line(job: JobFacts, hosts: Sequence[HostFacts], now: float) -> Wait:
         return _before_retry(job, hosts, now if is_early else None, stuck)
     if is_early and job.not_before is not None:
         return Wait(WaitKind.TIME, f"delayed until {_moment(job.not_before, now)}", job.not_before)
-    return stuck or _for_slot(job, hosts)
+    return stuck or _for_place(job, hosts)
 
 
 def _before_retry(job: JobFacts, hosts: Sequence[HostFacts], early_at: float | None, stuck: Wait | None) -> Wait:
@@ -180,7 +200,7 @@ def _before_retry(job: JobFacts, hosts: Sequence[HostFacts], early_at: float | N
     if stuck is None and early_at is not None and job.not_before is not None:
         pause = wording.duration(job.not_before - early_at)
         return Wait(WaitKind.RETRY, f"{failure}; {following} in {pause}", job.not_before)
-    then = stuck or _for_slot(job, hosts)
+    then = stuck or _for_place(job, hosts)
     return Wait(then.kind, f"{failure}; {following}: {then.reason}", job.not_before, then.jobs_before)
 
 
@@ -191,8 +211,30 @@ def _pending_sentence(job: JobFacts) -> str:
     return f"waits for job {wording.short_id(job.first_pending)}{more}"
 
 
-def _for_slot(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:
+def _for_place(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:
     taking = [host for host in hosts if host.is_alive and not host.obstacle and job.queue in host.queues]
+    return _for_room(job, taking) if job.is_parked else _for_slot(job, taking)
+
+
+def _for_room(job: JobFacts, taking: Sequence[HostFacts]) -> Wait:
+    """Return the wait of a job for which no host had room, with the hosts that could hold it and have too little."""
+    large = [host for host in taking if host.could_hold(job.needs)]
+    parts = [f"waits for room: needs {roomwords.needs(job.needs)}"]
+    for host in large[:_NAMED_HOSTS]:
+        if host.offer is None or host.room is None:
+            continue
+        lacking = roomwords.lacking(job.needs, host.room, host.offer)
+        parts.append(f"{host.name} has {lacking or ('enough' if host.free_slots > 0 else 'no free slot')}")
+    others = len(large) - _NAMED_HOSTS
+    if others > 0:
+        parts.append(f"{wording.counted(others, 'more host')}")
+    reason = ", ".join(parts)
+    if job.place is None or not job.place.before:
+        return Wait(WaitKind.ROOM, reason, jobs_before=None if job.place is None else 0)
+    return Wait(WaitKind.ROOM, f"{reason}; {_place_sentence(job.place)}", jobs_before=job.place.before)
+
+
+def _for_slot(job: JobFacts, taking: Sequence[HostFacts]) -> Wait:
     parts = [] if any(host.free_slots > 0 for host in taking) else ["no free slot"]
     if job.place is not None:
         parts.append(_place_sentence(job.place))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from celery_docker.core import wording
+from celery_docker.core import settings, wording
 from celery_docker.core.hoststate import SILENT_S
 from celery_docker.core.waiting import WaitKind
 from celery_docker.doctor import facts
@@ -141,6 +141,9 @@ def queues(redis: facts.Redis) -> list[Finding]:
 def _queue_remedy(stuck: facts.StuckQueue) -> str:
     if stuck.wait.kind is WaitKind.HOST:
         return "celery-docker resume HOST for a drained one; mend what another says"
+    if stuck.wait.kind is WaitKind.OFFER:
+        names = f"{settings.PREFIX}CPUS, _MEMORY, _GPUS"
+        return f"let a host of this queue offer as much ({names}), or cancel them: celery-docker ps shows their ids"
     return (
         f"let a worker serve it (CELERY_DOCKER_OPTS=-Q {stuck.name}), or cancel "
         f"them: celery-docker queue purge --queue {stuck.name}"

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery_docker import errors
-from celery_docker.core import hostreport, jobspec, waiting
+from celery_docker.core import hostreport, jobspec
 from celery_docker.doctor import facts
-from celery_docker.store import listing, redislink
+from celery_docker.store import listing, parking, redislink
 from celery_docker.store.hostqueries import HostQueries
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.refused import RefusedMessages
@@ -130,11 +130,11 @@ def _stuck(link: redislink.Link) -> tuple[facts.StuckQueue, ...]:
         jobs, rows = JobQueries(link), HostQueries(link).rows()
         served = {queue for row in rows for queue in row.about.get("queues", ())}
         lengths = jobs.queue_lengths(sorted({jobspec.DEFAULT_QUEUE, *served, *jobs.waiting_queues()}))
+        parked = jobs.parked()
     except errors.StoreRefused:
         return ()
     hosts = [listing.host_facts(row) for row in rows]
-    waits = {queue: waiting.obstacle(hosts, queue) for queue, length in lengths.items() if length}
-    return tuple(facts.StuckQueue(queue, lengths[queue], wait) for queue, wait in waits.items() if wait is not None)
+    return tuple(facts.StuckQueue(*row) for row in parking.stuck(lengths, parked, hosts))
 
 
 def _is_local(hostname: str) -> bool:

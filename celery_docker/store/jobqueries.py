@@ -17,6 +17,7 @@ from celery_docker.core import message
 from celery_docker.core.receipt import Receipt
 from celery_docker.store import idlookup, keys, listing, redislink
 from celery_docker.store.listing import JobRow, Load
+from celery_docker.store.parking import ParkedGroup, Parking
 
 _ROWS_AT_ONCE = 1000
 _RECEIPTS_AT_ONCE = 100
@@ -128,7 +129,7 @@ class JobQueries:
         return idlookup.resolve(self.link, text, keys.INDEX, keys.job)
 
     def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
-        """Return the number of messages in each queue, those of all priorities together."""
+        """Return the number of jobs that wait in each queue, in its lists or parked; of all priorities together."""
         names = list(queues)
         lists = [(name, key) for name in names for key in message.queue_keys(name)]
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
@@ -138,10 +139,17 @@ class JobQueries:
         total = dict.fromkeys(names, 0)
         for (name, _), length in zip(lists, lengths, strict=True):
             total[name] += length
+        for group in self.parked():
+            if group.queue in total:
+                total[group.queue] += group.jobs
         return total
 
+    def parked(self) -> list[ParkedGroup]:
+        """Return the groups of parked jobs."""
+        return Parking(self.link).groups()
+
     def in_queue(self, queue: str) -> list[str]:
-        """Return the jobs of a queue that no host has taken: those in its lists, delayed ones, and those held back."""
+        """Return the jobs of a queue that no host has taken: in its lists, parked, delayed, or held back."""
         lists = message.queue_keys(queue)
         waiting = [job_id for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._ranked(place)]
         # Of a plain client's job there is nothing but the message.

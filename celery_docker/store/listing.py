@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from celery_docker.core import hoststate, lifecycle, message
+from celery_docker.core import admission, hostreport, hoststate, lifecycle, message
+from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.hoststate import SILENT_S, WorkerState
 from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import HostFacts
@@ -40,6 +41,8 @@ ROW_FIELDS = (
     "pulled_bytes",
     "pull_size_bytes",
     "uid",
+    "needs",
+    "parked_at",
 )
 
 
@@ -51,6 +54,7 @@ class JobRow:
     `claimed_at` is of the latest attempt. A job that is being cancelled has a `cancel_reason` and no final state yet.
     `uid` is the number of the user who submitted it through the gateway.
     `pull` has the bytes of its image that were pulled, and all that are known of; None where no pull has begun.
+    `needs` is what it takes of a host's offer, as far as that is known; `parked_at` since when it waits for room.
     """
 
     job_id: str
@@ -76,6 +80,8 @@ class JobRow:
     cancel_reason: str | None
     pull: tuple[int, int] | None = None
     uid: int | None = None
+    needs: Needs = NOTHING
+    parked_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         cancel_reason=present.get("cancel_reason"),
         pull=_pull(cells),
         uid=cells.whole("uid"),
+        needs=admission.parse(present.get("needs")) or NOTHING,
+        parked_at=cells.moment("parked_at"),
     )
     return _named(row, cells.problems)
 
@@ -237,6 +245,8 @@ def host_facts(row: WorkerRow) -> HostFacts:
         obstacle=_obstacle(row),
         silent_s=row.heard_s,
         is_lost=row.lost,
+        offer=hostreport.offer(row.about),
+        room=hostreport.room(row.about),
     )
 
 

@@ -12,12 +12,13 @@ from typing import Any
 from celery_docker.core import waiting
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
-from celery_docker.core.waiting import JobFacts, Wait
+from celery_docker.core.waiting import JobFacts, Place, Wait
 from celery_docker.store import keys, listing, redislink
 from celery_docker.store.heads import Head, Heads
 from celery_docker.store.hostqueries import HostQueries
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import JobRow
+from celery_docker.store.parking import Parking
 
 _AT_ONCE = 1000
 # Of the jobs that have to succeed first, so many are looked at.
@@ -61,7 +62,9 @@ class WaitQueries:
         return {job_id: list(Fields({"attempts": text}).entries("attempts")) for job_id, (text,) in rows if text}
 
     def _facts(self, rows: Sequence[JobRow], free: Sequence[JobRow], times: _Times) -> dict[str, JobFacts]:
-        heads = self._heads([row for row in free if row.job_id not in times.due_at], times)
+        in_line = [row for row in free if row.job_id not in times.due_at]
+        parked = self._parked([row for row in in_line if row.parked_at is not None])
+        heads = self._heads([row for row in in_line if row.job_id not in parked], times)
         attempts = self.attempts([row.job_id for row in free if row.attempt])
         pending = self._first_pending([row.job_id for row in rows if _is_in_line(row) and row.waits_for])
         return {
@@ -77,11 +80,22 @@ class WaitQueries:
                 first_pending=pending.get(row.job_id),
                 is_held=row.held,
                 not_before=times.due_at.get(row.job_id),
-                place=heads[row.queue].place(row.job_id) if row.queue in heads else None,
+                place=parked.get(row.job_id) or (heads[row.queue].place(row.job_id) if row.queue in heads else None),
                 pull=row.pull,
+                needs=row.needs,
+                is_parked=row.job_id in parked,
             )
             for row in rows
         }
+
+    def _parked(self, rows: Sequence[JobRow]) -> dict[str, Place]:
+        """Return the places of those jobs that are still parked, among those that need the same."""
+        job_ids = [row.job_id for row in rows]
+        fields = JobQueries(self.link).fields(job_ids, "queue", "needs")
+        groups = {job_id: f"{queue}|{needs}" for job_id, (queue, needs) in zip(job_ids, fields, strict=True)}
+        heads = Parking(self.link).heads(groups.values()) if groups else {}
+        places = {job_id: heads[group].place(job_id) for job_id, group in groups.items()}
+        return {job_id: place for job_id, place in places.items() if place is not None}
 
     def _heads(self, rows: Sequence[JobRow], times: _Times) -> dict[str, Head]:
         """Return the head of each queue of these jobs."""

@@ -149,7 +149,7 @@ def test_every_command_with_json(environ: dict[str, str], ended: Job, batch: Bat
     assert row["free"] == {**offer, "gpus": len(offer["gpus"])}
     assert printed("wait", batch.id, status=2) == [batch.results()]
     assert printed("cancel", ended.id) == [[{"id": ended.id, "state": "failed"}]]
-    assert printed("queue") == [{"queue": "celery", "length": 0}]
+    assert printed("queue") == [{"queue": "celery", "length": 0, "wait": None}]
 
 
 @pytest.mark.parametrize(

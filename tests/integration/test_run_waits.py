@@ -73,6 +73,25 @@ def test_a_silent_registry_is_told_as_a_pull(
         silent.speaks.set()
 
 
+def test_a_job_that_no_host_could_hold_is_told_everywhere(
+    dockerd: servers.Dockerd, clean_redis: servers.RedisServer, tmp_path: Path
+) -> None:
+    with Worker(
+        clean_redis.url, dockerd, CELERY_DOCKER_OPTS="-n one@lab", CELERY_DOCKER_MEMORY="1g", CELERY_DOCKER_CPUS="2"
+    ) as worker:
+        waits = "no host offers 64 GiB; the largest is one@lab with 1 GiB"
+        process = started(worker, tmp_path, "run", "-m", "64g", "busybox", "true")
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"celery-docker: {waits}: the job waits; see celery-docker doctor\n"
+        assert waits in called(worker, tmp_path, "ps")[1]
+        summary = called(worker, tmp_path, "status")[1].splitlines()
+        assert ("queues     celery 1" in summary, f"waits      {waits}" in summary) == (True, True)
+        assert called(worker, tmp_path, "queue")[1:] == ("1\n", f"queue 'celery': {waits}\n")
+        assert f"warn  queue: 1 job waits in 'celery': {waits} → " in called(worker, tmp_path, "doctor")[1]
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 143
+
+
 def test_a_queue_that_no_worker_serves_is_told_everywhere(
     dockerd: servers.Dockerd, clean_redis: servers.RedisServer, tmp_path: Path
 ) -> None:

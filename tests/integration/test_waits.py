@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from celery_docker.core import message
-from celery_docker.core.jobrecord import Holding, New
+from celery_docker.client import summary, views
+from celery_docker.core import admission, message
+from celery_docker.core.admission import Needs
+from celery_docker.core.jobrecord import Holding, New, Taken
 from celery_docker.core.lifecycle import State, Tally
-from celery_docker.core.waiting import Wait
+from celery_docker.core.waiting import Wait, WaitKind
+from celery_docker.doctor import redisfacts
 from celery_docker.store import heads, jobstore, keys, queries
 from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from tests import servers
 
 HOST = "node1"
+GIB = 2**30
 ABOUT = {"queues": ["celery"], "slots": 2, "phase": "serving", "accepting": True, "status": ""}
 
 
@@ -40,6 +45,13 @@ class Shelf:
         envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="t", origin="")
         claim = self.store.claim(job_id, host=HOST, queue="celery", envelope=envelope)
         return Holding(job_id, HOST, claim.fence, "celery", envelope)
+
+    def park(self, *job_ids: str, needs: Needs, queue: str = "celery") -> None:
+        """Let a host without room take jobs."""
+        for job_id in job_ids:
+            envelope = message.task_message(job_id, {"image": "busybox"}, queue=queue, tag="t", origin="")
+            taken = Taken(queue, self.client.rpoplpush(queue, keys.taken(HOST, queue)).encode())
+            self.store.claim(job_id, host=HOST, queue=queue, envelope=envelope, taken=taken, needs=needs, fits=False)
 
     def end(self, job_id: str, state: State = State.SUCCEEDED) -> None:
         self.store.finish(self.claim(job_id), state, {"id": job_id, "state": state.value})
@@ -247,6 +259,135 @@ def test_a_job_that_is_to_end(shelf: Shelf) -> None:
     )
     shelf.end("j2", State.CANCELLED)
     assert shelf.reason("j2") is None
+
+
+def offer(gib: int, free_gib: int = 0) -> dict[str, Any]:
+    """Return the part of a report that says what a host has for jobs."""
+    return {
+        "offer": {"cpus": 4.0, "memory": gib * GIB, "gpus": []},
+        "free": {"cpus": 4.0, "memory": free_gib * GIB, "gpus": 0},
+    }
+
+
+def test_a_job_that_is_parked(shelf: Shelf) -> None:
+    shelf.beat(**offer(8, 2))
+    shelf.submit("j1", "j2", "j3", "j4")
+    shelf.park("j1", "j2", needs=Needs(0, 4 * GIB))
+    wait = shelf.wait("j2")
+    assert wait is not None
+    assert (wait.kind, wait.jobs_before) == (WaitKind.ROOM, 1)
+    assert wait.reason == "waits for room: needs 4 GiB, node1 has 2 of 8 GiB free; 1 job before it"
+    assert shelf.reason("j1") == "waits for room: needs 4 GiB, node1 has 2 of 8 GiB free"
+    # Those in the list are not behind them: they may fit.
+    assert (shelf.reason("j3"), shelf.reason("j4")) == ("it is next", "1 job before it")
+    shelf.park("j3", needs=Needs(2000, 6 * GIB))
+    assert shelf.reason("j3") == "waits for room: needs 2 CPUs and 6 GiB, node1 has 2 of 8 GiB free"
+    rows = shelf.queries.jobs.rows(["j1", "j2", "j3", "j4"])
+    assert [wait.kind for wait in shelf.queries.waits.of(rows).values()] == [WaitKind.ROOM] * 3 + [WaitKind.SLOT]
+    assert shelf.claim("j1").fence == 1
+    assert (shelf.reason("j1"), shelf.wait("j2")) == (None, replace(wait, reason=wait.reason[:-17], jobs_before=0))
+
+
+def test_a_parked_job_whose_group_is_gone_or_damaged(shelf: Shelf) -> None:
+    """Until housekeeping publishes it again."""
+    shelf.beat(**offer(8))
+    shelf.submit("j1", "j2")
+    shelf.park("j1", needs=Needs(0, 4 * GIB))
+    group = keys.PARKED_GROUP + admission.group("celery", Needs(0, 4 * GIB))
+    shelf.client.delete(group)
+    assert shelf.reason("j1") == "on its way to a host"
+    shelf.client.set(group, "no group")
+    assert shelf.reason("j1") == "on its way to a host"
+    shelf.client.hset(keys.job("j2"), mapping={"parked_at": "1", "needs": "much"})
+    assert shelf.reason("j2") == "it is next"
+    shelf.client.delete(keys.PARKED)
+    shelf.client.set(keys.PARKED, "no set")
+    assert shelf.queries.jobs.queue_lengths(["celery"]) == {"celery": 1}
+    assert summary.of(shelf.queries, "celery")["waits"] == {}
+
+
+def test_thousands_of_parked_jobs(shelf: Shelf) -> None:
+    shelf.beat(**offer(8))
+    shelf.submit("j1", "j2")
+    shelf.park("j1", needs=Needs(0, 4 * GIB))
+    group = keys.PARKED_GROUP + admission.group("celery", Needs(0, 4 * GIB))
+    shelf.client.zadd(group, {f"x{number:05}": 1 for number in range(1500)})
+    reason = "waits for room: needs 4 GiB, node1 has 0 of 8 GiB free; at least 1,000 jobs before it"
+    assert shelf.reason("j1") == reason
+    assert shelf.queries.jobs.queue_lengths(["celery"]) == {"celery": 1502}
+
+
+NOWHERE = "no host offers 64 GiB; the largest is node1 with 8 GiB"
+
+
+def test_a_job_that_no_host_could_hold(shelf: Shelf) -> None:
+    """Whether a host has looked at it, or only its record says what it needs; until such a host comes."""
+    shelf.beat(**offer(8))
+    shelf.submit("j1", "j2", about={"needs": str(Needs(0, 64 * GIB))})
+    assert (shelf.reason("j1"), shelf.reason("j2")) == (NOWHERE, NOWHERE)
+    shelf.park("j1", needs=Needs(0, 64 * GIB))
+    assert (shelf.reason("j1"), shelf.reason("j2")) == (NOWHERE, NOWHERE)
+    HostStore(shelf.store.link).beat("node2", machine="m2", about={**ABOUT, **offer(128, 32)})
+    assert shelf.reason("j1") == "waits for room: needs 64 GiB, node2 has 32 of 128 GiB free"
+    assert shelf.reason("j2") == "it is next"
+    # One of an older version does not say.
+    HostStore(shelf.store.link).beat("node2", machine="m2", about=ABOUT)
+    assert shelf.reason("j1") == "waits for room: needs 64 GiB"
+    shelf.store.drain("node2", "alice")
+    assert shelf.reason("j1") == "node2 takes no jobs: drained by alice"
+
+
+def test_the_summary_and_doctor_know_parked_jobs(shelf: Shelf, redis_server: servers.RedisServer) -> None:
+    shelf.beat(**offer(8))
+    shelf.submit("j1", "j2", "j3", "j4", "j5", "j6")
+    shelf.park("j1", "j2", needs=Needs(0, 64 * GIB))
+    shelf.park("j3", needs=Needs(0, 4 * GIB))
+    # By another door, in a queue that nobody serves.
+    shelf.submit("n1", queue="night")
+    shelf.park("n1", needs=Needs(0, 64 * GIB), queue="night")
+    told = summary.of(shelf.queries, "celery")
+    assert told["queues"] == {"celery": 6, "night": 1}
+    assert told["jobs"]["queued"] == 7
+    assert told["waits"] == {"celery": NOWHERE, "night": "no worker serves the queue 'night'"}
+    stuck = redisfacts.gather(redis_server.url).stuck
+    assert {(row.name, row.jobs, row.wait.kind) for row in stuck} == {
+        ("celery", 2, WaitKind.OFFER),
+        ("night", 1, WaitKind.QUEUE),
+    }
+    shelf.park("j4", needs=Needs(5000, GIB))
+    shelf.park("j5", needs=Needs(6000, GIB))
+    shelf.park("j6", needs=Needs(7000, GIB))
+    told = summary.of(shelf.queries, "celery")
+    assert told["waits"]["celery"].endswith("; and 1 more size")
+    assert told["waits"]["celery"].count("no host offers") == 3
+
+
+def test_parked_jobs_are_among_those_of_a_queue(shelf: Shelf) -> None:
+    """A purge covers them, and a cancel ends them; a listing shows them once."""
+    shelf.submit("j1", "j2")
+    shelf.park("j1", needs=Needs(0, GIB))
+    assert sorted(shelf.queries.jobs.in_queue("celery")) == ["j1", "j2"]
+    assert [row.job_id for row in shelf.queries.jobs.each_live()] == ["j1", "j2"]
+    assert shelf.queries.jobs.load().queued == 2
+    assert shelf.queries.jobs.queue_lengths(["celery", "night"]) == {"celery": 2, "night": 0}
+    shelf.store.cancel_many(["j1"], reason="queue celery purged by alice")
+    assert shelf.reason("j1") == "being ended: queue celery purged by alice; no worker is alive"
+    shelf.end("j1", State.CANCELLED)
+    assert shelf.queries.jobs.queue_lengths(["celery"]) == {"celery": 1}
+    assert shelf.queries.jobs.parked() == []
+
+
+def test_what_an_account_of_a_parked_job_says(shelf: Shelf) -> None:
+    shelf.submit("j1")
+    shelf.park("j1", needs=Needs(1500, GIB))
+    row, record = shelf.queries.jobs.whole("j1")
+    told = views.record_json(row, shelf.wait("j1"), record)
+    assert told["needs"] == {"cpus": 1.5, "memory": GIB, "gpus": 0}
+    assert told["parked_at"] == views.timestamp(row.parked_at)
+    shelf.client.hset(keys.job("j1"), mapping={"needs": "1 \x1b[2J", "parked_at": "x"})
+    row, record = shelf.queries.jobs.whole("j1")
+    told = views.record_json(row, None, record)
+    assert (told["needs"], told["parked_at"]) == ("1 \x1b[2J", "x")
 
 
 def test_a_pull(shelf: Shelf) -> None:

@@ -44,11 +44,14 @@ def queue(context: Context) -> int:
 
 def _length(context: Context, client: Client) -> int:
     name = context.config.queue
-    length = client.queries.jobs.queue_lengths([name])[name]
+    summary = client.summary(name)
+    length, wait = summary["queues"][name], summary["waits"].get(name)
     if context.wants_json:
-        context.screen.json({"queue": name, "length": length})
-    else:
-        context.screen.data(str(length))
+        context.screen.json({"queue": name, "length": length, "wait": wait})
+        return 0
+    context.screen.data(str(length))
+    if wait is not None:
+        context.screen.note(f"queue {name!r}: {wait}")
     return 0
 
 

@@ -48,6 +48,9 @@ _EXIT_STATUSES = (
 
 _WAITS: dict[WaitKind, str] = {
     WaitKind.SLOT: "A free slot on a host. jobs_before are served before it; it may be more than the first 1000.",
+    WaitKind.ROOM: "Room: no host that could hold it has as much free of what it offers as the job needs. jobs_before "
+    "need the same and are served before it.",
+    WaitKind.OFFER: "A larger host: none that serves its queue offers what the job needs. It starts once one does.",
     WaitKind.PULL: "Its image, which the host pulls: so much has come, of those layers whose size is known.",
     WaitKind.RETRY: "The pause after an attempt that failed, and why it did; next_try_at is its end.",
     WaitKind.TIME: "The time for which it was sent, next_try_at.",

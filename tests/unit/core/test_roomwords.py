@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_docker.core import roomwords
-from celery_docker.core.admission import Offer, Room
+from celery_docker.core.admission import Needs, Offer, Room
 
 GIB = 2**30
 
@@ -35,6 +35,67 @@ def test_an_offer(offer: Offer, expected: str) -> None:
 )
 def test_the_room_that_is_free(room: Room, offer: Offer, expected: str) -> None:
     assert roomwords.free(room, offer) == expected
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [
+        (Needs(), ""),
+        (Needs(1000), "1 CPU"),
+        (Needs(0, 4 * GIB), "4 GiB"),
+        (Needs(2500, 4 * GIB), "2.5 CPUs and 4 GiB"),
+        (Needs(2500, GIB // 2, 1), "2.5 CPUs, 512 MiB and 1 GPU"),
+        (Needs(0, 0, 2), "2 GPUs"),
+        (Needs(0, GIB, 1, ("7",)), "1 GiB and the GPU 7"),
+        (Needs(0, 0, 2, ("a.b/c=0", "a.b/c=1")), "the GPUs a.b/c=0 a.b/c=1"),
+    ],
+)
+def test_the_needs_of_a_job(needs: Needs, expected: str) -> None:
+    assert roomwords.needs(needs) == expected
+
+
+@pytest.mark.parametrize(
+    ("needs", "room", "expected"),
+    [
+        (Needs(), Room(-1, -1, 0), ""),
+        (Needs(2000, 4 * GIB, 1), Room(2000, 4 * GIB, 1, ("0",)), ""),
+        (Needs(0, 4 * GIB), Room(0, 2 * GIB, 0), "2 of 8 GiB free"),
+        (Needs(2000, 4 * GIB), Room(1500, 2 * GIB, 0), "1.5 of 4 CPUs and 2 of 8 GiB free"),
+        (Needs(2000, 4 * GIB, 2), Room(-5, -5, 1, ("0",)), "0 of 4 CPUs, 0 of 8 GiB and 1 of 2 GPUs free"),
+        (Needs(0, 0, 1, ("1",)), Room(0, 0, 1, ("0",)), "the GPU 1 not free"),
+        (Needs(0, 0, 1, ("1",)), Room(0, 0, 0), "the GPU 1 not free"),
+    ],
+)
+def test_the_room_that_is_lacking(needs: Needs, room: Room, expected: str) -> None:
+    assert roomwords.lacking(needs, room, Offer(4000, 8 * GIB, ("0", "1"))) == expected
+
+
+NODES = {"node1": Offer(4000, 8 * GIB), "node3": Offer(8000, 32 * GIB), "node2": Offer(16_000, 4 * GIB, ("0", "1"))}
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [
+        (Needs(0, 64 * GIB), "no host offers 64 GiB; the largest is node3 with 32 GiB"),
+        (Needs(17_000, GIB), "no host offers 17 CPUs; the largest is node2 with 16 CPUs"),
+        (Needs(0, 0, 3), "no host offers 3 GPUs; the largest is node2 with 2 GPUs"),
+        (
+            Needs(32_000, 33 * GIB),
+            "no host offers 33 GiB; the largest is node3 with 32 GiB; "
+            "no host offers 32 CPUs; the largest is node2 with 16 CPUs",
+        ),
+        # Each is there, and not on one host.
+        (Needs(10_000, 16 * GIB), "no host offers 10 CPUs and 16 GiB together"),
+        (Needs(0, 0, 1, ("7",)), "no host offers the GPU 7"),
+        (Needs(0, 16 * GIB, 1, ("1",)), "no host offers 16 GiB and the GPU 1 together"),
+    ],
+)
+def test_a_job_that_no_host_could_hold(needs: Needs, expected: str) -> None:
+    assert roomwords.nowhere(needs, NODES) == expected
+
+
+def test_a_job_of_gpus_where_no_host_has_one() -> None:
+    assert roomwords.nowhere(Needs(0, 0, 1), {"node1": Offer(4000, 8 * GIB)}) == "no host offers 1 GPU"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from celery_docker.core.admission import Needs, Offer, Room
 from celery_docker.core.lifecycle import State
-from celery_docker.core.waiting import HostFacts, JobFacts, Place, Wait, WaitKind, obstacle, wait_of
+from celery_docker.core.waiting import OBSTACLES, HostFacts, JobFacts, Place, Wait, WaitKind, obstacle, wait_of
 
 NOW = 1_700_000_000.0
+GIB = 2**30
 FREE = HostFacts("node1", queues=("celery",), free_slots=2)
 FULL = replace(FREE, free_slots=0)
 DRAINED = replace(FREE, obstacle="drained by alice@node1: a new disk")
@@ -158,6 +160,121 @@ def test_the_time_of_the_next_try() -> None:
     wait = wait_of(replace(RETRIED, not_before=NOW + 12), [FREE], NOW)
     assert wait is not None
     assert wait.next_try_at == NOW + 12
+
+
+# Room
+
+LARGE = replace(FREE, name="node3", offer=Offer(8000, 32 * GIB), room=Room(8000, 6 * GIB, 0))
+SMALL = replace(FREE, offer=Offer(4000, 8 * GIB), room=Room(1000, 2 * GIB, 0))
+# Of an older version.
+OLD = replace(FREE, name="old")
+PARKED = replace(QUEUED, needs=Needs(0, 4 * GIB), is_parked=True)
+HUGE = replace(QUEUED, needs=Needs(0, 64 * GIB))
+NOWHERE = "no host offers 64 GiB; the largest is node3 with 32 GiB"
+
+
+@pytest.mark.parametrize(
+    ("job", "hosts", "kind", "reason"),
+    [
+        (PARKED, [SMALL], WaitKind.ROOM, "waits for room: needs 4 GiB, node1 has 2 of 8 GiB free"),
+        (
+            replace(PARKED, needs=Needs(4000, 7 * GIB)),
+            [SMALL, LARGE],
+            WaitKind.ROOM,
+            "waits for room: needs 4 CPUs and 7 GiB, node1 has 1 of 4 CPUs and 2 of 8 GiB free, node3 has 6 of 32 GiB "
+            "free",
+        ),
+        # Of hosts that could never hold it nothing is said.
+        (
+            replace(PARKED, needs=Needs(0, 9 * GIB)),
+            [SMALL, LARGE],
+            WaitKind.ROOM,
+            "waits for room: needs 9 GiB, node3 has 6 of 32 GiB free",
+        ),
+        # Room that is kept for another, or that nobody has seen yet.
+        (PARKED, [LARGE], WaitKind.ROOM, "waits for room: needs 4 GiB, node3 has enough"),
+        (
+            PARKED,
+            [replace(LARGE, free_slots=0)],
+            WaitKind.ROOM,
+            "waits for room: needs 4 GiB, node3 has no free slot",
+        ),
+        (PARKED, [OLD], WaitKind.ROOM, "waits for room: needs 4 GiB"),
+        (
+            PARKED,
+            [replace(SMALL, name=f"n{number}") for number in range(5)],
+            WaitKind.ROOM,
+            "waits for room: needs 4 GiB, n0 has 2 of 8 GiB free, n1 has 2 of 8 GiB free, n2 has 2 of 8 GiB free, "
+            "2 more hosts",
+        ),
+        (
+            replace(PARKED, place=Place(2)),
+            [SMALL],
+            WaitKind.ROOM,
+            "waits for room: needs 4 GiB, node1 has 2 of 8 GiB free; 2 jobs before it",
+        ),
+        (
+            replace(PARKED, place=Place(1000, exact=False)),
+            [SMALL],
+            WaitKind.ROOM,
+            "waits for room: needs 4 GiB, node1 has 2 of 8 GiB free; at least 1,000 jobs before it",
+        ),
+        (
+            replace(PARKED, attempt=1, failure="exit code 1"),
+            [SMALL],
+            WaitKind.ROOM,
+            "attempt 1 failed: exit code 1; attempt 2: waits for room: needs 4 GiB, node1 has 2 of 8 GiB free",
+        ),
+        # One that needs it and has not been looked at by a host.
+        (replace(PARKED, is_parked=False, place=Place(0)), [SMALL], WaitKind.SLOT, "it is next"),
+        (HUGE, [SMALL, LARGE], WaitKind.OFFER, NOWHERE),
+        (replace(HUGE, is_parked=True), [SMALL, LARGE], WaitKind.OFFER, NOWHERE),
+        (HUGE, [SMALL, replace(LARGE, free_slots=0, room=Room(0, 0, 0))], WaitKind.OFFER, NOWHERE),
+        (
+            replace(HUGE, attempt=1),
+            [SMALL, LARGE],
+            WaitKind.OFFER,
+            f"attempt 1 failed; attempt 2: {NOWHERE}",
+        ),
+        # A host that takes no jobs now is one that could.
+        (replace(HUGE, needs=Needs(0, 64 * GIB)), [replace(LARGE, obstacle="no")], WaitKind.OFFER, NOWHERE),
+        (
+            replace(PARKED, needs=Needs(0, 16 * GIB)),
+            [SMALL, replace(LARGE, obstacle="drained by bob")],
+            WaitKind.HOST,
+            "node3 takes no jobs: drained by bob",
+        ),
+        # Hosts that are silent, or serve another queue, offer nothing.
+        (
+            replace(PARKED, needs=Needs(0, 16 * GIB)),
+            [SMALL, replace(LARGE, silent_s=45.0)],
+            WaitKind.OFFER,
+            "no host offers 16 GiB; the largest is node1 with 8 GiB",
+        ),
+        (
+            replace(PARKED, needs=Needs(0, 16 * GIB)),
+            [SMALL, replace(LARGE, queues=("night",))],
+            WaitKind.OFFER,
+            "no host offers 16 GiB; the largest is node1 with 8 GiB",
+        ),
+        # Nobody knows what a host of an older version could hold.
+        (replace(HUGE, is_parked=True), [SMALL, OLD], WaitKind.ROOM, "waits for room: needs 64 GiB"),
+        (HUGE, [SMALL, OLD], WaitKind.SLOT, "on its way to a host"),
+        (HUGE, [], WaitKind.WORKER, "no worker is alive"),
+        (replace(HUGE, queue="night"), [SMALL], WaitKind.QUEUE, "no worker serves the queue 'night'"),
+        (replace(HUGE, end_reason="cancelled by bob"), [SMALL], WaitKind.END, "being ended: cancelled by bob"),
+        (replace(HUGE, pending=1), [SMALL], WaitKind.JOBS, "waits for 1 job"),
+    ],
+)
+def test_a_job_that_waits_for_room(job: JobFacts, hosts: list[HostFacts], kind: WaitKind, reason: str) -> None:
+    wait = wait_of(job, hosts, NOW)
+    assert wait is not None
+    assert (wait.kind, wait.reason) == (kind, reason)
+
+
+def test_what_no_host_offers_lasts_until_somebody_does_something() -> None:
+    assert WaitKind.OFFER in OBSTACLES
+    assert WaitKind.ROOM not in OBSTACLES
 
 
 def test_a_queue_that_is_taken_from() -> None:

@@ -44,6 +44,14 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
         # That is another finding, of all queues.
         (
             redischecks.queues,
+            Redis("r", stuck=(StuckQueue("celery", 2, Wait(WaitKind.OFFER, "no host offers 64 GiB")),)),
+            [
+                "warn  queue: 2 jobs wait in 'celery': no host offers 64 GiB → let a host of this queue offer as much "
+                "(CELERY_DOCKER_CPUS, _MEMORY, _GPUS), or cancel them: celery-docker ps shows their ids"
+            ],
+        ),
+        (
+            redischecks.queues,
             Redis("r", stuck=(StuckQueue("celery", 1, Wait(WaitKind.WORKER, "no worker is alive")),)),
             [],
         ),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from celery_docker.core.devices import Node
 from celery_docker.core.plan import Resolved
 
 # Returns where the path in a field leads, given the folders below which it must lie. Raises `paths.Outside`, `OSError`.
 Follow = Callable[[str, str, tuple[str, ...]], str]
+# Returns what is at the path of a device. Raises `OSError`, as for a link.
+Look = Callable[[str], Node]
 # Returns a descriptor of a log file, to append to. Raises `OSError` and `HostError`.
 OpenLog = Callable[[str], int]
 

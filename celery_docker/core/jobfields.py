@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from celery_docker.core import containerkinds, gpus, kinds, limitkinds, namedvalues, privilegekinds, tmpfskinds
+from celery_docker.core import (
+    containerkinds,
+    devicekinds,
+    gpus,
+    kinds,
+    limitkinds,
+    namedvalues,
+    privilegekinds,
+    tmpfskinds,
+)
 
 LONGEST_S = 31_536_000
 LONGEST_GRACE_S = 300
@@ -127,6 +136,13 @@ FIELDS = (
         privilegekinds.GROUP,
         ("--group-add",),
         "add a group of the worker's host, if its policy has it",
+        repeated=True,
+    ),
+    Field(
+        "device",
+        devicekinds.DEVICE,
+        ("--device",),
+        "give the job a device of the host, if its policy has it",
         repeated=True,
     ),
     Field(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import kinds, notoffered
+from celery_docker.core import devicekinds, kinds, notoffered
 from celery_docker.core.jobfields import DOCUMENT, FIELDS, OPTIONS, Field
 
 TASK_NAME = "tasks.run_docker"
@@ -32,8 +32,8 @@ class JobSpec:
     codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
     `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `gpus` is a number of
     them, `all`, or their names. `requeue` False: a job whose host is lost is not queued again. `ulimits` are
-    `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder. `env` may hold
-    secrets.
+    `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder, `device`
+    PATH:PATH IN THE CONTAINER:PERMISSIONS. `env` may hold secrets.
     """
 
     image: str
@@ -58,6 +58,7 @@ class JobSpec:
     cap_drop: tuple[str, ...] | None = None
     cap_add: tuple[str, ...] | None = None
     group_add: tuple[str, ...] | None = None
+    device: tuple[str, ...] | None = None
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
     read_only: bool | None = None
@@ -71,6 +72,11 @@ class JobSpec:
     name: str | None = None
     labels: Mapping[str, str] | None = None
     requeue: bool | None = None
+
+    @property
+    def device_paths(self) -> tuple[str, ...]:
+        """The devices of the host that the job asks for, each once."""
+        return tuple(dict.fromkeys(devicekinds.device_of(text)[0] for text in self.device or ()))
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""

@@ -13,7 +13,7 @@ _REACHED = "nobody reaches a job by the network; it takes its data from {inputpa
 _MOUNTS = "{inputpath} mounts an input, {outputpath} an output folder, {tmpfs} an empty one"
 _TERMINAL = "a job has no terminal and no standard input"
 _OTHER_CONTAINER = "another container may be on another host, or gone; hand data on in a folder, {outputpath}"
-_DEVICES = "a job has no devices of its host but GPUs: {gpus}"
+_DEVICES = "a job names each device that it needs: {device}"
 _DISK = "a job's share of the disks is the host's to limit"
 _CPUS = "{cpus} limits a job's share"
 _MEMORY = "{memory} limits memory and swap together"
@@ -28,7 +28,7 @@ _REASONS: Mapping[str, str] = {
     **dict.fromkeys(("pid", "ipc", "uts", "userns", "cgroupns"), _NAMESPACES),
     "security-opt": "every job has Docker's own profiles and no-new-privileges",
     **dict.fromkeys(("cgroup-parent", "runtime", "isolation", "storage-opt", "volume-driver", "sysctl"), _HOSTS),
-    **dict.fromkeys(("device", "device-cgroup-rule"), _DEVICES),
+    "device-cgroup-rule": _DEVICES,
     **dict.fromkeys(("volume", "mount"), _MOUNTS),
     **dict.fromkeys(("volumes-from", "link"), _OTHER_CONTAINER),
     **dict.fromkeys(("publish", "publish-all", "expose", "network-alias"), _REACHED),
@@ -68,7 +68,6 @@ _SHORT = {
 _KEYS = {
     "auto_remove": "rm",
     "binds": "volume",
-    "devices": "device",
     "links": "link",
     "mounts": "mount",
     "network_mode": "net",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery_docker.core import container, gpus, jobspec, kinds, limitkinds, userrules
+from celery_docker.core import container, devicekinds, gpus, jobspec, kinds, limitkinds, userrules
 from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
@@ -169,6 +169,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--cpus", [str(config["NanoCpus"] / _NANO)] if "NanoCpus" in config else []),
         ("--shm-size", [str(config["ShmSize"])] if "ShmSize" in config else []),
         ("--ulimit", [f"{limit['Name']}={limit['Soft']}:{limit['Hard']}" for limit in config.get("Ulimits", [])]),
+        ("--device", [":".join(device.values()) for device in config.get("Devices", [])]),
         *gpus.flags(config.get("DeviceRequests", [])),
         ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
         ("--tmpfs", [f"{path}:{options}".rstrip(":") for path, options in config.get("Tmpfs", {}).items()]),
@@ -237,10 +238,16 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         config["Ulimits"] = [_ulimit(name, limit) for name, limit in spec.ulimits.items()]
     if spec.read_only:
         config["ReadonlyRootfs"] = True
+    if spec.device is not None:
+        config["Devices"] = [_device(*devicekinds.device_of(text)) for text in spec.device]
     if spec.tmpfs is not None:
         config["Tmpfs"] = dict(spec.tmpfs)
     lists = {"CapDrop": spec.cap_drop, "CapAdd": spec.cap_add, "ExtraHosts": spec.add_host, "Dns": spec.dns}
     return config | {key: list(texts) for key, texts in lists.items() if texts is not None}
+
+
+def _device(path: str, place: str, permissions: str) -> dict[str, str]:
+    return {"PathOnHost": path, "PathInContainer": place, "CgroupPermissions": permissions}
 
 
 def _ulimit(name: str, limit: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from celery_docker import errors
-from celery_docker.core import imagerules, limitkinds, privilegekinds, sizes, tmpfskinds, userrules
+from celery_docker.core import devices, imagerules, limitkinds, privilegekinds, sizes, tmpfskinds, userrules
 from celery_docker.core.access import Identity
+from celery_docker.core.devices import Node
 from celery_docker.core.gpus import Wanted
 
 # Whose jobs a host runs: those of anybody who can write to the queue, or signed ones.
@@ -62,6 +63,7 @@ class Policy:
     platforms: tuple[str, ...] = (OWN_PLATFORM,)
     limits: Limits = field(default_factory=Limits)
     gpus: bool = True
+    devices: tuple[str, ...] = ()
     defaults: Defaults = Defaults()
     submitters: str = ANYBODY
     sections: Mapping[str, Policy] = field(default_factory=dict)
@@ -115,7 +117,8 @@ class Request:
     `user` as submitted, `uid` as a string, `user_name` the name on this host, empty where it has none. `has_own_group`:
     the job asks for no other group than the user's own. `submitter` has signed the job, and `is_self`: it runs as him.
     `groups` are asked for like users, by name and gid; `is_self` of one: the submitter is in it. `own_platform` is the
-    host's. `problems` are what the host cannot meet, whatever its policy.
+    host's. `devices` are by path; None: it was not looked at, or is not there. `problems` are what the host cannot
+    meet, whatever its policy.
     """
 
     image: str
@@ -137,6 +140,7 @@ class Request:
     platform: str | None = None
     own_platform: str = ""
     gpus: Wanted | None = None
+    devices: Mapping[str, Node | None] = field(default_factory=dict)
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -167,7 +171,8 @@ def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
     problems += _groups(policy, request) + _capabilities(policy, request) + _platform(policy, request)
-    problems += _ceilings(policy, request) + _ulimits(policy, request) + _gpus(policy, request)
+    problems += _ceilings(policy, request) + _ulimits(policy, request)
+    problems += _gpus(policy, request) + _devices(policy, request)
     for path in request.mounts:
         problems += _under(path, policy.mounts, policy.rule("mounts")) or _never(path, request.sockets)
     for path in request.logs:
@@ -233,6 +238,16 @@ def _gpus(policy: Policy, request: Request) -> list[str]:
     if request.gpus is None or policy.gpus:
         return []
     return [f"gpus: a job may have none on this host; rule {policy.origins.get('gpus', '')}gpus = false"]
+
+
+def _devices(policy: Policy, request: Request) -> list[str]:
+    problems = []
+    for path, node in request.devices.items():
+        if not devices.allows(policy.devices, path):
+            problems.append(f"device: {path!r} is not allowed on this host; {policy.rule('devices')}")
+        elif node is not None and (reason := devices.never(node)):
+            problems.append(f"device: {path!r} {reason}, and no rule gives that to a job")
+    return problems
 
 
 def _ceilings(policy: Policy, request: Request) -> list[str]:

@@ -220,6 +220,16 @@ def _ulimits(name: str, value: Any) -> tuple[str, ...]:
     return rules
 
 
+def _devices(name: str, value: Any) -> tuple[str, ...]:
+    rules = _strings(name, value)
+    for rule in rules:
+        if not rule.startswith("/dev/") or "**" in rule or ".." in PurePosixPath(rule).parts:
+            raise errors.PolicyError(
+                f"{name} has {kinds.shown(rule)}, which must be a path below /dev, as '/dev/ttyUSB*'"
+            )
+    return rules
+
+
 def _boolean(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise errors.PolicyError(f"{name} = {kinds.shown(value)} must be true or false")
@@ -261,4 +271,5 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...] | bool]] = {
     "ulimits": _ulimits,
     "platforms": _platforms,
     "gpus": _boolean,
+    "devices": _devices,
 }

@@ -18,8 +18,8 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.core import jobspec, policy
 from celery_docker.core.access import Identity
-from celery_docker.core.found import Found
-from celery_docker.host import paths, resolver
+from celery_docker.core.found import Found, Look
+from celery_docker.host import devices, paths, resolver
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,13 @@ class Opener:
             log_roots=rules.mounts + rules.logs,
         )
         return Found(lambda name, path, _: _place(answer["places"][name], path), answer["pins"])
+
+    def look(self, device_paths: Collection[str]) -> Look:
+        """Return what answers as `devices.look` does for devices of the host's own /dev. Raises `HostError`."""
+        if not device_paths:
+            return devices.look
+        answer, _ = self._ask(question="devices", paths=sorted(device_paths))
+        return lambda path: devices.node(_device(answer["devices"][path], path))
 
     def open_log(self, path: str, user: Identity | None) -> int:
         """Open a log file as the user of a job, to append to; it and its folders are made, and none may be a link.
@@ -137,6 +144,12 @@ def _place(answer: Mapping[str, Any], path: str) -> str:
     if "errno" in answer:
         raise OSError(answer["errno"], os.strerror(answer["errno"] or errno.EIO), path)
     return str(answer["real"])
+
+
+def _device(answer: Mapping[str, Any], path: str) -> devices.Place:
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]), path)
+    return devices.Place(answer["mode"], answer["number"], answer["is_swappable"])
 
 
 def _given(spec: jobspec.JobSpec, *names: str) -> dict[str, str]:

@@ -6,17 +6,20 @@ The only importer of `pwd` here. What this host does not have is a problem of th
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
 from dataclasses import dataclass, replace
 from typing import Any
 
+from celery_docker.core import devices as device_rules
 from celery_docker.core import jobspec, plan, policy, userrules
 from celery_docker.core.access import Identity
-from celery_docker.core.found import Follow
+from celery_docker.core.devices import Node
+from celery_docker.core.found import Follow, Look
 from celery_docker.core.joblogs import JobLogs
-from celery_docker.host import paths
+from celery_docker.host import devices, paths
 
 _MOUNTS, _LOGS = ("inputpath", "outputpath"), ("logoutfile", "logerrfile")
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
@@ -46,6 +49,7 @@ def resolve(
     rules: policy.Policy,
     submitter: Identity | None = None,
     follow: Follow = follow,
+    look: Look = devices.look,
 ) -> tuple[plan.Resolved, policy.Request]:
     """Return what the spec's names mean here, and the same as a question to the policy, with what is not here.
 
@@ -84,6 +88,7 @@ def resolve(
         platform=spec.platform,
         own_platform=_own_platform(),
         gpus=spec.gpus,
+        devices=_devices(spec, rules, problems, look),
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
@@ -210,6 +215,21 @@ def _groups(groups: tuple[str, ...], submitter: Identity | None, problems: list[
         is_own = submitter is not None and gid in (submitter.gid, *submitter.groups)
         asked.append(userrules.Asked(text, str(gid), name, has_own_group=True, is_self=is_own))
     return tuple(asked)
+
+
+def _devices(spec: jobspec.JobSpec, rules: policy.Policy, problems: list[str], look: Look) -> dict[str, Node | None]:
+    """Return what is at the paths of a job's devices; nothing is told of one that the rules do not have."""
+    there: dict[str, Node | None] = {}
+    for path in spec.device_paths:
+        there[path] = None
+        try:
+            if device_rules.allows(rules.devices, path):
+                there[path] = look(path)
+        except OSError as exc:
+            is_link = exc.errno == errno.ELOOP
+            reason = "a link, or behind one; name the device that it leads to" if is_link else exc.strerror
+            problems.append(f"device: {path!r} on host {os.uname().nodename}: {reason}")
+    return there
 
 
 def _own_platform() -> str:

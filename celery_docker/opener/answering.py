@@ -1,4 +1,4 @@
-"""The answers to the questions of `host.opener`: pin a job's folders, open a log, let go of pins.
+"""The answers to the questions of `host.opener`: pin a job's folders, look at devices, open a log, let go of pins.
 
 Each is made in steps, which say what has to be readable for the next.
 """
@@ -11,11 +11,12 @@ import os
 import socket
 import stat
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from celery_docker.core import kinds
 from celery_docker.core.access import Identity
-from celery_docker.host import paths
+from celery_docker.host import devices, paths
 from celery_docker.opener import opening
 from celery_docker.opener.asuser import Asked, Question
 from celery_docker.opener.pins import Pins
@@ -32,6 +33,8 @@ def answered(question: Mapping[str, Any], pins: Pins) -> Answer:
     """Answer a question. Raises `OSError`, and whatever one that is none leads to."""
     if question["question"] == "log":
         return (yield from _log(question))
+    if question["question"] == "devices":
+        return {"devices": {path: _device(path) for path in question["paths"]}}, []
     worker = str(question["worker"])
     if worker in ("", ".", "..") or "/" in worker:
         raise OSError(0, f"{worker!r} is no name of a worker")
@@ -60,6 +63,14 @@ def _pin(question: Mapping[str, Any], worker: str, job_id: str, pins: Pins) -> G
     finally:
         close(opened.values())
     return {"places": places, "pins": pinned}
+
+
+def _device(path: str) -> Said:
+    """Look at a device with root's rights: what others may learn of the host's /dev, its policy says."""
+    try:
+        return asdict(devices.place(path))
+    except OSError as exc:
+        return {"errno": exc.errno}
 
 
 def _log(question: Mapping[str, Any]) -> Answer:

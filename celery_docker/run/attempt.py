@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from celery_docker import errors
-from celery_docker.core import container, gpus, incoming, joblogs, jobspec, lifecycle, plan, timelimits
+from celery_docker.core import container, devices, gpus, incoming, joblogs, jobspec, lifecycle, plan, timelimits
 from celery_docker.core.container import Container, Step
 from celery_docker.core.found import OpenLog
 from celery_docker.core.joblogs import JobLogs
@@ -207,7 +207,8 @@ class Attempts:
         rules = self.authority.rules_for(job)
         user = resolver.identity(spec.user, rules, job.submitter)
         found = self.opener.pin(job.job_id, spec, rules, user)
-        resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow)
+        look = self.opener.look([path for path in spec.device_paths if devices.allows(rules.devices, path)])
+        resolved, request = resolver.resolve(spec, self.docker_host, rules, job.submitter, found.follow, look)
         problems = violations(rules, request)
         if spec.gpus is not None and (lack := gpus.problem(spec.gpus, job.gpus, self.host)):
             problems.append(f"gpus: {lack}")

@@ -9,7 +9,7 @@ from celery_docker.core import jobspec, lifecycle, plan
 from celery_docker.core.access import Identity
 from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.container import Container, End, Event, Frame, Listed, Stream, Usage
-from celery_docker.core.found import Found, OpenLog
+from celery_docker.core.found import Found, Look, OpenLog
 from celery_docker.core.jobrecord import ANY_TIME, Claim, Finished, Holding, JobToEnd, Ownership, Taken, Term
 from celery_docker.core.output import Break, Gap
 from celery_docker.core.policy import Policy
@@ -107,6 +107,7 @@ class Opener(Protocol):
     """Opens the paths of a job as its user, and pins its folders until they are released."""
 
     def pin(self, job_id: str, spec: jobspec.JobSpec, rules: Policy, user: Identity | None) -> Found: ...
+    def look(self, device_paths: Collection[str]) -> Look: ...
     def open_log(self, path: str, user: Identity | None) -> int: ...
     def release(self, job_id: str) -> None: ...
     def keep(self, job_ids: Collection[str]) -> None: ...

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from celery_docker import errors
 from celery_docker.core import jobspec
 from celery_docker.core.access import Identity
-from celery_docker.core.found import Found, OpenLog
+from celery_docker.core.found import Found, Look, OpenLog
 from celery_docker.core.policy import Policy
-from celery_docker.host import resolver
+from celery_docker.host import devices, resolver
 from celery_docker.host.logfiles import LogFiles, LogKeeper
 from celery_docker.opener import opening
 
@@ -30,6 +30,9 @@ class FakeOpener:
         if pins:
             self.pinned[job_id] = pins
         return Found(resolver.follow, pins)
+
+    def look(self, device_paths: Collection[str]) -> Look:
+        return devices.look
 
     def open_log(self, path: str, user: Identity | None) -> int:
         self.asked.append(user)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import grp
 import json
 import os
+import shutil
+import socket
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -57,6 +61,13 @@ def under(worker: Worker, rule: str) -> Iterator[None]:
                 yield
     finally:
         worker.policy.write_text(rules)
+
+
+@pytest.fixture
+def allowing(worker: Worker, nodes: Path) -> Iterator[Path]:
+    """A folder of devices that the policy allows."""
+    with under(worker, f'devices = ["{nodes}/*"]'):
+        yield nodes
 
 
 def shell(plain: Plain, script: str, **fields: Any) -> str:
@@ -237,6 +248,75 @@ def test_the_image_of_a_platform_is_pulled_as_such(
     with pytest.raises(errors.ImageMissing):
         engine.create(replace(plan, platform="linux/s390x"))
     dockerd.request("DELETE", f"/images/{image}")
+
+
+# Which every kernel of Debian has, and no container unless it asks for it.
+FUSE = (10, 229)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Path]:
+    """A folder below /dev with devices and what only looks like one: none of them is what its name says."""
+    top = Path(tempfile.mkdtemp(prefix="cdt-", dir="/dev"))
+    top.chmod(0o755)
+    os.mknod(top / "meter", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.mknod(top / "bus", stat.S_IFCHR | 0o666, os.makedev(*FUSE))
+    for name in ("meter", "bus"):
+        (top / name).chmod(0o666)
+    os.mknod(top / "memory", stat.S_IFCHR | 0o666, os.makedev(1, 1))
+    os.mknod(top / "disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
+    os.mknod(top / "terminal", stat.S_IFCHR | 0o666, os.makedev(4, 1))
+    (top / "link").symlink_to("meter")
+    (top / "file").write_text("")
+    (top / "folder").mkdir()
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(top / "socket"))
+        yield top
+    shutil.rmtree(top)
+
+
+def test_devices_that_the_policy_allows(plain: Plain, worker: Worker, nodes: Path) -> None:
+    """As shipped it allows none."""
+    meter = f"{nodes}/meter"
+    error, receipt = plain.fail("busybox", "true", device=[meter])
+    assert receipt["state"] == "rejected"
+    assert f"device: '{meter}' is not allowed on this host; rule devices = []" in error
+    script = "ls -l /dev/meter | awk '{print $1, $5, $6}'; head -c 4 /dev/meter | wc -c"
+    opens = "(: </dev/x) && echo read; (: >/dev/x) && echo written; true"
+    with under(worker, f'devices = ["{nodes}/*"]'):
+        assert shell(plain, script, device=[f"{meter}:/dev/meter"], user="54321") == "crw-rw-rw- 1, 5\n4\n"
+        assert shell(plain, f"ls {meter}", device=[meter]) == f"{meter}\n"
+        assert shell(plain, opens, device=[f"{nodes}/bus:/dev/x"]) == "read\nwritten\n"
+        output = shell(plain, opens, device=[f"{nodes}/bus:/dev/x:r"])
+        assert "read\n" in output
+        assert "can't create /dev/x: Operation not permitted" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("memory", "is a way to the memory of the host, and no rule gives that to a job"),
+        ("disk", "is a disk of the host, or a way to its disks, and no rule gives that to a job"),
+        ("terminal", "is a terminal, keyboard or screen of the host, and no rule gives that to a job"),
+        ("file", "is no device, and no rule gives that to a job"),
+        ("folder", "is no device, and no rule gives that to a job"),
+        ("socket", "is no device, and no rule gives that to a job"),
+        ("link", "a link, or behind one; name the device that it leads to"),
+        ("none", "No such file or directory"),
+        ("folder/x", "is not allowed on this host"),
+    ],
+)
+def test_devices_that_no_policy_allows(allowing: Path, plain: Plain, name: str, expected: str) -> None:
+    error, receipt = plain.fail("busybox", "true", device=[f"{allowing}/{name}:/dev/x"])
+    assert receipt["state"] == "rejected"
+    assert f"device: '{allowing}/{name}' " in error
+    assert expected in error
+
+
+def test_a_device_in_a_folder_that_others_can_change(allowing: Path, plain: Plain) -> None:
+    allowing.chmod(0o777)
+    error, _ = plain.fail("busybox", "true", device=[f"{allowing}/meter:/dev/x"])
+    assert "lies in a folder that others than root can change, and no rule gives that to a job" in error
 
 
 IDS = "id -u; id -g; id -G"

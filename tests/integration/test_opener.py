@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.access import Identity
+from celery_docker.core.devices import Node
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
@@ -101,6 +103,20 @@ def swapped(path: Path, secret: Path) -> Iterator[None]:
     moved = path.with_name(f"{path.name}.moved")
     if moved.exists():
         moved.rename(path)
+
+
+# Devices
+
+
+def test_devices_as_root_sees_them(process: Opener, lab: Path) -> None:
+    """The worker has a /dev of its own, without them."""
+    look = client(process, lab).look(["/dev/null", "/dev/stdin", "/dev/none", "/dev/shm", "/etc/passwd"])
+    assert look("/dev/null") == Node(True, False, 1, 3, ("mem",))
+    assert look("/dev/shm") == Node(is_character=False)
+    for path, number in (("/dev/stdin", errno.ELOOP), ("/dev/none", errno.ENOENT), ("/etc/passwd", errno.ELOOP)):
+        with pytest.raises(OSError, match=r".") as caught:
+            look(path)
+        assert caught.value.errno == number
 
 
 # Whose path it is

@@ -99,7 +99,7 @@ class Asking:
     def __init__(self, socket_path: Path, worker: str, rules: Policy) -> None:
         self.rules = rules
         self._opener = opener.Opener(str(socket_path), worker)
-        self.release, self.keep = self._opener.release, self._opener.keep
+        self.release, self.keep, self.look = self._opener.release, self._opener.keep, self._opener.look
 
     def pin(self, job_id: str, spec: JobSpec) -> Found:
         return self._opener.pin(job_id, spec, self.rules, resolver.identity(spec.user, self.rules))

@@ -277,6 +277,11 @@ def test_path(given_path: str, expected: str) -> None:
             "LEASE, MKNOD, NET_ADMIN, NET_BROADCAST, NET_RAW, SYS_NICE, SYS_PTRACE, SYS_RESOURCE",
         ),
         ({"image": "b", "group_add": "video"}, "group_add: 'video' must be a list of groups, like ['video', 44]"),
+        (
+            {"image": "b", "device": ["/etc/passwd"]},
+            "device: ['/etc/passwd'] has '/etc/passwd', which must be a device below /dev, as '/dev/ttyUSB0' or "
+            "'/dev/ttyUSB0:/dev/meter:rw'",
+        ),
         ({"image": "b", "dns": ["ns"]}, "dns: ['ns'] has 'ns', which must be an IP address"),
         (
             {"image": "b", "add_host": ["db"]},
@@ -317,8 +322,8 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "imagee": 1},
             "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, gpus, "
-            "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, workdir, entrypoint, read_only, tmpfs, "
-            "hostname, add_host, dns, network, pull, platform, name, labels, requeue",
+            "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, device, workdir, entrypoint, read_only, "
+            "tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -421,6 +426,7 @@ specs = st.builds(
     cap_drop=st.none() | st.sampled_from([("ALL",), ("CHOWN", "NET_RAW")]),
     cap_add=st.none() | st.sampled_from([("CHOWN", "NET_ADMIN")]),
     group_add=st.none() | st.sampled_from([("video", "44")]),
+    device=st.none() | st.sampled_from([("/dev/ttyUSB0:/dev/meter:rw", "/dev/snd/seq:/dev/snd/seq:rwm")]),
     tmpfs=st.none() | st.sampled_from([{"/a": "", "/b": "size=4096,exec"}]),
     add_host=st.none() | st.sampled_from([("a:10.0.0.1", "a:::1")]),
     dns=st.none() | st.sampled_from([("10.0.0.1", "::1")]),
@@ -598,6 +604,7 @@ def test_the_flags_of_the_command_line() -> None:
         "cap_drop": "--cap-drop",
         "cap_add": "--cap-add",
         "group_add": "--group-add",
+        "device": "--device",
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
         "read_only": "--read-only",
@@ -617,7 +624,19 @@ def test_the_flags_of_the_command_line() -> None:
         "after": "--after",
     }
     assert [line.name for line in jobfields.DOCUMENT if line.repeated] == [
-        *("env", "ulimits", "cap_drop", "cap_add", "group_add", "tmpfs", "add_host", "dns", "labels", "after"),
+        *(
+            "env",
+            "ulimits",
+            "cap_drop",
+            "cap_add",
+            "group_add",
+            "device",
+            "tmpfs",
+            "add_host",
+            "dns",
+            "labels",
+            "after",
+        ),
     ]
     flags = [flag for line in jobfields.DOCUMENT for flag in line.flags]
     assert len(flags) == len(set(flags))

@@ -16,7 +16,18 @@ NAMES = {line.name: line.name for line in jobfields.DOCUMENT}
     "flag",
     [
         *("--privileged", "--pid", "--ipc", "--uts", "--userns", "--cgroupns", "--restart", "-p", "--publish", "--rm"),
-        *("-d", "--detach", "-t", "--tty", "--interactive", "--device", "--volumes-from", "--link", "-P", "--expose"),
+        *(
+            "-d",
+            "--detach",
+            "-t",
+            "--tty",
+            "--interactive",
+            "--device-cgroup-rule",
+            "--volumes-from",
+            "--link",
+            "-P",
+            "--expose",
+        ),
         *("-v", "--volume", "--mount", "--security-opt", "--init", "--memory-swap", "-c", "--runtime", "-a"),
     ],
 )

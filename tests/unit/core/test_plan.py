@@ -71,6 +71,7 @@ def test_everything_that_can_be_asked_for() -> None:
         cap_drop=("ALL",),
         cap_add=("CHOWN",),
         group_add=("video",),
+        device=("/dev/ttyUSB0:/dev/meter:rw", "/dev/snd/seq:/dev/snd/seq:rwm"),
         read_only=True,
         tmpfs={"/a": "", "/b": "size=4096,exec"},
         hostname="node-1",
@@ -130,6 +131,10 @@ def test_everything_that_can_be_asked_for() -> None:
             "CapDrop": ["ALL"],
             "CapAdd": ["CHOWN"],
             "GroupAdd": ["44"],
+            "Devices": [
+                {"PathOnHost": "/dev/ttyUSB0", "PathInContainer": "/dev/meter", "CgroupPermissions": "rw"},
+                {"PathOnHost": "/dev/snd/seq", "PathInContainer": "/dev/snd/seq", "CgroupPermissions": "rwm"},
+            ],
             "ExtraHosts": ["db:10.0.0.1", "db:::1"],
             "Dns": ["10.0.0.53"],
             "DeviceRequests": [
@@ -278,6 +283,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 hostname="node-1",
                 cap_drop=("CHOWN", "NET_RAW"),
                 cap_add=("NET_ADMIN",),
+                device=("/dev/ttyUSB0:/dev/meter:rw",),
                 tmpfs={"/a": "", "/b": "size=4096,exec"},
                 add_host=("db:10.0.0.1",),
                 dns=("10.0.0.53", "::1"),
@@ -294,7 +300,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
             "--hostname node-1 --add-host db:10.0.0.1 --dns 10.0.0.53 --dns ::1 --cap-drop CHOWN --cap-drop NET_RAW "
             f"--cap-add NET_ADMIN {_EVER} "
             "--memory 536870912 --memory-swap 536870912 --cpus 1.5 --shm-size 134217728 --ulimit nofile=1024:2048 "
-            "--ulimit core=0:-1 "
+            "--ulimit core=0:-1 --device /dev/ttyUSB0:/dev/meter:rw "
             "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
             '--mount \'type=bind,"source=/data/""out""",target=/output\' --tmpfs /a --tmpfs /b:size=4096,exec '
             f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "

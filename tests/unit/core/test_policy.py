@@ -11,6 +11,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.core import policy, policyfile
 from celery_docker.core.access import Identity
+from celery_docker.core.devices import Node
 from celery_docker.core.gpus import Wanted
 from celery_docker.core.policy import Defaults, HostPath, Limits, Policy, Request
 from celery_docker.core.userrules import Asked
@@ -290,6 +291,35 @@ def test_gpus(wanted: Wanted) -> None:
     assert policy.violations(Policy(gpus=False), Request("busybox")) == []
 
 
+SERIAL = Node(True, False, 188, 0, ("ttyUSB",))
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "allowed"),
+    [
+        ((), "/dev/ttyUSB0", False),
+        (("/dev/ttyUSB0",), "/dev/ttyUSB0", True),
+        (("/dev/ttyUSB*",), "/dev/ttyUSB0", True),
+        (("/dev/ttyUSB?",), "/dev/ttyUSB10", False),
+        (("/dev/*",), "/dev/ttyUSB0", True),
+        (("/dev/*",), "/dev/snd/seq", False),
+        (("/dev/snd/*",), "/dev/snd/seq", True),
+        (("/dev/ttyUSB0",), "/dev/ttyUSB0x", False),
+    ],
+)
+def test_devices(rules: tuple[str, ...], path: str, allowed: bool) -> None:
+    refused = f"device: {path!r} is not allowed on this host; rule devices = {list(rules)}"
+    request = Request("busybox", devices={path: SERIAL})
+    assert policy.violations(Policy(devices=rules), request) == ([] if allowed else [refused])
+
+
+def test_a_device_that_is_no_jobs_whatever_the_rule() -> None:
+    request = Request("busybox", devices={"/dev/ttyUSB0": Node(False, is_block=True), "/dev/gone": None})
+    assert policy.violations(Policy(devices=("/dev/*",)), request) == [
+        "device: '/dev/ttyUSB0' is a disk of the host, or a way to its disks, and no rule gives that to a job"
+    ]
+
+
 def test_gpus_for_some_only() -> None:
     rules = policyfile.parse('submitters = "signed"\ngpus = false\n[submitter.alice]\ngpus = true\n[submitter.bob]\n')
     assert [rules.sections[name].gpus for name in ("alice", "bob")] == [True, False]
@@ -416,6 +446,7 @@ def test_every_key_is_read() -> None:
         ulimits = ["nofile=1024", "nice"]
         platforms = ["own", "linux/arm64"]
         gpus = false
+        devices = ["/dev/ttyUSB*", "/dev/snd/*"]
         [limits]
         pids = 100
         memory = "8g"
@@ -435,6 +466,7 @@ def test_every_key_is_read() -> None:
         ulimits=("nofile=1024", "nice"),
         platforms=("own", "linux/arm64"),
         gpus=False,
+        devices=("/dev/ttyUSB*", "/dev/snd/*"),
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
         defaults=Defaults(memory_bytes=2 * 2**30, cpus=0.5),
     )
@@ -447,7 +479,7 @@ def test_every_key_is_read() -> None:
         (
             "image = ['*']",
             "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
-            "capabilities, ulimits, platforms, gpus, limits, defaults, submitter, unsigned",
+            "capabilities, ulimits, platforms, gpus, devices, limits, defaults, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
@@ -491,6 +523,11 @@ def test_every_key_is_read() -> None:
         ("capabilities = ['NOPE']", "capabilities has 'NOPE', which is no capability; "),
         ("capabilities = '*'", "capabilities = '*' must be a list of strings"),
         ("platforms = 'own'", "platforms = 'own' must be a list of strings"),
+        ("devices = '/dev/x'", "devices = '/dev/x' must be a list of strings"),
+        *(
+            (f"devices = ['{path}']", f"devices has '{path}', which must be a path below /dev, as '/dev/ttyUSB*'")
+            for path in ("*", "/dev", "dev/x", "/devices/x", "/dev/../etc", "")
+        ),
         ("gpus = 1", "gpus = 1 must be true or false"),
         ("gpus = ['0']", "gpus = ['0'] must be true or false"),
         ("ulimits = ['files']", "ulimits has 'files', which must be one of core, cpu, "),

@@ -12,6 +12,7 @@ import pytest
 
 from celery_docker.core import policy
 from celery_docker.core.access import Identity
+from celery_docker.core.devices import Node
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import HostPath, Policy
@@ -45,6 +46,22 @@ def test_a_job_that_asks_for_nothing() -> None:
     resolved, request = resolver.resolve(JobSpec("busybox"), SOCKET, ANYWHERE)
     assert resolved == Resolved()
     assert (request.image, request.user, request.uid, request.mounts, request.logs) == ("busybox", None, None, (), ())
+
+
+def test_devices_are_looked_at_where_the_rules_have_them() -> None:
+    """Of another nothing is told, not even whether it is there."""
+    rules = Policy(devices=("/dev/null", "/dev/stdin", "/dev/none"))
+    asked = JobSpec(
+        "busybox", device=tuple(f"/dev/{name}:/dev/x{name}:r" for name in ("null", "stdin", "none", "gone"))
+    )
+    _, request = resolver.resolve(asked, SOCKET, rules)
+    null = Node(True, False, 1, 3, ("mem",))
+    assert request.devices == {"/dev/null": null, "/dev/stdin": None, "/dev/none": None, "/dev/gone": None}
+    node = os.uname().nodename
+    assert request.problems == (
+        f"device: '/dev/stdin' on host {node}: a link, or behind one; name the device that it leads to",
+        f"device: '/dev/none' on host {node}: No such file or directory",
+    )
 
 
 def test_what_has_a_ceiling_is_put_to_the_policy() -> None:

@@ -162,7 +162,7 @@ def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: 
     )
     says = (
         "any image and user, the network bridge, harmless ulimits, the host's own platform, GPUs, 4096 processes, no "
-        "limit of memory and CPUs, no further group or capability, and no folder at all."
+        "limit of memory and CPUs, no further group, capability or device, and no folder at all."
     )
     assert says in shown(built, "celery-docker-policy.toml.5")
 

@@ -89,8 +89,9 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
         ),
         ("run --pid=host busybox", "run: --pid is a flag of docker run that a job does not have: a job has namespaces"),
         (
-            "run --device /dev/sda busybox",
-            "run: --device is a flag of docker run that a job does not have: a job has no",
+            "run --device-cgroup-rule 'c 1:1 r' busybox",
+            "run: --device-cgroup-rule is a flag of docker run that a job does not have: a job names each device that "
+            "it needs: --device",
         ),
         ("ps --privileged", "ps: --privileged is not a flag; celery-docker ps --help lists them"),
     ],

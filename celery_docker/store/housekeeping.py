@@ -5,7 +5,7 @@ Invariant: every step may be done by several workers at once, and twice; the sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from celery_docker.core import incoming, lifecycle, message
@@ -60,15 +60,15 @@ class Housekeeping:
         The lists are only read where they hold fewer messages than jobs wait; what plain clients sent may hide a gap
         until it has been served.
         """
-        waiting = self._up_to(keys.WAITING, before)
+        parked = self._parked()
+        waiting = self._waiting(before, parked)
         if not waiting:
             return 0
         sources = sorted({source for (source,) in self._fields(waiting, "queue") if source})
         lists = self._with_taken(sources)
-        parked = self._parked()
         if self._is_complete(lists, len(parked)):
             return 0
-        listed = {job_id for source in lists for job_id in self._listed(source)} | parked
+        listed = {job_id for source in lists for job_id in self._listed(source)}
         return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
 
     def repair(self) -> list[str]:
@@ -108,6 +108,15 @@ class Housekeeping:
         with self.link.translated():
             hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
         return sources + [keys.taken(host, source) for host in hosts for source in sources]
+
+    def _waiting(self, before: float, parked: Collection[str]) -> list[str]:
+        """Return the jobs that have waited since `before` and are not parked, the oldest thousand or some more."""
+        waiting: list[str] = []
+        first = 0
+        while len(waiting) < _AT_ONCE and (part := self._up_to(keys.WAITING, before, first=first)):
+            waiting += [job_id for job_id in part if job_id not in parked]
+            first += len(part)
+        return waiting
 
     def _parked(self) -> set[str]:
         """Return the jobs that are parked; those that wait no more go, as a host of an older version leaves them."""

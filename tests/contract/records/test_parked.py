@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from celery_docker.core import admission, jobrecord, message
 from celery_docker.core.admission import NOTHING, FreeRoom, Lease, Needs, Offer, Use
@@ -284,6 +285,19 @@ def test_a_parked_job_is_not_published_again(records: Records, world: World) -> 
     park(records, "j1")
     world.empty()
     assert world.housekeeping.republish(LATE) == 0
+
+
+def test_many_parked_jobs_hide_no_lost_message(records: Records, world: World, mocker: MockerFixture) -> None:
+    """However many no host has room for, and for how long."""
+    mocker.patch("celery_docker.store.housekeeping._AT_ONCE", 2)
+    for number in range(5):
+        queue(records, f"huge{number}", LARGE)
+        park(records, f"huge{number}", LARGE)
+    world.empty()
+    queue(records, "j1", SMALL)
+    world.empty()
+    assert world.housekeeping.republish(LATE) == 1
+    assert published(world) == ["j1"]
 
 
 @pytest.mark.parametrize("is_plain", [False, True])

@@ -312,3 +312,33 @@ def test_the_limits_of_a_submitter_are_those_of_his_container(signed: Bench) -> 
     rules(signed, 'submitters = "signed"\n[submitter.alice.limits]\nmemory = "64m"')
     assert run(signed, delivery(signed)).sentence.startswith("succeeded")
     assert body_of(signed)["HostConfig"]["Memory"] == 64 * 2**20
+
+
+DEFAULTS = '[defaults]\nmemory = "1g"\n[submitter.alice.defaults]\nmemory = "2g"\n'
+
+
+@pytest.mark.parametrize(
+    ("who", "text", "memory"),
+    [
+        pytest.param(ALICE, "", 0, id="the policy has no defaults"),
+        pytest.param(ALICE, '[defaults]\nmemory = "1g"\n', 2**30, id="those for all"),
+        pytest.param(ALICE, DEFAULTS, 2 * 2**30, id="her own"),
+        pytest.param(ROOT, DEFAULTS, 2**30, id="another submitter"),
+        pytest.param(None, DEFAULTS, 0, id="a job that will be refused takes nothing"),
+    ],
+)
+def test_a_job_that_asks_for_nothing_takes_what_its_submitter_gets(
+    signed: Bench, who: Identity | None, text: str, memory: int
+) -> None:
+    """As much as the limit that its container has."""
+    rules(signed, f'submitters = "signed"\n{text}')
+    job = signed.runner.claim(delivery(signed, who))
+    assert job is not None
+    assert job.needs.memory_bytes == memory
+
+
+def test_a_job_that_asks_for_memory_takes_that(signed: Bench) -> None:
+    rules(signed, f'submitters = "signed"\n{DEFAULTS}')
+    job = signed.runner.claim(delivery(signed, memory="512m"))
+    assert job is not None
+    assert job.needs.memory_bytes == 2**29

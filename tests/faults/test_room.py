@@ -15,7 +15,7 @@ from tests.workers.several import host
 
 GIB = 2**30
 # CPUs and GiB of each host.
-OFFERS = {"small@here": (2, 2), "middle@here": (4, 4), "large@here": (8, 8)}
+OFFERS = {"small@here": (1, 2), "middle@here": (1, 4), "large@here": (2, 8)}
 SIZES = (0.25, 0.5, 1, 1, 1.5, 2, 3, 4, 8)
 
 
@@ -49,7 +49,7 @@ def test_kills_of_workers_on_hosts_of_different_sizes(
             for _ in range(jobs):
                 size = ledger.random.choice(SIZES)
                 seconds = ledger.random.uniform(0, 2)
-                ledger.add(f"sleep {seconds:.2f}", memory=int(size * GIB), cpus=min(size, 4))
+                ledger.add(f"sleep {seconds:.2f}", memory=int(size * GIB), cpus=size / 4)
             for number in range(kills):
                 ledger.pause(0.2, 3)
                 worker = ledger.random.choice(workers)

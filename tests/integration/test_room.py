@@ -36,8 +36,9 @@ OFFER = {"CELERY_DOCKER_CONCURRENCY": "8", "CELERY_DOCKER_CPUS": "64", "CELERY_D
 def broker(redis_server: servers.RedisServer) -> Iterator[servers.RedisServer]:
     yield redis_server
     with redis_server.client() as client:
-        assert client.keys(keys.PARKED + "*") == [], "nothing is parked once all jobs have ended"
+        left = client.keys(keys.PARKED + "*")
         client.flushall()
+    assert left == [], "nothing is parked once all jobs have ended"
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def folder() -> Iterator[Path]:
 def sampler(dockerd: servers.Dockerd) -> Iterator[RoomSampler]:
     with RoomSampler(dockerd) as sampler:
         yield sampler
+    dockerd.remove_containers()
 
 
 def submit(client: Client, memory: str, command: str, folder: Path | None = None, **options: Any) -> Job:
@@ -152,8 +154,8 @@ def test_the_room_in_use_is_the_same_in_the_next_process(
             assert worker.wait() == 0
         worker.start()
         small = submit(client, "1g", HELD, folder)
-        eventually(lambda: small.state is State.RUNNING, 60, "a job for which there is room")
-        assert (len(dockerd.running()), parked(broker)) == (3, 3)
+        eventually(lambda: len(dockerd.running()) == 3, 60, "a job for which there is room")
+        assert (small.state, parked(broker)) == (State.RUNNING, 3)
         (folder / "go").touch()
         assert [job.wait(120) for job in [*jobs, small]] == [State.SUCCEEDED] * 6
     assert [needs.memory_bytes / GIB for needs in sampler.peaks.values()] == [4]

@@ -41,6 +41,10 @@ class RoomSampler:
         self._stopped.set()
         self._thread.join(60)
 
+    def since(self, monotonic_s: float) -> float:
+        """Return a time of the monotonic clock as the samples have it."""
+        return monotonic_s - self._began
+
     def in_use(self) -> dict[str, Needs]:
         """Return what the containers of each host take now."""
         _, body = self._dockerd.request("GET", f"/containers/json?filters={_RUNNING}")

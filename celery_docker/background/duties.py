@@ -13,8 +13,7 @@ from typing import Protocol
 
 from celery_docker import errors
 from celery_docker.background.intake import Intake
-from celery_docker.core import container, hoststate, wording
-from celery_docker.core.container import Container, Usage
+from celery_docker.core import hoststate, wording
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.journal import JournalEvent
@@ -27,7 +26,6 @@ from celery_docker.run.runner import Runner
 log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S = 1.0
-_SAMPLE_EVERY_S = 2.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
@@ -62,13 +60,6 @@ class Housekeeping(Protocol):
     def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
 
 
-class Observer(Protocol):
-    """The questions to Docker."""
-
-    def inspect(self, name: str) -> Container | None: ...
-    def usage(self, c: Container) -> Usage: ...
-
-
 class Duties:
     """The background threads of one worker; `start` once, `stop` once."""
 
@@ -76,7 +67,6 @@ class Duties:
         self,
         runner: Runner,
         records: Housekeeping,
-        observer: Observer,
         intake: Intake,
         *,
         host: str,
@@ -88,7 +78,6 @@ class Duties:
     ) -> None:
         self._runner = runner
         self._records = records
-        self._observer = observer
         self._intake = intake
         self._host = host
         self._slots = slots
@@ -100,7 +89,6 @@ class Duties:
         self._phase = Phase.STARTING
         self._reported = ""
         self._redis_fault = ""
-        self._containers: dict[str, Container] = {}
 
     def start(self) -> None:
         """Start a loop for each duty."""
@@ -112,7 +100,6 @@ class Duties:
         yield "publishing", _PUBLISH_EVERY_S, self._publish
         yield "republishing", _REPAIR_EVERY_S, self._republish
         yield "cleaning", _CLEAN_EVERY_S, self._clean
-        yield "sampling", _SAMPLE_EVERY_S, self._sample
         yield "status", _STATUS_EVERY_S, self._report
         yield "end requests", _END_EVERY_S, self._carry_out_end_requests
         yield "timeouts", _END_EVERY_S, self._end_timed_out
@@ -247,26 +234,6 @@ class Duties:
         little = self._scarce() if len(jobs) < self._slots else ""
         return f"{slots}; little room: {little}" if little else slots
 
-    def _sample(self) -> None:
-        jobs = self._runner.jobs()
-        for job in jobs:
-            running = self._container(job)
-            if running is not None:
-                job.attempt.usage = _latest(job.attempt.usage, self._observer.usage(running))
-        container_ids = {job.attempt.container_id for job in jobs}
-        self._containers = {key: value for key, value in self._containers.items() if key in container_ids}
-
-    def _container(self, job: Job) -> Container | None:
-        container_id = job.attempt.container_id
-        if container_id is None:
-            return None
-        if container_id not in self._containers:
-            inspected = self._observer.inspect(container_id)
-            if inspected is None or inspected.status is not container.Status.RUNNING:
-                return None
-            self._containers[container_id] = inspected
-        return self._containers[container_id]
-
 
 def _running(count: int) -> str:
     return f"{wording.counted(count, 'job')} running"
@@ -277,10 +244,3 @@ def _named(jobs: Sequence[Job]) -> str:
     count = wording.counted(len(jobs), "running job")
     names = [job.job_id[:_NAME_LENGTH] for job in jobs[:_NAMED_JOBS]] + ["..."] * (len(jobs) > _NAMED_JOBS)
     return f"{count} ({', '.join(names)})" if jobs else count
-
-
-def _latest(before: Usage, now: Usage) -> Usage:
-    return Usage(
-        cpu_s=before.cpu_s if now.cpu_s is None else now.cpu_s,
-        memory_peak_bytes=before.memory_peak_bytes if now.memory_peak_bytes is None else now.memory_peak_bytes,
-    )

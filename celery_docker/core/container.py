@@ -130,10 +130,22 @@ class Frame:
 
 @dataclass(frozen=True)
 class Usage:
-    """The resources that a container has used so far: CPU seconds, highest memory in bytes; None where unknown."""
+    """The resources that a container has used so far: CPU seconds, highest memory in bytes; None where unknown.
+
+    `oom_killed`: the kernel has killed a process of it for want of memory.
+    """
 
     cpu_s: float | None = None
     memory_peak_bytes: int | None = None
+    oom_killed: bool | None = None
+
+    def updated(self, later: Usage) -> Usage:
+        """Return later figures, with these in place of what is unknown there."""
+        return Usage(
+            cpu_s=self.cpu_s if later.cpu_s is None else later.cpu_s,
+            memory_peak_bytes=self.memory_peak_bytes if later.memory_peak_bytes is None else later.memory_peak_bytes,
+            oom_killed=self.oom_killed if later.oom_killed is None else later.oom_killed,
+        )
 
 
 class Step(StrEnum):

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from celery_docker import errors
 from celery_docker.core import container, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, creation, faults, images, logstream, outputs, podman
+from celery_docker.engine import answers, api, cgroup, creation, faults, images, logstream, outputs, podman, usagewatch
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
@@ -39,6 +39,7 @@ class DockerEngine:
         self._images = images.Images(self._calls)
         self._creation = creation.Creation(self._calls, slice_path, self.inspect, self.remove)
         self._outputs = outputs.Outputs(self._calls, self._details)
+        self._usage = usagewatch.UsageWatch(self.inspect, slice_path)
 
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""
@@ -210,6 +211,7 @@ class DockerEngine:
         """Remove a container and its anonymous volumes, running or not; one that is gone already is fine."""
         answer = self._calls.ask("DELETE", f"/containers/{container_id}?v=1&force=1")
         if answer.ok or answer.status == 404:
+            self._usage.forget(container_id)
             return
         if answer.status == 409:  # somebody else is at it, or it cannot be killed
             state = self.inspect(container_id)
@@ -217,9 +219,16 @@ class DockerEngine:
                 return
         raise self._calls.refused(f"container {container_id[:12]} cannot be removed", answer)
 
-    def usage(self, c: container.Container) -> container.Usage:
-        """Return what a running container has used so far, from the kernel's files; asks nothing of Docker."""
-        return cgroup.usage(c)
+    def watch_usage(self, container_id: str) -> None:
+        """See to it that the figures of a container that was started are read at its end, for `usage`."""
+        self._usage.begin(container_id)
+
+    def usage(self, container_id: str) -> container.Usage:
+        """Return what a watched container has used, from the kernel's files, until it is removed.
+
+        Of one that runs, what it had used when that was last looked at. Asks nothing of Docker.
+        """
+        return self._usage.usage(container_id)
 
     def age_s(self, c: container.Container) -> float | None:
         """Return for how long a running container has run, whatever was done to the clock; None if it is not known."""

@@ -98,6 +98,8 @@ class Attempts:
             log.exception("a mistake of ours", extra=_job(job))
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
+            if job.attempt.container_id is not None:
+                job.attempt.usage = self.engine.usage(job.attempt.container_id)
             self.broadcast.last_words(job)
             # Before anybody hears of the end: what is mounted below an input may be unmounted then.
             if spec is not None and (spec.inputpath or spec.outputpath):
@@ -178,6 +180,7 @@ class Attempts:
         if job.end_request is not None:
             self.stop(job)
         if step is Step.ADOPT:
+            self.engine.watch_usage(existing.container_id)
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
         logs = joblogs.of_labels(existing.labels) or resolver.own_logs(spec)
         with (
@@ -279,6 +282,7 @@ class Attempts:
                 except errors.EndUnseen:
                     self._unseen.wait(job, container_id)
                     raise
+                self.engine.watch_usage(container_id)
                 job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
                 log.info("attempt %d runs in container %s", job.attempt.number, container_id[:12], extra=_job(job))

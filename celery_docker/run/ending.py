@@ -50,6 +50,8 @@ class Endings:
             job.started_again = job.started_again or _is_later(existing.started_at, job.started_by)
         if exit_code is None:
             raise errors.ContainerGone
+        # Docker hears of it by an event, and on a busy machine too late; the kernel has counted it.
+        oom_killed = self.engine.usage(container_id).oom_killed or oom_killed
         docker = DockerProcess.STAYED if exit_code == 0 else self._docker_meanwhile(job, container_id, watched)
         if existing is None and exit_code != 0 and not job.stopped and self._was_signalled(container_id):
             raise errors.ContainerGone

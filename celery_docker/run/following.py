@@ -68,6 +68,7 @@ class Following:
                     extra={"job": job.job_id},
                 )
                 job.started_again = True
+                self.engine.watch_usage(container_id)
                 watched = complete = False
                 self.reading.note_break(job, files)
                 self.reading.go_on(job, container_id, files)

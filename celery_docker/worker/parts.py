@@ -271,7 +271,6 @@ def _duties(
     return Duties(
         runner,
         Housekeeping(around.records.link),
-        around.engine,
         intake,
         host=around.host,
         slots=slots,

@@ -28,8 +28,8 @@ _KILLED = 137
 class Script:
     """The behaviour of an image's containers: say this, then exit; `until_released`: only after `FakeEngine.release`.
 
-    `cannot_start`: the exit code (126 or 127) with which Docker refuses the start. `oom_killed`: the kernel ended it.
-    `labels` are those of the image.
+    `cannot_start`: the exit code (126 or 127) with which Docker refuses the start. `oom_killed`: the kernel ended it;
+    `oom_missed`: and Docker has not noticed. `labels` are those of the image.
     """
 
     output: tuple[Frame, ...] = ()
@@ -37,6 +37,7 @@ class Script:
     until_released: bool = False
     cannot_start: int | None = None
     oom_killed: bool = False
+    oom_missed: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,6 +105,8 @@ class FakeEngine:
         self.planned: list[ContainerPlan] = []
         self._containers: dict[str, _Entry] = {}
         self._gone: dict[str, _Entry] = {}
+        # Whose figures are looked at.
+        self._measured: set[str] = set()
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
         self._broken = False
@@ -283,9 +286,19 @@ class FakeEngine:
             entry = self._find(container_id)
             return [1] if entry is not None and (entry.is_haunted or entry.state.status in ALIVE) else []
 
-    def usage(self, c: Container) -> Usage:
+    def watch_usage(self, container_id: str) -> None:
+        self._called("watch_usage")
+        with self._changed:
+            if container_id in self._containers:
+                self._measured.add(container_id)
+
+    def usage(self, container_id: str) -> Usage:
         self._called("usage")
-        return Usage(cpu_s=0.5, memory_peak_bytes=2**20) if c.pid else Usage()
+        with self._changed:
+            if container_id not in self._measured & self._containers.keys():
+                return Usage()
+            script = self._containers[container_id].script
+            return Usage(cpu_s=0.5, memory_peak_bytes=2**20, oom_killed=script.oom_killed or script.oom_missed)
 
     def close(self) -> None:
         self._called("close")

@@ -13,13 +13,10 @@ import pytest
 from celery_docker import errors
 from celery_docker.background import duties
 from celery_docker.background.intake import Intake
-from celery_docker.core import container
-from celery_docker.core.container import Container, Status, Usage
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd, New
 from celery_docker.core.receipt import Attempt
 from celery_docker.host import systemd
-from tests.fakes.engine import FakeEngine
 from tests.fakes.records import FakeRecords
 from tests.waiting import eventually
 
@@ -50,22 +47,6 @@ class Jobs:
         """None of those with an end request is in a slot."""
 
 
-class Docker:
-    """Answers with containers that have used what `used` says, and counts the questions."""
-
-    def __init__(self) -> None:
-        self.status = Status.RUNNING
-        self.used = Usage(1.0, 100)
-        self.asked: list[str] = []
-
-    def inspect(self, name: str) -> Container | None:
-        self.asked.append(name)
-        return Container(name, f"run-{name}", self.status, {}, "sha256:0", pid=1)
-
-    def usage(self, c: Container) -> Usage:
-        return self.used
-
-
 @pytest.fixture
 def notices(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
     """Return the list that gets each notice to systemd."""
@@ -80,7 +61,7 @@ def notices(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
 
 
 def made(jobs: int = 0, slots: int = 4, **changed: Any) -> duties.Duties:
-    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "observer": Docker(), "intake": Intake()}
+    parts = {"runner": Jobs(jobs), "records": FakeRecords(), "intake": Intake()}
     arguments: dict[str, Any] = {**parts, **changed}
     environ = arguments.pop("environ", {})
     end_queued = arguments.pop("end_queued", lambda jobs, more: 0)
@@ -186,77 +167,16 @@ def test_what_systemd_could_not_be_told_is_told_again(monkeypatch: pytest.Monkey
     assert notifications == [{"READY": 1, "STATUS": "0 jobs running, 4 of 4 slots free"}] * 2
 
 
-def test_running_containers_are_measured(notices: list[dict[str, str | int]]) -> None:
-    jobs = Jobs(1)
-    made(runner=jobs)._sample()
-    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
-
-
-def test_what_was_measured_is_not_forgotten_when_the_kernel_says_nothing_more(
-    notices: list[dict[str, str | int]],
-) -> None:
-    """The container ended between two looks; its last figures are the best there are."""
-    jobs, docker = Jobs(1), Docker()
-    sampler = made(runner=jobs, observer=docker)
-    sampler._sample()
-    docker.used = Usage(None, None)
-    sampler._sample()
-    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
-
-
-def test_docker_is_asked_once_for_each_container() -> None:
-    docker = Docker()
-    sampler = made(2, observer=docker)
-    for _ in range(5):
-        sampler._sample()
-    assert docker.asked == ["c0", "c1"]
-
-
-def test_a_container_that_does_not_run_yet_is_asked_for_again() -> None:
-    jobs, docker = Jobs(1), Docker()
-    docker.status = Status.CREATED
-    sampler = made(runner=jobs, observer=docker)
-    sampler._sample()
-    assert jobs.list[0].attempt.usage == Usage()
-    docker.status = Status.RUNNING
-    sampler._sample()
-    assert jobs.list[0].attempt.usage == Usage(1.0, 100)
-
-
-def test_a_job_without_a_container_yet_is_not_asked_for() -> None:
-    jobs, docker = Jobs(1), Docker()
-    jobs.list[0].attempt.container_id = None
-    made(runner=jobs, observer=docker)._sample()
-    assert docker.asked == []
-
-
-def test_containers_of_jobs_that_are_over_are_forgotten() -> None:
-    """A worker lives for months."""
-    jobs = Jobs(1)
-    sampler = made(runner=jobs)
-    sampler._sample()
-    jobs.list.clear()
-    sampler._sample()
-    assert sampler._containers == {}
-
-
 def test_start_runs_every_duty_and_stop_ends_them(notices: list[dict[str, str | int]]) -> None:
-    records, docker = FakeRecords(), FakeEngine()
+    records = FakeRecords()
     before = threading.active_count()
-    worker = made(records=records, observer=docker, environ={"WATCHDOG_USEC": "30000"})
+    worker = made(records=records, environ={"WATCHDOG_USEC": "30000"})
     worker.start()
     worker.serving()
     eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
     eventually(lambda: any("WATCHDOG" in pairs for pairs in notices))
     worker.stop()
     eventually(lambda: threading.active_count() == before)
-
-
-def test_a_container_is_looked_up_by_its_id() -> None:
-    """The name may be somebody else's by now."""
-    docker = Docker()
-    made(1, observer=docker)._sample()
-    assert container.name_of("j1") not in docker.asked
 
 
 @dataclasses.dataclass

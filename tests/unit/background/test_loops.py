@@ -54,7 +54,6 @@ def duties(world: Any) -> Iterator[None]:
     loop = Duties(
         world,
         world,
-        world,
         Intake(),
         host="node1",
         slots=1,

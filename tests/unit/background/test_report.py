@@ -15,7 +15,6 @@ from celery_docker.core.admission import Offer, Room
 from celery_docker.core.hoststate import WorkerState
 from celery_docker.run.slottable import SlotTable
 from celery_docker.store.listing import WorkerRow, state_of
-from tests.fakes.engine import FakeEngine
 from tests.fakes.records import FakeRecords
 
 OFFER = Offer(2500, 8 * 2**30, ("0", "1"))
@@ -26,11 +25,10 @@ class Host:
 
     def __init__(self) -> None:
         self.intake, self.room = Intake(), OFFER.whole
-        runner, records, engine = SlotTable(), FakeRecords(), FakeEngine()
+        runner, records = SlotTable(), FakeRecords()
         self.duties = Duties(
             runner,  # type: ignore[arg-type]  # as much of a runner as a report looks at
             records,
-            engine,
             self.intake,
             host="node1",
             slots=2,

@@ -21,9 +21,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def usage(folder: Path, pid: int | None = 7) -> Usage:
-    c = Container(_ID, "run-x", Status.RUNNING, {}, "sha256:x", pid=pid)
-    return cgroup.usage(c, root=str(folder / "sys"), proc=str(folder / "proc"))
+def usage(folder: Path) -> Usage:
+    places = cgroup.folders(7, _ID, root=str(folder / "sys"), proc=str(folder / "proc"))
+    return cgroup.usage(places)
 
 
 def test_version_2(tmp_path: Path) -> None:
@@ -60,8 +60,56 @@ def test_a_process_id_that_is_somebody_elses_now(tmp_path: Path, groups: str) ->
 
 def test_a_container_that_does_not_run(tmp_path: Path) -> None:
     """No process, no numbers."""
-    assert usage(tmp_path, pid=None) == Usage()
     assert usage(tmp_path) == Usage()
+
+
+def test_the_group_of_a_container_counts_those_below(tmp_path: Path) -> None:
+    """A process may have moved into one; the figures of the container are those of its own group."""
+    path = f"/system.slice/docker-{_ID}.scope"
+    write(tmp_path, {"proc/7/cgroup": f"0::{path}/init.scope\n", f"sys{path}/memory.peak": "4096\n"})
+    assert usage(tmp_path) == Usage(memory_peak_bytes=4096)
+
+
+@pytest.mark.parametrize(
+    ("slice_path", "paths"),
+    [
+        ("", [f"/system.slice/docker-{_ID}.scope", f"/docker/{_ID}"]),
+        ("/lab.slice/lab-x.slice", [f"/lab.slice/lab-x.slice/docker-{_ID}.scope", f"/lab.slice/lab-x.slice/{_ID}"]),
+    ],
+)
+def test_the_usual_folders_of_both_drivers(tmp_path: Path, slice_path: str, paths: list[str]) -> None:
+    version_1 = [{name: f"{tmp_path}/{name}{path}" for name in ("cpuacct", "memory")} for path in paths]
+    assert list(cgroup.usual_folders(_ID, slice_path, root=str(tmp_path))) == version_1
+    write(tmp_path, {"cgroup.controllers": "cpu memory\n"})
+    version_2 = [{"": f"{tmp_path}{path}"} for path in paths]
+    assert list(cgroup.usual_folders(_ID, slice_path, root=str(tmp_path))) == version_2
+
+
+def test_the_members_of_a_group(tmp_path: Path) -> None:
+    """None where there is no such group, which is another thing than an empty one."""
+    write(tmp_path, {"1/cgroup.procs": "12\n7\n", "2/cgroup.procs": ""})
+    assert cgroup.members({"": str(tmp_path / "1")}) == [12, 7]
+    assert cgroup.members({"cpuacct": "/x", "memory": str(tmp_path / "2")}) == []
+    assert cgroup.members({"": str(tmp_path / "3")}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [
+        ("Name:\tx\nNSpid:\t7\t1\n", True),
+        ("NSpid:\t7\t2\n", False),
+        # In a namespace that the job has made below its own.
+        ("NSpid:\t7\t2\t1\n", False),
+        # Of no namespace but this one.
+        ("NSpid:\t1\n", False),
+        ("", False),
+    ],
+)
+def test_the_first_process_of_a_container(tmp_path: Path, status: str, first: bool) -> None:
+    write(tmp_path, {"7/status": status, "7/cgroup": f"0::/docker/{_ID}\n", "8/status": status, "8/cgroup": "0::/\n"})
+    assert cgroup.is_first(7, _ID, proc=str(tmp_path)) is first
+    assert not cgroup.is_first(8, _ID, proc=str(tmp_path))
+    assert not cgroup.is_first(9, _ID, proc=str(tmp_path))
 
 
 def test_the_age_of_a_process_is_by_the_boot_clock(tmp_path: Path) -> None:

@@ -156,10 +156,12 @@ def test_pull_never_takes_an_image_that_is_there(bench: Bench) -> None:
         (None, None, None, "out of memory: the host had no memory left"),
     ],
 )
+@pytest.mark.parametrize("script", [Script(exit_code=137, oom_killed=True), Script(exit_code=137, oom_missed=True)])
 def test_out_of_memory_is_told_with_the_limit(
-    tmp_path: Path, asked: int | None, ceiling: int | None, default: int | None, expected: str
+    tmp_path: Path, asked: int | None, ceiling: int | None, default: int | None, expected: str, script: Script
 ) -> None:
-    bench = make_bench(tmp_path, Script(exit_code=137, oom_killed=True))
+    """Also where the kernel alone knows of it."""
+    bench = make_bench(tmp_path, script)
     bench.runner.attempts.policy = Policy(limits=Limits(memory_bytes=ceiling), defaults=Defaults(memory_bytes=default))
     receipt = bench.ended(retries=0, logoutfile=None, memory=asked).receipt
     assert (receipt["oom_killed"], receipt["signal"], receipt["state"]) == (True, 9, "failed")

@@ -1,4 +1,4 @@
-"""Lines for somebody who looks at one job: of each attempt that another one follows, and of each longer wait."""
+"""Lines for somebody who waits for jobs: of one, each failed attempt and longer wait; of many, what nobody runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _FIRST_SECONDS_S = 5.0
 _ASK_LATER_S = 10.0
 _PATIENCE_S = 3.0
 _AGAIN_S = 30.0
+# Of many jobs that are waited for, so many are asked about.
+_JOBS_LOOKED_AT = 50
 
 
 @dataclass
@@ -94,3 +96,29 @@ class WaitLines:
 
     def _write(self, sentence: str) -> None:
         self.note(wording.harmless(f"{PROGRAM}: {sentence}"))
+
+
+@dataclass
+class ObstacleLines:
+    """The lines about some of many jobs that nobody runs until somebody does something about it; `look` often."""
+
+    queries: Queries
+    note: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _asked_at_s: float = float("-inf")
+    _noted: set[str] = field(default_factory=set)
+
+    def look(self, job_ids: Sequence[str]) -> None:
+        """Write what is new about the first of these jobs. Raises `StoreAway` or `StoreRefused`."""
+        now_s = self.clock()
+        if now_s - self._asked_at_s < _ASK_LATER_S:
+            return
+        self._asked_at_s = now_s
+        rows = self.queries.jobs.rows(job_ids[:_JOBS_LOOKED_AT])
+        for job_id, wait in self.queries.waits.of(rows).items():
+            # Other reasons say for how long it is so, or what it is with other hosts.
+            subject = wait.reason if wait.kind is WaitKind.OFFER else wait.kind.value
+            if wait.kind in waiting.OBSTACLES and subject not in self._noted:
+                self._noted.add(subject)
+                sentence = f"{wording.short_id(job_id)}: {wait.reason}: it waits; see {PROGRAM} doctor"
+                self.note(wording.harmless(f"{PROGRAM}: {sentence}"))

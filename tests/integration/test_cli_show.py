@@ -311,7 +311,7 @@ def test_a_host_is_drained_and_resumed(environ: dict[str, str], worker: Worker, 
     eventually(lambda: "drained by" in worker.status, 30, "the worker to hear of it")
     eventually(lambda: _worker(environ)["status"].startswith("Takes no jobs"), 30, "its heartbeat")
     assert _worker(environ)["state"] == "drained"
-    header, line = on_terminal(environ, "workers", columns=60)
+    header, line = on_terminal(environ, "workers", columns=80)
     assert header.split() == ["HOST", "STATE", "SLOTS", "RUNNING", "FREE", "VERSION", "HEARD", "WHY"]
     assert line.split()[:4] == [HOST, "drained", "2", "0"]
     assert "new disk" in printed_by(environ, "workers")[0]

@@ -90,6 +90,9 @@ def test_a_job_that_no_host_could_hold_is_told_everywhere(
         assert f"warn  queue: 1 job waits in 'celery': {waits} → " in called(worker, tmp_path, "doctor")[1]
         process.send_signal(signal.SIGINT)
         assert ended(process)[0] == 143
+        job_id = called(worker, tmp_path, "submit", "-m", "64g", "busybox", "true")[1].strip()
+        waiting = called(worker, tmp_path, "wait", "--timeout", "1s", job_id)[2]
+        assert waiting.splitlines()[0] == f"celery-docker: {job_id[:8]}: {waits}: it waits; see celery-docker doctor"
 
 
 def test_a_queue_that_no_worker_serves_is_told_everywhere(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from celery_docker.cli import exitcodes, jobargs
 from celery_docker.cli.context import Context
 from celery_docker.cli.syntax.grammar import PROGRAM
+from celery_docker.cli.waitlines import ObstacleLines
 from celery_docker.client.outages import Outages
 from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
@@ -74,7 +75,8 @@ def wait(context: Context) -> int:
     with context.detaching("wait", *names), context.client() as client:
         job_ids = operands.job_ids(client.queries, names)
         outages = context.outages()
-        if not _have_ended(client.queries, job_ids, deadline, outages):
+        lines = None if context.is_quiet else ObstacleLines(client.queries, context.screen.note)
+        if not _have_ended(client.queries, job_ids, deadline, outages, lines):
             going = _going(client.queries, job_ids)
             subject = going[0] if len(job_ids) == 1 else f"{len(going):,} of {wording.counted(len(job_ids), 'job')}"
             goes_on = "it goes on" if len(going) == 1 else "they go on"
@@ -103,7 +105,13 @@ def _explain(context: Context, receipts: Mapping[str, Receipt | None]) -> None:
         )
 
 
-def _have_ended(queries: Queries, job_ids: Sequence[str], deadline: float | None, outages: Outages) -> bool:
+def _have_ended(
+    queries: Queries,
+    job_ids: Sequence[str],
+    deadline: float | None,
+    outages: Outages,
+    lines: ObstacleLines | None,
+) -> bool:
     """Wait for all of them, some at a time: they all have to end; False where that does not happen in time."""
     for first in range(0, len(job_ids), _AWAITED_AT_ONCE):
         part: Sequence[str] = job_ids[first : first + _AWAITED_AT_ONCE]
@@ -114,6 +122,9 @@ def _have_ended(queries: Queries, job_ids: Sequence[str], deadline: float | None
                 break
             if deadline is not None and time.monotonic() >= deadline:
                 return False
+            if lines is not None:
+                with outages:
+                    lines.look(part)
             time.sleep(PAUSE_S)
     return True
 

@@ -16,6 +16,8 @@ COMMANDS = (
         Operands(),
         (flagtable.QUIET, *flagtable.ALWAYS),
         (("their names", "celery-docker workers -q"),),
+        "FREE is what no job has of the CPUs, memory and GPUs that a host offers, as of its last heartbeat. What a job "
+        "takes of them is in celery-worker(8).",
     ),
     Command(
         "drain",
@@ -57,6 +59,7 @@ COMMANDS = (
             ("put two of them back", "celery-docker queue put-back 3 4"),
             ("throw all of them away", "celery-docker queue throw-away all"),
         ),
+        "Of jobs that no host takes, or no host could ever hold, the number comes with the reason. "
         "purge cancels every job of the queue that no host has taken, no matter who submitted it, also jobs that "
         "wait for "
         "a retry, for other jobs or for their batch. Running jobs go on. On a terminal purge asks first; elsewhere it "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celery_docker.cli.waitlines import WaitLines
+from celery_docker.cli.waitlines import ObstacleLines, WaitLines
 from celery_docker.core.receipt import Receipt
 from celery_docker.core.waiting import Wait, WaitKind
 
@@ -138,3 +138,33 @@ def test_a_reason_cannot_move_the_cursor() -> None:
     looks = Looks()
     looks.entries = [{"attempt": 1, "reason": "a\x1bb"}]
     assert looks.pass_s(1) == ["attempt 1 failed: a\\x1bb"]
+
+
+# Many jobs
+
+
+def test_what_nobody_runs_of_many_jobs_is_a_line_once() -> None:
+    """Of a size that no host offers there is one for each size."""
+    looks, at = Looks(), [0.0]
+    waits = {
+        "j1": Wait(WaitKind.SLOT, "it is next"),
+        "j2": Wait(WaitKind.OFFER, "no host offers 64 GiB"),
+        "j3": Wait(WaitKind.OFFER, "no host offers 64 GiB"),
+        "j4": Wait(WaitKind.HOST, "its host node1 has been silent for 45s"),
+    }
+    looks.of = lambda rows: {job_id: waits[job_id] for job_id in rows}  # type: ignore[method-assign]
+    lines = ObstacleLines(looks, looks.lines.append, lambda: at[0])  # type: ignore[arg-type]
+    lines.look(["j1", "j2", "j3"])
+    assert looks.lines == ["celery-docker: j2: no host offers 64 GiB: it waits; see celery-docker doctor"]
+    lines.look(["j4"])
+    assert len(looks.lines) == 1, "it was asked a moment ago"
+    at[0] = 11.0
+    lines.look(["j1", "j2", "j3", "j4"])
+    waits["j3"] = Wait(WaitKind.OFFER, "no host offers 2 GPUs\x1b[2J")
+    waits["j4"] = Wait(WaitKind.HOST, "its host node1 has been silent for 65s")
+    at[0] = 22.0
+    lines.look(["j1", "j2", "j3", "j4"])
+    assert [line.removeprefix("celery-docker: ") for line in looks.lines[1:]] == [
+        "j4: its host node1 has been silent for 45s: it waits; see celery-docker doctor",
+        "j3: no host offers 2 GPUs\\x1b[2J: it waits; see celery-docker doctor",
+    ]

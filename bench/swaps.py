@@ -38,7 +38,7 @@ from tests.workers.worker import Worker
 PATIENCE_S = 600
 ALICE = "54321"
 SHIPPED = Path(__file__).parents[1] / "etc/celery-docker/policy.toml"
-SAY = "cat /input/notes"
+SAY = "for place in /input /ref /work; do cat $place/notes 2>/dev/null && echo; done | sort -u"
 # Prints how often it has swapped.
 SWAP = """
 import os, signal, sys, time
@@ -97,6 +97,11 @@ class Lab:
         self.rows.append((what, swaps, seen))
 
 
+def seen_by(path: str) -> dict[str, Any]:
+    """Return the fields of a job that sees a path as its input, and by two further mounts."""
+    return {"inputpath": path, "mounts": [f"{path}:/ref:ro", f"{path}:/work"]}
+
+
 def note(seen: Counter[str], output: str | None) -> None:
     """Count what a job came to: None is a refusal; what it should not have printed is shown."""
     kinds = {None: "refused", "data": "right", "secret": "through"}
@@ -113,10 +118,8 @@ def ended(job: Job, seen: Counter[str]) -> None:
 def at_the_start(lab: Lab, client: Client, kind: str, name: str, count: int) -> None:
     seen = Counter[str]()
     with lab.swapping(kind, f"{name}: {kind} at the start", seen) as path:
-        jobs = [
-            client.submit("busybox", ["sh", "-c", SAY], inputpath=path, retries=0, user=ALICE if number % 2 else "0")
-            for number in range(count)
-        ]
+        users = [ALICE if number % 2 else "0" for number in range(count)]
+        jobs = [client.submit("busybox", ["sh", "-c", SAY], retries=0, user=user, **seen_by(path)) for user in users]
         for job in jobs:
             ended(job, seen)
 
@@ -127,7 +130,7 @@ def during_a_pull(lab: Lab, client: Client, registry: Registry, kind: str, name:
         for number in range(count):
             registry.speaks.clear()
             image, user = f"{registry.address}/slow:1", ALICE if number % 2 else "0"
-            job = client.submit(image, ["sh", "-c", SAY], inputpath=path, retries=0, user=user, pull="always")
+            job = client.submit(image, ["sh", "-c", SAY], retries=0, user=user, pull="always", **seen_by(path))
             eventually(lambda job=job: job.state != "queued", PATIENCE_S)  # type: ignore[misc]
             time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
             registry.speaks.set()
@@ -142,7 +145,7 @@ def over_an_adoption(lab: Lab, client: Client, worker: Worker, kind: str, name: 
     with lab.swapping(kind, f"{name}: {kind} over an adoption", seen) as path:
         for number in range(count):
             script = f"touch /output/{number}; until [ -e /output/go{number} ]; do sleep 0.05; done; {SAY}"
-            fields: dict[str, Any] = {"inputpath": path, "outputpath": str(out), "logoutfile": f"{path}/{number}.log"}
+            fields = {**seen_by(path), "outputpath": str(out), "logoutfile": f"{path}/{number}.log"}
             job = client.submit("busybox", ["sh", "-c", script], retries=0, user="0", **fields)
             eventually(lambda n=number, job=job: (out / str(n)).exists() or job.state.is_final, PATIENCE_S)  # type: ignore[misc]
             worker.kill()

@@ -112,7 +112,7 @@ def template(arguments: parser.Arguments, local_user: LocalUser, queue: str) -> 
     Placeholders are what was typed: text from a file, the environment or the name of a folder is `Literal`.
     """
     flags = _typed(arguments, local_user, local_user.typed_template)
-    open_ones = {key: value for key, value in flags.items() if key.startswith("-") and "{" in str(value)}
+    open_ones = {key: value for key, value in flags.items() if key.startswith("-") and _has_braces(value)}
     closed = {key: value for key, value in flags.items() if key not in open_ones and key not in ("image", "command")}
     names = {line.flag: line.name for line in jobfields.DOCUMENT}
     image_and_command = {name: flags[name] for name in ("image", "command") if flags.get(name) is not None}
@@ -210,7 +210,7 @@ def _typed(arguments: parser.Arguments, local_user: LocalUser, complete: Callabl
     for name in jobfields.HOST_PATHS:
         key = next(line.flag for line in jobfields.FIELDS if line.name == name)
         if key in fields:
-            fields[key] = complete(fields[key])
+            fields[key] = jobfields.completed(name, fields[key], complete)
     files = [
         Literal(assignment)
         for path in arguments.flags.get("--env-file", ())
@@ -228,6 +228,13 @@ def _typed(arguments: parser.Arguments, local_user: LocalUser, complete: Callabl
         fields["image"], *command = arguments.operands
         fields["command"] = command or None
     return fields
+
+
+def _has_braces(value: Any) -> bool:
+    """Tell whether a value has text in which something may be filled in."""
+    if isinstance(value, list | Mapping):
+        return any(_has_braces(part) for part in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, str) and "{" in value
 
 
 def _with_environment(assignments: Sequence[str], environ: Mapping[str, str]) -> list[str]:

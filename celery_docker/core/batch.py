@@ -172,8 +172,8 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 def _expand_one(template: Mapping[str, Any], row: Row, absolute: Callable[[str], str] | None) -> Expanded:
     document = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
     for name in jobfields.HOST_PATHS:
-        if absolute is not None and isinstance(document.get(name), str):
-            document[name] = absolute(document[name])
+        if absolute is not None and name in document:
+            document[name] = jobfields.completed(name, document[name], absolute)
     document |= row.overrides or {}
     kwargs = {name: value for name, value in document.items() if name not in OPTION_KEYS}
     options = {name: value for name, value in document.items() if name in OPTION_KEYS}
@@ -189,7 +189,7 @@ def _typed(name: str, template: Any, filled: Any) -> Any:
         value = field.from_text(filled)
     except ValueError as exc:
         raise errors.SpecError(f"{name}: {filled!r} {exc}") from exc
-    return [value] if field.repeated and isinstance(value, str) else value
+    return [value] if field.repeated and not isinstance(value, list) else value
 
 
 def _filled(value: Any, fields: Mapping[str, str]) -> Any:

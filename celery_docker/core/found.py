@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from celery_docker.core.devices import Node
 from celery_docker.core.plan import Resolved
@@ -25,4 +26,6 @@ class Found:
 
     def pinned(self, resolved: Resolved) -> Resolved:
         """Return the same with the pins in place of the paths."""
-        return replace(resolved, inputpath=self.pins.get("inputpath"), outputpath=self.pins.get("outputpath"))
+        mounts = tuple(self.pins[f"mounts.{number}"] for number in range(len(resolved.mounts)))
+        own = {name: self.pins.get(name) for name in ("inputpath", "outputpath")}
+        return replace(resolved, **dict[str, Any](own), mounts=mounts)

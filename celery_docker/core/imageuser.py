@@ -17,7 +17,8 @@ from celery_docker.core.plan import ContainerPlan
 _NAMES = ("USER", "LOGNAME")
 _HOME = "HOME"
 _TMP = "/tmp"  # noqa: S108  # the container's own
-_OWN_HOME = "/home/celery-docker"
+# The second where a job mounts a folder of the host at /home, in which Docker would make the first.
+_OWN_HOMES = ("/home/celery-docker", "/celery-docker")
 _FIELDS = 7
 _ID = re.compile(r"[0-9]{1,10}")
 
@@ -78,10 +79,11 @@ def completed(plan: ContainerPlan, image_variables: Collection[str], users: Imag
     values = {name: plan.user_name for name in _NAMES}
     tmpfs = {}
     if uid != "0":
-        has_open_tmp = _has_open_tmp(plan.body["HostConfig"], users)
-        values[_HOME] = _TMP if has_open_tmp else _OWN_HOME
+        host_config = plan.body["HostConfig"]
+        has_open_tmp = _has_open_tmp(host_config, users)
+        values[_HOME] = _TMP if has_open_tmp else _own_home(host_config)
         if _HOME in names and not has_open_tmp:
-            tmpfs = {_OWN_HOME: f"uid={uid},gid={gid},mode=0700,exec"}
+            tmpfs = {values[_HOME]: f"uid={uid},gid={gid},mode=0700,exec"}
     env = sorted([*plan.body["Env"], *(f"{name}={values[name]}" for name in names if name in values)])
     host_config = dict(plan.body["HostConfig"])
     if tmpfs:
@@ -91,7 +93,18 @@ def completed(plan: ContainerPlan, image_variables: Collection[str], users: Imag
 
 def _has_open_tmp(host_config: Mapping[str, Any], users: ImageUsers) -> bool:
     """Return True if everybody in the container may write its /tmp: that of the image, or one that the job has."""
+    if _TMP in _targets(host_config):
+        return False
     options = host_config.get("Tmpfs", {}).get(_TMP)
     if options is not None:
         return not any(word == "ro" or word.startswith("mode=") for word in options.split(","))
     return users.has_open_tmp and "ReadonlyRootfs" not in host_config
+
+
+def _own_home(host_config: Mapping[str, Any]) -> str:
+    first, second = _OWN_HOMES
+    return second if any(first.startswith(f"{target}/") for target in _targets(host_config)) else first
+
+
+def _targets(host_config: Mapping[str, Any]) -> list[str]:
+    return [mount["Target"] for mount in host_config.get("Mounts", ())]

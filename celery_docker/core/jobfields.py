@@ -15,6 +15,7 @@ from celery_docker.core import (
     gpus,
     kinds,
     limitkinds,
+    mountkinds,
     namedvalues,
     privilegekinds,
     tmpfskinds,
@@ -160,6 +161,13 @@ FIELDS = (
         const=True,
     ),
     Field(
+        "mounts",
+        mountkinds.MOUNT,
+        ("-v", "--mount", "--volume"),
+        "mount a path of the worker's host, such as /data/ref:/ref:ro",
+        repeated=True,
+    ),
+    Field(
         "tmpfs",
         tmpfskinds.TMPFS,
         ("--tmpfs",),
@@ -193,5 +201,12 @@ OPTIONS = (
     Field("after", kinds.JOB_IDS, ("--after",), "start only after this job", repeated=True),
 )
 DOCUMENT = FIELDS + OPTIONS
-# The fields that name a file or folder of the worker's host.
-HOST_PATHS = tuple(line.name for line in FIELDS if line.kind is _ON_THE_HOST)
+# The fields that name files or folders of the worker's host.
+HOST_PATHS = tuple(line.name for line in FIELDS if line.kind in (_ON_THE_HOST, mountkinds.MOUNT))
+
+
+def completed(name: str, value: Any, complete: Callable[[str], str]) -> Any:
+    """Return a value of one of `HOST_PATHS`, as a document has it, with its paths completed, such as made absolute."""
+    if name == "mounts":
+        return mountkinds.completed(value, complete)
+    return complete(value) if isinstance(value, str) else value

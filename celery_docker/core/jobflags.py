@@ -51,5 +51,6 @@ def _json_value(line: jobfields.Field, key: str, value: Any) -> Any:
     if value is True and key.startswith("-"):
         return value if line.const is None else line.const
     if line.repeated:
-        return [line.from_text(text) for text in ([value] if isinstance(value, str) else value)]
+        entries = [value] if isinstance(value, str) else value
+        return [line.from_text(entry) if isinstance(entry, str) else entry for entry in entries]
     return line.from_text(value) if isinstance(value, str) else value

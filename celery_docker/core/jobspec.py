@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import devicekinds, kinds, notoffered
+from celery_docker.core import devicekinds, kinds, mountkinds, notoffered
 from celery_docker.core.jobfields import DOCUMENT, FIELDS, OPTIONS, Field
+from celery_docker.core.mountkinds import MemoryMount, Mount
 
 TASK_NAME = "tasks.run_docker"
 DEFAULT_QUEUE = "celery"
@@ -32,8 +33,8 @@ class JobSpec:
     codes. `timeout` bounds each run, in seconds. `stop_signal` is what the container gets when it is to end, and
     `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `gpus` is a number of
     them, `all`, or their names. `requeue` False: a job whose host is lost is not queued again. `ulimits` are
-    `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `tmpfs` options by folder, `device`
-    PATH:PATH IN THE CONTAINER:PERMISSIONS. `env` may hold secrets.
+    `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `mounts` those beside input and output,
+    `tmpfs` options by folder, `device` PATH:PATH IN THE CONTAINER:PERMISSIONS. `env` may hold secrets.
     """
 
     image: str
@@ -62,6 +63,7 @@ class JobSpec:
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
     read_only: bool | None = None
+    mounts: tuple[Mount, ...] | None = None
     tmpfs: Mapping[str, str] | None = None
     hostname: str | None = None
     add_host: tuple[str, ...] | None = None
@@ -77,6 +79,27 @@ class JobSpec:
     def device_paths(self) -> tuple[str, ...]:
         """The devices of the host that the job asks for, each once."""
         return tuple(dict.fromkeys(devicekinds.device_of(text)[0] for text in self.device or ()))
+
+    @property
+    def host_mounts(self) -> dict[str, Mount]:
+        """All that the container is to see of the host, by the names of the fields; `mounts` are numbered."""
+        own = {
+            "inputpath": (self.inputpath, CONTAINER_INPUT, True),
+            "outputpath": (self.outputpath, CONTAINER_OUTPUT, False),
+        }
+        given = {name: Mount(path, target, ro) for name, (path, target, ro) in own.items() if path is not None}
+        return given | {f"mounts.{number}": mount for number, mount in enumerate(self.mounts or ())}
+
+    @property
+    def host_sources(self) -> dict[str, str]:
+        """The paths of the host that the container is to see, by the names of `host_mounts`."""
+        return {name: mount.source for name, mount in self.host_mounts.items()}
+
+    @property
+    def log_files(self) -> dict[str, str]:
+        """The log files on the host, by the names of their fields."""
+        paths = {"logoutfile": self.logoutfile, "logerrfile": self.logerrfile}
+        return {name: path for name, path in paths.items() if path is not None}
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""
@@ -177,7 +200,18 @@ def _spec_values(values: Mapping[str, Any], problems: list[str]) -> dict[str, An
         problems.append(
             f"outputpath: {kinds.shown(path)} is the inputpath too; they must differ: {CONTAINER_INPUT} is read-only"
         )
-    return parsed
+    return parsed | _mount_values(parsed, problems)
+
+
+def _mount_values(parsed: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return the mounts of the host, and all folders in memory, whichever field names them."""
+    mounts, in_memory = mountkinds.divided(parsed.get("mounts") or ())
+    tmpfs = parsed.get("tmpfs") or {}
+    problems += [
+        f"mounts: {kinds.shown(path)} is a tmpfs too; write one of them" for path in in_memory if path in tmpfs
+    ]
+    problems += mountkinds.nested(mounts, [*tmpfs, *in_memory])
+    return {"mounts": mounts or None, "tmpfs": {**tmpfs, **in_memory} or None}
 
 
 def _values(lines: Sequence[Field], values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -204,5 +238,7 @@ def refuse(problems: Sequence[str]) -> None:
 def json_ready(value: Any) -> Any:
     """Return a field's value as JSON has it."""
     if isinstance(value, tuple):
-        return list(value)
+        return [json_ready(item) for item in value]
+    if isinstance(value, Mount | MemoryMount):
+        return value.table()
     return dict(value) if isinstance(value, Mapping) else value

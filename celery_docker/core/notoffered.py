@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 _NAMESPACES = "a job has namespaces of its own, and never those of the host or of another container"
 _REACHED = "nobody reaches a job by the network; it takes its data from {inputpath} and writes it to {outputpath}"
-_MOUNTS = "{inputpath} mounts an input, {outputpath} an output folder, {tmpfs} an empty one"
 _TERMINAL = "a job has no terminal and no standard input"
 _OTHER_CONTAINER = "another container may be on another host, or gone; hand data on in a folder, {outputpath}"
 _DEVICES = "a job names each device that it needs: {device}"
@@ -29,7 +28,7 @@ _REASONS: Mapping[str, str] = {
     "security-opt": "every job has Docker's own profiles and no-new-privileges",
     **dict.fromkeys(("cgroup-parent", "runtime", "isolation", "storage-opt", "volume-driver", "sysctl"), _HOSTS),
     "device-cgroup-rule": _DEVICES,
-    **dict.fromkeys(("volume", "mount"), _MOUNTS),
+    "binds": "write {mounts}",
     **dict.fromkeys(("volumes-from", "link"), _OTHER_CONTAINER),
     **dict.fromkeys(("publish", "publish-all", "expose", "network-alias"), _REACHED),
     **dict.fromkeys(("ip", "ip6", "mac-address", "link-local-ip", "dns-search", "dns-option", "domainname"), _NETWORK),
@@ -62,14 +61,12 @@ _SHORT = {
     "p": "publish",
     "P": "publish-all",
     "t": "tty",
-    "v": "volume",
 }
 # As compose files and Docker's API call them.
 _KEYS = {
     "auto_remove": "rm",
-    "binds": "volume",
     "links": "link",
-    "mounts": "mount",
+    "mount": "binds",
     "network_mode": "net",
     "pid_mode": "pid",
     "ipc_mode": "ipc",
@@ -80,7 +77,8 @@ _KEYS = {
     "stdin": "interactive",
     "stdin_open": "interactive",
     "sysctls": "sysctl",
-    "volumes": "volume",
+    "volume": "binds",
+    "volumes": "binds",
 }
 
 

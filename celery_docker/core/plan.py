@@ -35,6 +35,7 @@ class Resolved:
     """The names in a job, resolved on this host: `user` as `uid[:gid]`, paths without symlinks; None: not asked for.
 
     `user_name` is the user's name on this host, or the uid where it has none; `groups` are a submitter's further ones.
+    `mounts` are the sources of the job's, in their order.
     """
 
     user: str | None = None
@@ -44,6 +45,7 @@ class Resolved:
     logerrfile: str | None = None
     user_name: str | None = None
     groups: tuple[int, ...] = ()
+    mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> d
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": spec.pids_limit or policy.limits.pids,
         "LogConfig": _LOG_CONFIG,
-        "Mounts": _mounts(resolved),
+        "Mounts": _mounts(spec, resolved),
     }
     if resolved.groups:
         config["GroupAdd"] = [str(gid) for gid in resolved.groups]
@@ -255,13 +257,14 @@ def _ulimit(name: str, limit: str) -> dict[str, Any]:
     return {"Name": name, "Soft": soft, "Hard": hard}
 
 
-def _mounts(resolved: Resolved) -> list[dict[str, Any]]:
+def _mounts(spec: jobspec.JobSpec, resolved: Resolved) -> list[dict[str, Any]]:
     mounts = []
     if resolved.inputpath is not None:
         mounts.append(_bind(resolved.inputpath, jobspec.CONTAINER_INPUT, read_only=True))
     if resolved.outputpath is not None:
         mounts.append(_bind(resolved.outputpath, jobspec.CONTAINER_OUTPUT, read_only=False))
-    return mounts
+    further = zip(spec.mounts or (), resolved.mounts, strict=True)
+    return mounts + [_bind(source, mount.target, read_only=mount.is_read_only) for mount, source in further]
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

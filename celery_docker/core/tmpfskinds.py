@@ -7,14 +7,14 @@ container, or take for something else, is refused here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from celery_docker.core import kinds, listkinds, sizes
 
 # The trees of a container that are the kernel's, Docker's or a job's mounts.
-_TAKEN = ("/proc", "/sys", "/dev", "/input", "/output")
+TAKEN = ("/proc", "/sys", "/dev", "/input", "/output")
 # Of a folder's name, for the kernel; of its path, so that Docker's own folders can stand before it.
 _MOST_NAME_BYTES, _MOST_FOLDER_BYTES = 255, 1024
 _TMPFS_FLAGS = {"rw": "ro", "ro": "rw", "exec": "noexec", "noexec": "exec", "nosuid": "", "nodev": ""}
@@ -24,25 +24,37 @@ _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 def _tmpfs(value: Any) -> dict[str, str] | None:
     """Return options by folder; as in docker run, the last one of a folder counts."""
-    mounts = {_folder(path): _options(path, text) for path, text in listkinds.pairs(value, ":", "/scratch:size=1g")}
+    mounts = {_folder(path): options(path, text) for path, text in listkinds.pairs(value, ":", "/scratch:size=1g")}
     return mounts or None
 
 
 def _folder(path: str) -> str:
-    text = _IN_CONTAINER.parse(path)
+    try:
+        return place(path, TAKEN)
+    except ValueError as exc:
+        raise ValueError(f"has {kinds.shown(path)}, which {exc}") from exc
+
+
+def place(path: Any, taken: Sequence[str]) -> str:
+    """Return the path in a container at which something can be mounted; it is in none of the `taken` trees.
+
+    Raises `ValueError` with words that go on after the path.
+    """
+    text: str = _IN_CONTAINER.parse(path)
     if path.startswith("//") or str(PurePosixPath(text)) != text or ".." in PurePosixPath(text).parts:
-        raise ValueError(f"has {kinds.shown(path)}, which must be written without '..', '.' and '//'")
+        raise ValueError("must be written without '..', '.' and '//'")
     if ":" in text or len(text.encode()) > _MOST_FOLDER_BYTES:
-        raise ValueError(f"has {kinds.shown(path)}, which must have no ':' and at most {_MOST_FOLDER_BYTES:,} bytes")
+        raise ValueError(f"must have no ':' and at most {_MOST_FOLDER_BYTES:,} bytes")
     if any(len(part.encode()) > _MOST_NAME_BYTES for part in PurePosixPath(text).parts):
-        raise ValueError(f"has {kinds.shown(path)}, in which a name has more than {_MOST_NAME_BYTES} bytes")
-    if text == "/" or any(PurePosixPath(text).is_relative_to(tree) for tree in _TAKEN):
+        raise ValueError(f"must have no name of more than {_MOST_NAME_BYTES} bytes")
+    if text == "/" or any(PurePosixPath(text).is_relative_to(tree) for tree in taken):
         remedy = "; shm_size is the size of /dev/shm" if text == "/dev/shm" else ""  # noqa: S108  # the container's
-        raise ValueError(f"has {kinds.shown(path)}, which must be a folder outside of {', '.join(_TAKEN)}{remedy}")
-    return str(text)
+        raise ValueError(f"must lie outside of {', '.join(taken)}{remedy}")
+    return text
 
 
-def _options(path: str, value: Any) -> str:
+def options(path: str, value: Any) -> str:
+    """Return the options of a tmpfs as Docker takes them. Raises `ValueError` that names the `path`."""
     if value is not None and not isinstance(value, str):
         raise ValueError(f"has {kinds.shown(path)} with {kinds.shown(value)}, which must be a string of options")
     given: dict[str, str] = {}

@@ -6,13 +6,14 @@ no folder on the host. Must not import docker.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlencode
 
 from celery_docker import errors
-from celery_docker.core import container, imageuser, jobspec
+from celery_docker.core import container, imageplaces, imageuser
 from celery_docker.core.plan import ContainerPlan, in_slice
 from celery_docker.engine import api, faults, imageusers, podman
 
@@ -33,38 +34,51 @@ class Creation:
         self._images = imageusers.ImageUsersCache(calls)
         self._slice_path = slice_path
         self._inspect = inspect
-        self._remove = remove
+        self.remove = remove
         # The driver of the Docker process of that number: the next one may be set to another.
         self._driver: tuple[int, str] | None = None
 
     def create(self, plan: ContainerPlan) -> str:
         """Make the planned container and return its id; see `DockerEngine.create`."""
-        image = self._images.look_up(plan.image) if plan.user_name is not None else None
+        has_mounts = bool(imageplaces.further(plan))
+        image = self._images.look_up(plan.image) if plan.user_name is not None or has_mounts else None
         if image is not None:
-            _check_volumes(plan, image)
-            plan = self._completed(plan, image)
-        container_id = self._create(plan)
+            with _Look(self, plan) as look:
+                self._check_places(plan, image, look)
+                plan = self._completed(plan, image, look) if plan.user_name is not None else plan
+        container_id = self.make(plan)
         try:
-            if plan.is_strict:
+            if plan.is_strict or has_mounts:
                 self._check_image(plan, container_id, image)
             self._check_folders(plan, container_id, image)
             self._check_tmpfs(plan, container_id)
         except (errors.HostError, errors.RequestError):
-            self._remove(container_id)
+            self.remove(container_id)
             raise
         return container_id
 
-    def _completed(self, plan: ContainerPlan, image: imageusers.Image) -> ContainerPlan:
+    def _check_places(self, plan: ContainerPlan, image: imageusers.Image, look: _Look) -> None:
+        """Raise `RequestError` where something would be mounted, by a link too, in what the job mounts of its host.
+
+        Docker would make a folder of root's there, even to answer whether it is there.
+        """
+        # To Podman a link that leads nowhere is not there, so that what a job mounts on has to be.
+        must_exist = bool(imageplaces.further(plan)) and self._calls.is_podman()
+        places = {
+            path: self._images.place(
+                image.image_id, path, look.container_id, must_exist=must_exist and path in imageplaces.further(plan)
+            )
+            for path in imageplaces.asked(plan, image.volumes)
+        }
+        problem = imageplaces.problem(plan, image.volumes, places, must_exist=must_exist)
+        if problem is not None:
+            raise errors.RequestError(problem)
+
+    def _completed(self, plan: ContainerPlan, image: imageusers.Image, look: _Look) -> ContainerPlan:
         """Return the plan with a name and a home for its user. Raises `RequestError` for the groups of the image."""
         users = self._images.known(image.image_id)
         if users is None:
-            # An image shows its files in a container only, and where nothing is mounted over them.
-            host_config = {**plan.body["HostConfig"], "Mounts": [], "Tmpfs": {}}
-            container_id = self._create(replace(plan, body={**plan.body, "HostConfig": host_config}))
-            try:
-                users = self._images.learn(image.image_id, container_id)
-            finally:
-                self._remove(container_id)
+            users = self._images.learn(image.image_id, look.container_id())
         if users is None:
             if plan.is_strict:
                 raise errors.RequestError(f"image {plan.image!r}: its /etc/passwd and /etc/group cannot be read")
@@ -84,13 +98,22 @@ class Creation:
             raise errors.HostError(f"image {plan.image!r} was replaced while its container was made")
 
     def _check_folders(self, plan: ContainerPlan, container_id: str, image: imageusers.Image | None) -> None:
-        """Raise `RequestError` where the start would make a folder of root's in the job's output folder."""
-        for field, path in self._folders(plan, image):
-            if self._images.is_missing(container_id, path):
-                raise errors.RequestError(
-                    f"{field}: {path!r} is not there in the container, and Docker would make it in the outputpath, "
-                    "as root; make it there first"
-                )
+        """Raise `RequestError` where the start would make a folder of root's in what the job mounts of its host."""
+        field, path = "workdir", plan.body.get("WorkingDir")
+        if path is None and image is not None:
+            field, path = f"image {plan.image!r}, WORKDIR", image.workdir
+        if path is None:
+            return
+        writable = imageplaces.targets(plan, writable=True)
+        holding = imageplaces.holding(plan, posixpath.normpath(path))
+        # Where links of the image lead, Docker knows; Podman makes the folder of its own layer at the start only.
+        is_doubtful = field == "workdir" and writable and not self._calls.is_podman()
+        if (holding or is_doubtful) and self._images.is_missing(container_id, path):
+            where = imageplaces.name_of(holding or writable[0])
+            raise errors.RequestError(
+                f"{field}: {path!r} is not there in the container, and Docker would make it in {where}, as root; "
+                "make it there first"
+            )
 
     def _check_tmpfs(self, plan: ContainerPlan, container_id: str) -> None:
         """Raise `RequestError` for a tmpfs behind a link of the image.
@@ -109,18 +132,8 @@ class Creation:
                     f"file{missing}; name a folder {remedy}"
                 )
 
-    def _folders(self, plan: ContainerPlan, image: imageusers.Image | None) -> Iterator[tuple[str, str]]:
-        """Yield the folders that may not be there before the start, with the field that names each."""
-        if not _has_output(plan):
-            return
-        workdir = plan.body.get("WorkingDir")
-        # Where links of the image lead, Docker knows; Podman makes the folder of its own layer at the start only.
-        if workdir is not None and (_is_output(workdir) or not self._calls.is_podman()):
-            yield "workdir", workdir
-        if image is not None and workdir is None and _is_output(image.workdir):
-            yield f"image {plan.image!r}, WORKDIR", image.workdir
-
-    def _create(self, plan: ContainerPlan) -> str:
+    def make(self, plan: ContainerPlan) -> str:
+        """Make a container as it is planned, without a look; return its id."""
         if self._slice_path and (driver := self._cgroup_driver()) in ("systemd", "cgroupfs"):
             plan = in_slice(plan, self._slice_path, driver)
         try:
@@ -148,22 +161,20 @@ class Creation:
         return self._driver[1]
 
 
-def _check_volumes(plan: ContainerPlan, image: imageusers.Image) -> None:
-    """Raise `RequestError` for a volume of the image's over a folder of the output.
+class _Look(contextlib.ExitStack):
+    """A look at the image of a plan, in a container that is made when it is needed, and removed at the end."""
 
-    Docker makes that folder as root, even to answer whether it is there.
-    """
-    for volume in filter(_is_output, image.volumes):
-        if _has_output(plan) and posixpath.normpath(volume) != jobspec.CONTAINER_OUTPUT:
-            raise errors.RequestError(
-                f"image {plan.image!r}: its VOLUME {volume!r} lies in the outputpath, and what the job writes there "
-                "would be lost with its container; build the image without it"
+    def __init__(self, creation: Creation, plan: ContainerPlan) -> None:
+        super().__init__()
+        self._creation, self._plan = creation, plan
+        self._container_id = ""
+
+    def container_id(self) -> str:
+        """Return the id of the container: an image shows its files where nothing is mounted over them only."""
+        if not self._container_id:
+            host_config = {**self._plan.body["HostConfig"], "Mounts": [], "Tmpfs": {}}
+            self._container_id = self._creation.make(
+                replace(self._plan, body={**self._plan.body, "HostConfig": host_config})
             )
-
-
-def _has_output(plan: ContainerPlan) -> bool:
-    return not all(mount["ReadOnly"] for mount in plan.body["HostConfig"]["Mounts"])
-
-
-def _is_output(path: str) -> bool:
-    return f"{posixpath.normpath(path)}/".startswith(f"{jobspec.CONTAINER_OUTPUT}/")
+            self.callback(self._creation.remove, self._container_id)
+        return self._container_id

@@ -36,10 +36,12 @@ _LOGIN_PHRASES = (
 LOGIN_FOLDER = "/etc/celery-docker/docker"
 # Of what Docker refuses with these, another try may see it otherwise: not there, too late, in use, too many.
 _PASSING_STATUS = (404, 408, 409, _BUSY_STATUS)
+# Docker has 400 for it, and writes 127 into the container, as if its command did not exist.
+_KIND_PHRASE = "are you trying to mount a directory onto a file"
 # Docker answers with 500 to these too, which stand in the job: its folder, mounts, user and command.
 _JOBS_PHRASES = (
     "not a directory",
-    "are you trying to mount a directory onto a file",
+    _KIND_PHRASE,
     "unable to find user",
     "no matching entries in passwd file",
     "unable to find group",
@@ -109,6 +111,8 @@ def start_refused(
     """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
     if any(phrase in text.lower() for phrase in _SMALL_MEMORY_PHRASES):
         return memory_too_small()
+    if _KIND_PHRASE in text.lower():
+        return errors.RequestError(f"the container cannot be started: {one_line(text)}")
     exit_code = exit_code if status == 400 else podman.exit_code_of_start(text)
     if exit_code in CANNOT_START:
         why = f"command {command!r} cannot be started: {CANNOT_START[exit_code]}"

@@ -1,6 +1,6 @@
 """Files of a container that has not been started: the users and groups of its image, and which folders are there.
 
-A part of the engine. Remembers the users of each image that it has looked at, by its id. Must not import docker.
+A part of the engine. Remembers what it has seen of each image, by its id. Must not import docker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import binascii
 import contextlib
 import io
 import json
+import posixpath
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,7 +21,7 @@ from urllib.parse import quote, urlencode
 from celery_docker.core import imageuser
 from celery_docker.engine import api
 
-_MOST_IMAGES = 512
+_MOST_IMAGES, _MOST_PLACES = 512, 8192
 _MOST_BYTES = 2**20
 # Go's own bits for a kind of file.
 _IS_FOLDER, _IS_SYMLINK = 1 << 31, 1 << 27
@@ -36,11 +38,12 @@ class Image:
 
 
 class ImageUsersCache:
-    """Reads and remembers the users of the images of one Docker."""
+    """Reads and remembers the users, and the places of folders, of the images of one Docker."""
 
     def __init__(self, calls: api.Calls) -> None:
         self._calls = calls
         self._known: dict[str, imageuser.ImageUsers] = {}
+        self._places: dict[tuple[str, str, bool], str | None] = {}
 
     def look_up(self, image: str) -> Image | None:
         """Return what Docker says of an image; None where it does not say."""
@@ -53,7 +56,7 @@ class ImageUsersCache:
             image_id=str(details["Id"]),
             variables=frozenset(str(text).partition("=")[0] for text in config.get("Env") or ()),
             workdir=str(config.get("WorkingDir") or "/"),
-            volumes=tuple(map(str, config.get("Volumes") or ())),
+            volumes=tuple(posixpath.normpath(str(volume)) for volume in config.get("Volumes") or ()),
         )
 
     def known(self, image_id: str) -> imageuser.ImageUsers | None:
@@ -77,6 +80,40 @@ class ImageUsersCache:
             self._known.clear()
         self._known[image_id] = users
         return users
+
+    def place(self, image_id: str, path: str, looked_at: Callable[[], str], *, must_exist: bool) -> str | None:
+        """Return where a path of an image leads, without links; None where a file, or a circle of links, is before it.
+
+        None too for one that is not there and `must_exist`. `looked_at` returns the id of a container of the image in
+        which nothing is mounted. Raises `HostError` where Docker does not answer.
+        """
+        known, key = self._places, (image_id, path, must_exist)
+        if key in known:
+            return known[key]
+        place, is_there = self._followed_all(looked_at(), path)
+        if len(known) >= _MOST_PLACES:
+            known = self._places = {}
+        known[key] = place if is_there or not must_exist else None
+        return known[key]
+
+    def _followed_all(self, container_id: str, path: str) -> tuple[str | None, bool]:
+        """Return where a path leads, or None, and whether it is there."""
+        place, is_there, is_file = "/", True, False
+        for name in PurePosixPath(posixpath.normpath(path)).parts[1:]:
+            if is_file:
+                return None, False
+            place = posixpath.join(place, name)
+            try:
+                about = self._about(container_id, place) if is_there else None
+                if about is not None and about["mode"] & _IS_SYMLINK:
+                    place = posixpath.normpath(posixpath.join("/", about.get("linkTarget") or place))
+                    about = self._about(container_id, place)
+            except ValueError:  # Docker cannot tell
+                return None, False
+            if about is not None and about["mode"] & _IS_SYMLINK:
+                return None, False
+            is_there, is_file = about is not None, about is not None and not about["mode"] & _IS_FOLDER
+        return place, is_there
 
     def is_missing(self, container_id: str, path: str) -> bool:
         """Return True where a path of a container, with all that is mounted in it, leads to nothing.

@@ -46,9 +46,7 @@ class Opener:
 
         `user` None is root.
         """
-        mounts = _given(spec, "inputpath", "outputpath")
-        logs = _given(spec, "logoutfile", "logerrfile")
-        if not mounts and not logs:
+        if not spec.host_mounts and not spec.log_files:
             return Found(resolver.follow, {})
         with self._lock:
             self._kept.discard(job_id)
@@ -57,9 +55,9 @@ class Opener:
             worker=self.worker,
             job=job_id,
             user=asdict(user or _ROOT),
-            mounts=mounts,
+            **_folders(spec),
             roots=rules.mounts,
-            logs=logs,
+            logs=spec.log_files,
             log_roots=rules.mounts + rules.logs,
         )
         return Found(lambda name, path, _: _place(answer["places"][name], path), answer["pins"])
@@ -152,5 +150,13 @@ def _device(answer: Mapping[str, Any], path: str) -> devices.Place:
     return devices.Place(answer["mode"], answer["number"], answer["is_swappable"])
 
 
-def _given(spec: jobspec.JobSpec, *names: str) -> dict[str, str]:
-    return {name: path for name in names if (path := getattr(spec, name)) is not None}
+def _folders(spec: jobspec.JobSpec) -> dict[str, Any]:
+    """Return the part of a question that names what is to be pinned.
+
+    An opener of the previous version pins all but the inputpath writable. It cannot read `folders`, so that a job with
+    further mounts waits until its next process runs.
+    """
+    if spec.mounts is None:
+        return {"mounts": spec.host_sources}
+    mounts = spec.host_mounts.items()
+    return {"folders": {name: {"path": mount.source, "read_only": mount.is_read_only} for name, mount in mounts}}

@@ -21,7 +21,8 @@ from celery_docker.core.found import Follow, Look
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.host import devices, paths
 
-_MOUNTS, _LOGS = ("inputpath", "outputpath"), ("logoutfile", "logerrfile")
+_LOGS = ("logoutfile", "logerrfile")
+_OWN_PATHS = ("inputpath", "outputpath", *_LOGS)
 _ENGINE_SOCKETS = ("/run/docker.sock", "/run/containerd/containerd.sock")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 # Debian's nogroup, and the user that goes with it.
@@ -40,7 +41,7 @@ class _User:
 
 def follow(name: str, path: str, roots: tuple[str, ...]) -> str:
     """Follow a path of a job with the rights of this process."""
-    return paths.follow(path, roots, must_exist=name in _MOUNTS)
+    return paths.follow(path, roots, must_exist=name not in _LOGS)
 
 
 def resolve(
@@ -56,9 +57,11 @@ def resolve(
     A name that means nothing here stays as it is. A job with a submitter runs as that user, unless it names another.
     """
     problems: list[str] = []
-    mounts = {name: _path(name, spec, rules.mounts, problems, follow) for name in _MOUNTS}
-    logs = {name: _path(name, spec, rules.mounts + rules.logs, problems, follow) for name in _LOGS}
-    _check_distinct(mounts["inputpath"], mounts["outputpath"], problems)
+    sources, log_files = spec.host_sources, spec.log_files
+    mounts = {name: _path(name, path, spec, rules.mounts, problems, follow) for name, path in sources.items()}
+    log_roots = rules.mounts + rules.logs
+    logs = {name: _path(name, path, spec, log_roots, problems, follow) for name, path in log_files.items()}
+    _check_distinct(mounts.get("inputpath"), mounts.get("outputpath"), problems)
     is_self = submitter is not None and _is_self(spec.user, submitter, rules)
     if submitter is not None and is_self:
         user: _User | None = _User(submitter.uid, submitter.name, submitter.gid)
@@ -94,8 +97,10 @@ def resolve(
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
         problems=tuple(problems),
     )
-    real: dict[str, Any] = {name: path.real if path else getattr(spec, name) for name, path in (mounts | logs).items()}
-    resolved = plan.Resolved(user=spec.user, user_name=spec.user, **real)
+    real = {name: path.real for name, path in (mounts | logs).items() if path}
+    own: dict[str, Any] = {name: real.get(name, getattr(spec, name)) for name in _OWN_PATHS}
+    further = tuple(real.get(name, path) for name, path in sources.items() if name not in _OWN_PATHS)
+    resolved = plan.Resolved(user=spec.user, user_name=spec.user, **own, mounts=further)
     if user is not None:
         resolved = replace(resolved, user=f"{user.uid}:{gid}", user_name=user.name or str(user.uid))
     gids = {int(asked.uid) for asked in groups if asked.uid is not None}
@@ -151,13 +156,11 @@ def own_logs(spec: jobspec.JobSpec) -> JobLogs:
 
 
 def _path(
-    field: str, spec: jobspec.JobSpec, roots: tuple[str, ...], problems: list[str], follow: Follow
+    name: str, path: str, spec: jobspec.JobSpec, roots: tuple[str, ...], problems: list[str], follow: Follow
 ) -> policy.HostPath | None:
-    path = getattr(spec, field)
-    if path is None:
-        return None
+    field = name.partition(".")[0]
     try:
-        return policy.HostPath(field, path, follow(field, path, roots))
+        return policy.HostPath(field, path, follow(name, path, roots))
     except paths.Outside as exc:
         return policy.HostPath(field, path, exc.exit or path, is_outside=True)
     except PermissionError:

@@ -21,7 +21,6 @@ from celery_docker.opener import opening
 from celery_docker.opener.asuser import Asked, Question
 from celery_docker.opener.pins import Pins
 
-_READ_ONLY = ("inputpath",)
 _DENIED = (errno.EACCES, errno.EPERM)
 
 Said = dict[str, Any]
@@ -49,17 +48,19 @@ def answered(question: Mapping[str, Any], pins: Pins) -> Answer:
 
 
 def _pin(question: Mapping[str, Any], worker: str, job_id: str, pins: Pins) -> Generator[socket.socket, None, Said]:
-    mounts, logs = question["mounts"].items(), question["logs"].items()
+    mounts, logs = _mounts(question), question["logs"].items()
     roots, log_roots = question["roots"], question["log_roots"]
-    questions: dict[str, Question] = {name: functools.partial(opening.open_mount, path, roots) for name, path in mounts}
+    questions: dict[str, Question] = {
+        name: functools.partial(opening.open_mount, mount["path"], roots) for name, mount in mounts.items()
+    }
     # No log is made before the policy has judged.
     questions |= {name: functools.partial(paths.follow, path, log_roots, must_exist=False) for name, path in logs}
     with Asked(_identity(question["user"]), questions) as asked:
-        yield asked.link
-        places, opened = asked.answers()
+        places, opened = yield from asked.answers()
     folders = [name for name, place in places.items() if place.get("is_folder")]
+    read_only = [name for name, mount in mounts.items() if mount["read_only"]]
     try:
-        pinned = pins.pin(worker, job_id, opened, folders=folders, read_only=_READ_ONLY) if opened else {}
+        pinned = pins.pin(worker, job_id, opened, folders=folders, read_only=read_only) if opened else {}
     finally:
         close(opened.values())
     return {"places": places, "pins": pinned}
@@ -71,6 +72,13 @@ def _device(path: str) -> Said:
         return asdict(devices.place(path))
     except OSError as exc:
         return {"errno": exc.errno}
+
+
+def _mounts(question: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the path of each mount, and whether it is read-only; a worker of the previous version has no `folders`."""
+    if "folders" in question:
+        return dict(question["folders"])
+    return {name: {"path": path, "read_only": name == "inputpath"} for name, path in question["mounts"].items()}
 
 
 def _log(question: Mapping[str, Any]) -> Answer:
@@ -85,8 +93,7 @@ def _log(question: Mapping[str, Any]) -> Answer:
 
 def _opened_log(user: Identity, question: Mapping[str, Any]) -> Answer:
     with Asked(user, {"log": functools.partial(opening.open_log, question["path"])}) as asked:
-        yield asked.link
-        places, opened = asked.answers()
+        places, opened = yield from asked.answers()
     return places["log"], list(opened.values())
 
 

@@ -12,22 +12,22 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NoReturn, Self
 
 from celery_docker.core.access import Identity
 from celery_docker.host import paths
 from celery_docker.opener import opening
 
-_MOST_DESCRIPTORS = 4
-_MOST_BYTES = 256 * 1024
+# More than JSON needs for a path.
+_MOST_BYTES = 64 * 1024
 
 # Returns a descriptor, or a path where nothing was opened. Raises `Outside` and `OSError`.
 Question = Callable[[], int | str]
 
 
 class Asked:
-    """Questions that are being answered; `link` can be read once they are, or the process has ended."""
+    """Questions that are being answered; `link` can be read once the next one is, or the process has ended."""
 
     def __init__(self, user: Identity, questions: Mapping[str, Question]) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -36,18 +36,28 @@ class Asked:
             if process == 0:
                 _answer(theirs, user, questions)
             self._process = os.pidfd_open(process)
+        self._names = tuple(questions)
 
-    def answers(self) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-        """Return the answer to each question in the words of `host.opener`, and what was opened.
+    def answers(self) -> Generator[socket.socket, None, tuple[dict[str, dict[str, Any]], dict[str, int]]]:
+        """Return the answer to each question in the words of `host.opener`, and what was opened; yields `link`.
 
         Raises `OSError` where there are none.
         """
-        text, descriptors, *_ = socket.recv_fds(self.link, _MOST_BYTES, _MOST_DESCRIPTORS)
-        if not text:
-            raise OSError(0, "the process that opens paths has ended")
-        answers = json.loads(text)
-        opened = [name for name, answer in answers.items() if answer.pop("opened", False)]
-        return answers, dict(zip(opened, descriptors, strict=True))
+        answers, opened = dict[str, dict[str, Any]](), dict[str, int]()
+        try:
+            for name in self._names:
+                yield self.link
+                text, descriptors, *_ = socket.recv_fds(self.link, _MOST_BYTES, 1)
+                if descriptors:
+                    opened[name] = descriptors[0]
+                if not text:
+                    raise OSError(0, "the process that opens paths has ended")
+                answers[name] = json.loads(text)
+        except BaseException:
+            for descriptor in opened.values():
+                os.close(descriptor)
+            raise
+        return answers, opened
 
     def __enter__(self) -> Self:
         return self
@@ -65,25 +75,25 @@ def _answer(link: socket.socket, user: Identity, questions: Mapping[str, Questio
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
-        answers, descriptors = {}, list[int]()
-        for name, question in questions.items():
-            answers[name] = _answered(question, descriptors)
-        socket.send_fds(link, [json.dumps(answers).encode()], descriptors)
+        for question in questions.values():
+            answer, descriptors = _answered(question)
+            socket.send_fds(link, [json.dumps(answer).encode()], descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
     finally:
         os._exit(0)
 
 
-def _answered(question: Question, descriptors: list[int]) -> dict[str, Any]:
+def _answered(question: Question) -> tuple[dict[str, Any], list[int]]:
     try:
         found = question()
     except paths.Outside as exc:
-        return {"exit": exc.exit}
+        return {"exit": exc.exit}, []
     except OSError as exc:
         if exc.errno == errno.ENOSYS:
             raise  # The host's fault, such as a drop-in that takes openat2(2) away, and no job's.
-        return {"errno": exc.errno}
+        return {"errno": exc.errno}, []
     if isinstance(found, str):
-        return {"real": found}
-    descriptors.append(found)
+        return {"real": found}, []
     # Asked here: root may not look at every file system, and one that hangs would stop everybody.
-    return {"real": opening.place_of(found), "opened": True, "is_folder": stat.S_ISDIR(os.fstat(found).st_mode)}
+    return {"real": opening.place_of(found), "is_folder": stat.S_ISDIR(os.fstat(found).st_mode)}, [found]

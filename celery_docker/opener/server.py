@@ -48,10 +48,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @dataclass
-class _Call:
-    """A connection; each of its steps says what has to be readable for the next."""
+class _Writable:
+    """A connection that has to be writable for the next step."""
 
-    steps: Iterator[socket.socket]
+    link: socket.socket
+
+    def fileno(self) -> int:
+        return self.link.fileno()
+
+
+@dataclass
+class _Call:
+    """A connection; each of its steps says what has to be readable or writable for the next."""
+
+    steps: Iterator[socket.socket | _Writable]
     deadline_s: float
 
 
@@ -86,7 +96,9 @@ class _Server:
 
     def _go_on(self, call: _Call) -> None:
         try:
-            self._waiting.register(next(call.steps), selectors.EVENT_READ, call)
+            step = next(call.steps)
+            event = selectors.EVENT_WRITE if isinstance(step, _Writable) else selectors.EVENT_READ
+            self._waiting.register(step, event, call)
         except StopIteration:
             pass
         except Exception as exc:  # noqa: BLE001  # nothing that one connection brings ends the others
@@ -96,10 +108,13 @@ class _Server:
         now = time.monotonic()
         for key in [key for key in self._waiting.get_map().values() if key.data and key.data.deadline_s < now]:
             self._waiting.unregister(key.fileobj)
-            key.data.steps.close()
+            try:
+                key.data.steps.close()
+            except OSError as exc:
+                _complain(repr(exc))
 
 
-def _steps(link: socket.socket, pins: Pins) -> Iterator[socket.socket]:
+def _steps(link: socket.socket, pins: Pins) -> Iterator[socket.socket | _Writable]:
     """Read the question of a connection, and answer it."""
     with link:
         text = b""
@@ -112,15 +127,25 @@ def _steps(link: socket.socket, pins: Pins) -> Iterator[socket.socket]:
         question = json.loads(text)
         said, descriptors = yield from _answer(question, pins)
         try:
-            socket.send_fds(link, [json.dumps(said).encode()], descriptors)
+            yield from _sent(link, json.dumps(said).encode(), descriptors)
             # Processes that were forked meanwhile have the connection too, and would keep it open.
             link.shutdown(socket.SHUT_RDWR)
-        except OSError:
+        except (OSError, GeneratorExit) as exc:
             # Whoever asked has given up, and may have let go of the pins before they were there.
             if said.get("pins"):
                 pins.release(question["worker"], question["job"])
+            if isinstance(exc, GeneratorExit):
+                raise
         finally:
             answering.close(descriptors)
+
+
+def _sent(link: socket.socket, answer: bytes, descriptors: Sequence[int]) -> Iterator[_Writable]:
+    """Send an answer, which may be longer than the kernel takes at once. Raises `OSError`."""
+    sent = socket.send_fds(link, [answer], descriptors)
+    while sent < len(answer):
+        yield _Writable(link)
+        sent += link.send(answer[sent:])
 
 
 def _answer(question: Mapping[str, Any], pins: Pins) -> answering.Answer:

@@ -102,7 +102,7 @@ class Attempts:
                 job.attempt.usage = self.engine.usage(job.attempt.container_id)
             self.broadcast.last_words(job)
             # Before anybody hears of the end: what is mounted below an input may be unmounted then.
-            if spec is not None and (spec.inputpath or spec.outputpath):
+            if spec is not None and spec.host_mounts:
                 self.opener.release(job.job_id)
 
     @property

@@ -25,8 +25,7 @@ class FakeOpener:
     def pin(self, job_id: str, spec: jobspec.JobSpec, rules: Policy, user: Identity | None) -> Found:
         if self.failure is not None:
             raise self.failure
-        names = [name for name in ("inputpath", "outputpath") if getattr(spec, name)]
-        pins = {name: f"/pins/{job_id}/{name}" for name in names}
+        pins = {name: f"/pins/{job_id}/{name}" for name in spec.host_mounts}
         if pins:
             self.pinned[job_id] = pins
         return Found(resolver.follow, pins)

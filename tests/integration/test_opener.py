@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,6 +23,7 @@ from celery_docker import errors
 from celery_docker.core.access import Identity
 from celery_docker.core.devices import Node
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.mountkinds import Mount
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from tests import servers
@@ -79,6 +82,10 @@ def client(process: Opener, lab: Path, worker: str = "celery@here", **rules: Any
 def spec(user: int | None = ALICE, **fields: Path) -> JobSpec:
     paths: dict[str, Any] = {name: str(path) for name, path in fields.items()}
     return JobSpec("busybox", user=None if user is None else str(user), **paths)
+
+
+def mounting(*mounts: Mount, user: int | None = ALICE) -> JobSpec:
+    return JobSpec("busybox", user=None if user is None else str(user), mounts=mounts)
 
 
 def refusal(asked: Asking, job: JobSpec) -> str:
@@ -229,6 +236,78 @@ def test_what_is_mounted_below_an_input_is_read_only(process: Opener, lab: Path)
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
 
 
+def test_further_mounts_are_opened_and_pinned_as_input_and_output_are(process: Opener, lab: Path) -> None:
+    below = lab / "alice/below"
+    below.mkdir()
+    servers.run("mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", str(below))
+    try:
+        asked = client(process, lab)
+        job = mounting(Mount(f"{lab}/alice", "/ref", is_read_only=True), Mount(f"{lab}/alice", "/work"))
+        found = asked.pin(JOB, job)
+        ref, work = Path(found.pins["mounts.0"]), Path(found.pins["mounts.1"])
+        for place in (ref / "x", ref / "below/x"):
+            with pytest.raises(OSError, match="Read-only"):
+                place.touch()
+        (work / "x").touch()
+        (work / "below/x").touch()
+        assert len(process.mounts()) == 4
+        asked.release(JOB)
+        assert (process.mounts(), process.pinned()) == ([], [])
+    finally:
+        subprocess.run(["umount", "-l", below], check=False, capture_output=True)
+
+
+def test_a_further_mount_of_another_user_or_outside_is_refused(process: Opener, lab: Path) -> None:
+    asked = client(process, lab)
+    for is_read_only in (True, False):
+        for path in (lab / "bob/notes", lab / "bob/no-such-file"):
+            assert refusal(asked, mounting(Mount(str(path), "/x", is_read_only))) == (
+                f"mounts: user {ALICE} may not look at '{path}'; let that user enter the folders above"
+            )
+        for path in (lab.parent / "secret", lab.parent / "no-such-file"):
+            problem = refusal(asked, mounting(Mount(f"{lab}/alice", "/a"), Mount(str(path), "/x", is_read_only)))
+            assert problem.startswith(f"mounts: '{path}' is outside what this host allows; rule mounts = ['{lab}']")
+        missing = refusal(asked, mounting(Mount(f"{lab}/alice/new", "/x", is_read_only)))
+        assert missing.endswith("No such file or directory")
+    assert not (lab / "alice/new").exists()
+    assert process.mounts() == []
+
+
+def test_as_many_mounts_as_a_job_may_have(process: Opener, lab: Path) -> None:
+    """With the longest paths that there are, and names that JSON makes six times as long."""
+    folder = lab / "alice"
+    while len(str(folder)) < 3800:
+        folder = folder / ("\x01" * 200)
+    folder.mkdir(parents=True)
+    mounts = tuple(Mount(str(folder), f"/m{number}", bool(number % 2)) for number in range(64))
+    asked = client(process, lab)
+    found = asked.pin(JOB, mounting(*mounts, user=None))
+    assert len(process.mounts()) == len(found.pins) == 64
+    assert found.follow("mounts.63", str(folder), ()) == str(folder)
+    Path(found.pins["mounts.0"], "x").touch()
+    with pytest.raises(OSError, match="Read-only"):
+        Path(found.pins["mounts.1"], "y").touch()
+    asked.release(JOB)
+    assert (process.mounts(), process.pinned()) == ([], [])
+
+
+def test_a_worker_of_the_previous_version_is_answered(process: Opener, lab: Path) -> None:
+    """Its question has the paths alone, of which the inputpath is read-only."""
+    user = {"name": "", "uid": ALICE, "gid": ALICE, "groups": []}
+    mounts = {name: f"{lab}/alice" for name in ("inputpath", "outputpath")}
+    question = {"question": "pin", "worker": "celery@here", "job": JOB, "user": user, "mounts": mounts}
+    question |= {"roots": [str(lab)], "logs": {}, "log_roots": []}
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(process.socket))
+        link.sendall(json.dumps(question).encode())
+        link.shutdown(socket.SHUT_WR)
+        pins = json.loads(link.recv(65536))["pins"]
+    Path(pins["outputpath"], "x").touch()
+    with pytest.raises(OSError, match="Read-only"):
+        Path(pins["inputpath"], "y").touch()
+    client(process, lab).release(JOB)
+
+
 def test_a_file_may_be_pinned_and_anything_may_have_any_name(process: Opener, lab: Path) -> None:
     asked = client(process, lab)
     for name in ("a b", "ü", "line\nline", "x (deleted)", "\\040", "-rf", ".."):
@@ -289,12 +368,15 @@ def test_pins_do_not_add_up(process: Opener, lab: Path) -> None:
     assert refusal(asked, spec(inputpath=lab / "alice")) == ""
     few = len(list(descriptors.iterdir()))
     for number in range(200):
-        asked.pin(f"job-{number}", spec(inputpath=lab / "alice", outputpath=lab / "alice"))
+        further = (Mount(f"{lab}/alice", "/a"), Mount(f"{lab}/alice/notes", "/b", is_read_only=True))
+        job = replace(spec(inputpath=lab / "alice", outputpath=lab / "alice"), mounts=further)
+        asked.pin(f"job-{number}", job)
         if number % 2:
             asked.pin(f"job-{number}", spec(outputpath=lab / "alice"))
         asked.release(f"job-{number}")
     assert process.mounts() == []
-    assert len(list(descriptors.iterdir())) == few
+    # An answer is there a moment before its connection is closed.
+    eventually(lambda: len(list(descriptors.iterdir())) <= few, 60, "the last connection to be closed")
     assert process.pinned() == []
 
 
@@ -321,12 +403,12 @@ def test_a_folder_that_is_swapped_all_the_time_shows_nothing_else(process: Opene
     opened = refused = 0
     with swapped(place, lab.parent / "secret"):
         while opened < 30 or refused < 3:
-            found = asked.pin(JOB, spec(user, inputpath=place))
-            if found.pins:
-                assert Path(found.pins["inputpath"], "notes").read_text() == "data"
+            further = Mount(str(place), "/x")
+            found = asked.pin(JOB, replace(spec(user, inputpath=place), mounts=(further,)))
+            for pin in found.pins.values():
+                assert Path(pin, "notes").read_text() == "data"
                 opened += 1
-            else:
-                refused += 1
+            refused += 2 - len(found.pins)
     asked.release(JOB)
 
 

@@ -244,7 +244,7 @@ def test_podman_makes_no_workdir_either(
     [
         ("WORKDIR /output/a", ", WORKDIR: '/output/a' is not there"),
         ("VOLUME /output/a", ": its VOLUME '/output/a' lies in the outputpath"),
-        ("VOLUME /output/real/", ": its VOLUME '/output/real/' lies in the outputpath"),
+        ("VOLUME /output/real/", ": its VOLUME '/output/real' lies in the outputpath"),
     ],
 )
 def test_an_image_makes_no_folder_on_the_host(

@@ -187,6 +187,30 @@ def test_a_relative_path_from_a_number_or_a_column_is_completed(tmp_path: Path) 
     assert jobs[0]["outputpath"] == f"{tmp_path}/~/a"
 
 
+def test_what_is_filled_into_a_mount_stays_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in the name of the file: a colon, a comma, or what would be another option."""
+    folder = tmp_path / "{#}"
+    folder.mkdir()
+    (folder / "a:rw,target=b.csv").touch()
+    monkeypatch.chdir(folder)
+    flags = "-v {}:/in.csv:ro --mount type=bind,src=out/{/.},dst=/out -v ./ref:/ref -v {/}:/base"
+    jobs, _ = batch(f"--each '*.csv' {flags} busybox cat {{}}", folder)
+    assert jobs[0]["mounts"] == [
+        {"type": "bind", "source": f"{folder}/a:rw,target=b.csv", "target": "/in.csv", "readonly": True},
+        {"type": "bind", "source": f"{folder}/out/a:rw,target=b", "target": "/out"},
+        {"type": "bind", "source": f"{folder}/ref", "target": "/ref"},
+        {"type": "bind", "source": f"{folder}/a:rw,target=b.csv", "target": "/base"},
+    ]
+    assert "inputpath" not in jobs[0]
+
+
+def test_a_mount_from_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('job.mounts,x\n/data/a:/a:ro,1\n"[""/data/a:/a"", ""/data/b:/b""]",2\n')
+    jobs, _ = batch(f"--manifest {tmp_path}/m.csv -v ./other:/other busybox", tmp_path)
+    assert [len(job["mounts"]) for job in jobs] == [1, 2]
+    assert jobs[0]["mounts"] == [{"type": "bind", "source": "/data/a", "target": "/a", "readonly": True}]
+
+
 def test_a_typed_tilde_is_the_home(inputs: Path) -> None:
     environ = {"HOME": str(inputs)}
     (inputs / "list").write_text("a.txt\n")

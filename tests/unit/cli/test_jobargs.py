@@ -42,6 +42,20 @@ ALWAYS = {"user": "1000:100", "queue": "celery"}
             {"image": "busybox", "logoutfile": "/data/run/a/b.log", "logerrfile": "/data/run/../e"},
         ),
         ("-i /in -w /w busybox", {"image": "busybox", "inputpath": "/in", "workdir": "/w"}),
+        (
+            "-v ./a:/a --mount type=bind,src=b:c,dst=/b,ro --volume ~/x:/x:ro -v d/e:/e -v '{}/x:/f' busybox",
+            {
+                "image": "busybox",
+                "mounts": [
+                    {"type": "bind", "source": "/data/run/a", "target": "/a"},
+                    {"type": "bind", "source": "/data/run/b:c", "target": "/b", "readonly": True},
+                    {"type": "bind", "source": "/home/a/x", "target": "/x", "readonly": True},
+                    {"type": "bind", "source": "/data/run/d/e", "target": "/e"},
+                    {"type": "bind", "source": "/data/run/{}/x", "target": "/f"},
+                ],
+            },
+        ),
+        ("--mount type=tmpfs,dst=/t busybox", {"image": "busybox", "mounts": [{"type": "tmpfs", "target": "/t"}]}),
         # Braces are a batch's; a tilde is the home, as in a word of its own for the shell.
         ("-i '{x}/{}' busybox", {"image": "busybox", "inputpath": "/data/run/{x}/{}"}),
         ("--input=~/in -o ~ busybox", {"image": "busybox", "inputpath": "/home/a/in", "outputpath": "/home/a"}),
@@ -76,6 +90,21 @@ def _complaint(line: jobfields.Field) -> str:
     except ValueError as exc:
         return str(exc)
     return ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ("-v ref:/ref", "--volume: 'ref:/ref' names a volume: a job has no volumes of Docker"),
+        ("-v ./a:/etc", "--volume: '/etc' must lie outside of"),
+        ("--mount type=volume,dst=/a", "--volume: type 'volume' is refused"),
+        ("-v ./a:/a -v ./b:/a:z", "--volume: './b:/a:z' has 'z', which is refused"),
+    ],
+)
+def test_a_mount_that_is_refused_is_named_as_it_was_typed(flags: str, problem: str) -> None:
+    with pytest.raises(errors.SpecError) as caught:
+        document(f"{flags} busybox")
+    assert str(caught.value).startswith(problem)
 
 
 def test_flags_go_over_the_document_and_its_tables_are_merged(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_what_is_accepted_and_stored(kind: kinds.Kind, value: Any, expected: Any
         assert kind.parse(expected) == expected
 
 
-NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /output"
+NO_FOLDER = "which must lie outside of /proc, /sys, /dev, /input, /output"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ NO_FOLDER = "which must be a folder outside of /proc, /sys, /dev, /input, /outpu
         (containerkinds.ADDRESS, ["ns.example.org"], "has 'ns.example.org', which must be an IP address"),
         (containerkinds.ADDRESS, ["1.2.3.٤"], "has '1.2.3.٤', which must be an IP address"),
         (tmpfskinds.TMPFS, "/a", "must be a table, or a list of '/scratch:size=1g'"),
-        (tmpfskinds.TMPFS, [""], "must be an absolute path in the container"),
-        (tmpfskinds.TMPFS, ["a"], "must be an absolute path in the container"),
+        (tmpfskinds.TMPFS, [""], "has '', which must be an absolute path in the container"),
+        (tmpfskinds.TMPFS, ["a"], "has 'a', which must be an absolute path in the container"),
         (tmpfskinds.TMPFS, ["/"], f"has '/', {NO_FOLDER}"),
         (tmpfskinds.TMPFS, ["/proc/x"], f"has '/proc/x', {NO_FOLDER}"),
         (tmpfskinds.TMPFS, ["/output"], f"has '/output', {NO_FOLDER}"),

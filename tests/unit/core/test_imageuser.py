@@ -58,6 +58,25 @@ def test_a_tmp_of_the_jobs_own(options: str, home: str) -> None:
     assert set(body["HostConfig"]["Tmpfs"]) == ({"/tmp"} if home else {"/tmp", "/home/celery-docker"})
 
 
+@pytest.mark.parametrize(
+    ("targets", "home"),
+    [
+        ((), "/tmp"),
+        (("/x", "/home/alice", "/homes"), "/tmp"),
+        (("/tmp",), "/home/celery-docker"),
+        (("/tmp", "/home/alice"), "/home/celery-docker"),
+        (("/tmp", "/home"), "/celery-docker"),
+    ],
+)
+def test_a_home_is_not_made_in_what_a_job_mounts(targets: tuple[str, ...], home: str) -> None:
+    """Docker would make it on the host, as root; and whether the user may write there is not known."""
+    plan = planned()
+    plan.body["HostConfig"]["Mounts"] = [{"Target": target} for target in targets]
+    body = imageuser.completed(plan, (), ImageUsers(frozenset(), True)).body
+    assert f"HOME={home}" in body["Env"]
+    assert list(body["HostConfig"].get("Tmpfs", {})) == ([] if home == "/tmp" else [home])
+
+
 def test_a_plan_stays_as_it_is_where_nothing_is_missing() -> None:
     for plan, variables, users in (
         (planned(), {"USER", "LOGNAME", "HOME"}, ImageUsers(frozenset(), True)),

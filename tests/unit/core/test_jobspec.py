@@ -15,6 +15,7 @@ from celery_docker import errors
 from celery_docker.core import jobfields, jobspec
 from celery_docker.core.jobfields import Field
 from celery_docker.core.jobspec import JobSpec, Submission
+from celery_docker.core.mountkinds import Mount
 
 POSITIONAL = ("image", "command", "user", "logoutfile", "logerrfile", "inputpath", "outputpath")
 DIGEST = "sha256:" + "0f" * 32
@@ -290,8 +291,7 @@ def test_path(given_path: str, expected: str) -> None:
         ({"image": "b", "platform": "arm"}, "platform: 'arm' must be like 'linux/amd64' or 'linux/arm/v7'"),
         (
             {"image": "b", "tmpfs": ["/output/x"]},
-            "tmpfs: ['/output/x'] has '/output/x', which must be a folder outside of /proc, /sys, /dev, /input, "
-            "/output",
+            "tmpfs: ['/output/x'] has '/output/x', which must lie outside of /proc, /sys, /dev, /input, /output",
         ),
         ({"image": "b", "read_only": 1}, "read_only: 1 must be true or false"),
         (
@@ -323,7 +323,7 @@ def test_path(given_path: str, expected: str) -> None:
             "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, gpus, "
             "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, device, workdir, entrypoint, read_only, "
-            "tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, requeue",
+            "mounts, tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, requeue",
         ),
     ],
     ids=str,
@@ -399,6 +399,7 @@ def test_a_message_whose_arguments_are_not_even_a_list_and_a_table(args: Any, kw
 words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 paths = words.map(lambda word: ("/" + word).rstrip("/") or "/")
 names = words.filter(lambda word: word and "=" not in word and not word.startswith("celery-docker."))
+sources = st.one_of(paths, st.just("/"), st.just('/\n"{}'))
 tables = st.dictionaries(names, words, min_size=1, max_size=4)
 specs = st.builds(
     JobSpec,
@@ -427,6 +428,7 @@ specs = st.builds(
     cap_add=st.none() | st.sampled_from([("CHOWN", "NET_ADMIN")]),
     group_add=st.none() | st.sampled_from([("video", "44")]),
     device=st.none() | st.sampled_from([("/dev/ttyUSB0:/dev/meter:rw", "/dev/snd/seq:/dev/snd/seq:rwm")]),
+    mounts=st.none() | sources.map(lambda source: (Mount(source, "/m a"), Mount("/a:b,c", "/ü\n", is_read_only=True))),
     tmpfs=st.none() | st.sampled_from([{"/a": "", "/b": "size=4096,exec"}]),
     add_host=st.none() | st.sampled_from([("a:10.0.0.1", "a:::1")]),
     dns=st.none() | st.sampled_from([("10.0.0.1", "::1")]),
@@ -608,6 +610,7 @@ def test_the_flags_of_the_command_line() -> None:
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
         "read_only": "--read-only",
+        "mounts": "-v/--mount/--volume",
         "tmpfs": "--tmpfs",
         "hostname": "--hostname",
         "add_host": "--add-host",
@@ -631,6 +634,7 @@ def test_the_flags_of_the_command_line() -> None:
             "cap_add",
             "group_add",
             "device",
+            "mounts",
             "tmpfs",
             "add_host",
             "dns",

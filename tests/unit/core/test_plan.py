@@ -9,6 +9,7 @@ import pytest
 
 from celery_docker.core import plan
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.mountkinds import Mount
 from celery_docker.core.plan import ContainerPlan, Resolved, in_slice
 from celery_docker.core.policy import Defaults, Limits, Policy
 
@@ -73,6 +74,7 @@ def test_everything_that_can_be_asked_for() -> None:
         group_add=("video",),
         device=("/dev/ttyUSB0:/dev/meter:rw", "/dev/snd/seq:/dev/snd/seq:rwm"),
         read_only=True,
+        mounts=(Mount("/link/ref", "/ref", is_read_only=True), Mount("/link/work", "/work")),
         tmpfs={"/a": "", "/b": "size=4096,exec"},
         hostname="node-1",
         add_host=("db:10.0.0.1", "db:::1"),
@@ -84,7 +86,8 @@ def test_everything_that_can_be_asked_for() -> None:
         labels={"team": "lab"},
         requeue=False,
     )
-    resolved = Resolved(*("1001:100", "/data/in", "/data/out", "/log/o", "/log/e"), groups=(44,))
+    paths = ("/data/in", "/data/out", "/log/o", "/log/e")
+    resolved = Resolved("1001:100", *paths, groups=(44,), mounts=("/data/ref", "/data/work"))
     policy = Policy(networks=("none", "bridge"), limits=Limits(pids=64, memory_bytes=2**30, cpus=1.5))
     result = planned(spec, resolved, policy, attempt=3, given=("0", "vendor.com/gpu=1"))
     assert (result.pull, result.platform, result.is_strict) == ("always", "linux/arm/v7", True)
@@ -116,6 +119,8 @@ def test_everything_that_can_be_asked_for() -> None:
             "Mounts": [
                 {"Type": "bind", "Source": "/data/in", "Target": "/input", "ReadOnly": True},
                 {"Type": "bind", "Source": "/data/out", "Target": "/output", "ReadOnly": False},
+                {"Type": "bind", "Source": "/data/ref", "Target": "/ref", "ReadOnly": True},
+                {"Type": "bind", "Source": "/data/work", "Target": "/work", "ReadOnly": False},
             ],
             # No swap beyond the memory limit.
             "Memory": 2**29,
@@ -284,6 +289,7 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 cap_drop=("CHOWN", "NET_RAW"),
                 cap_add=("NET_ADMIN",),
                 device=("/dev/ttyUSB0:/dev/meter:rw",),
+                mounts=(Mount("/x", "/ref,1", is_read_only=True), Mount("/y", "/y")),
                 tmpfs={"/a": "", "/b": "size=4096,exec"},
                 add_host=("db:10.0.0.1",),
                 dns=("10.0.0.53", "::1"),
@@ -295,14 +301,16 @@ _HEAD = "docker run --init --name run-0f3a --pull"
                 stop_signal="SIGINT",
                 labels={"team": "lab 1"},
             ),
-            Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"'),
+            Resolved(user="1001:100", inputpath="/data/a,b", outputpath='/data/"out"', mounts=("/a\nb", "/y")),
             f"{_HEAD.replace('--init', '--init --read-only')} never --platform linux/arm64 --network none "
             "--hostname node-1 --add-host db:10.0.0.1 --dns 10.0.0.53 --dns ::1 --cap-drop CHOWN --cap-drop NET_RAW "
             f"--cap-add NET_ADMIN {_EVER} "
             "--memory 536870912 --memory-swap 536870912 --cpus 1.5 --shm-size 134217728 --ulimit nofile=1024:2048 "
             "--ulimit core=0:-1 --device /dev/ttyUSB0:/dev/meter:rw "
             "--mount 'type=bind,\"source=/data/a,b\",target=/input,readonly' "
-            '--mount \'type=bind,"source=/data/""out""",target=/output\' --tmpfs /a --tmpfs /b:size=4096,exec '
+            '--mount \'type=bind,"source=/data/""out""",target=/output\' '
+            '--mount \'type=bind,"source=/a\nb","target=/ref,1",readonly\' --mount type=bind,source=/y,target=/y '
+            "--tmpfs /a --tmpfs /b:size=4096,exec "
             f"--env 'A=a b' {_ENV} --label 'team=lab 1' {_LABELS} --user 1001:100 --workdir /w --stop-signal SIGINT "
             """--entrypoint tini busybox:latest -- sh -c 'echo $A; echo it'"'"'s'""",
             id="everything",

@@ -15,6 +15,8 @@ import pytest
 from celery_docker import errors
 from celery_docker.core.access import Identity
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.mountkinds import Mount
+from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import Policy
 from celery_docker.host.opener import Opener
 from celery_docker.host.paths import Outside
@@ -81,6 +83,33 @@ def test_a_pin(other: Callable[..., tuple[Opener, Other]]) -> None:
         {"logoutfile": "/log/o"},
     )
     assert (question["roots"], question["log_roots"]) == (["/data"], ["/data", "/log"])
+
+
+def test_an_opener_of_the_previous_version_does_not_know_further_mounts(
+    other: Callable[..., tuple[Opener, Other]],
+) -> None:
+    """It would pin all but the inputpath writable. It reads `mounts`, and without it ends before it has pinned."""
+    places = {name: {"real": "/data/x"} for name in ("inputpath", "mounts.0", "mounts.1")}
+    pins = {name: f"/pins/{name}" for name in places}
+    opener, asked = other({"places": places, "pins": pins})
+    mounts = (Mount("/data/ref", "/ref", is_read_only=True), Mount("/data/work", "/work"))
+    found = opener.pin("j1", JobSpec("busybox", inputpath="/data/in", mounts=mounts), RULES, ROOT)
+    (question,) = asked.questions
+    assert "mounts" not in question
+    assert question["folders"] == {
+        "inputpath": {"path": "/data/in", "read_only": True},
+        "mounts.0": {"path": "/data/ref", "read_only": True},
+        "mounts.1": {"path": "/data/work", "read_only": False},
+    }
+    resolved = found.pinned(Resolved(inputpath="/data/x", mounts=("/data/x", "/data/x")))
+    assert (resolved.inputpath, resolved.mounts) == ("/pins/inputpath", ("/pins/mounts.0", "/pins/mounts.1"))
+
+
+def test_a_mount_without_a_pin_is_never_left_out(other: Callable[..., tuple[Opener, Other]]) -> None:
+    opener, _ = other({"places": {"mounts.0": {"real": "/data/ref"}}, "pins": {}})
+    found = opener.pin("j1", JobSpec("busybox", mounts=(Mount("/data/ref", "/ref"),)), RULES, ROOT)
+    with pytest.raises(KeyError):
+        found.pinned(Resolved(mounts=("/data/ref",)))
 
 
 def test_the_other_side_may_be_killed_twice(other: Callable[..., tuple[Opener, Other]]) -> None:

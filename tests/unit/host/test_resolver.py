@@ -14,6 +14,7 @@ from celery_docker.core import policy
 from celery_docker.core.access import Identity
 from celery_docker.core.devices import Node
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.core.mountkinds import Mount
 from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import HostPath, Policy
 from celery_docker.host import resolver
@@ -97,6 +98,25 @@ def test_paths_are_followed_to_where_they_lead(data: Path) -> None:
         HostPath("outputpath", f"{data}/dirlink", f"{data}/dir"),
     )
     assert [path.real for path in request.logs] == [f"{data}/dir/new/o.log", f"{data}/e.log"]
+
+
+def test_further_mounts_are_judged_as_input_and_output_are(data: Path) -> None:
+    sources = (f"{data}/filelink", f"{data}/missing", "/etc/passwd")
+    mounts = tuple(Mount(source, f"/m{number}", is_read_only=True) for number, source in enumerate(sources))
+    spec = JobSpec("busybox", inputpath=f"{data}/file", mounts=mounts)
+    resolved, request = resolver.resolve(spec, SOCKET, Policy(mounts=(str(data),)))
+    assert resolved.mounts == (f"{data}/file", f"{data}/missing", "/etc/passwd")
+    assert request.mounts == (
+        HostPath("inputpath", f"{data}/file", f"{data}/file"),
+        HostPath("mounts", f"{data}/filelink", f"{data}/file"),
+        HostPath("mounts", "/etc/passwd", "/etc/passwd", is_outside=True),
+    )
+    (problem,) = request.problems
+    assert problem == f"mounts: '{data}/missing' on host {os.uname().nodename}: No such file or directory"
+    assert [line.partition(";")[0] for line in policy.violations(Policy(mounts=(str(data),)), request)] == [
+        "mounts: '/etc/passwd' is outside what this host allows",
+        problem,
+    ]
 
 
 @pytest.mark.parametrize("field", ["inputpath", "outputpath"])

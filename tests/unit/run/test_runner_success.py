@@ -199,6 +199,23 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert bench.opener.pinned == {}
 
 
+def test_further_mounts_are_pinned_and_released(bench: Bench) -> None:
+    plans: list[ContainerPlan] = []
+    original = bench.engine.create
+
+    def create(plan: ContainerPlan) -> str:
+        plans.append(plan)
+        return original(plan)
+
+    bench.engine.create = create  # type: ignore[method-assign]
+    bench.run(mounts=[f"{bench.folder}:/ref:ro", f"{bench.folder}:/work"])
+    assert plans[0].body["HostConfig"]["Mounts"] == [
+        {"Type": "bind", "Source": f"/pins/{JOB}/mounts.0", "Target": "/ref", "ReadOnly": True},
+        {"Type": "bind", "Source": f"/pins/{JOB}/mounts.1", "Target": "/work", "ReadOnly": False},
+    ]
+    assert bench.opener.pinned == {}
+
+
 def test_slots_do_not_disturb_each_other(tmp_path: Path) -> None:
     """Many jobs at once, each with its own container, log and receipt."""
     bench = make_bench(tmp_path.resolve())

@@ -69,8 +69,6 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
         ("run --interactive busybox", "run: --interactive: a job has no terminal"),
         ("batch --array 1-2 -dit busybox", "batch: -dit: a job has no terminal"),
         ("run --rm busybox", "run: --rm is a flag of docker run that a job does not have: the container is always"),
-        ("run -v /a:/b busybox", "run: -v is a flag of docker run that a job does not have: --input mounts an input"),
-        ("run -v/a:/b busybox", "run: -v is a flag of docker run that a job does not have: --input mounts an input"),
         (
             "run --volumes-from x busybox",
             "run: --volumes-from is a flag of docker run that a job does not have: another",

@@ -32,7 +32,7 @@ class Worker:
     `network` names the network namespace in which it runs; empty: this machine's.
     """
 
-    def __init__(self, broker_url: str, dockerd: servers.Dockerd, *, network: str = "", **variables: str) -> None:
+    def __init__(self, broker_url: str, dockerd: servers.DockerSocket, *, network: str = "", **variables: str) -> None:
         self._inside = ("nsenter", f"--net=/run/netns/{network}") if network else ()
         self._dockerd = dockerd
         self.folder = Path(tempfile.mkdtemp(prefix="cdt-worker-"))

@@ -1,7 +1,8 @@
 """Specifications of CDI, the files by which vendors describe their devices to Docker: the names of the GPUs in them.
 
 Pure. Docker itself reads and applies them; here only names count. Invariant: `parse` raises nothing but `ValueError`,
-whatever it gets. JSON is read whole. Of YAML the block style is read, as nvidia-ctk and other programs write it.
+whatever it gets. JSON is read whole. Of YAML the block style is read, as nvidia-ctk and other programs write it: for
+two keys no library has to be kept up to date, and what is written in another way gives no GPU, never a wrong one.
 """
 
 from __future__ import annotations

@@ -145,6 +145,10 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     is_podman = podman.service_of(fixed.docker_host, docker_version) == "podman"
     gpus = host_gpus.offered(worker_settings.gpus, _await(engine.cdi_folders, environ), is_podman=is_podman)
     offer = capacity.offer(worker_settings, gpus.names)
+    if gpus.names:
+        log.info("GPUs for jobs: %s (%s)", ", ".join(gpus.names), gpus.reason)
+    for problem in gpus.problems:
+        log.warning("GPUs: %s", problem)
     return Surroundings(records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, lock, offer)
 
 

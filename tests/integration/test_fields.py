@@ -359,14 +359,16 @@ def test_the_same_with_podman(podman_engine: DockerEngine) -> None:
         "tmpfs": {"/bin/x": "size=1048576", "/scratch": "uid=7,mode=700,exec", "/lib": "size=4096"},
         "platform": OWN,
         "read_only": True,
+        "device": ("/dev/zero:/dev/meter:rwm",),
     }
+    script += "; head -c 4 /dev/meter | wc -c"
     script += f"; {CAPABILITIES}; grep -c '/bin/x .*noexec' /proc/mounts; touch /scratch/x"
     container_plan = planned(
         "busybox", "sh", "-c", f"{script}; touch /x 2>/dev/null || echo ro", rules=ANY_RULES, **fields
     )
     with pytest.raises(errors.ImageMissing):
         podman_engine.create(replace(container_plan, platform="linux/s390x"))
-    assert output_of(podman_engine, podman_engine.create(container_plan)) == (f"node-1\n96\n{16 * '0'}\n1\nro\n")
+    assert output_of(podman_engine, podman_engine.create(container_plan)) == (f"node-1\n96\n4\n{16 * '0'}\n1\nro\n")
 
 
 def test_by_flags_by_a_document_by_a_manifest_and_at_a_retry(server: servers.RedisServer, tmp_path: Path) -> None:

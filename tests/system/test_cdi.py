@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from celery_docker.client.client import Client
+from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
 from celery_docker.doctor import hostfacts
 from tests import servers
@@ -108,6 +109,18 @@ def test_each_gpu_is_one_jobs_at_a_time(
     assert every.splitlines()[0] == " ".join(f"GPU_{number}=yes" for number in range(4))
     assert named == "GPU_2=yes\n/dev/gpu2\n"
     assert (leases.shared, leases.most) == ([], 4)
+
+
+def test_a_device_of_the_host(broker: servers.RedisServer, docker: servers.DockerSocket, client: Client) -> None:
+    """One that both the machine and this computer have: the worker is outside."""
+    worker = worker_of(broker, docker)
+    worker.policy.write_text(f'devices = ["/dev/zero"]\n{worker.policy.read_text()}')
+    script = "ls -l /dev/meter | awk '{print $1, $5, $6}'; head -c 4 /dev/meter | wc -c"
+    with worker:
+        job = client.submit(JobSpec("busybox", ("sh", "-c", script), device=("/dev/zero:/dev/meter:r",)))
+        assert output(job) == "crw-rw-rw- 1, 5\n4\n"
+        refused = client.submit(JobSpec("busybox", ("true",), device=("/dev/null:/dev/meter:r",)))
+        assert refused.wait(60) == State.REJECTED
 
 
 @pytest.mark.parametrize("way", ["kill", "hand over"])

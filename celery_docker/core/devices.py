@@ -48,7 +48,7 @@ class Node:
     """The device that a path leads to; `drivers` are the names that the kernel has for its number.
 
     `is_character`: it is one of characters. A disk is none, nor is what is no device. `is_swappable`: others than root
-    can put another thing in its place.
+    can put another thing in its place, and nothing more is said of it.
     """
 
     is_character: bool
@@ -66,12 +66,12 @@ def allows(rules: Iterable[str], path: str) -> bool:
 
 def never(node: Node) -> str:
     """Return why no rule gives a device to a job, in words that go on after its path; empty: one may."""
+    if node.is_swappable:
+        return "lies in a folder that others than root can change"
     if node.is_block:
         return _DISK
     if not node.is_character:
         return "is no device"
-    if node.is_swappable:
-        return "lies in a folder that others than root can change"
     if node.major == _MEM:
         return "" if node.minor in _HARMLESS_MEM else _MEMORY
     if node.major == _TTY:

@@ -21,7 +21,7 @@ _OTHERS_MAY_WRITE = 0o022
 
 @dataclass(frozen=True)
 class Place:
-    """What is at a path below /dev: its mode, its number, and whether somebody else than root can swap it."""
+    """The mode and number of what is at a path. `is_swappable`: others than root can put another thing there."""
 
     mode: int
     number: int
@@ -34,22 +34,36 @@ def look(path: str) -> Node:
 
 
 def place(path: str) -> Place:
-    """Look at a path below /dev; raises `OSError`, `ELOOP` where a name in it is a link."""
+    """Look at a path below /dev; raises `OSError`, `ELOOP` where a name in it is a link.
+
+    No link is followed, and nothing is looked at below a folder that others than root can change: they could lead root
+    to a file system that does not answer.
+    """
+    if not path.startswith(f"{FOLDER}/") or os.path.normpath(path) != path:
+        raise _loop(path)
+    for folder in [str(folder) for folder in Path(path).parents if folder.is_relative_to(FOLDER)][::-1]:
+        about = os.lstat(folder)
+        if stat.S_ISLNK(about.st_mode):
+            raise _loop(path)
+        if about.st_uid != 0 or about.st_mode & _OTHERS_MAY_WRITE:
+            return Place(0, 0, is_swappable=True)
     about = os.lstat(path)
-    if os.path.realpath(path) != path or not path.startswith(f"{FOLDER}/"):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    folders = [os.lstat(folder) for folder in map(str, Path(path).parents) if folder.startswith(FOLDER)]
-    is_swappable = any(folder.st_uid != 0 or folder.st_mode & _OTHERS_MAY_WRITE for folder in folders)
-    return Place(about.st_mode, about.st_rdev, is_swappable)
+    if stat.S_ISLNK(about.st_mode):
+        raise _loop(path)
+    return Place(about.st_mode, about.st_rdev, is_swappable=False)
+
+
+def _loop(path: str) -> OSError:
+    return OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def node(place: Place) -> Node:
     """Return the device that is at a place, with the names that the kernel has for it."""
     if not stat.S_ISCHR(place.mode):
-        return Node(is_character=False, is_block=stat.S_ISBLK(place.mode))
+        return Node(is_character=False, is_block=stat.S_ISBLK(place.mode), is_swappable=place.is_swappable)
     major, minor = os.major(place.number), os.minor(place.number)
     drivers = _names("/proc/misc", minor) if major == _MISC else _names("/proc/devices", major)
-    return Node(True, False, major, minor, drivers, place.is_swappable)
+    return Node(True, False, major, minor, drivers)
 
 
 def _names(path: str, number: int) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ CONSOLE = "is a terminal, keyboard or screen of the host"
         ),
         pytest.param(Node(True, False, 99, 0), "has no driver that the kernel names", id="unknown"),
         pytest.param(
-            Node(True, False, 188, 0, ("ttyUSB",), is_swappable=True),
+            Node(is_character=False, is_swappable=True),
             "lies in a folder that others than root can change",
             id="swappable",
         ),

@@ -33,6 +33,25 @@ def test_a_link_and_what_is_elsewhere(path: str) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks no further than where others than root can write")
+def test_no_link_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It might lead to a file system that does not answer."""
+    looked: list[str] = []
+    lstat = os.lstat
+
+    def look(path: str) -> os.stat_result:
+        looked.append(path)
+        return lstat(path)
+
+    monkeypatch.setattr(devices, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(os, "lstat", look)
+    tmp_path.chmod(0o755)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="symbolic links"):
+        devices.place(f"{tmp_path}/link/a/b")
+    assert looked == [str(tmp_path), f"{tmp_path}/link"]
+
+
 def test_what_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         devices.look("/dev/celery-docker-none")

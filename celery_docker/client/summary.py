@@ -18,12 +18,13 @@ def of(queries: Queries, queue: str) -> dict[str, Any]:
 
     Raises `StoreAway` or `StoreRefused`.
     """
-    load, workers = queries.jobs.load(), queries.hosts.rows()
+    load, workers, parked = queries.jobs.load(), queries.hosts.rows(), queries.jobs.parked()
     served = {queue for row in workers for queue in row.about.get("queues", ())}
-    lengths = queries.jobs.queue_lengths(sorted({queue, *served, *queries.jobs.waiting_queues()}))
+    waiting = {*queries.jobs.waiting_queues(), *(group.queue for group in parked)}
+    lengths = queries.jobs.queue_lengths(sorted({queue, *served, *waiting}))
     hosts = [listing.host_facts(row) for row in workers]
     waits: dict[str, list[str]] = {}
-    for name, _, wait in parking.stuck(lengths, queries.jobs.parked(), hosts):
+    for name, _, wait in parking.stuck(lengths, parked, hosts):
         waits.setdefault(name, []).append(wait.reason)
     states = [listing.state_of(row) for row in workers]
     return {

@@ -129,8 +129,9 @@ def _stuck(link: redislink.Link) -> tuple[facts.StuckQueue, ...]:
     try:
         jobs, rows = JobQueries(link), HostQueries(link).rows()
         served = {queue for row in rows for queue in row.about.get("queues", ())}
-        lengths = jobs.queue_lengths(sorted({jobspec.DEFAULT_QUEUE, *served, *jobs.waiting_queues()}))
         parked = jobs.parked()
+        waiting = {*jobs.waiting_queues(), *(group.queue for group in parked)}
+        lengths = jobs.queue_lengths(sorted({jobspec.DEFAULT_QUEUE, *served, *waiting}))
     except errors.StoreRefused:
         return ()
     hosts = [listing.host_facts(row) for row in rows]

@@ -15,8 +15,6 @@ from celery_docker.core.waiting import HostFacts, Wait
 from celery_docker.store import keys, redislink
 from celery_docker.store.heads import PLACES, Head
 
-_GROUPS_AT_ONCE = 1000
-
 
 @dataclass(frozen=True)
 class ParkedGroup:
@@ -34,13 +32,11 @@ class Parking:
     link: redislink.Link
 
     def groups(self) -> list[ParkedGroup]:
-        """Return the groups that have jobs."""
-        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-            pipeline.smembers(keys.PARKED)
-            (names,) = redislink.answers(pipeline, ())
-        sizes = self._sizes(sorted(names))
-        parts = ((admission.of_group(name), count) for name, count in sizes.items() if count)
-        return [ParkedGroup(message.queue_name(part[0]), part[1], count) for part, count in parts if part is not None]
+        """Return the groups that have jobs, by queue; of a queue, those that need most memory first."""
+        flat = self.link.call("groups", [keys.PARKED], [keys.PARKED_GROUP])
+        parts = ((admission.of_group(name), count) for name, count in zip(flat[::2], flat[1::2], strict=True))
+        rows = (ParkedGroup(message.queue_name(part[0]), part[1], count) for part, count in parts if part is not None)
+        return sorted(rows, key=lambda row: (row.queue, -row.needs.memory_bytes, str(row.needs)))
 
     def heads(self, groups: Iterable[str]) -> dict[str, Head]:
         """Return the head of each of these groups, by its name."""
@@ -51,16 +47,6 @@ class Parking:
             rows = zip(names, redislink.answers(pipeline, ()), strict=True)
         return {name: _head(list(job_ids)) for name, job_ids in rows}
 
-    def _sizes(self, names: list[str]) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for first in range(0, len(names), _GROUPS_AT_ONCE):
-            part = names[first : first + _GROUPS_AT_ONCE]
-            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
-                for name in part:
-                    pipeline.zcard(keys.PARKED_GROUP + name)
-                sizes |= dict(zip(part, redislink.answers(pipeline, 0), strict=True))
-        return sizes
-
 
 def stuck(
     lengths: Mapping[str, int], parked: Iterable[ParkedGroup], hosts: Sequence[HostFacts]
@@ -69,13 +55,11 @@ def stuck(
 
     `lengths` are those of queues. Of one that hosts serve, the parked jobs count that need more than any offers.
     """
-    for queue, length in lengths.items():
-        wait = waiting.obstacle(hosts, queue) if length else None
-        if wait is not None:
-            yield queue, length, wait
+    waits = {queue: waiting.obstacle(hosts, queue) for queue, length in lengths.items() if length}
+    yield from ((queue, lengths[queue], wait) for queue, wait in waits.items() if wait is not None)
     for group in parked:
-        wait = waiting.obstacle(hosts, group.queue, group.needs)
-        if wait is not None and waiting.obstacle(hosts, group.queue) is None:
+        wait = waiting.obstacle(hosts, group.queue, group.needs) if waits.get(group.queue) is None else None
+        if wait is not None:
             yield group.queue, group.jobs, wait
 
 

@@ -397,6 +397,14 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> 
         assert submitter.queries.match(batch.id[:13]) == Match(batch.id, is_batch=True)
         assert len(list(submitter.queries.jobs.receipt_texts([first.id]))) == 1
         submitter.queries.hosts.rows()
+        night = submitter.submit("busybox", "true", queue="celery-night")
+        (wait,) = submitter.queries.waits.of(submitter.queries.jobs.rows([night.id])).values()
+        assert (
+            wait.reason
+            == submitter.summary("celery")["waits"]["celery-night"]
+            == "no worker serves the queue 'celery-night'"
+        )
+        night.cancel()
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

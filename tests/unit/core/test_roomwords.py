@@ -84,6 +84,7 @@ NODES = {"node1": Offer(4000, 8 * GIB), "node3": Offer(8000, 32 * GIB), "node2":
             "no host offers 33 GiB; the largest is node3 with 32 GiB; "
             "no host offers 32 CPUs; the largest is node2 with 16 CPUs",
         ),
+        (Needs(0, 32 * GIB, 3), "no host offers 3 GPUs; the largest is node2 with 2 GPUs"),
         # Each is there, and not on one host.
         (Needs(10_000, 16 * GIB), "no host offers 10 CPUs and 16 GiB together"),
         (Needs(0, 0, 1, ("7",)), "no host offers the GPU 7"),

@@ -26,6 +26,7 @@ from celery_docker.run.runner import Runner
 log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S = 1.0
+_RELEASE_EVERY_S = 5.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
@@ -55,6 +56,7 @@ class Housekeeping(Protocol):
     def publish_due(self, now: float) -> int: ...
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
+    def release_held(self) -> int: ...
     def forget_expired(self, before: float) -> int: ...
     def repair(self) -> Sequence[str]: ...
     def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
@@ -99,6 +101,7 @@ class Duties:
     def _duties(self) -> Iterator[tuple[str, float, Callable[[], object]]]:
         yield "publishing", _PUBLISH_EVERY_S, self._publish
         yield "republishing", _REPAIR_EVERY_S, self._republish
+        yield "releasing", _RELEASE_EVERY_S, self._records.release_held
         yield "cleaning", _CLEAN_EVERY_S, self._clean
         yield "status", _STATUS_EVERY_S, self._report
         yield "end requests", _END_EVERY_S, self._carry_out_end_requests

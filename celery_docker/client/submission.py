@@ -15,7 +15,7 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.client import signing
-from celery_docker.core import admission, gpus, incoming, jobrecord, jobspec, message, timelimits
+from celery_docker.core import admission, gpus, incoming, jobrecord, jobspec, message, shares, timelimits
 from celery_docker.core.jobrecord import New
 from celery_docker.core.jobspec import Submission
 from celery_docker.core.recordfields import Fields
@@ -66,16 +66,18 @@ class JobBuilder:
             priority=options.priority,
             more_headers=self._signed(job_id, kwargs, options),
         )
+        queue_list = message.queue_key(options.queue, options.priority)
+        share = shares.name(queue_list, shares.submitter(self.uid, self.name), kwargs)
         return New(
             job_id,
-            message.queue_key(options.queue, options.priority),
+            queue_list,
             envelope,
             kwargs,
             expires_s=options.expires,
             after=options.after,
             batch_id=None if place is None else place.batch_id,
             batch_index=0 if place is None else place.index,
-            about={**_listed(kwargs), **_needs(kwargs), **_after(options), **self.owner},
+            about={**_listed(kwargs), **_needs(kwargs), **_after(options), **self.owner, jobrecord.SHARE: share},
         )
 
     @property

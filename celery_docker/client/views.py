@@ -31,7 +31,7 @@ _NUMBER_FIELDS = (
     "pull_size_bytes",
 )
 # What the listing says under another name, or nobody can read.
-_UNLISTED = ("owner", "pending", "held", "message", "batch", "queue", "released")
+_UNLISTED = ("owner", "pending", "held", "message", "batch", "queue", "released", "share", "over_share")
 
 
 def job_json(row: JobRow, wait: Wait | None) -> dict[str, Any]:

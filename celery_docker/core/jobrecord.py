@@ -11,6 +11,8 @@ from celery_docker.core import lifecycle
 
 # The field of a record or batch that says whose it is, where the gateway wrote it: the user's number.
 UID = "uid"
+# The field of a record that says to which share of its submitter a job belongs.
+SHARE = "share"
 # The most jobs with an end request that are listed at once, besides those of the host itself.
 TO_END_AT_ONCE = 100
 
@@ -19,7 +21,8 @@ TO_END_AT_ONCE = 100
 class New:
     """A job to be submitted. `queue` is the Redis list; a job that has not started after `expires_s` seconds expires.
 
-    It runs once the jobs `after` have succeeded. `about` has further fields of the record, for listings.
+    It runs once the jobs `after` have succeeded. `about` has further fields of the record: for listings, its user, and
+    its share, without which it is never held back.
     """
 
     job_id: str

@@ -28,6 +28,8 @@ class WaitKind(StrEnum):
     JOBS = "jobs"
     # The limit of its batch holds it back.
     BATCH = "batch"
+    # Other jobs of its submitter have all his places in the queue.
+    SHARE = "share"
     # It was sent for a later time.
     TIME = "time"
     # The pause after a failed attempt.
@@ -99,12 +101,25 @@ class Place:
 
 
 @dataclass(frozen=True)
+class SharePlace:
+    """A job's place in the line of its submitter: so many of his jobs are published, and so many are let go before it.
+
+    None: it is not in the line, from which it is being let go, or which was lost.
+    """
+
+    submitter: str
+    published: int
+    before: int | None
+
+
+@dataclass(frozen=True)
 class JobFacts:
     """A job as far as its wait depends on it.
 
     `failure` is the reason of its latest attempt's end, `end_reason` that of an end request, `first_pending` the first
-    of the `pending` jobs that have to succeed before it. `pull` has the bytes that were pulled, and all that are known
-    of, while its image is being pulled. `needs` is what it takes of a host; `is_parked`: no host had room for it.
+    of the `pending` jobs that have to succeed before it. `share` is its place while other jobs of its submitter hold it
+    back. `pull` has the bytes that were pulled, and all that are known of, while its image is being pulled. `needs` is
+    what it takes of a host; `is_parked`: no host had room for it.
     """
 
     state: State
@@ -117,6 +132,7 @@ class JobFacts:
     pending: int = 0
     first_pending: str | None = None
     is_held: bool = False
+    share: SharePlace | None = None
     not_before: float | None = None
     place: Place | None = None
     pull: tuple[int, int] | None = None
@@ -191,7 +207,7 @@ def _in_line(job: JobFacts, hosts: Sequence[HostFacts], now: float) -> Wait:
         return _before_retry(job, hosts, now if is_early else None, stuck)
     if is_early and job.not_before is not None:
         return Wait(WaitKind.TIME, f"delayed until {_moment(job.not_before, now)}", job.not_before)
-    return stuck or _for_place(job, hosts)
+    return stuck or _in_turn(job, hosts)
 
 
 def _before_retry(job: JobFacts, hosts: Sequence[HostFacts], early_at: float | None, stuck: Wait | None) -> Wait:
@@ -200,7 +216,7 @@ def _before_retry(job: JobFacts, hosts: Sequence[HostFacts], early_at: float | N
     if stuck is None and early_at is not None and job.not_before is not None:
         pause = wording.duration(job.not_before - early_at)
         return Wait(WaitKind.RETRY, f"{failure}; {following} in {pause}", job.not_before)
-    then = stuck or _for_place(job, hosts)
+    then = stuck or _in_turn(job, hosts)
     return Wait(then.kind, f"{failure}; {following}: {then.reason}", job.not_before, then.jobs_before)
 
 
@@ -209,6 +225,17 @@ def _pending_sentence(job: JobFacts) -> str:
         return f"waits for {wording.counted(job.pending, 'job')}"
     more = f" and {job.pending - 1} more" if job.pending > 1 else ""
     return f"waits for job {wording.short_id(job.first_pending)}{more}"
+
+
+def _in_turn(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:
+    """Return the wait of a job for its turn: in its share first, then in the queue."""
+    if job.share is None:
+        return _for_place(job, hosts)
+    share, line = job.share, ""
+    if share.before is not None:
+        line = f", {share.before:,} more come before it" if share.before else ", it is the next"
+    reason = f"held back: {share.submitter} has {wording.counted(share.published, 'job')} queued or running{line}"
+    return Wait(WaitKind.SHARE, reason, jobs_before=share.before)
 
 
 def _for_place(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:

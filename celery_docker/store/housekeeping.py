@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from celery_docker.core import incoming, lifecycle, message
+from celery_docker.core import hostreport, incoming, lifecycle, message, shares
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
 from celery_docker.store import keys, redislink
 
 _AT_ONCE = 1000
+# How many jobs one script publishes, in a turn of so many; how many jobs of a share one looks at.
+_DUE_AT_ONCE, _DUE_TURNS = 250, 4
+_SHARE_AT_ONCE = 500
+# One worker of all looks after the shares, for so many seconds.
+_SHARES_LOCK_S = 4
+# What workers have said of the windows counts for a day after the last of them.
+_WINDOWS_KEPT_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,38 @@ class Housekeeping:
 
     def publish_due(self, now: float) -> int:
         """Put the messages of delayed jobs that are due back into their queues; return how many."""
-        shared = [keys.DELAYED, keys.WAITING]
-        return sum(self._do("publish", job_id, shared) for job_id in self._up_to(keys.DELAYED, now))
+        touched, count = [keys.DELAYED, keys.WAITING, keys.SHARES, keys.WINDOWS], 0
+        for _ in range(_DUE_TURNS):
+            due, published = self.link.call("publish", touched, [now, _DUE_AT_ONCE, keys.JOB, keys.SHARE])
+            count += int(published)
+            if due < _DUE_AT_ONCE:
+                break
+        return count
+
+    def release_held(self) -> int:
+        """Say how large the windows are, and publish what the shares have room for; return how many jobs.
+
+        Of several workers that do this at about the same time one does; the others return 0.
+        """
+        with self.link.translated():
+            if not self.link.client.set(keys.SHARES_LOCK, "1", nx=True, ex=_SHARES_LOCK_S):
+                return 0
+            self._store_windows()
+            names = self.link.client.hkeys(keys.SHARES)
+        touched = [keys.SHARES, keys.WINDOWS, keys.DELAYED, keys.WAITING]
+        shared = [keys.JOB, keys.SHARE, _SHARE_AT_ONCE, _SHARE_AT_ONCE]
+        return sum(int(self.link.call("refill", touched, [name, *shared])) for name in names)
+
+    def _store_windows(self) -> None:
+        """Store the windows of the queues that hosts serve; those of other queues stay as they were."""
+        hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
+        with self.link.client.pipeline(transaction=False) as pipeline:
+            for host in hosts:
+                pipeline.hget(keys.host_about(host), "about")
+            reports = [hostreport.parse(text) for text in redislink.answers(pipeline)]
+        if windows := shares.windows(reports):
+            self.link.client.hset(keys.WINDOWS, mapping=windows)
+            self.link.client.expire(keys.WINDOWS, _WINDOWS_KEPT_S)
 
     def expire_due(self, now: float) -> int:
         """Mark the jobs that had to start by now and have not, so that they end; return how many."""

@@ -7,10 +7,11 @@ jobs takes a few round trips and never keeps Redis busy for longer than some mil
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from celery_docker import errors
 from celery_docker.core import message
@@ -19,6 +20,7 @@ from celery_docker.store import idlookup, keys, listing, redislink
 from celery_docker.store.listing import JobRow, Load
 from celery_docker.store.parking import ParkedGroup, Parking
 
+T = TypeVar("T")
 _ROWS_AT_ONCE = 1000
 _RECEIPTS_AT_ONCE = 100
 _MESSAGES_AT_ONCE = 500
@@ -82,7 +84,33 @@ class JobQueries:
             for host in self.link.client.zrange(keys.HOSTS, 0, -1):
                 pipeline.scard(keys.host_jobs(host))
             queued, delayed, blocked, *in_hand = redislink.answers(pipeline, 0)
-        return Load(sum(in_hand), queued, delayed, blocked)
+        # They are among the delayed ones too, with the time at which they are looked at again.
+        over_share = sum(self._over_share().values())
+        return Load(sum(in_hand), queued, max(0, delayed - over_share), blocked + over_share)
+
+    def _over_share(self) -> Counter[str]:
+        """Count the jobs that the shares of their submitters hold back, by queue list."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.SHARES)
+            (lists,) = redislink.answers(pipeline, {})
+            for share in lists:
+                pipeline.zcard(keys.share_held(share))
+            counts = redislink.answers(pipeline, 0) if lists else []
+        total: Counter[str] = Counter()
+        for queue_list, count in zip(lists.values(), counts, strict=True):
+            total[queue_list] += count
+        return total
+
+    def share_places(self, jobs: Iterable[tuple[str, str]]) -> list[tuple[int, int | None]]:
+        """Return for each job and its share how many of the share are published, and how many are held before it."""
+        places: list[tuple[int, int | None]] = []
+        for part in _parts(list(jobs), _ROWS_AT_ONCE):
+            with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+                for job_id, share in part:
+                    pipeline.zcard(keys.share_published(share)).zrank(keys.share_held(share), job_id)
+                numbers = redislink.answers(pipeline)
+            places += [(count or 0, rank) for count, rank in zip(numbers[::2], numbers[1::2], strict=True)]
+        return places
 
     def record(self, job_id: str) -> dict[str, str]:
         """Return the raw record of a job; raises `NoSuchJob`."""
@@ -129,7 +157,7 @@ class JobQueries:
         return idlookup.resolve(self.link, text, keys.INDEX, keys.job)
 
     def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
-        """Return the number of jobs that wait in each queue, in its lists or parked; of all priorities together."""
+        """Return the number of jobs that wait in each queue, in its lists, parked or held back by shares."""
         names = list(queues)
         lists = [(name, key) for name in names for key in message.queue_keys(name)]
         with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
@@ -137,8 +165,9 @@ class JobQueries:
                 pipeline.llen(key)
             lengths = redislink.answers(pipeline, 0)
         total = dict.fromkeys(names, 0)
-        for (name, _), length in zip(lists, lengths, strict=True):
-            total[name] += length
+        held = self._over_share()
+        for (name, key), length in zip(lists, lengths, strict=True):
+            total[name] += length + held[key]
         for group in self.parked():
             if group.queue in total:
                 total[group.queue] += group.jobs
@@ -198,6 +227,6 @@ class JobQueries:
                 return
 
 
-def _parts(job_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for first in range(0, len(job_ids), size):
-        yield job_ids[first : first + size]
+def _parts(entries: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for first in range(0, len(entries), size):
+        yield entries[first : first + size]

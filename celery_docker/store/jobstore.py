@@ -121,8 +121,9 @@ class Store:
         Its next message is the envelope of `holding`.
         """
         touched = [keys.job(holding.job_id), keys.host_jobs(holding.host), keys.DELAYED, keys.INDEX]
+        touched += [keys.WAITING, keys.SHARES, keys.WINDOWS]
         args = [*_owner(holding), delay_s, _dump(holding.envelope), tally.exits, tally.host_faults, _dump(attempts)]
-        args += [holding.queue, len(attempts)]
+        args += [holding.queue, len(attempts), keys.JOB, keys.SHARE]
         _check_owned(self.link.call("requeue", touched, args), holding)
 
     def cancel(self, job_id: str, *, reason: str) -> str:
@@ -199,12 +200,13 @@ def _submission(new: New) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of `lua/submit.lua`."""
     batch_id = new.batch_id or ""
     after, uid = list(dict.fromkeys(new.after)), new.about.get(jobrecord.UID, "")
+    share = new.about.get(jobrecord.SHARE, "")
     touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
     touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
-    touched += [keys.USERS, keys.user_jobs(uid)]
+    touched += [keys.USERS, keys.user_jobs(uid), keys.DELAYED, keys.SHARES, keys.WINDOWS]
     touched += [keys.job(after_id) for after_id in after]
     args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
-    args += [batch_id, new.batch_index, uid, *after]
+    args += [batch_id, new.batch_index, uid, share, keys.JOB, keys.SHARE, *after]
     args += [part for pair in new.about.items() for part in pair]
     return touched, args
 
@@ -230,8 +232,8 @@ def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of `lua/finish.lua`."""
     holding = end.holding
     touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
-    touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED]
-    args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH]
+    touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS]
+    args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH, keys.SHARE]
     for name in _LISTED:
         if end.receipt.get(name) is not None:
             args += [name, str(end.receipt[name])[:_LISTED_CHARS]]

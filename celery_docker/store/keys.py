@@ -21,6 +21,12 @@ LOST_HOSTS = PREFIX + "lost-hosts"
 TAKEOVER_LOCK = PREFIX + "judge"
 # Jobs that wait for other jobs, and so are in no list, by the time of their submission.
 BLOCKED = PREFIX + "blocked"
+# The shares of submitters that have jobs, and the queue list of each: a hash.
+SHARES = PREFIX + "shares"
+# How many jobs of one share may be published at a time, by queue list: a hash.
+WINDOWS = PREFIX + "windows"
+# A worker has just looked after the shares; the key expires.
+SHARES_LOCK = PREFIX + "shares-lock"
 # Every batch, by the time it was begun.
 BATCHES = PREFIX + "batches"
 # The users who submitted through the gateway, by uid, by the time of their latest job or batch.
@@ -44,6 +50,7 @@ JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
 LOG_READERS_SUFFIX = ":readers"
 BATCH = PREFIX + "batch:"
+SHARE = PREFIX + "share:"
 # What the keys of hosts begin with, and what those of reports and of sets of jobs end with.
 HOST = (PREFIX + "host:", ":about", ":jobs")
 
@@ -52,8 +59,8 @@ HOST = (PREFIX + "host:", ":about", ":jobs")
 TYPES = {
     **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
     **dict.fromkeys((READ_JOBS, USERS), "zset"),
-    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS), "hash"),
-    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT), "string"),
+    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS), "hash"),
+    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
 }
 
@@ -91,6 +98,16 @@ def batch_jobs(batch_id: str) -> str:
 def batch_held(batch_id: str) -> str:
     """Return the key of the jobs of a batch that its limit holds back, in their order, a list."""
     return f"{batch(batch_id)}:held"
+
+
+def share_published(share: str) -> str:
+    """Return the key of the jobs of a share that are published and have not ended, by the last look at each."""
+    return f"{SHARE}{share}:published"
+
+
+def share_held(share: str) -> str:
+    """Return the key of the jobs of a share that its window holds back, by the time of their submission."""
+    return f"{SHARE}{share}:held"
 
 
 def user_jobs(uid: str) -> str:

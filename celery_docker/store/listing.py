@@ -43,6 +43,8 @@ ROW_FIELDS = (
     "uid",
     "needs",
     "parked_at",
+    "share",
+    "over_share",
 )
 
 
@@ -55,6 +57,7 @@ class JobRow:
     `uid` is the number of the user who submitted it through the gateway.
     `pull` has the bytes of its image that were pulled, and all that are known of; None where no pull has begun.
     `needs` is what it takes of a host's offer, as far as that is known; `parked_at` since when it waits for room.
+    `over_share`: other jobs of its submitter have all the places of its `share`, so that it is held back.
     """
 
     job_id: str
@@ -82,6 +85,8 @@ class JobRow:
     uid: int | None = None
     needs: Needs = NOTHING
     parked_at: float | None = None
+    share: str = ""
+    over_share: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,10 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class Load:
-    """The number of jobs in the hands of hosts, in queues, waiting for their time, for other jobs or their batch."""
+    """The number of jobs in the hands of hosts, in queues, waiting for their time, and of those held back.
+
+    The last wait for other jobs, for their batch or for others of their submitter.
+    """
 
     in_hand: int
     queued: int
@@ -162,6 +170,8 @@ def job(job_id: str, values: Sequence[str | None]) -> JobRow:
         uid=cells.whole("uid"),
         needs=admission.parse(present.get("needs")) or NOTHING,
         parked_at=cells.moment("parked_at"),
+        share=present.get("share", ""),
+        over_share="over_share" in present,
     )
     return _named(row, cells.problems)
 

@@ -12,7 +12,7 @@ from typing import Any
 from celery_docker.core import waiting
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
-from celery_docker.core.waiting import JobFacts, Place, Wait
+from celery_docker.core.waiting import JobFacts, Place, SharePlace, Wait
 from celery_docker.store import keys, listing, redislink
 from celery_docker.store.heads import Head, Heads
 from celery_docker.store.hostqueries import HostQueries
@@ -65,8 +65,9 @@ class WaitQueries:
         in_line = [row for row in free if row.job_id not in times.due_at]
         parked = self._parked([row for row in in_line if row.parked_at is not None])
         heads = self._heads([row for row in in_line if row.job_id not in parked], times)
-        attempts = self.attempts([row.job_id for row in free if row.attempt])
+        attempts = self.attempts([row.job_id for row in rows if row.attempt and (_is_free(row) or _is_over_share(row))])
         pending = self._first_pending([row.job_id for row in rows if _is_in_line(row) and row.waits_for])
+        shares = self._shares([row for row in rows if _is_over_share(row)])
         return {
             row.job_id: JobFacts(
                 row.state,
@@ -79,6 +80,7 @@ class WaitQueries:
                 pending=row.waits_for,
                 first_pending=pending.get(row.job_id),
                 is_held=row.held,
+                share=shares.get(row.job_id),
                 not_before=times.due_at.get(row.job_id),
                 place=parked.get(row.job_id) or (heads[row.queue].place(row.job_id) if row.queue in heads else None),
                 pull=row.pull,
@@ -96,6 +98,14 @@ class WaitQueries:
         heads = Parking(self.link).heads(groups.values()) if groups else {}
         places = {job_id: heads[group].place(job_id) for job_id, group in groups.items()}
         return {job_id: place for job_id, place in places.items() if place is not None}
+
+    def _shares(self, rows: Sequence[JobRow]) -> dict[str, SharePlace]:
+        """Return the places of jobs that are held back in their shares."""
+        places = JobQueries(self.link).share_places((row.job_id, row.share) for row in rows)
+        return {
+            row.job_id: SharePlace((row.submitted_by or "").rpartition("@")[0] or "its submitter", published, before)
+            for row, (published, before) in zip(rows, places, strict=True)
+        }
 
     def _heads(self, rows: Sequence[JobRow], times: _Times) -> dict[str, Head]:
         """Return the head of each queue of these jobs."""
@@ -137,7 +147,11 @@ def _is_in_line(row: JobRow) -> bool:
 
 def _is_free(row: JobRow) -> bool:
     """Tell whether a job has its turn in a queue, or at a time of its own."""
-    return _is_in_line(row) and not row.waits_for and not row.held
+    return _is_in_line(row) and not row.waits_for and not row.held and not row.over_share
+
+
+def _is_over_share(row: JobRow) -> bool:
+    return _is_in_line(row) and row.over_share
 
 
 def _known(job_ids: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:

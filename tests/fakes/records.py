@@ -50,6 +50,8 @@ class FakeRecords:
     `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
     jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
     `expiry` the seconds that a finished job's record is kept, `parked` the jobs of each group by when they were parked.
+    `windows` says how many jobs of a share may be published,
+    by queue list; `published` and `held` have the jobs of each share.
     """
 
     clock: Callable[[], float] = time.time
@@ -69,6 +71,9 @@ class FakeRecords:
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     parked: dict[str, dict[str, float]] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
+    published: dict[str, set[str]] = field(default_factory=dict)
+    held: dict[str, list[str]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def submit(self, jobs: Sequence[New]) -> list[bool]:
@@ -140,8 +145,46 @@ class FakeRecords:
         is_free = "held" not in job and int(job.get("pending", 0)) <= 0 and "cancelled_at" not in job
         if job_id in self.blocked and is_free:
             self.blocked.discard(job_id)
-            self._push(job["queue"], job["message"])
-            self.waiting[job_id] = self.clock()
+            self._publish_in_turn(job_id, job)
+
+    def _publish_in_turn(self, job_id: str, job: dict[str, str]) -> None:
+        """Publish a job, or hold it back while its share is full or has others before it."""
+        share, window = job.get("share"), self.windows.get(job["queue"])
+        if share is None or window is None:
+            return self._push(job_id, job)
+        line, published = self.held.setdefault(share, []), self.published.setdefault(share, set())
+        if not line and len(published) < window:
+            published.add(job_id)
+            return self._push(job_id, job)
+        job["over_share"] = "1"
+        self.delayed[job_id] = self.clock() + 90
+        if job_id not in line:
+            line.append(job_id)
+            line.sort(key=lambda held_id: float(self.jobs.get(held_id, {}).get("submitted_at", self.clock())))
+        return None
+
+    def _leave(self, job_id: str, job: Mapping[str, str]) -> None:
+        """Take a job out of its share; the next one has its place."""
+        if share := job.get("share"):
+            self.published.setdefault(share, set()).discard(job_id)
+            self.held[share] = [held_id for held_id in self.held.get(share, []) if held_id != job_id]
+            self._release_share(share, job["queue"])
+
+    def _release_share(self, share: str, queue: str) -> int:
+        """Publish the first of a share's line while there is room for them; return how many."""
+        line, published, count = self.held.get(share, []), self.published.setdefault(share, set()), 0
+        while line and len(published) < self.windows.get(queue, len(published) + 1):
+            job_id = line.pop(0)
+            job = self.jobs.get(job_id, {})
+            if job.get("state") != "queued" or "over_share" not in job or "cancelled_at" in job:
+                continue
+            del job["over_share"]
+            if job_id in self.delayed or job_id not in self.waiting:
+                self.delayed.pop(job_id, None)
+                published.add(job_id)
+                self._push(job_id, job)
+                count += 1
+        return count
 
     def claim(
         self,
@@ -296,6 +339,8 @@ class FakeRecords:
             reason = "the jobs after which it was to run had not succeeded before it expired"
         elif "held" in job:
             reason = "the limit of its batch held it back until it expired"
+        elif "over_share" in job:
+            reason = "other jobs of its submitter were before it until it expired"
         job |= {"cancelled_at": repr(self.clock()), "cancel_cause": "expired", "cancel_reason": reason}
 
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
@@ -321,6 +366,7 @@ class FakeRecords:
                 job |= {"state": state.value, "receipt": json.dumps(receipt), "finished_at": repr(self.clock())}
                 self.blocked.discard(job_id)
                 self._go_on_after(job_id, job)
+                self._leave(job_id, job)
 
     def finish_many(self, ends: Sequence[Finished]) -> list[bool]:
         with self._call("finish_many"):
@@ -408,6 +454,7 @@ class FakeRecords:
             job.setdefault("attempt", str(len(attempts)))
             self.in_hand.get(holding.host, set()).discard(holding.job_id)
             self.delayed[holding.job_id] = self.clock() + delay_s
+            self._leave(holding.job_id, job)
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         with self._call("settle"):
@@ -434,6 +481,18 @@ class FakeRecords:
 
     def repair(self) -> list[str]:
         return []
+
+    def release_held(self) -> int:
+        with self._call("release_held"):
+            for published in self.published.values():
+                published.difference_update({job_id for job_id in published if not self._is_published(job_id)})
+            return sum(
+                self._release_share(share, self.jobs[line[0]]["queue"]) for share, line in self.held.items() if line
+            )
+
+    def _is_published(self, job_id: str) -> bool:
+        job = self.jobs.get(job_id)
+        return job is not None and "receipt" not in job and job_id not in self.delayed
 
     def republish(self, before: float) -> int:
         with self._call("republish"):
@@ -498,9 +557,11 @@ class FakeRecords:
         job = self.jobs.get(job_id, {})
         if job.get("state") != "queued":
             return 0
-        self._push(job["queue"], job["message"])
-        self.waiting[job_id] = self.clock()
-        return 1
+        was_held = job.pop("over_share", None)
+        self._publish_in_turn(job_id, job)
+        if was_held and job_id in self.delayed:
+            return self._release_share(job["share"], job["queue"])
+        return int(job_id not in self.delayed)
 
     def _expire(self, job_id: str) -> int:
         del self.expiring[job_id]
@@ -521,8 +582,9 @@ class FakeRecords:
         self.waiting[job_id] = self.clock()
         return 1
 
-    def _push(self, queue: str, envelope: str) -> None:
-        self.queues.setdefault(queue, []).insert(0, envelope)
+    def _push(self, job_id: str, job: Mapping[str, str]) -> None:
+        self.queues.setdefault(job["queue"], []).insert(0, job["message"])
+        self.waiting[job_id] = self.clock()
 
     def _answer(self, verdict: Verdict, job: Mapping[str, str]) -> Claim:
         return Claim(

@@ -42,6 +42,7 @@ _PASSING = (
     "celery-docker:delayed",
     "celery-docker:cancelling",
     "celery-docker:parked*",
+    "celery-docker:share:*",
     "unacked*",
     "celery",
 )

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from celery_docker.client.client import Client
+from celery_docker.store import keys
 from tests import servers
 from tests.faults.copies import KINDS, make_three_of_each
 from tests.faults.ledger import FULL
@@ -56,6 +57,25 @@ def test_cancel_in_random_states(dockerd: servers.Dockerd, own_redis: servers.Re
         assert revoked
         assert {entry.job_id for entry in revoked} <= {entry.job_id for entry in unwanted}
     conclude(row)
+
+
+@pytest.mark.only_in_full
+def test_loss_of_the_shares(dockerd: servers.Dockerd, own_redis: servers.RedisServer, conclude: Conclude) -> None:
+    """The keys of shares go while most jobs are held back, and the worker is killed: all run, none is held for ever."""
+    times, jobs = 3, 240
+    with ledger_and_worker(own_redis, dockerd) as (ledger, worker), own_redis.client(decode_responses=True) as client:
+        eventually(lambda: client.hlen(keys.WINDOWS), 30, "the windows")
+        ledger.submit(jobs, 0, 1)
+        for _ in range(times):
+            ledger.pause(1.0, 3.0)
+            worker.kill()
+            assert client.zcard(keys.DELAYED) > jobs // 4, "too few are held back"
+            client.delete(keys.SHARES, keys.WINDOWS, *client.scan_iter(f"{keys.SHARE}*"))
+            unattended = ledger.unattended()
+            worker.start()
+            ledger.adopted(unattended, worker.started_s)
+            ledger.recover()
+        conclude(ledger.settle(f"kill -9 of the worker and loss of all shares, {times} times"))
 
 
 def test_a_job_that_waits_for_its_retry_holds_no_slot(

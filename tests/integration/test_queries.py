@@ -231,6 +231,20 @@ def test_the_jobs_of_a_queue_that_no_host_has_taken(shelf: Shelf) -> None:
     assert shelf.queries.jobs.load() == Load(in_hand=1, queued=3, delayed=1, blocked=2)
 
 
+def test_jobs_that_a_share_holds_back_are_counted_in_their_queue(shelf: Shelf) -> None:
+    """They are not called delayed, though they are in that index too."""
+    shelf.client.hset(keys.WINDOWS, mapping={"celery": 2})
+    shelf.submit("j1", "j2", "j3", "j4", "j5", about={"share": "celery 1000"})
+    shelf.submit("k1", about={"share": "celery 1001"})
+    assert shelf.queries.jobs.queue_lengths(["celery", "other"]) == {"celery": 6, "other": 0}
+    assert shelf.queries.jobs.load() == Load(in_hand=0, queued=3, delayed=0, blocked=3)
+    assert sorted(shelf.queries.jobs.in_queue("celery")) == ["j1", "j2", "j3", "j4", "j5", "k1"]
+    assert {row.job_id: row.over_share for row in shelf.queries.jobs.each_live()} == {
+        **dict.fromkeys(("j1", "j2", "k1"), False),
+        **dict.fromkeys(("j3", "j4", "j5"), True),
+    }
+
+
 def test_a_name_stands_for_a_job_or_a_batch(shelf: Shelf) -> None:
     shelf.submit("abc1", "abd1")
     shelf.store.begin_batch("abe1", {"size": 0})

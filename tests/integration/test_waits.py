@@ -88,6 +88,25 @@ def new(job_id: str, queue: str = "celery", priority: int = 0, **options: Any) -
     return New(job_id, message.queue_key(queue, priority), envelope, {"image": "busybox"}, **options)
 
 
+def test_the_place_of_a_job_that_its_share_holds_back(shelf: Shelf) -> None:
+    """It counts before the time at which it is looked at again; where the line is lost, there is no place to tell."""
+    shelf.beat()
+    shelf.client.hset(keys.WINDOWS, "celery", 2)
+    for job_id in ("j1", "j2", "j3", "j4"):
+        shelf.submit(job_id, about={"share": "celery 1000", "submitted_by": "alice@node1"})
+    assert shelf.reason("j3") == "held back: alice has 2 jobs queued or running, it is the next"
+    wait = shelf.wait("j4")
+    assert wait is not None
+    assert (wait.kind, wait.jobs_before, wait.next_try_at) == (WaitKind.SHARE, 1, None)
+    shelf.fail("j1", "exit code 1", 0)
+    Housekeeping(shelf.store.link).publish_due(9e9)
+    assert (shelf.reason("j1") or "").startswith(
+        "attempt 1 failed: exit code 1; attempt 2: held back: alice has 2 jobs"
+    )
+    shelf.client.delete(keys.share_held("celery 1000"))
+    assert shelf.reason("j4") == "held back: alice has 2 jobs queued or running"
+
+
 def test_who_would_take_it(shelf: Shelf) -> None:
     shelf.submit("j1")
     shelf.submit("j2", queue="night")

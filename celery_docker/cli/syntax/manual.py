@@ -54,6 +54,7 @@ _WAITS: dict[WaitKind, str] = {
     WaitKind.PULL: "Its image, which the host pulls: so much has come, of those layers whose size is known.",
     WaitKind.RETRY: "The pause after an attempt that failed, and why it did; next_try_at is its end.",
     WaitKind.TIME: "The time for which it was sent, next_try_at.",
+    WaitKind.SHARE: "Its submitter's other jobs: they have all his places in the queue; jobs_before are before it.",
     WaitKind.JOBS: "Other jobs, which have to succeed before it.",
     WaitKind.BATCH: "Its turn: the limit of its batch holds it back.",
     WaitKind.WORKER: "A worker: none is alive.",

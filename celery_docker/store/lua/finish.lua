@@ -1,32 +1,30 @@
 -- Ends a job: the owner writes its receipt. Nothing changes it afterwards; a second call does nothing.
--- In the same step the jobs that waited for this end are published: those to run after it, and the next of its batch.
+-- In the same step the jobs that waited for this end are published: those to run after it, the next of its batch, and the
+-- next of its share.
 -- A record that Redis has lost is begun anew.
--- KEYS: job, index, the host's jobs, cancelling, waiting, blocked.
--- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches,
--- then field, value, field, value... for listings.
+-- KEYS: job, index, the host's jobs, cancelling, waiting, blocked, delayed, shares, windows.
+-- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches, prefix of the keys of
+-- shares, then field, value, field, value... for listings.
 -- Returns 1, or 0 for a host that is not the owner.
+-- Includes share.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
 end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
+local at = {delayed = KEYS[7], waiting = KEYS[5], shares = KEYS[8], windows = KEYS[9], job = ARGV[6], share = ARGV[8]}
 
 local function is_record(key)
   return redis.call('TYPE', key).ok == 'hash'
 end
 
 local function publish(id)
-  local job = redis.call('HMGET', ARGV[6] .. id, 'queue', 'message', 'held', 'pending', 'cancelled_at')
+  local job = redis.call('HMGET', ARGV[6] .. id, 'queue', 'message', 'held', 'pending', 'cancelled_at', 'share', 'submitted_at')
   if not job[1] or not job[2] or job[3] or (tonumber(job[4]) or 0) > 0 or job[5] or redis.call('ZREM', KEYS[6], id) == 0 then
     return
   end
-  redis.call('ZADD', KEYS[5], now, id)
-  -- While the queue's key holds no list, the job waits for a republish.
-  local kind = redis.call('TYPE', job[1]).ok
-  if kind == 'list' or kind == 'none' then
-    redis.call('LPUSH', job[1], job[2])
-  end
+  publish_in_turn(at, now, id, job[1], job[2], job[6], job[7])
 end
 
 local function go_on_after(id)
@@ -74,7 +72,7 @@ local function release_next(batch)
   end
 end
 
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held')
+local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2])
   redis.call('ZADD', KEYS[2], now, ARGV[3])
@@ -86,7 +84,7 @@ redis.call('SREM', KEYS[4], ARGV[3])
 if job[3] then
   return 1
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 8))
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 9))
 redis.call('ZREM', KEYS[6], ARGV[3])
 if redis.call('TYPE', KEYS[1] .. ':dependents').ok == 'set' then
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
@@ -100,5 +98,8 @@ if job[4] and is_record(ARGV[7] .. job[4]) then
   if not job[5] then
     release_next(ARGV[7] .. job[4])
   end
+end
+if job[6] and job[7] then
+  leave(at, now, ARGV[3], job[6], job[7])
 end
 return 1

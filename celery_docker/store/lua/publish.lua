@@ -1,22 +1,44 @@
--- Publishes a delayed job whose time has come: its message goes back to its queue. A second call does nothing. While
--- the queue's key holds no list the job waits for a republish.
--- KEYS: job, delayed, waiting.  ARGV: job id.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
-end
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
-  return 0
-end
-local job = redis.call('HMGET', KEYS[1], 'state', 'queue', 'message')
-if job[1] ~= 'queued' or not job[2] or not job[3] then
-  return 0
-end
+-- Publishes delayed jobs whose time has come, the longest due first: their messages go back to their queues, as far as
+-- their shares have room. Jobs that are held back are looked at again here.
+-- KEYS: delayed, waiting, shares, windows.
+-- ARGV: the time up to which a job is due, the most jobs, prefix of the keys of records, prefix of the keys of shares.
+-- Returns {how many were due, how many were published}.
+-- Includes share.lua.
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[3], time[1] + time[2] / 1000000, ARGV[1])
-local kind = redis.call('TYPE', job[2]).ok
-if kind ~= 'list' and kind ~= 'none' then
-  return 0
+local now = time[1] + time[2] / 1000000
+local at = {delayed = KEYS[1], waiting = KEYS[2], shares = KEYS[3], windows = KEYS[4], job = ARGV[3], share = ARGV[4]}
+
+local function publish(id)
+  local key = at.job .. id
+  -- The one before may have let it go.
+  if redis.call('ZREM', at.delayed, id) == 0 then
+    return 0
+  end
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'hash' then
+    -- A key that holds something else is no record: it counts as lost.
+    if kind ~= 'none' then
+      redis.call('DEL', key)
+    end
+    return 0
+  end
+  local job = redis.call('HMGET', key, 'state', 'queue', 'message', 'share', 'submitted_at', 'over_share')
+  if job[1] ~= 'queued' or not job[2] or not job[3] then
+    return 0
+  end
+  local count = publish_in_turn(at, now, id, job[2], job[3], job[4], job[5])
+  if job[6] then
+    if redis.call('ZSCORE', at.delayed, id) then
+      return release(at, now, job[4], job[2], 1)
+    end
+    redis.call('HDEL', key, 'over_share')
+  end
+  return count
 end
-redis.call('LPUSH', job[2], job[3])
-return 1
+
+local ids = redis.call('ZRANGEBYSCORE', at.delayed, '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+local count = 0
+for _, id in ipairs(ids) do
+  count = count + publish(id)
+end
+return {#ids, count}

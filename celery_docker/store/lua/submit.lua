@@ -1,14 +1,16 @@
 -- Submits a job: writes its record, and publishes its message unless it has to wait. A known job is left alone.
 -- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs, users,
--- the jobs of its user, then the records of the jobs after which it is to run.
+-- the jobs of its user, delayed, shares, windows, then the records of the jobs after which it is to run.
 -- ARGV: job id, queue list, envelope, spec, seconds in which it has to start ('': no limit), batch id ('' for none),
--- index in the batch, uid of its user ('' for none), the ids of the jobs after which it is to run, then field, value, field, value...
+-- index in the batch, uid of its user ('' for none), its share ('' for none), prefix of the keys of records, prefix of the keys
+-- of shares, the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
+-- Includes share.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
 end
-local FIXED, AFTER = 11, 8
+local FIXED, AFTER = 14, 11
 local count = #KEYS - FIXED
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
@@ -78,7 +80,7 @@ if failed then
 elseif held or pending > 0 then
   redis.call('ZADD', KEYS[5], now, ARGV[1])
 else
-  redis.call('ZADD', KEYS[3], now, ARGV[1])
-  redis.call('LPUSH', ARGV[2], ARGV[3])
+  local at = {delayed = KEYS[12], waiting = KEYS[3], shares = KEYS[13], windows = KEYS[14], job = ARGV[10], share = ARGV[11]}
+  publish_in_turn(at, now, ARGV[1], ARGV[2], ARGV[3], ARGV[9] ~= '' and ARGV[9], now)
 end
 return 1

@@ -17,6 +17,7 @@ from celery_docker.core import message
 from celery_docker.core.jobrecord import Verdict
 from celery_docker.core.lifecycle import Tally
 from celery_docker.store import housekeeping, jobstore, keys, livelog, refused
+from celery_docker.store.hosts import HostStore
 from tests import servers
 from tests.contract.records.worlds import LATE, QUEUE, claim, end, held, new, submit
 
@@ -221,3 +222,106 @@ def _pop(client: redis.Redis, queue: str) -> str:
     popped: Any = client.rpop(queue)
     assert popped is not None
     return str(popped)
+
+
+@pytest.mark.parametrize("part", ["published", "held"])
+def test_a_key_of_a_share_that_holds_something_else_counts_as_lost(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis, part: str
+) -> None:
+    """Each of its jobs is published all the same."""
+    records = opened(redis_server.url)
+    world = housekeeping.Housekeeping(records.link)
+    records.link.client.hset(keys.WINDOWS, QUEUE, 1)
+    for number in range(1, 4):
+        records.submit([new(f"j{number}", about={"share": "a"})])
+    records.link.client.set(f"{keys.SHARE}a:{part}", "no sorted set")
+    for _ in range(3):
+        world.publish_due(LATE)
+        world.release_held()
+        records.link.client.delete(keys.SHARES_LOCK)
+        for job_id in map(message.job_id, records.link.client.lrange(QUEUE, 0, -1)):
+            if records.record(job_id)["state"] == "queued":
+                end(records, job_id)
+    assert {records.record(f"j{number}")["state"] for number in range(1, 4)} == {"succeeded"}
+    assert records.link.client.llen(QUEUE) == 3
+    records.close()
+
+
+@pytest.mark.parametrize("window", ["", "nan", "-1", "0", "many", "1e400"])
+def test_a_window_that_is_no_number_of_places_holds_nothing_back(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis, window: str
+) -> None:
+    records = opened(redis_server.url)
+    records.link.client.hset(keys.WINDOWS, QUEUE, window)
+    records.submit([new(f"j{number}", about={"share": "a"}) for number in range(1, 4)])
+    assert records.link.client.llen(QUEUE) == 3
+    records.close()
+
+
+@pytest.mark.parametrize("submitted_at", ["nan", "inf", "-inf", "", "yesterday", "9" * 400])
+def test_a_held_job_whose_time_of_submission_is_damaged_is_published(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis, submitted_at: str
+) -> None:
+    records = opened(redis_server.url)
+    world = housekeeping.Housekeeping(records.link)
+    records.link.client.hset(keys.WINDOWS, QUEUE, 1)
+    records.submit([new(f"j{number}", about={"share": "a"}) for number in (1, 2)])
+    records.link.client.hset(keys.job("j2"), "submitted_at", submitted_at)
+    world.publish_due(LATE)
+    end(records, "j1")
+    assert message.job_id(records.link.client.lindex(QUEUE, 0)) == "j2"
+    records.close()
+
+
+def test_the_windows_are_those_of_the_hosts_that_serve_a_queue(redis_server: servers.RedisServer) -> None:
+    """One worker of all looks after them in a few seconds; what a host reports wrongly counts for nothing."""
+    records = opened(redis_server.url)
+    world, hosts = housekeeping.Housekeeping(records.link), HostStore(records.link)
+    reports: dict[str, dict[str, Any]] = {
+        "n1": {"queues": [QUEUE], "slots": 3},
+        "n2": {"queues": QUEUE, "slots": "many"},
+    }
+    for host, about in reports.items():
+        hosts.beat(host, machine=host, about=about)
+    records.submit([new(f"j{number}", about={"share": "a"}) for number in range(1, 4)])
+    assert world.release_held() == 0
+    assert records.link.client.hget(keys.WINDOWS, QUEUE) == "6"
+    records.link.client.hset(keys.WINDOWS, QUEUE, 1)
+    world.release_held()
+    assert records.link.client.hget(keys.WINDOWS, QUEUE) == "1"
+    assert 0 < records.link.client.ttl(keys.WINDOWS) <= 86_400
+    records.link.client.flushdb()
+    records.close()
+
+
+def test_what_an_older_version_does_with_a_share_s_jobs(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """It publishes a held one that is due, and puts one off for a retry: neither is published twice or has a place."""
+    records = opened(redis_server.url)
+    world, client = housekeeping.Housekeeping(records.link), records.link.client
+    client.hset(keys.WINDOWS, QUEUE, 1)
+    records.submit([new(f"j{number}", about={"share": "a"}) for number in range(1, 5)])
+    client.zrem(keys.DELAYED, "j2")
+    client.zadd(keys.WAITING, {"j2": 0})
+    client.lpush(QUEUE, records.record("j2")["message"])
+    client.zrem(keys.WAITING, "j1")
+    client.zadd(keys.DELAYED, {"j1": LATE})
+    assert world.release_held() == 1
+    published = [message.job_id(text) for text in client.lrange(QUEUE, 0, -1)]
+    assert published == ["j3", "j2", "j1"]
+    for job_id in ("j2", "j3"):
+        assert "over_share" not in records.record(job_id)
+    records.close()
+
+
+def test_held_jobs_are_published_where_the_delayed_ones_are_lost(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    records = opened(redis_server.url)
+    records.link.client.hset(keys.WINDOWS, QUEUE, 1)
+    records.submit([new(f"j{number}", about={"share": "a"}) for number in (1, 2)])
+    records.link.client.delete(keys.DELAYED)
+    end(records, "j1")
+    assert message.job_id(records.link.client.lindex(QUEUE, 0)) == "j2"
+    records.close()

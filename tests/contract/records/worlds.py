@@ -52,6 +52,9 @@ class World(Protocol):
     def lose(self, job_id: str) -> None: ...
     def lose_everything(self) -> None: ...
     def empty(self) -> None: ...
+    def open_window(self, size: int) -> None: ...
+    def lose_shares(self) -> None: ...
+    def take_part(self, share: str, job_id: str) -> None: ...
     def hand_over(self, host: str, taken: jobrecord.Taken) -> None: ...
     def taken(self, host: str) -> list[bytes]: ...
     def take(self, room: FreeRoom, host: str = HOST, lists: Sequence[str] = (QUEUE,)) -> Taken | int | None: ...
@@ -91,6 +94,16 @@ class FakeWorld:
 
     def empty(self) -> None:
         self.records.queues.clear()
+
+    def open_window(self, size: int) -> None:
+        self.records.windows[QUEUE] = size
+
+    def lose_shares(self) -> None:
+        self.records.published.clear()
+        self.records.held.clear()
+
+    def take_part(self, share: str, job_id: str) -> None:
+        self.records.published.setdefault(share, set()).add(job_id)
 
     def hand_over(self, host: str, taken: jobrecord.Taken) -> None:
         self.records.taken.setdefault(host, []).append(taken)
@@ -143,6 +156,16 @@ class RedisWorld:
 
     def empty(self) -> None:
         self._client.delete(QUEUE)
+
+    def open_window(self, size: int) -> None:
+        self._client.hset(keys.WINDOWS, QUEUE, size)
+
+    def lose_shares(self) -> None:
+        self._client.delete(keys.SHARES, *self._client.keys(f"{keys.SHARE}*"))
+
+    def take_part(self, share: str, job_id: str) -> None:
+        self._client.zadd(keys.share_published(share), {job_id: 0})
+        self._client.hset(keys.SHARES, share, QUEUE)
 
     def hand_over(self, host: str, taken: jobrecord.Taken) -> None:
         self._client.lpush(keys.taken(host, taken.source), taken.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,11 @@ def test_what_nobody_signed_is_signed_by_nobody(root: JobBuilder) -> None:
 
 def test_the_signature_is_no_secret_of_the_key(alice: JobBuilder) -> None:
     assert KEYS.signing.hex() not in json.dumps(alice.job(KWARGS, Submission()).envelope)
+
+
+def test_a_share_is_that_of_the_user_whom_the_gateway_knows(alice: JobBuilder) -> None:
+    """Otherwise that of the name that the submitter gives; each priority has shares of its own."""
+    said = alice.job(KWARGS, Submission())
+    attested = replace(alice, uid=1000).job({**KWARGS, "memory": 2**30}, Submission(priority=9))
+    assert said.about["share"] == "celery @alice"
+    assert attested.about["share"] == "celery\x06\x169 1000 memory<=2^30"

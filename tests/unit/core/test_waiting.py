@@ -8,7 +8,17 @@ import pytest
 
 from celery_docker.core.admission import Needs, Offer, Room
 from celery_docker.core.lifecycle import State
-from celery_docker.core.waiting import OBSTACLES, HostFacts, JobFacts, Place, Wait, WaitKind, obstacle, wait_of
+from celery_docker.core.waiting import (
+    OBSTACLES,
+    HostFacts,
+    JobFacts,
+    Place,
+    SharePlace,
+    Wait,
+    WaitKind,
+    obstacle,
+    wait_of,
+)
 
 NOW = 1_700_000_000.0
 GIB = 2**30
@@ -83,6 +93,38 @@ def test_the_place_in_the_queue(place: Place, reason: str) -> None:
             "waits for job mine and 2 more",
         ),
         (replace(QUEUED, is_held=True), [], WaitKind.BATCH, "held back by its batch's limit"),
+        (
+            replace(QUEUED, share=SharePlace("alice", 240, 4760)),
+            [FULL],
+            WaitKind.SHARE,
+            "held back: alice has 240 jobs queued or running, 4,760 more come before it",
+        ),
+        (
+            replace(QUEUED, share=SharePlace("alice", 1, 0)),
+            [FREE],
+            WaitKind.SHARE,
+            "held back: alice has 1 job queued or running, it is the next",
+        ),
+        # It is just being let go.
+        (
+            replace(QUEUED, share=SharePlace("alice", 2, None)),
+            [FREE],
+            WaitKind.SHARE,
+            "held back: alice has 2 jobs queued or running",
+        ),
+        (
+            replace(QUEUED, share=SharePlace("alice", 2, 7)),
+            [OTHER],
+            WaitKind.QUEUE,
+            "no worker serves the queue 'celery'",
+        ),
+        (
+            replace(RETRIED, share=SharePlace("alice", 2, 7)),
+            [FULL],
+            WaitKind.SHARE,
+            "attempt 2 failed: exit code 1; attempt 3: held back: alice has 2 jobs queued or running, "
+            "7 more come before it",
+        ),
         (
             replace(QUEUED, not_before=NOW + 3600),
             [],

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
 
@@ -75,6 +75,10 @@ class Orphans:
             # A slot may have taken the job while its record was read.
             if self.find(_job_id(row)) is None:
                 self._settle(row, ownerships[_job_id(row)], now)
+        # Docker was killed between a container and its volume, or somebody else has removed the container alone.
+        self.engine.prune_volumes(
+            {container.LABEL_HOST: self.host}, before=now - timedelta(seconds=orphan.ORPHAN_GRACE_S)
+        )
 
     def _take_turn(self) -> None:
         if self.is_serving():

@@ -21,7 +21,9 @@ from celery_docker.core.batch import Literal
 
 STDIN = "-"
 # The flags that name a file, or the standard input.
-_READING = ("--file", "--env-file", "--each-from", "--manifest")
+_READING = ("--file", "--env-file", "--each-from", "--manifest", "--script", "--stdin")
+# Those of texts that go with a job.
+_TEXTS: Mapping[str, Callable[[bytes], str]] = {"--script": textinput.text, "--stdin": textinput.verbatim}
 _JOB_KEYS = tuple(flag.key for flag in flagtable.JOB_FLAGS)
 # The fields that are tables, and what ends a name in the text of a flag.
 _TABLES = {"env": "=", "labels": "=", "ulimits": "=", "tmpfs": ":"}
@@ -211,6 +213,10 @@ def _typed(arguments: parser.Arguments, local_user: LocalUser, complete: Callabl
         key = next(line.flag for line in jobfields.FIELDS if line.name == name)
         if key in fields:
             fields[key] = jobfields.completed(name, fields[key], complete)
+    for key, decode in _TEXTS.items():
+        if key in fields:
+            path = local_user.with_home(fields[key])
+            fields[key] = Literal(_decoded(path, decode, textinput.MAX_BYTES))
     files = [
         Literal(assignment)
         for path in arguments.flags.get("--env-file", ())

@@ -1,8 +1,8 @@
 """One template and many rows become many jobs.
 
 Owns the placeholders (GNU parallel's, and the columns of a manifest), what a batch adds to each job's environment, and
-the name under which a job is remembered as done. Pure. A value that was put in is never read as a placeholder again,
-and `Literal` text is none of the template: nothing is filled in there.
+the name under which a job is remembered as done. Pure. A value that was put in is never read as a placeholder again.
+`Literal` text is none of the template, nor is that of a script: nothing is filled in there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import jobfields, jobspec
+from celery_docker.core import jobfields, jobspec, jobtexts
 from celery_docker.core.batchinputs import INPUT_FIELD, JOB_PREFIX, Row, Source
 
 BATCH_ID = "CELERY_DOCKER_BATCH_ID"
@@ -95,7 +95,10 @@ def unused_field_columns(template: Mapping[str, Any], rows: Sequence[Row]) -> li
     if not rows or rows[0].source is not Source.MANIFEST:
         return []
     columns = {name for row in rows for name in row.fields}
-    used = {*_names(template), *(name.removeprefix(JOB_PREFIX) for name in columns if name.startswith(JOB_PREFIX))}
+    used = {
+        *_placeholders(template),
+        *(name.removeprefix(JOB_PREFIX) for name in columns if name.startswith(JOB_PREFIX)),
+    }
     return [name for name in _FIELDS if name in columns and name not in used]
 
 
@@ -104,7 +107,7 @@ def with_default_input(template: Mapping[str, Any]) -> dict[str, Any]:
 
     Only `{}` says it; the others name what comes out of it, like `/output/{/.}.txt`.
     """
-    if template.get(INPUT_FIELD) is None and not any(name == "" for name in _names(template)):
+    if template.get(INPUT_FIELD) is None and not any(name == "" for name in _placeholders(template)):
         return {**template, INPUT_FIELD: "{}"}
     return dict(template)
 
@@ -157,7 +160,7 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
     """Return the columns that a template needs of each row; a word that is the name of none is taken for a typo."""
     if not rows or rows[0].source is not Source.MANIFEST:
         return []
-    words = list(dict.fromkeys(name for name in _names(template) if name.isidentifier()))
+    words = list(dict.fromkeys(name for name in _placeholders(template) if name.isidentifier()))
     columns = {name: None for row in rows for name in row.fields}
     known_columns = ", ".join(f"{{{name}}}" for name in list(columns)[:_MOST_SHOWN])
     unknown = [name for name in words if name not in columns]
@@ -170,7 +173,10 @@ def _columns_used(template: Mapping[str, Any], rows: Sequence[Row]) -> list[str]
 
 
 def _expand_one(template: Mapping[str, Any], row: Row, absolute: Callable[[str], str] | None) -> Expanded:
-    document = {name: _typed(name, value, _filled(value, row.fields)) for name, value in template.items()}
+    document = {
+        name: value if name in jobtexts.NAMES else _typed(name, value, _filled(value, row.fields))
+        for name, value in template.items()
+    }
     for name in jobfields.HOST_PATHS:
         if absolute is not None and name in document:
             document[name] = jobfields.completed(name, document[name], absolute)
@@ -204,8 +210,13 @@ def _filled(value: Any, fields: Mapping[str, str]) -> Any:
     return value
 
 
+def _placeholders(template: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what stands between braces where something is filled in."""
+    return _names({name: value for name, value in template.items() if name not in jobtexts.NAMES})
+
+
 def _names(value: Any) -> Iterator[str]:
-    """Yield what stands between braces anywhere in a template."""
+    """Yield what stands between braces anywhere in a value of a template."""
     if isinstance(value, Literal):
         return
     if isinstance(value, str):

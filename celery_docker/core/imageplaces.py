@@ -19,7 +19,7 @@ _FIELDS = {jobspec.CONTAINER_INPUT: "inputpath", jobspec.CONTAINER_OUTPUT: "outp
 
 def targets(plan: ContainerPlan, *, writable: bool = False) -> list[str]:
     """Return where the container has files and folders of the host; only those that are `writable`, if asked for."""
-    return [mount["Target"] for mount in plan.body["HostConfig"]["Mounts"] if not (writable and mount["ReadOnly"])]
+    return [mount["Target"] for mount in plan.binds if not (writable and mount["ReadOnly"])]
 
 
 def further(plan: ContainerPlan) -> list[str]:

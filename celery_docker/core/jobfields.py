@@ -13,6 +13,7 @@ from celery_docker.core import (
     containerkinds,
     devicekinds,
     gpus,
+    jobtexts,
     kinds,
     limitkinds,
     mountkinds,
@@ -153,6 +154,20 @@ FIELDS = (
         "start the command in this folder of the container",
     ),
     Field("entrypoint", kinds.ENTRYPOINT, ("--entrypoint",), "replaces the image's entrypoint and its command"),
+    Field(
+        "script",
+        jobtexts.SCRIPT,
+        ("--script",),
+        "run this text as a script, with the command as its arguments",
+    ),
+    Field("stdin", jobtexts.STDIN, ("--stdin",), "the standard input of the command: this text"),
+    Field(
+        "scratch",
+        kinds.BOOLEAN,
+        ("--scratch",),
+        "an empty folder on disk for the run; HOME and TMPDIR name it",
+        const=True,
+    ),
     Field(
         "read_only",
         kinds.BOOLEAN,

@@ -34,7 +34,9 @@ class JobSpec:
     `stop_grace` how many seconds it then has before KILL. `memory` and `shm_size` are in bytes. `gpus` is a number of
     them, `all`, or their names. `requeue` False: a job whose host is lost is not queued again. `ulimits` are
     `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `mounts` those beside input and output,
-    `tmpfs` options by folder, `device` PATH:PATH IN THE CONTAINER:PERMISSIONS. `env` may hold secrets.
+    `tmpfs` options by folder, `device` PATH:PATH IN THE CONTAINER:PERMISSIONS. `script` is a text that is the
+    entrypoint, `stdin` one that is its standard input. `scratch` True: the container has an empty folder of its own.
+    `env`, `script` and `stdin` may hold secrets.
     """
 
     image: str
@@ -62,6 +64,9 @@ class JobSpec:
     device: tuple[str, ...] | None = None
     workdir: str | None = None
     entrypoint: tuple[str, ...] | None = None
+    script: str | None = field(default=None, repr=False)
+    stdin: str | None = field(default=None, repr=False)
+    scratch: bool | None = None
     read_only: bool | None = None
     mounts: tuple[Mount, ...] | None = None
     tmpfs: Mapping[str, str] | None = None
@@ -195,12 +200,23 @@ def _spec_values(values: Mapping[str, Any], problems: list[str]) -> dict[str, An
     parsed = _values(FIELDS, values, problems)
     if values.get("image") is None:
         problems.append("image: is missing; name the image to run, like 'busybox'")
+    problems += _contradictions(parsed)
+    return parsed | _mount_values(parsed, problems)
+
+
+def _contradictions(parsed: Mapping[str, Any]) -> list[str]:
+    """Return the problems of fields that do not go together."""
+    problems = []
     path = parsed.get("inputpath")
     if path is not None and path == parsed.get("outputpath"):
         problems.append(
             f"outputpath: {kinds.shown(path)} is the inputpath too; they must differ: {CONTAINER_INPUT} is read-only"
         )
-    return parsed | _mount_values(parsed, problems)
+    if "script" in parsed and "entrypoint" in parsed:
+        problems.append(
+            "entrypoint: a job with a script has none, for the script is what is run; leave one of them out"
+        )
+    return problems
 
 
 def _mount_values(parsed: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import jobspec
+from celery_docker.core import jobspec, jobtexts
 
 _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITY_STEPS = (0, 3, 6, 9)
@@ -68,10 +68,10 @@ def envelope(headers: Mapping[str, Any], body: str, *, queue: str, tag: str, pri
 
 def _shown(kwargs: Mapping[str, Any]) -> str:
     """Return a job's arguments as Celery's monitors show them: shortened, and without what may be secret."""
-    hidden = (
-        {**kwargs, "env": dict.fromkeys(kwargs["env"], "***")} if isinstance(kwargs.get("env"), Mapping) else kwargs
-    )
-    text = repr(dict(hidden))
+    hidden = {**kwargs, **{name: "***" for name in jobtexts.NAMES if kwargs.get(name) is not None}}
+    if isinstance(kwargs.get("env"), Mapping):
+        hidden["env"] = dict.fromkeys(kwargs["env"], "***")
+    text = repr(hidden)
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 

@@ -18,7 +18,7 @@ from celery_docker.core import kinds, listkinds, tmpfskinds
 
 # More trees at which nothing of the host is mounted: by the files in /etc users and groups are known, in /sbin and /run
 # lies what Docker and Podman put into each container, and a home is made at the rest.
-TAKEN = (*tmpfskinds.TAKEN, "/etc", "/run", "/sbin", "/home/celery-docker", "/celery-docker")
+TAKEN = (*tmpfskinds.TAKEN, "/etc", "/run", "/sbin", "/home/celery-docker")
 _BIND, _TMPFS = "bind", "tmpfs"
 _FORM = "HOST:CONTAINER[:ro]"
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}

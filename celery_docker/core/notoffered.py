@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 _NAMESPACES = "a job has namespaces of its own, and never those of the host or of another container"
 _REACHED = "nobody reaches a job by the network; it takes its data from {inputpath} and writes it to {outputpath}"
-_TERMINAL = "a job has no terminal and no standard input"
+_TERMINAL = "a job has no terminal, and nobody types into it; {stdin} is the text of its standard input"
 _OTHER_CONTAINER = "another container may be on another host, or gone; hand data on in a folder, {outputpath}"
 _DEVICES = "a job names each device that it needs: {device}"
 _DISK = "a job's share of the disks is the host's to limit"
@@ -74,7 +74,6 @@ _KEYS = {
     "userns_mode": "userns",
     "ports": "publish",
     "security_opts": "security-opt",
-    "stdin": "interactive",
     "stdin_open": "interactive",
     "sysctls": "sysctl",
     "volume": "binds",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from celery_docker.core import container, devicekinds, gpus, jobspec, kinds, limitkinds, userrules
+from celery_docker.core import container, devicekinds, gpus, jobspec, jobtexts, kinds, limitkinds, ownfolder, userrules
 from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.policy import Policy
@@ -24,10 +24,12 @@ from celery_docker.core.policy import Policy
 _LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 _NANO = 10**9
 # What `docker run --entrypoint ""` sends; an empty list would mean the image's own.
-_NO_ENTRYPOINT = [""]
+NO_ENTRYPOINT = [""]
 # The id of an image, or its beginning as `docker images` prints it, has no tag.
 _IMAGE_ID = re.compile(r"[0-9a-f]{12,64}")
 _JOB_ID_VARIABLE = "CELERY_DOCKER_JOB_ID"
+# By which programs know where to write.
+_FOLDER_VARIABLES = ("HOME", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class ContainerPlan:
 
     `user_name` is for an image that does not know the job's user; see `imageuser`. `is_strict`: the policy names users,
     or groups, so the container must not be started while the groups of its image are not known. `platform` is that of
-    its image, None: Docker's own.
+    its image, None: Docker's own. `script` and `stdin` are texts to be put into `ownfolder`, None: the job has none;
+    `has_scratch`: an empty folder of the job's user is to be made there.
     """
 
     name: str
@@ -63,10 +66,18 @@ class ContainerPlan:
     user_name: str | None = None
     is_strict: bool = False
     platform: str | None = None
+    script: str | None = field(default=None, repr=False)
+    stdin: str | None = field(default=None, repr=False)
+    has_scratch: bool = False
 
     @property
     def image(self) -> str:
         return str(self.body["Image"])
+
+    @property
+    def binds(self) -> list[Mapping[str, Any]]:
+        """The mounts of files and folders of the host."""
+        return [mount for mount in self.body["HostConfig"]["Mounts"] if mount.get("Type") != "volume"]
 
 
 def plan(
@@ -104,24 +115,32 @@ def plan(
     }
     if requests := gpus.preview(spec.gpus) if given is None else gpus.requests(given):
         body["HostConfig"]["DeviceRequests"] = requests
-    if spec.command is not None:
-        body["Cmd"] = list(spec.command)
-    if spec.entrypoint is not None:
-        body["Entrypoint"] = list(spec.entrypoint) or _NO_ENTRYPOINT
-    if spec.workdir is not None:
-        body["WorkingDir"] = spec.workdir
-    if spec.stop_signal is not None:
-        body["StopSignal"] = spec.stop_signal
-    if spec.hostname is not None:
-        body["Hostname"] = spec.hostname
-    if resolved.user is not None:
-        body["User"] = resolved.user
+    if spec.read_only and (spec.scratch or spec.script is not None or spec.stdin is not None):
+        body["HostConfig"]["Mounts"].append(_volume(ownfolder.FOLDER, body["Labels"]))
+    body |= _changes(spec, resolved)
     return ContainerPlan(
         *(container.name_of(job_id), body, spec.pull or kinds.DEFAULT_PULL, resolved.user_name),
         is_strict=resolved.user is not None
         and (policy.self_only or userrules.ANY not in policy.users or spec.group_add is not None),
         platform=spec.platform,
+        script=spec.script,
+        stdin=spec.stdin,
+        has_scratch=bool(spec.scratch),
     )
+
+
+def _changes(spec: jobspec.JobSpec, resolved: Resolved) -> dict[str, Any]:
+    """Return what a job wants otherwise than its image."""
+    entrypoint = None if spec.entrypoint is None else list(spec.entrypoint) or NO_ENTRYPOINT
+    changes = {
+        "Cmd": None if spec.command is None else list(spec.command),
+        "Entrypoint": entrypoint if spec.script is None else list(jobtexts.entrypoint(spec.script)),
+        "WorkingDir": spec.workdir,
+        "StopSignal": spec.stop_signal,
+        "Hostname": spec.hostname,
+        "User": resolved.user,
+    }
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 def in_slice(plan: ContainerPlan, slice_path: str, driver: str) -> ContainerPlan:
@@ -140,12 +159,16 @@ def tagged(image: str) -> str:
 
 
 def docker_run_line(plan: ContainerPlan) -> str:
-    """Return the `docker run` that makes the same container, quoted for a shell; secrets in the environment too."""
+    """Return the `docker run` that makes the same container, quoted for a shell; secrets in the environment too.
+
+    SCRIPT and STDIN stand for the paths of files with these texts of the job.
+    """
     body = plan.body
     entrypoint = body.get("Entrypoint", [])
     # The flag takes one word; what follows it can only stand before the command.
     words = [plan.image, *entrypoint[1:], *body.get("Cmd", [])]
-    return shlex.join(["docker", "run", *_flags(plan, entrypoint), *words])
+    line = shlex.join(["docker", "run", *_flags(plan, entrypoint), *words])
+    return line if plan.stdin is None else f"{line} < STDIN"
 
 
 def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
@@ -173,7 +196,7 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--ulimit", [f"{limit['Name']}={limit['Soft']}:{limit['Hard']}" for limit in config.get("Ulimits", [])]),
         ("--device", [":".join(device.values()) for device in config.get("Devices", [])]),
         *gpus.flags(config.get("DeviceRequests", [])),
-        ("--mount", [_mount_option(mount) for mount in config["Mounts"]]),
+        ("--mount", [_mount_option(mount) for mount in _mounts_to_type(plan)]),
         ("--tmpfs", [f"{path}:{options}".rstrip(":") for path, options in config.get("Tmpfs", {}).items()]),
         ("--env", body["Env"]),
         ("--label", _assignments(body["Labels"])),
@@ -183,16 +206,28 @@ def _flags(plan: ContainerPlan, entrypoint: list[str]) -> list[str]:
         ("--stop-signal", [body["StopSignal"]] if "StopSignal" in body else []),
         ("--entrypoint", entrypoint[:1]),
     ]
-    switches = ["--init", *(["--read-only"] if "ReadonlyRootfs" in config else [])]
-    return [*switches, *(word for flag, texts in pairs for text in texts for word in (flag, text))]
+    switches = {"--init": True, "--interactive": plan.stdin is not None, "--read-only": "ReadonlyRootfs" in config}
+    given = [flag for flag, is_given in switches.items() if is_given]
+    return [*given, *(word for flag, texts in pairs for text in texts for word in (flag, text))]
 
 
 def _assignments(table: Mapping[str, str]) -> list[str]:
     return [f"{name}={text}" for name, text in table.items()]
 
 
+def _mounts_to_type(plan: ContainerPlan) -> list[Mapping[str, Any]]:
+    """Return the mounts; that of a file stands for a script, a volume for an empty folder."""
+    mounts = plan.binds
+    if plan.script is not None:
+        mounts.append(_bind("SCRIPT", ownfolder.path(ownfolder.SCRIPT), read_only=True))
+    if plan.has_scratch:
+        mounts.append(_volume(ownfolder.path(ownfolder.SCRATCH), plan.body["Labels"]))
+    return mounts
+
+
 def _mount_option(mount: Mapping[str, Any]) -> str:
-    parts = [f"type={mount['Type']}", f"source={mount['Source']}", f"target={mount['Target']}"]
+    source = [f"source={mount['Source']}"] if "Source" in mount else []
+    parts = [f"type={mount['Type']}", *source, f"target={mount['Target']}"]
     return ",".join(map(_csv_cell, [*parts, "readonly"] if mount["ReadOnly"] else parts))
 
 
@@ -202,7 +237,8 @@ def _csv_cell(text: str) -> str:
 
 
 def _environment(spec: jobspec.JobSpec, job_id: str) -> list[str]:
-    return sorted(_assignments({**(spec.env or {}), _JOB_ID_VARIABLE: job_id}))
+    folders = dict.fromkeys(_FOLDER_VARIABLES, ownfolder.path(ownfolder.SCRATCH)) if spec.scratch else {}
+    return sorted(_assignments({**folders, **(spec.env or {}), _JOB_ID_VARIABLE: job_id}))
 
 
 def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: str) -> dict[str, str]:
@@ -265,6 +301,13 @@ def _mounts(spec: jobspec.JobSpec, resolved: Resolved) -> list[dict[str, Any]]:
         mounts.append(_bind(resolved.outputpath, jobspec.CONTAINER_OUTPUT, read_only=False))
     further = zip(spec.mounts or (), resolved.mounts, strict=True)
     return mounts + [_bind(source, mount.target, read_only=mount.is_read_only) for mount, source in further]
+
+
+def _volume(target: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the mount of an empty volume without a name, which goes with its container."""
+    ours = {name: labels[name] for name in (container.LABEL_JOB, container.LABEL_HOST)}
+    options = {"NoCopy": True, "Labels": ours}
+    return {"Type": "volume", "Target": target, "ReadOnly": False, "VolumeOptions": options}
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from celery_docker.core import strictjson
 MAX_BYTES = 2**20
 MAX_ROWS_BYTES = 256 * 2**20
 
+_TOO_LONG = "is longer than {} MiB"
 _BOM = "\ufeff"
 _UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -36,6 +37,18 @@ def text(data: bytes) -> str:
     if has_old_line_ends(decoded):
         raise ValueError("has lines that end with CR alone, as old Macs wrote them; save it with LF")
     return decoded
+
+
+def verbatim(data: bytes) -> str:
+    """Return the text of a file as it is, with all marks and line ends."""
+    if len(data) > MAX_BYTES:
+        raise ValueError(_TOO_LONG.format(MAX_BYTES // 2**20))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise ValueError(
+            f"is not UTF-8 text, at byte {exc.start}; a job takes other data from a file that it mounts"
+        ) from exc
 
 
 def rows(data: bytes) -> str:
@@ -68,7 +81,7 @@ def strict_json(text: str) -> Any:
 
 def _decoded(data: bytes, most_bytes: int) -> str:
     if len(data) > most_bytes:
-        raise ValueError(f"is longer than {most_bytes // 2**20} MiB")
+        raise ValueError(_TOO_LONG.format(most_bytes // 2**20))
     if data.startswith(_UTF_32):
         raise ValueError(f"is UTF-32 {_UNICODE}")
     if data.startswith(_UTF_16) or _is_wide(data):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from celery_docker.core import kinds, listkinds, sizes
+from celery_docker.core import kinds, listkinds, ownfolder, sizes
 
-# The trees of a container that are the kernel's, Docker's or a job's mounts.
-TAKEN = ("/proc", "/sys", "/dev", "/input", "/output")
+# The trees of a container that are the kernel's, Docker's, a job's mounts or ours.
+TAKEN = ("/proc", "/sys", "/dev", "/input", "/output", ownfolder.FOLDER)
 # Of a folder's name, for the kernel; of its path, so that Docker's own folders can stand before it.
 _MOST_NAME_BYTES, _MOST_FOLDER_BYTES = 255, 1024
 _TMPFS_FLAGS = {"rw": "ro", "ro": "rw", "exec": "noexec", "noexec": "exec", "nosuid": "", "nodev": ""}

@@ -35,9 +35,14 @@ class Calls:
         self._is_podman = False
 
     def ask(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | bytes | None = None,
+        timeout_s: float | None = None,
     ) -> unixhttp.Answer:
-        """Return Docker's answer, whatever it says."""
+        """Return Docker's answer, whatever it says. A `body` of bytes is a tar archive."""
         timeout_s = timeout_s or self.timeout_s
         with self.reaching(timeout_s):
             answer = self.http.call(method, self._versioned(path), body=body, timeout_s=timeout_s)

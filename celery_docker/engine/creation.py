@@ -1,7 +1,7 @@
 """Creation of a container: first a look at its image, last one at the folders that the start would make.
 
-A part of the engine. Invariants: a container that is returned has the plan's groups and no others, and its start makes
-no folder on the host. Must not import docker.
+A part of the engine. Invariants: a container that is returned has the plan's groups and no others, and its script;
+neither its making nor its start makes a folder on the host. Must not import docker.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import replace
 from urllib.parse import urlencode
 
 from celery_docker import errors
-from celery_docker.core import container, imageplaces, imageuser
-from celery_docker.core.plan import ContainerPlan, in_slice
-from celery_docker.engine import api, faults, imageusers, podman
+from celery_docker.core import container, imageplaces, imageuser, jobtexts, ownfolder
+from celery_docker.core.plan import NO_ENTRYPOINT, ContainerPlan, in_slice
+from celery_docker.engine import api, faults, imageusers, placing, podman
 
 _LIFE_S = 10.0
 
@@ -40,16 +40,23 @@ class Creation:
 
     def create(self, plan: ContainerPlan) -> str:
         """Make the planned container and return its id; see `DockerEngine.create`."""
-        has_mounts = bool(imageplaces.further(plan))
-        image = self._images.look_up(plan.image) if plan.user_name is not None or has_mounts else None
+        needs_image = plan.is_strict or plan.stdin is not None or placing.has_volume(plan)
+        needs_image = needs_image or bool(imageplaces.further(plan))
+        image = self._images.look_up(plan.image) if plan.user_name is not None or needs_image else None
         if image is not None:
             with _Look(self, plan) as look:
                 self._check_places(plan, image, look)
+                if placing.has_volume(plan):
+                    self._check_own_folder(plan, look)
                 plan = self._completed(plan, image, look) if plan.user_name is not None else plan
+            plan = _with_stdin(plan, image)
         container_id = self.make(plan)
         try:
-            if plan.is_strict or has_mounts:
+            if needs_image:
                 self._check_image(plan, container_id, image)
+            if plan.stdin is not None:
+                self._check_shell(plan, container_id)
+            placing.place(self._calls, plan, container_id)
             self._check_folders(plan, container_id, image)
             self._check_tmpfs(plan, container_id)
         except (errors.HostError, errors.RequestError):
@@ -73,6 +80,27 @@ class Creation:
         problem = imageplaces.problem(plan, image.volumes, places, must_exist=must_exist)
         if problem is not None:
             raise errors.RequestError(problem)
+
+    def _check_own_folder(self, plan: ContainerPlan, look: _Look) -> None:
+        """Raise `RequestError` where the volume for what a job brings would not lie at its place.
+
+        Docker would follow a link of the image into the job's output, for instance, and make a folder of root's there.
+        To Podman such a link is not there: beside mounts the folder has to be.
+        """
+        must_exist = bool(plan.binds) and self._calls.is_podman()
+        if self._images.obstacle(look.container_id(), ownfolder.FOLDER, must_exist=must_exist) is not None:
+            missing, remedy = (", or is not there", "with that folder") if must_exist else ("", "without it")
+            raise errors.RequestError(
+                f"image {plan.image!r}: its {ownfolder.FOLDER!r} is a link or a file{missing}, and what a job with "
+                f"read_only brings is to lie there; build the image {remedy}"
+            )
+
+    def _check_shell(self, plan: ContainerPlan, container_id: str) -> None:
+        if not self._images.has(container_id, jobtexts.SHELL):
+            raise errors.RequestError(
+                f"stdin: image {plan.image!r} has no {jobtexts.SHELL}, which opens the standard input of its command; "
+                "put the text into a file that the job mounts"
+            )
 
     def _completed(self, plan: ContainerPlan, image: imageusers.Image, look: _Look) -> ContainerPlan:
         """Return the plan with a name and a home for its user. Raises `RequestError` for the groups of the image."""
@@ -159,6 +187,22 @@ class Creation:
             is_rootless = any("rootless" in option for option in about.get("SecurityOptions") or ())
             self._driver = life, "" if is_rootless else str(about.get("CgroupDriver", ""))
         return self._driver[1]
+
+
+def _with_stdin(plan: ContainerPlan, image: imageusers.Image) -> ContainerPlan:
+    """Return the plan with the command that opens its standard input, if it has one.
+
+    Raises `RequestError` where neither job nor image names a command.
+    """
+    if plan.stdin is None:
+        return plan
+    entrypoint = plan.body.get("Entrypoint", image.entrypoint)
+    command = plan.body.get("Cmd", () if "Entrypoint" in plan.body else image.command)
+    words = [*(() if entrypoint == NO_ENTRYPOINT else entrypoint), *command]
+    if not words:
+        raise errors.RequestError(f"command: image {plan.image!r} names none; name the command to run")
+    first, *others = jobtexts.with_stdin(words)
+    return replace(plan, body={**plan.body, "Entrypoint": [first], "Cmd": others})
 
 
 class _Look(contextlib.ExitStack):

@@ -15,13 +15,26 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
 from celery_docker.core import container, pauses
 from celery_docker.core.plan import ContainerPlan
-from celery_docker.engine import answers, api, cgroup, creation, faults, images, logstream, outputs, podman, usagewatch
+from celery_docker.engine import (
+    answers,
+    api,
+    cgroup,
+    creation,
+    faults,
+    images,
+    logstream,
+    outputs,
+    podman,
+    usagewatch,
+    volumes,
+)
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
@@ -218,6 +231,13 @@ class DockerEngine:
             if state is None or state.status is container.Status.REMOVING:
                 return
         raise self._calls.refused(f"container {container_id[:12]} cannot be removed", answer)
+
+    def prune_volumes(self, labels: Mapping[str, str], *, before: datetime) -> None:
+        """Remove the volumes with all these labels that no container has, made before that moment.
+
+        Raises `HostError` with the rest undone.
+        """
+        volumes.prune(self._calls, labels, before=before)
 
     def watch_usage(self, container_id: str) -> None:
         """See to it that the figures of a container that was started are read at its end, for `usage`."""

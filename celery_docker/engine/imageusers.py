@@ -35,6 +35,8 @@ class Image:
     variables: frozenset[str]
     workdir: str
     volumes: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
 
 
 class ImageUsersCache:
@@ -57,6 +59,8 @@ class ImageUsersCache:
             variables=frozenset(str(text).partition("=")[0] for text in config.get("Env") or ()),
             workdir=str(config.get("WorkingDir") or "/"),
             volumes=tuple(posixpath.normpath(str(volume)) for volume in config.get("Volumes") or ()),
+            entrypoint=tuple(map(str, config.get("Entrypoint") or ())),
+            command=tuple(map(str, config.get("Cmd") or ())),
         )
 
     def known(self, image_id: str) -> imageuser.ImageUsers | None:
@@ -140,6 +144,10 @@ class ImageUsersCache:
             if not about["mode"] & _IS_FOLDER or about.get("linkTarget") not in (None, "", folder):
                 return folder
         return None
+
+    def has(self, container_id: str, path: str) -> bool:
+        """Return True if there is something at a path, a link that leads nowhere too. Raises `HostError`."""
+        return self._about(container_id, path) is not None
 
     def is_of(self, image: str, platform: str) -> bool:
         """Return True if an image is here, and of that platform; Podman takes one of any."""

@@ -80,8 +80,13 @@ class Http:
         self._path = path
         self._idle: collections.deque[_Connection] = collections.deque(maxlen=keep)
 
-    def call(self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float) -> Answer:
-        """Return the whole answer; `timeout_s` bounds each silence, infinity bears any."""
+    def call(
+        self, method: str, path: str, *, body: Mapping[str, Any] | bytes | None = None, timeout_s: float
+    ) -> Answer:
+        """Return the whole answer; `timeout_s` bounds each silence, infinity bears any.
+
+        A `body` of bytes is a tar archive.
+        """
         connection, response = self._send(method, path, body, timeout_s, {})
         try:
             answer = Answer(response.status, response.read(), _date(response.headers.get("Date", "")))
@@ -110,12 +115,18 @@ class Http:
             self._idle.pop().close()
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None,
+        timeout_s: float,
+        headers: Mapping[str, str],
     ) -> tuple[_Connection, http.client.HTTPResponse]:
-        data = None if body is None else json.dumps(body).encode()
+        content_type = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection = self._take(timeout_s)
         try:
-            connection.request(method, path, data, {"Content-Type": "application/json", **headers})
+            connection.request(method, path, data, {"Content-Type": content_type, **headers})
             return connection, connection.getresponse()
         except BaseException:
             connection.close()

@@ -286,6 +286,9 @@ class FakeEngine:
             entry = self._find(container_id)
             return [1] if entry is not None and (entry.is_haunted or entry.state.status in ALIVE) else []
 
+    def prune_volumes(self, labels: Mapping[str, str], *, before: datetime) -> None:
+        self._called("prune_volumes")
+
     def watch_usage(self, container_id: str) -> None:
         self._called("watch_usage")
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import json
 import os
 import shutil
@@ -21,10 +22,11 @@ from celery_docker import errors
 from celery_docker.client.client import Client
 from celery_docker.engine.dockerd import DockerEngine
 from tests import commandline, servers
-from tests.integration.test_home import make_image
+from tests.integration.test_home import Members, make_image
 from tests.integration.test_policy import ANYBODY as ANY_RULES
 from tests.integration.test_policy import output_of, planned, podman_engine
 from tests.integration.test_worker import RESULT_S, Plain, folder
+from tests.waiting import eventually
 from tests.workers.registry import Registry
 from tests.workers.worker import Worker
 
@@ -369,6 +371,287 @@ def test_the_same_with_podman(podman_engine: DockerEngine) -> None:
     with pytest.raises(errors.ImageMissing):
         podman_engine.create(replace(container_plan, platform="linux/s390x"))
     assert output_of(podman_engine, podman_engine.create(container_plan)) == (f"node-1\n96\n4\n{16 * '0'}\n1\nro\n")
+
+
+def volumes(dockerd: servers.Dockerd) -> list[str]:
+    """Return the names of all volumes of Docker."""
+    answer = json.loads(dockerd.request("GET", "/volumes")[1])
+    return [volume["Name"] for volume in answer["Volumes"] or ()]
+
+
+SHOW = """#!/bin/sh
+printf '%s' "$(basename $0)"; printf ' <%s>' "$@"; echo
+ls -ln /celery-docker | awk 'NR > 1 {print $1, $3, $4, $NF}'; id -u
+"""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"user": "54321"},
+        {"read_only": True},
+        {"read_only": True, "user": "54321", "cap_drop": ["ALL"], "tmpfs": ["/tmp", "/run"]},
+        {"user": "54321:54321", "workdir": "/proc", "pids_limit": 20},
+    ],
+    ids=str,
+)
+def test_a_script(plain: Plain, dockerd: servers.Dockerd, fields: dict[str, Any]) -> None:
+    """The image need not have a folder for it, nor may the user write there."""
+    expected = f"script <a  b> <*> <>\n-r-xr-xr-x 0 0 script\n{fields.get('user', '0').partition(':')[0]}\n"
+    output = plain.succeed("busybox", ["a  b", "*", ""], script=SHOW, **fields)["output"]
+    assert output == expected
+    eventually(lambda: volumes(dockerd) == [], RESULT_S, "nothing to be left")
+
+
+def test_scripts_of_every_kind(plain: Plain, folder: Path) -> None:
+    assert plain.succeed("busybox", ["x"], script='echo "$0" $#')["output"] == "/celery-docker/script 1\n"
+    assert plain.succeed("busybox", script="\ufeff#!/bin/cat\nä 漢 \r\n\1")["output"] == "#!/bin/cat\nä 漢 \r\n\1"
+    assert plain.succeed("busybox", script="#!/bin/awk -f\nBEGIN {print ARGC}\n")["output"] == "1\n"
+    largest = "#!/bin/wc -c\n".ljust(256 * 1024, "x")
+    assert plain.succeed("busybox", script=largest)["output"].split()[0] == str(256 * 1024)
+    command = ["sh", "-c", "cat > /output/x"]
+    error, _ = plain.fail("busybox", command, script="exit 3", outputpath=str(folder), retries=0)
+    assert error.startswith("failed: exit code 3")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_script_without_its_interpreter(plain: Plain, dockerd: servers.Dockerd) -> None:
+    """It is not retried: no other try would go better."""
+    image = make_image(dockerd, "shellless", {"bin/sh": None})
+    for script in ("#!/no/such/program\n", "true"):
+        error, receipt = plain.fail(image, script=script)
+        assert error.startswith("failed: exit code 127"), error
+        assert len(receipt["attempts"]) <= 1
+    assert plain.succeed(image, script="#!/bin/echo\n")["output"] == "/celery-docker/script\n"
+
+
+@pytest.mark.parametrize("target", ["output", "output/x", "etc/passwd", "proc/1", "/celery-docker"])
+def test_an_image_does_not_lead_a_script_elsewhere(
+    plain: Plain, dockerd: servers.Dockerd, folder: Path, target: str
+) -> None:
+    """Docker would follow a link to the place of a volume, and make a folder of root's in the output."""
+    image = make_image(dockerd, "leading", {"celery-docker": target})
+    script = "ls -l / | grep -c 'celery-docker$'; ls /output"
+    assert plain.succeed(image, script=script, outputpath=str(folder))["output"] == "1\n"
+    assert list(folder.iterdir()) == []
+    error, _ = plain.fail(image, script=script, outputpath=str(folder), read_only=True)
+    assert error.startswith(
+        "rejected: image 'leading:latest': its '/celery-docker' is a link or a file, and what a job with read_only "
+        "brings is to lie there; build the image without it"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_an_image_that_has_something_at_the_place_of_a_script(plain: Plain, dockerd: servers.Dockerd) -> None:
+    members: Members = {"celery-docker": 0o700, "celery-docker/script": "/bin/true", "celery-docker/own": b"x"}
+    image = make_image(dockerd, "occupied", members)
+    script = "#!/bin/sh\nls /celery-docker"
+    assert plain.succeed(image, script=script, user="54321")["output"] == "own\nscript\n"
+    assert plain.succeed(image, script=script, user="54321", read_only=True)["output"] == "script\n"
+
+
+def test_what_a_script_says_is_in_no_log(plain: Plain, worker: Worker, dockerd: servers.Dockerd) -> None:
+    sent = plain.send("busybox", script="#!/bin/sh\necho on; : hunter2; sleep 100")
+    eventually(lambda: f"run-{sent.id}" in dockerd.running(), RESULT_S, "the job to run")
+    assert b"hunter2" not in dockerd.request("GET", f"/containers/run-{sent.id}/json")[1]
+    worker.kill()
+    worker.start()
+    plain.app.control.revoke(sent.id)
+    eventually(lambda: sent.state == "REVOKED", RESULT_S, "the end of the job")
+    plain.fail("busybox", script="hunter2\r")
+    plain.fail("busybox", script="hunter2", entrypoint="x")
+    assert "hunter2" not in worker.log
+
+
+def test_a_script_is_there_at_a_retry_too(plain: Plain, folder: Path) -> None:
+    script = "#!/bin/sh\necho x >> /output/runs; [ $(wc -l < /output/runs) = 2 ]"
+    receipt = plain.succeed("busybox", script=script, outputpath=str(folder), retries=1, read_only=True)
+    assert len(receipt["attempts"]) == 2
+
+
+def test_a_script_of_the_command_line(server: servers.RedisServer, tmp_path: Path) -> None:
+    environ = commandline.environ(server.url, tmp_path)
+    path = str(tmp_path / "show {}.sh")
+    Path(path).write_text("#!/bin/sh\necho {} $1\n")
+    assert commandline.call("run", "--script", path, "busybox", "a", environ=environ).stdout == "{} a\n"
+    shown = json.loads(
+        commandline.call("run", "--dry-run", "--json", "--script", path, "busybox", environ=environ).stdout
+    )
+    assert shown["job"]["script"] == "#!/bin/sh\necho {} $1\n"
+    command = ("batch", "--array", "7", "-q", "--script", path, "busybox", "{}")
+    batch_id = commandline.call(*command, environ=environ).stdout.strip()
+    with closing(Client(server.url)) as client:
+        (job,) = client.batch(batch_id).jobs()
+        assert job.wait(RESULT_S) == "succeeded"
+        again = job.retry()
+        assert again.wait(RESULT_S) == "succeeded"
+        for done in (job, again):
+            assert b"".join(output.data for output in done.logs()).decode() == "{} 7\n"
+
+
+TEXT = "\ufeffa\r\n\0\r ä 漢\n" * 9000
+BRINGS = """#!/bin/sh
+md5sum; id -u; stat -c '%a %u %g' $HOME /celery-docker/*; echo > $TMPDIR/needle; [ ! -e /output ] || ls /output
+"""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("uid", ["0", "54321"])
+def test_what_a_job_brings_with_podman(
+    podman: servers.Podman, podman_engine: DockerEngine, folder: Path, uid: str, read_only: bool
+) -> None:
+    fields: dict[str, Any] = {"script": BRINGS, "stdin": TEXT, "scratch": True, "read_only": read_only}
+
+    def made(image: str, **mounts: str) -> str:
+        return podman_engine.create(planned(image, rules=ANY_RULES, user=f"{uid}:{uid}", **fields, **mounts))
+
+    own = f"700 {uid} {uid}\n"
+    expected = f"{hashlib.md5(TEXT.encode()).hexdigest()}  -\n{uid}\n{own}{own}555 0 0\n444 0 0\n"  # noqa: S324
+    assert output_of(podman_engine, made("busybox")) == expected
+    assert json.loads(podman.request("GET", "/volumes")[1])["Volumes"] in (None, [])
+    output = {"outputpath": str(folder)}
+    image = make_image(podman, "prepared", {"celery-docker": 0o755})
+    assert output_of(podman_engine, made(image, **output)) == expected
+    image = make_image(podman, "leading", {"celery-docker": "output/x"})
+    if read_only:
+        with pytest.raises(errors.RequestError, match="its '/celery-docker' is a link or a file, or is not there"):
+            made(image, **output)
+    else:
+        assert output_of(podman_engine, made(image, **output)) == expected
+    assert list(folder.iterdir()) == [], "nothing of root's in the output"
+
+
+SCRATCH = "/celery-docker/scratch"
+
+
+def remains(dockerd: servers.Dockerd, prefix: str) -> list[str]:
+    """Return the names on the disk of Docker that begin so."""
+    found = (name for _, folders, files in os.walk(dockerd.folder) for name in (*folders, *files))
+    return [name for name in found if name.startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "about"),
+    [
+        ({}, "1777 0 0"),
+        ({"user": "0:0"}, "700 0 0"),
+        ({"user": "54321:54322"}, "700 54321 54322"),
+        ({"user": "54321:54322", "read_only": True, "tmpfs": ["/tmp"]}, "700 54321 54322"),
+        ({"read_only": True, "cap_drop": ["ALL"]}, "1777 0 0"),
+        ({"user": "54321", "script": '#!/bin/sh\nexec "$@"', "read_only": True}, "700 54321 54321"),
+    ],
+    ids=str,
+)
+def test_a_scratch_folder(plain: Plain, dockerd: servers.Dockerd, fields: dict[str, Any], about: str) -> None:
+    """It is empty, its user may write and run programs there, and programs find it."""
+    script = f"""stat -c '%a %u %g' {SCRATCH}; ls -A {SCRATCH}; echo $HOME $TMPDIR; cd; pwd
+        printf '#!/bin/sh\\necho run\\n' > needle-1; chmod 700 needle-1; ./needle-1; mktemp | grep -c ^{SCRATCH}/tmp"""
+    output = plain.succeed("busybox", ["sh", "-c", script], scratch=True, **fields)["output"]
+    assert output.split("\n") == [about, f"{SCRATCH} {SCRATCH}", SCRATCH, "run", "1", ""]
+    eventually(lambda: remains(dockerd, "needle-") == [] == volumes(dockerd), RESULT_S, "nothing to be left")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_scratch_folder_is_gone_whatever_is_in_it(
+    plain: Plain, dockerd: servers.Dockerd, folder: Path, read_only: bool
+) -> None:
+    """Links are not followed, and each run begins with an empty one."""
+    (folder / "kept").write_text("kept")
+    script = f"""ls -A {SCRATCH} | wc -l >> /output/runs; cd {SCRATCH}
+        mkdir -p needle-$(seq -s / 300); ln -s /output needle-2; ln -s /output/kept needle-3; mkfifo needle-4
+        mkdir needle-5; touch needle-5/x; chown -R 54321 needle-5; chmod 0 needle-5; chmod 7777 needle-4
+        touch "$(printf 'needle-\\377\\n')"; [ $(wc -l < /output/runs) = 2 ]"""
+    fields: dict[str, Any] = {"scratch": True, "read_only": read_only, "outputpath": str(folder), "retries": 1}
+    receipt = plain.succeed("busybox", ["sh", "-c", script], **fields)
+    assert len(receipt["attempts"]) == 2
+    assert (folder / "runs").read_text() == "0\n0\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["kept", "runs"]
+    assert (folder / "kept").read_text() == "kept"
+    eventually(lambda: remains(dockerd, "needle-") == [], RESULT_S, "nothing to be left")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_scratch_folder_stays_while_the_job_runs_and_goes_with_a_cancel(
+    plain: Plain, worker: Worker, dockerd: servers.Dockerd, folder: Path, read_only: bool
+) -> None:
+    """The worker is handed over and killed meanwhile."""
+    script = (
+        "echo > ~/needle-6; until [ -e /output/go ]; do sleep 0.1; done; rm ~/needle-6; touch ~/needle-6 /output/on"
+    )
+    fields: dict[str, Any] = {"scratch": True, "read_only": read_only, "outputpath": str(folder)}
+    sent = plain.send("busybox", ["sh", "-c", f"{script}; sleep 99"], **fields)
+    eventually(lambda: len(remains(dockerd, "needle-6")) > 0, RESULT_S, "the job to run")
+    worker.hand_over()
+    assert worker.wait() == 0
+    worker.start()
+    worker.kill()
+    worker.start()
+    (folder / "go").touch()
+    eventually((folder / "on").exists, RESULT_S, "the job to go on")
+    plain.app.control.revoke(sent.id)
+    eventually(lambda: sent.state == "REVOKED", RESULT_S, "the end of the job")
+    eventually(lambda: dockerd.containers() == [], RESULT_S, "the end of its container")
+    eventually(lambda: remains(dockerd, "needle-6") == [] == volumes(dockerd), RESULT_S, "nothing to be left")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"user": "54321"},
+        {"read_only": True, "user": "54321:54321", "cap_drop": ["ALL"], "tmpfs": ["/tmp"]},
+        {"entrypoint": ["env", "-u", "X"], "scratch": True},
+        {"script": '[ $# = 1 ] && "$1"'},
+        {"script": '#!/bin/sh\n"$@"', "read_only": True},
+    ],
+    ids=str,
+)
+def test_a_standard_input(plain: Plain, dockerd: servers.Dockerd, fields: dict[str, Any]) -> None:
+    expected = f"{hashlib.md5(TEXT.encode()).hexdigest()}  -\n"  # noqa: S324  # busybox has it
+    assert plain.succeed("busybox", ["md5sum"], stdin=TEXT, **fields)["output"] == expected
+    eventually(lambda: volumes(dockerd) == [], RESULT_S, "nothing to be left")
+
+
+def test_the_command_that_reads_may_be_the_images(plain: Plain, dockerd: servers.Dockerd) -> None:
+    image = make_image(dockerd, "counting", {}, 'ENTRYPOINT ["wc", "-w"]\nCMD ["-c"]')
+    assert plain.succeed(image, stdin="a b")["output"].split() == ["2", "3"]
+    assert plain.succeed(image, ["-l"], stdin="a b\n")["output"].split() == ["1", "2"]
+    assert plain.succeed(image, ["cat"], stdin="a b", entrypoint="")["output"] == "a b"
+    assert plain.succeed(image, stdin="a b", entrypoint=["tr", "a", "c"])["output"] == "c b"
+    assert plain.succeed(image, stdin="", script="cat; echo $#")["output"] == "0\n"
+    assert plain.succeed("busybox", ["printf", "<%s>", "", "$(id)", "a  b"], stdin="x")["output"] == "<><$(id)><a  b>"
+
+
+def test_a_standard_input_that_nobody_reads_or_can_open(plain: Plain, dockerd: servers.Dockerd) -> None:
+    assert plain.succeed("busybox", ["true"], stdin=TEXT)["output"] == ""
+    error, receipt = plain.fail("busybox", ["no-such-command"], stdin=TEXT)
+    assert error.startswith("failed: exit code 127, the command was not found in the image")
+    assert len(receipt["attempts"]) <= 1
+    image = make_image(dockerd, "shellless", {"bin/sh": None})
+    error, _ = plain.fail(image, ["cat"], stdin="a")
+    assert error.startswith(
+        "rejected: stdin: image 'shellless:latest' has no /bin/sh, which opens the standard input of its command; "
+        "put the text into a file that the job mounts"
+    )
+    error, _ = plain.fail("busybox", stdin="a")
+    assert error.startswith("rejected: command: image 'busybox:latest' names none; name the command to run")
+
+
+def test_a_standard_input_is_read_on_while_the_worker_is_killed_and_whole_at_a_retry(
+    plain: Plain, worker: Worker, folder: Path
+) -> None:
+    script = """read line; echo $line >> /output/runs; until [ -e /output/go ]; do sleep 0.1; done
+        wc -l; [ $(wc -l < /output/runs) = 2 ]"""
+    sent = plain.send("busybox", stdin="a\n" * 131_072, script=script, outputpath=str(folder), retries=1)
+    eventually((folder / "runs").exists, RESULT_S, "the job to run")
+    worker.kill()
+    worker.start()
+    (folder / "go").touch()
+    receipt = sent.get(timeout=RESULT_S)
+    assert (folder / "runs").read_text() == "a\na\n"
+    # A shell that reads one byte at a time leaves the rest to the next program.
+    assert (receipt["output"], len(receipt["attempts"])) == ("131071\n", 2)
 
 
 def test_by_flags_by_a_document_by_a_manifest_and_at_a_retry(server: servers.RedisServer, tmp_path: Path) -> None:

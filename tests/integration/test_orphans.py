@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from celery_docker.background.orphans import Orphans
-from celery_docker.core import message, plan, policy
+from celery_docker.core import container, message, plan, policy
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
@@ -31,13 +32,18 @@ class House:
     dockerd: servers.Dockerd
     delivered: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def run(self, job_id: str, *, host: str = HOST) -> str:
-        """Start a container as a worker on that host does; return its name."""
+    def run(self, job_id: str, *, host: str = HOST, **fields: Any) -> str:
+        """Start a container as a worker on that host does; return its name. `fields` are the job's."""
         host_policy = policy.Policy(networks=("none",))
-        spec, resolved = JobSpec("busybox", ("sleep", "1000")), plan.Resolved()
+        spec, resolved = JobSpec("busybox", ("sleep", "1000"), **fields), plan.Resolved()
         container_plan = plan.plan(spec, job_id=job_id, attempt=1, host=host, resolved=resolved, policy=host_policy)
         self.engine.start(self.engine.create(container_plan))
         return container_plan.name
+
+    def volumes(self) -> set[str]:
+        """Return the hosts whose volumes there are; empty for that of somebody else."""
+        answer = json.loads(self.dockerd.request("GET", "/volumes")[1])
+        return {(volume["Labels"] or {}).get(container.LABEL_HOST, "") for volume in answer["Volumes"] or ()}
 
     def claim(self, job_id: str, *, host: str = HOST) -> int:
         envelope = message.task_message(job_id, {"image": "busybox"}, queue="celery", tag="t", origin="")
@@ -48,7 +54,7 @@ class House:
         self.records.finish(Holding(job_id, HOST, fence), State.FAILED, {"id": job_id})
         self.records.settle(job_id, host=HOST, retention_s=60)
 
-    def sweep(self) -> None:
+    def sweep(self, after: timedelta = timedelta(hours=2)) -> None:
         watch = Orphans(
             self.engine,
             self.records,
@@ -57,7 +63,7 @@ class House:
             deliver=self.delivered.append,
             is_serving=lambda: True,
         )
-        watch.sweep(datetime.now(UTC) + timedelta(hours=2))
+        watch.sweep(datetime.now(UTC) + after)
 
     def start_other(self, name: str, *, image: str = "busybox") -> str:
         """Start a container that is no job's; return its name."""
@@ -101,6 +107,22 @@ def test_only_what_is_known_to_be_superfluous_goes(house: House, caplog: pytest.
     assert set(house.dockerd.containers()) == spared == set(house.dockerd.running())
     assert [envelope["headers"]["id"] for envelope in house.delivered] == ["mine"]
     assert "docker stop run-unknown" in caplog.text
+
+
+def test_a_volume_that_has_outlived_its_container_goes(house: House) -> None:
+    """Somebody has removed the container alone; a volume of others, and one that is in use, stay."""
+    house.dockerd.request("POST", "/volumes/create", b'{"Name": "others"}')
+    names = [house.run(host, host=host, script="sleep 1000", read_only=True) for host in (HOST, "node10")]
+    house.sweep()
+    assert house.volumes() == {"", HOST, "node10"}
+    for name in names:
+        house.dockerd.request("DELETE", f"/containers/{name}?force=1")
+    house.sweep(after=timedelta())
+    assert house.volumes() == {"", HOST, "node10"}, "one that is so young may be for a container that is being made"
+    house.sweep()
+    assert house.volumes() == {"", "node10"}
+    house.engine.prune_volumes({container.LABEL_HOST: "node10"}, before=datetime.now(UTC) + timedelta(hours=1))
+    house.dockerd.request("DELETE", "/volumes/others")
 
 
 def test_an_unknown_one_that_has_ended_is_cleaned_away_later(house: House, caplog: pytest.LogCaptureFixture) -> None:

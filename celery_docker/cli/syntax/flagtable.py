@@ -16,6 +16,8 @@ _JOB_HELP = {
     "--user": "run as this user of the worker's host; default: your own uid and gid",
     "--queue": "the queue; default: the one in client.conf, else celery",
     "--retries": "how often to retry a failure; default: the worker's setting, with run 0",
+    "--script": "run this file as a script; its text goes with the job, which may be elsewhere",
+    "--stdin": "the standard input of the command; the text of this file goes with the job",
     "--env": "set an environment variable; NAME alone takes your own value",
 }
 

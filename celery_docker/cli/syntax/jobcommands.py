@@ -24,6 +24,7 @@ COMMANDS = (
         (
             ("a sum of a file", "celery-docker run -i data.txt busybox md5sum /input"),
             ("with limits", "celery-docker run -m 2g --cpus 1 -o out python:3 python -c 'print(1)'"),
+            ("a script of yours", "celery-docker run --script fit.py -o out python:3 --rate 0.5"),
             ("what would be done", "celery-docker run --dry-run busybox true"),
         ),
         "Flags after IMAGE belong to the command. Every byte of the output is shown, at its reader's pace. Ctrl-C or "
@@ -75,10 +76,10 @@ COMMANDS = (
         ),
         "Every job is checked before the first is queued. In the command and the flags that you type, {} is the path, "
         "{/} its name, {.} the path without extension, {/.} the name without extension, {//} its folder, {#} the job's "
-        "number. Braces stay as they are in documents, env files, your environment and the names of folders. Without "
-        "{} and -i the path is the job's input. A column of a manifest is data: {name} is its text. A column sets a "
-        "field of the job only if it is named job. and the field, like job.memory, job.timeout or job.image. The "
-        "command prints the id of the batch. --skip-done knows earlier successes by a hidden marker in the output "
+        "number. Braces stay as they are in documents, scripts, env files, your environment and the names of folders. "
+        "Without {} and -i the path is the job's input. A column of a manifest is data: {name} is its text. A column "
+        "sets a field of the job only if it is named job. and the field, like job.memory, job.timeout or job.image. "
+        "The command prints the id of the batch. --skip-done knows earlier successes by a hidden marker in the output "
         "folder, or, while that folder is there, by the job's record in Redis. The markers are written at the end of "
         "a batch with --skip-done, by watch or --wait, and by the next --skip-done.",
     ),

@@ -322,7 +322,7 @@ def test_it_looks_again_and_again_and_ends_when_the_worker_leaves(house: House) 
     before = threading.active_count()
     house.orphans().start()
     eventually(lambda: threading.active_count() == before)
-    assert house.engine.calls == ["containers"] * 3
+    assert house.engine.calls == [*["containers"] * 3, "prune_volumes"]
     assert house.serving == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from celery_docker import errors
 from celery_docker.cli import jobargs
 from celery_docker.cli.syntax import parser
-from celery_docker.core import gatewayurl, jobfields
+from celery_docker.core import batch, batchinputs, gatewayurl, jobfields
 
 CALLER = jobargs.LocalUser({"HOME": "/home/a", "TOKEN": "s3", "EMPTY": ""}, "1000:100", "/data/run")
 
@@ -172,7 +172,7 @@ def test_an_env_file_has_no_other_line_ends() -> None:
         (b"A=\0\n", "it is not text: it has a NUL byte in line 1"),
     ],
 )
-@pytest.mark.parametrize("flag", ["--env-file", "-f"])
+@pytest.mark.parametrize("flag", ["--env-file", "-f", "--script"])
 def test_a_file_and_the_standard_input_are_read_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, words: str, flag: str
 ) -> None:
@@ -185,9 +185,80 @@ def test_a_file_and_the_standard_input_are_read_alike(
         assert str(caught.value) == f"cannot read {place}: {words}"
 
 
-@pytest.mark.parametrize("line", ["-f - --env-file - busybox", "--env-file - --env-file - busybox"])
+SCRIPT = '#!/bin/sh\necho {} ${HOME} "$@"\n'
+
+
+def test_the_text_of_a_script_goes_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch fills in nothing there."""
+    path = tmp_path / "a {}.sh"
+    path.write_text(f"\ufeff{SCRIPT}")
+    caller = replace(CALLER, environ={"HOME": str(tmp_path)})
+    for word in (shlex.quote(str(path)), "'~/a {}.sh'", "-"):
+        line = f"--script {word} busybox -x {{}}"
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(SCRIPT.encode())))
+        expected = {**ALWAYS, "image": "busybox", "command": ["-x", "{}"], "script": SCRIPT}
+        assert document(line, caller) == expected
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(SCRIPT.encode())))
+        words = parser.parse(["batch", "--each", "*", *shlex.split(line)])
+        assert isinstance(words, parser.Arguments)
+        (job,) = batch.expand(jobargs.template(words, caller, "celery"), batchinputs.from_paths(["/a"]))
+        assert (job.kwargs["script"], job.kwargs["command"]) == (SCRIPT, ["-x", "/a"])
+
+
+def test_a_script_that_cannot_be_used_is_named_without_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "script"
+    for text, words in (("", "is empty; give"), ("#!/bin/sh\r\nhunter2\n", "has lines that end with CR, as Windows")):
+        path.write_bytes(text.encode())
+        with pytest.raises(errors.SpecError, match=f"^--script: {words}") as caught:
+            document(f"--script {path} busybox")
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(errors.SpecError, match=r"^cannot read /no: No such file or directory$"):
+        document("--script /no busybox")
+
+
+def test_the_text_of_a_standard_input_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With marks, line ends and NULs; a batch fills in nothing there."""
+    data = "\ufeff{} a\r\n\0b\rc".encode()
+    (tmp_path / "in").write_bytes(data)
+    for word in (tmp_path / "in", "-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert document(f"--stdin {word} busybox")["stdin"].encode() == data
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        words = parser.parse(["batch", "--each", "*", "--stdin", str(word), "busybox", "{}"])
+        assert isinstance(words, parser.Arguments)
+        (job,) = batch.expand(jobargs.template(words, CALLER, "celery"), batchinputs.from_paths(["/a"]))
+        assert job.kwargs["stdin"].encode() == data
+        assert "inputpath" not in job.kwargs
+
+
+def test_a_standard_input_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(b"abc\xff")
+    with pytest.raises(errors.SpecError) as caught:
+        document(f"--stdin {path} busybox")
+    problem = "it is not UTF-8 text, at byte 3; a job takes other data from a file that it mounts"
+    assert str(caught.value) == f"cannot read {path}: {problem}"
+    path.write_bytes(b"x" * 2**21)
+    with pytest.raises(errors.SpecError, match=r"it is longer than 1 MiB$"):
+        document(f"--stdin {path} busybox")
+    path.write_bytes(b"x" * 2**19)
+    with pytest.raises(errors.SpecError, match=r"^--stdin: has more than 256 KiB"):
+        document(f"--stdin {path} busybox")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--script - --stdin - busybox",
+        "--script - --env-file - busybox",
+        "-f - --env-file - busybox",
+        "--env-file - --env-file - busybox",
+    ],
+)
 def test_the_standard_input_is_read_once(line: str) -> None:
-    with pytest.raises(errors.UsageError, match=r"^submit: --env-file -: the standard input can be read only once$"):
+    with pytest.raises(
+        errors.UsageError, match=r"^submit: --(env-file|script|stdin) -: the standard input can be read only once$"
+    ):
         document(line)
 
 

@@ -230,6 +230,16 @@ def test_literal_text_stays_as_it_is(text: str) -> None:
     assert job.kwargs["env"] == {"X": text, "Y": "S1"}
 
 
+@pytest.mark.parametrize("script", ["cp {} {/.} {#}", "awk '{print}' {sample}"])
+def test_a_script_is_no_template(script: str) -> None:
+    """Braces mean something in most languages, and what differs from job to job is among its arguments."""
+    (row,) = batchinputs.from_csv("sample\na b\n")
+    (job,) = batch.expand({"image": "busybox", "script": script, "command": ["{sample}"]}, [row])
+    assert (job.kwargs["script"], job.kwargs["command"]) == (script, ["a b"])
+    assert batch.with_default_input({"image": "busybox", "script": "cat {}"})["inputpath"] == "{}"
+    assert batch.unused_field_columns({"script": "{name}"}, batchinputs.from_csv("name\na\n")) == ["name"]
+
+
 def test_a_literal_document_is_split_into_words_and_filled_nowhere() -> None:
     template = batch.literal({"image": "busybox", "command": "echo {} '{#} x'", "env": ["X={}"], "labels": {"l": "{}"}})
     (job,) = batch.expand(template, batchinputs.from_paths(["/data/a"]))

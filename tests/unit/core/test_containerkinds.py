@@ -168,7 +168,7 @@ def test_what_is_accepted_and_stored(kind: kinds.Kind, value: Any, expected: Any
         assert kind.parse(expected) == expected
 
 
-NO_FOLDER = "which must lie outside of /proc, /sys, /dev, /input, /output"
+NO_FOLDER = "which must lie outside of /proc, /sys, /dev, /input, /output, /celery-docker"
 
 
 @pytest.mark.parametrize(

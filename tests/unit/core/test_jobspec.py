@@ -291,7 +291,8 @@ def test_path(given_path: str, expected: str) -> None:
         ({"image": "b", "platform": "arm"}, "platform: 'arm' must be like 'linux/amd64' or 'linux/arm/v7'"),
         (
             {"image": "b", "tmpfs": ["/output/x"]},
-            "tmpfs: ['/output/x'] has '/output/x', which must lie outside of /proc, /sys, /dev, /input, /output",
+            "tmpfs: ['/output/x'] has '/output/x', which must lie outside of /proc, /sys, /dev, /input, /output, "
+            "/celery-docker",
         ),
         ({"image": "b", "read_only": 1}, "read_only: 1 must be true or false"),
         (
@@ -302,6 +303,13 @@ def test_path(given_path: str, expected: str) -> None:
         ({"image": "b", "workdir": "work"}, "workdir: 'work' must be an absolute path in the container"),
         ({"image": "b", "entrypoint": 7}, "entrypoint: 7 must be a string, not int"),
         ({"image": "b", "entrypoint": ["sh", 7]}, "entrypoint: ['sh', 7] must be a string or a list of strings"),
+        ({"image": "b", "stdin": 7}, "stdin: must be a string, the text itself, not int"),
+        ({"image": "b", "scratch": "/x"}, "scratch: '/x' must be true or false"),
+        ({"image": "b", "script": ["x"]}, "script: must be a string, the text itself, not list"),
+        (
+            {"image": "b", "script": "true", "entrypoint": ""},
+            "entrypoint: a job with a script has none, for the script is what is run; leave one of them out",
+        ),
         ({"image": "b", "network": "host"}, "network: 'host' must be 'bridge' or 'none'"),
         ({"image": "b", "pull": "newer"}, "pull: 'newer' must be 'missing' or 'always' or 'never'"),
         ({"image": "b", "name": ""}, "name: '' must be 1 to 128 printable characters in one line"),
@@ -322,8 +330,9 @@ def test_path(given_path: str, expected: str) -> None:
             {"image": "b", "imagee": 1},
             "'imagee' is not an argument; known are image, command, user, logoutfile, logerrfile, inputpath, "
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, gpus, "
-            "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, device, workdir, entrypoint, read_only, "
-            "mounts, tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, requeue",
+            "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, device, workdir, entrypoint, script, stdin, "
+            "scratch, read_only, mounts, tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, "
+            "requeue",
         ),
     ],
     ids=str,
@@ -402,7 +411,7 @@ names = words.filter(lambda word: word and "=" not in word and not word.startswi
 sources = st.one_of(paths, st.just("/"), st.just('/\n"{}'))
 tables = st.dictionaries(names, words, min_size=1, max_size=4)
 specs = st.builds(
-    JobSpec,
+    lambda **fields: JobSpec(**{**fields, "script": None if fields["entrypoint"] is not None else fields["script"]}),
     image=st.sampled_from(["busybox", "r.example.org:5000/lab/tool:1", f"busybox@{DIGEST}"]),
     command=st.none() | st.lists(words, min_size=1).map(tuple),
     user=st.none() | st.sampled_from(["alice", "1000", "1000:100"]),
@@ -424,6 +433,9 @@ specs = st.builds(
     ulimits=st.none() | st.dictionaries(st.sampled_from(["core", "nofile"]), st.sampled_from(["64:-1"]), min_size=1),
     workdir=st.none() | paths,
     entrypoint=st.none() | st.lists(words).map(tuple),
+    scratch=st.none() | st.booleans(),
+    stdin=st.none() | st.text(st.characters(blacklist_categories=["Cs"])),
+    script=st.none() | words.map(lambda word: f"#!/bin/sh\n{word}"),
     cap_drop=st.none() | st.sampled_from([("ALL",), ("CHOWN", "NET_RAW")]),
     cap_add=st.none() | st.sampled_from([("CHOWN", "NET_ADMIN")]),
     group_add=st.none() | st.sampled_from([("video", "44")]),
@@ -525,6 +537,14 @@ def test_a_printed_spec_does_not_show_its_environment() -> None:
     assert HIDDEN not in repr(JobSpec("busybox", env={"TOKEN": HIDDEN}))
 
 
+def test_the_texts_of_a_job_are_as_secret_as_the_environment() -> None:
+    for script in (f"{HIDDEN}\0", f"{HIDDEN}\r\n", f"{HIDDEN}\ud800", f"#! {HIDDEN * 99}", HIDDEN * 2**18, [HIDDEN]):
+        assert HIDDEN not in refusal("busybox", script=script)
+    for stdin in (f"{HIDDEN}\ud800", HIDDEN * 2**18, [HIDDEN]):
+        assert HIDDEN not in refusal("busybox", stdin=stdin)
+    assert HIDDEN not in repr(JobSpec("busybox", script=HIDDEN, stdin=HIDDEN))
+
+
 # The document
 
 
@@ -609,6 +629,9 @@ def test_the_flags_of_the_command_line() -> None:
         "device": "--device",
         "workdir": "-w/--workdir",
         "entrypoint": "--entrypoint",
+        "script": "--script",
+        "stdin": "--stdin",
+        "scratch": "--scratch",
         "read_only": "--read-only",
         "mounts": "-v/--mount/--volume",
         "tmpfs": "--tmpfs",

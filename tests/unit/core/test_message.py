@@ -58,6 +58,9 @@ def test_monitors_show_the_arguments_without_secrets_and_in_short() -> None:
     headers = message.task_message("j1", kwargs, queue="celery", tag="t1", origin="1@host")["headers"]
     assert headers["kwargsrepr"] == "{'image': 'busybox', 'command': ['echo', 'a'], 'env': {'TOKEN': '***'}}"
     assert headers["argsrepr"] == "()"
+    texts = {"script": "s3cret", "stdin": "s3cret"}
+    shown = message.task_message("j1", texts, queue="celery", tag="t1", origin="1@host")["headers"]["kwargsrepr"]
+    assert shown == "{'script': '***', 'stdin': '***'}"
     long = message.task_message("j1", {"command": ["x" * 5000]}, queue="celery", tag="t1", origin="1@host")["headers"]
     assert len(long["kwargsrepr"]) == 1024
     assert long["kwargsrepr"].endswith("xxx...")

@@ -16,7 +16,7 @@ from celery_docker.core.mountkinds import MemoryMount, Mount
 REF = Mount("/data/ref", "/ref", is_read_only=True)
 TABLE = {"type": "bind", "source": "/data/ref", "target": "/ref", "readonly": True}
 OUTSIDE = (
-    "must lie outside of /proc, /sys, /dev, /input, /output, /etc, /run, /sbin, /home/celery-docker, /celery-docker"
+    "must lie outside of /proc, /sys, /dev, /input, /output, /celery-docker, /etc, /run, /sbin, /home/celery-docker"
 )
 
 
@@ -155,7 +155,7 @@ def test_what_docker_run_means(entry: Any, expected: Mount | MemoryMount) -> Non
         (f"/a:/{'ä' * 128}", "'/äää"),
         (f"/a:/{'a/' * 513}", "'/a/a"),
         # A folder in memory.
-        ("type=tmpfs,target=/proc", "'/proc' must lie outside of /proc, /sys, /dev, /input, /output"),
+        ("type=tmpfs,target=/proc", "'/proc' must lie outside of /proc, /sys, /dev, /input, /output, /celery-docker"),
         ("type=tmpfs,target=/s,tmpfs-size=0", "type=tmpfs has '/s' with 'size=0', which is none of size=N[k|m|g]"),
         ("type=tmpfs,target=/s,tmpfs-mode=888", "type=tmpfs has '/s' with 'mode=888', which is none of"),
         ({"type": "tmpfs", "target": "/s", "tmpfs-size": "1g,exec"}, "'/s' has a comma in its size or mode"),

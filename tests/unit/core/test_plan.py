@@ -216,6 +216,60 @@ def test_an_empty_entrypoint_takes_the_images_own_away() -> None:
     assert planned(JobSpec("busybox", entrypoint=()), Resolved(), Policy()).body["Entrypoint"] == [""]
 
 
+@pytest.mark.parametrize(
+    ("script", "entrypoint"),
+    [
+        ("#!/usr/bin/env python3\nprint()\n", ["/celery-docker/script"]),
+        ("#! /bin/sh", ["/celery-docker/script"]),
+        ("echo a", ["/bin/sh", "/celery-docker/script"]),
+        ("# !/bin/sh", ["/bin/sh", "/celery-docker/script"]),
+        (" #!/bin/sh", ["/bin/sh", "/celery-docker/script"]),
+    ],
+)
+def test_a_script_is_the_entrypoint_and_the_command_has_its_arguments(script: str, entrypoint: list[str]) -> None:
+    made = planned(JobSpec("busybox", script=script, command=("a", "b")), Resolved(), Policy())
+    assert (made.script, made.body["Entrypoint"], made.body["Cmd"]) == (script, entrypoint, ["a", "b"])
+    assert script not in repr(made), "it may hold passwords"
+    assert script not in json.dumps(made.body), "so that docker inspect does not show it"
+
+
+def test_a_script_beside_files_that_cannot_be_changed_lies_in_a_volume() -> None:
+    made = planned(JobSpec("busybox", script="true", read_only=True), Resolved(), Policy())
+    ours = {"celery-docker.job": "0f3a", "celery-docker.host": "node1"}
+    assert made.body["HostConfig"]["Mounts"] == [
+        {
+            "Type": "volume",
+            "Target": "/celery-docker",
+            "ReadOnly": False,
+            "VolumeOptions": {"NoCopy": True, "Labels": ours},
+        }
+    ]
+    assert "--mount type=bind,source=SCRIPT,target=/celery-docker/script,readonly" in plan.docker_run_line(made)
+    assert "type=volume" not in plan.docker_run_line(made)
+    assert planned(JobSpec("busybox", script="true"), Resolved(), Policy()).body["HostConfig"]["Mounts"] == []
+
+
+def test_a_scratch_folder_is_home_and_where_temporary_files_lie_unless_the_job_says_otherwise() -> None:
+    made = planned(JobSpec("busybox", scratch=True, env={"HOME": "/h"}), Resolved(), Policy())
+    assert made.has_scratch
+    assert made.body["Env"] == ["CELERY_DOCKER_JOB_ID=0f3a", "HOME=/h", "TMPDIR=/celery-docker/scratch"]
+    assert made.body["HostConfig"]["Mounts"] == []
+    (volume,) = planned(JobSpec("b", scratch=True, read_only=True), Resolved(), Policy()).body["HostConfig"]["Mounts"]
+    assert (volume["Type"], volume["Target"]) == ("volume", "/celery-docker")
+    assert not planned(JobSpec("busybox", scratch=False), Resolved(), Policy()).has_scratch
+
+
+def test_a_standard_input_is_in_no_body_and_no_repr() -> None:
+    """Whose command it is, only the image may know."""
+    made = planned(JobSpec("busybox", stdin="hunter2", read_only=True), Resolved(), Policy())
+    assert made.stdin == "hunter2"
+    assert "hunter2" not in repr(made)
+    assert {"Entrypoint", "Cmd", "OpenStdin"}.isdisjoint(made.body)
+    assert [mount["Target"] for mount in made.body["HostConfig"]["Mounts"]] == ["/celery-docker"]
+    empty = planned(JobSpec("busybox", stdin="", read_only=True), Resolved(), Policy())
+    assert [mount["Target"] for mount in empty.body["HostConfig"]["Mounts"]] == ["/celery-docker"]
+
+
 def test_what_is_ours_cannot_be_overridden() -> None:
     spec = JobSpec("b", env={"CELERY_DOCKER_JOB_ID": "other"}, labels={"celery-docker.job": "other"})
     body = planned(spec, Resolved(), Policy()).body
@@ -320,6 +374,29 @@ _HEAD = "docker run --init --name run-0f3a --pull"
             Resolved(),
             f"{_HEAD} missing --network bridge {_EVER} {_ENV} {_LABELS} --entrypoint '' busybox:latest true",
             id="no entrypoint",
+        ),
+        pytest.param(
+            JobSpec("busybox", command=("a",), script="echo"),
+            Resolved(),
+            f"{_HEAD} missing --network bridge {_EVER} "
+            "--mount type=bind,source=SCRIPT,target=/celery-docker/script,readonly "
+            f"{_ENV} {_LABELS} --entrypoint /bin/sh busybox:latest /celery-docker/script a",
+            id="script",
+        ),
+        pytest.param(
+            JobSpec("busybox", command=("wc",), stdin="a"),
+            Resolved(),
+            f"{_HEAD.replace('--init', '--init --interactive')} missing --network bridge {_EVER} {_ENV} {_LABELS} "
+            "busybox:latest wc < STDIN",
+            id="stdin",
+        ),
+        pytest.param(
+            JobSpec("busybox", scratch=True, read_only=True),
+            Resolved(),
+            f"{_HEAD.replace('--init', '--init --read-only')} missing --network bridge {_EVER} "
+            "--mount type=volume,target=/celery-docker/scratch "
+            f"{_ENV} --env HOME=/celery-docker/scratch --env TMPDIR=/celery-docker/scratch {_LABELS} busybox:latest",
+            id="scratch",
         ),
     ],
 )

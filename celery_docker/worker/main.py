@@ -109,7 +109,12 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
         signal.signal(signal.SIGHUP, lambda *_: leaving.begin(shutdown.Departure.HAND_OVER))
         built.inbox.open(sender)
         built.events.open(sender)
-        Thread(target=built.relay.take_over, args=(sender.hostname,), daemon=True).start()
+        channels = sender.connection.transport.channels
+        Thread(
+            target=built.relay.take_over,
+            args=(sender.hostname, lambda: all(channel.is_listening for channel in channels)),
+            daemon=True,
+        ).start()
         built.duties.serving()
         # The first one came before Celery had read its options: it named no queue of -Q.
         built.heartbeat.wake()

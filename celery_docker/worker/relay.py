@@ -12,7 +12,8 @@ import fnmatch
 import json
 import logging
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _NAME = "revokes"
 _COMMANDS = ("revoke", "terminate")
+# A Redis that does not answer for so long has lost what was collected, too.
+_LISTENING_WITHIN_S = 60.0
+_TURN_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,19 @@ class Relay:
         with contextlib.suppress(errors.CeleryDockerError), self.link.translated():
             self.link.client.ping()
 
-    def take_over(self, name: str) -> None:
-        """Carry out what the last process has collected for the worker of this name; called once this one listens."""
-        for taken in systemd.stored_sockets(self.environ, _NAME):
+    def take_over(self, name: str, is_listening: Callable[[], bool]) -> None:
+        """Carry out what the last process has collected for the worker of this name, once this one listens.
+
+        Celery says that it is ready before it has subscribed. For instance, without the wait:
+          relay   asks for the end of what was collected, and closes the socket
+          client  publishes a revoke, which nobody hears
+          loop    subscribes
+        """
+        deadline_s = time.monotonic() + _LISTENING_WITHIN_S
+        stored = systemd.stored_sockets(self.environ, _NAME)
+        while stored and not is_listening() and time.monotonic() < deadline_s:
+            time.sleep(_TURN_S)
+        for taken in stored:
             for text in self._messages(taken):
                 _carry_out(text, name)
 

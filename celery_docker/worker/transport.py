@@ -30,6 +30,8 @@ from celery_docker.store import hosts, keys, redislink, refused, taking
 log = logging.getLogger(__name__)
 
 _TAKEN, _INCOMING = "taken", "incoming"
+# Redis' answers to a subscription.
+_CONFIRMATIONS = (b"subscribe", b"psubscribe", "subscribe", "psubscribe")
 # While jobs are parked that this host could hold, it asks again after so long, or once it has more room.
 _REST_S = 0.25
 
@@ -98,12 +100,20 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         self._is_asking = False
         # The connection on which Redis has answered: on another one, what the last one may have lost is put back.
         self._known: Any = None
+        # The number of subscriptions that Redis has confirmed.
+        self._subscriptions = 0
         super().__init__(*args, **kwargs)
 
     @property
     def is_idle(self) -> bool:
         """True while no message is under way from Redis to its claim. It stays so once the intake is closed."""
         return not self._is_asking and not self.qos.has_unclaimed
+
+    @property
+    def is_listening(self) -> bool:
+        """True once Redis has confirmed that this channel hears control commands, if it wants to."""
+        topics = [topic for queue in self.active_fanout_queues for topic in self._get_subscribe_topics(queue)]
+        return self._subscriptions >= len(topics)
 
     @property
     def has_heard_all(self) -> bool:
@@ -245,6 +255,8 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
     def _handle_message(self, client: Any, r: Any) -> Any:
         """Read what came over a channel, where anybody can publish anything; what is no command of ours is left out."""
         payload = super()._handle_message(client, r)
+        if payload["type"] in _CONFIRMATIONS:
+            self._subscriptions = int(payload["data"])
         if isinstance(payload["data"], bytes | str):
             payload["data"] = _command(payload["data"])
         return payload

@@ -233,7 +233,7 @@ def _in_turn(job: JobFacts, hosts: Sequence[HostFacts]) -> Wait:
         return _for_place(job, hosts)
     share, line = job.share, ""
     if share.before is not None:
-        line = f", {share.before:,} more come before it" if share.before else ", it is the next"
+        line = f", {share.before:,} more before it" if share.before else ", it is the next"
     reason = f"held back: {share.submitter} has {wording.counted(share.published, 'job')} queued or running{line}"
     return Wait(WaitKind.SHARE, reason, jobs_before=share.before)
 

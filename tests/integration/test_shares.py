@@ -68,7 +68,7 @@ def test_the_queue_counts_what_is_held_back_and_a_purge_ends_it(client: Client) 
     assert client.queries.jobs.queue_lengths(["celery"]) == {"celery": 50 - SLOTS}
     row = client.queries.jobs.row(many[-1])
     wait = client.queries.waits.of([row])[many[-1]]
-    assert wait.reason == f"held back: alice has {WINDOW} jobs queued or running, {50 - WINDOW - 1} more come before it"
+    assert wait.reason == f"held back: alice has {WINDOW} jobs queued or running, {50 - WINDOW - 1} more before it"
     client.cancel_many(many, reason="enough")
     for job_id in many:
         assert client.job(job_id).wait(120) == "cancelled"

@@ -405,6 +405,12 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> 
             == "no worker serves the queue 'celery-night'"
         )
         night.cancel()
+        windows = submitter.store.link.client
+        eventually(lambda: windows.hget("celery-docker:windows", "celery") == "4", RESULT_S, "the windows of queues")
+        many = [submitter.submit("busybox", "sleep 100") for _ in range(6)]
+        (wait,) = submitter.queries.waits.of(submitter.queries.jobs.rows([many[-1].id])).values()
+        assert wait.reason.endswith("has 4 jobs queued or running, 1 more before it")
+        submitter.cancel_many([job.id for job in many])
         submitter.close()
         plain = Plain(url)
         assert plain.succeed("busybox", "echo allowed")["output"] == "allowed\n"

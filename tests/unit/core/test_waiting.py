@@ -97,7 +97,7 @@ def test_the_place_in_the_queue(place: Place, reason: str) -> None:
             replace(QUEUED, share=SharePlace("alice", 240, 4760)),
             [FULL],
             WaitKind.SHARE,
-            "held back: alice has 240 jobs queued or running, 4,760 more come before it",
+            "held back: alice has 240 jobs queued or running, 4,760 more before it",
         ),
         (
             replace(QUEUED, share=SharePlace("alice", 1, 0)),
@@ -122,8 +122,7 @@ def test_the_place_in_the_queue(place: Place, reason: str) -> None:
             replace(RETRIED, share=SharePlace("alice", 2, 7)),
             [FULL],
             WaitKind.SHARE,
-            "attempt 2 failed: exit code 1; attempt 3: held back: alice has 2 jobs queued or running, "
-            "7 more come before it",
+            "attempt 2 failed: exit code 1; attempt 3: held back: alice has 2 jobs queued or running, 7 more before it",
         ),
         (
             replace(QUEUED, not_before=NOW + 3600),

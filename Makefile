@@ -24,8 +24,8 @@ PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
 	python3-setuptools python3-venv python3-wheel
-TEST_PACKAGES := busybox-static catatonit dbus docker.io fish gcc git gnupg iproute2 iptables libc6-dev mandoc mmdebstrap \
-	openssl podman procps python3-docutils redis-server reprepro rsync shellcheck slirp4netns systemd-container tmux zsh
+TEST_PACKAGES := busybox-static catatonit dbus docker-registry docker.io fish gcc git gnupg iproute2 iptables libc6-dev mandoc \
+	mmdebstrap openssl podman procps python3-docutils redis-server reprepro rsync shellcheck slirp4netns systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 CONTENT := LICENSE README.md CONTRIBUTING.md setup.cfg pyproject.toml requirements.txt changelog.py celery_docker debian docs etc systemd
 # What the unit tests look at besides; they run in a build unless it says nocheck.

@@ -149,9 +149,13 @@ class DockerSocket:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
 
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """Return a new connection."""
+        return _UnixConnection(str(self.socket), timeout_s)
+
     def request(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60) -> tuple[int, bytes]:
         """Return the status and body of one call."""
-        connection = _UnixConnection(str(self.socket), timeout_s)
+        connection = self.connection(timeout_s)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -71,6 +71,7 @@ class Settings:
     memory_bytes: int | None
     reserve_after_s: int
     docker_host: str
+    pull_silence_s: int
     policy_file: str
     key_file: str
     gpus: str
@@ -265,6 +266,7 @@ SETTINGS = (
     Setting("memory_bytes", DETECTED, _or_detected(sizes.parse_memory), "MEMORY"),
     Setting("reserve_after_s", "300", _whole_number(1, 86400), "RESERVE_AFTER"),
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
+    Setting("pull_silence_s", "600", _whole_number(5, 86400), "PULL_SILENCE"),
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
     Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),
     Setting("gpus", "", _gpus),

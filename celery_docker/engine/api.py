@@ -105,12 +105,18 @@ class Calls:
         return self._lifeline.end(life)
 
     def open(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float | None = None,
+        cut: unixhttp.Cut | None = None,
     ) -> unixhttp.Opened:
-        """Return an answer as soon as it begins; `timeout_s` bounds each silence in it."""
+        """Return an answer as soon as it begins; `timeout_s` bounds each silence in it, and `cut` can end it."""
         timeout_s = timeout_s or self.timeout_s
         with self.reaching(timeout_s):
-            return self.http.open(method, self._versioned(path), headers=headers, timeout_s=timeout_s)
+            return self.http.open(method, self._versioned(path), headers=headers, timeout_s=timeout_s, cut=cut)
 
     def read(self, opened: unixhttp.Opened) -> unixhttp.Answer:
         """Return the whole of an answer that was opened, and close it."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from celery_docker import errors
 from celery_docker.engine import faults
 
+HEADER = "X-Registry-Auth"
+
 
 def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
     """Return name, tag or digest, and the header with the credentials for the image's registry.
@@ -34,7 +36,7 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
         registry, _ = docker.auth.resolve_repository_name(name)
         _check(path)
         login = docker.auth.resolve_authconfig(docker.auth.load_config(path), registry)
-        header = {"X-Registry-Auth": docker.auth.encode_header(login).decode()} if login else {}
+        header = {HEADER: docker.auth.encode_header(login).decode()} if login else {}
     except docker.errors.InvalidRepository as exc:
         raise errors.RequestError(f"image {image!r} is not an image name: {faults.one_line(str(exc))}") from exc
     # Whatever the file says instead of a table or of base64 ends there in one of these.

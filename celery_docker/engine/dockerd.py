@@ -38,18 +38,28 @@ from celery_docker.engine import (
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _PING_S = 10.0
+_PULL_SILENCE_S = 600.0
 
 
 class DockerEngine:
     """Docker at `base_url` (unix:///PATH), for any number of threads; `connections`: how many to keep open.
 
-    The containers are made in the control group `slice_path`, if there is one and Docker's driver permits it. Nothing
-    is asked of Docker before the first call, so that an engine can be made while Docker is away.
+    The containers are made in the control group `slice_path`, if there is one and Docker's driver permits it. A pull
+    of which nothing comes for `pull_silence_s` has failed. Nothing is asked of Docker before the first call, so that an
+    engine can be made while Docker is away.
     """
 
-    def __init__(self, base_url: str, *, call_timeout_s: float = 60, connections: int, slice_path: str = "") -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        call_timeout_s: float = 60,
+        connections: int,
+        slice_path: str = "",
+        pull_silence_s: float = _PULL_SILENCE_S,
+    ) -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
-        self._images = images.Images(self._calls)
+        self._images = images.Images(self._calls, pull_silence_s)
         self._creation = creation.Creation(self._calls, slice_path, self.inspect, self.remove)
         self._outputs = outputs.Outputs(self._calls, self._details)
         self._usage = usagewatch.UsageWatch(self.inspect, slice_path)
@@ -140,16 +150,21 @@ class DockerEngine:
         image: str,
         platform: str | None = None,
         *,
-        needed: Callable[[], bool] = lambda: True,
+        since_s: float | None = None,
+        fresh: bool = False,
+        check: Callable[[], object] = lambda: None,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
     ) -> None:
         """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
 
-        `platform` is the image's, None: Docker's own. Returns without the image as soon as it is not `needed` any more;
-        Docker gives up when nobody listens.
-        `progress` is called with the bytes that have come and all that are known of, from time to time.
+        `platform` is the image's, None: Docker's own. Who wants an image that another one pulls waits for that pull;
+        `since_s` says on the monotonic clock when it was found missing, None: now. `fresh`: the pull has to begin
+        after that moment, so that it brings the tag as it is now.
+        `check` is called twice a second; what it raises ends the wait, and also the pull if nobody else waits for it.
+        `progress` is called with the bytes that have come and all that are known of, as often.
         """
-        self._images.pull(image, platform, needed=needed, progress=progress)
+        since_s = time.monotonic() if since_s is None else since_s
+        self._images.pull(image, platform, since_s=since_s, fresh=fresh, check=check, progress=progress)
 
     def digest(self, image_id: str) -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""

@@ -14,6 +14,7 @@ import pwd
 from collections.abc import Iterator
 
 from celery_docker import errors
+from celery_docker.core import wording
 from celery_docker.engine import podman
 
 CANNOT_START = {126: "it may not be executed; check its permissions in the image", 127: "not found in the image"}
@@ -156,6 +157,14 @@ def pull_refused(image: str, status: int | None, text: str, service: str = "dock
             f"image {image!r} cannot be pulled now: {one_line(text)}; make room for {service.capitalize()}"
         )
     return errors.HostError(f"image {image!r} cannot be pulled now: {one_line(text)}; check registry and network")
+
+
+def pull_silent(image: str, silence_s: float) -> errors.HostError:
+    """Return the error for a pull of which neither a byte nor a word has come for so long."""
+    silence = wording.duration(silence_s)
+    return errors.HostError(
+        f"image {image!r} cannot be pulled now: nothing of it has come for {silence}; check registry and network"
+    )
 
 
 def login(image: str, service: str = "docker") -> str:

@@ -11,42 +11,63 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from celery_docker import errors
 from celery_docker.core import container
-from celery_docker.engine import api, credentials, faults, pullreports
-
-_PULL_SILENCE_S = 600
+from celery_docker.engine import api, credentials, faults
+from celery_docker.engine.pullreports import PullReports
+from celery_docker.engine.sharedpulls import PullRequest, SharedPull, SharedPulls
 
 
 class Images:
-    """Pulls and inspects the images of one Docker."""
+    """Pulls and inspects the images of one Docker; a pull of which nothing comes for `silence_s` has failed."""
 
-    def __init__(self, calls: api.Calls) -> None:
+    def __init__(self, calls: api.Calls, silence_s: float) -> None:
         self._calls = calls
+        self._silence_s = silence_s
+        self._pulls = SharedPulls(self._pull)
         self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
         self._jobs = functools.lru_cache(maxsize=512)(self._look_up_job)
 
     def pull(
-        self, image: str, platform: str | None, *, needed: Callable[[], bool], progress: Callable[[int, int], object]
+        self,
+        image: str,
+        platform: str | None,
+        *,
+        since_s: float,
+        fresh: bool,
+        check: Callable[[], object],
+        progress: Callable[[int, int], object],
     ) -> None:
         """Pull a tagged image, as `DockerEngine.pull` says."""
-        service = self._calls.service
-        name, tag, headers = credentials.pull_arguments(image, service)
-        query = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
-        path = f"/images/create?{urlencode(query)}"
-        opened = self._calls.open("POST", path, headers, timeout_s=_PULL_SILENCE_S)
+        name, tag, headers = credentials.pull_arguments(image, self._calls.service)
+        request = PullRequest(image, name, tag, platform, headers.get(credentials.HEADER, ""))
+        reports = PullReports(image, self._calls.service)
+        self._pulls.wait(request, reports, since_s=since_s, fresh=fresh, check=check, progress=progress)
+
+    def _pull(self, request: PullRequest, pull: SharedPull) -> None:
+        """Carry a pull out. One that is cut off fails, and nobody is told."""
+        query = {"fromImage": request.name, "tag": request.tag}
+        query |= {"platform": request.platform} if request.platform else {}
+        headers = {credentials.HEADER: request.login} if request.login else {}
+        self._calls.is_podman()  # a Docker that does not answer at all is no registry that says nothing
+        try:
+            self._read(request, pull, f"/images/create?{urlencode(query)}", headers)
+        except errors.EngineAway as exc:
+            if isinstance(exc.__cause__, TimeoutError):
+                raise faults.pull_silent(request.image, self._silence_s) from exc
+            raise
+        # A stream that was cut between two lines looks like a good end.
+        if self._calls.ask("GET", f"/images/{quote(request.image)}/json").status == 404:
+            raise faults.pull_refused(request.image, None, "the pull ended without it", self._calls.service)
+
+    def _read(self, request: PullRequest, pull: SharedPull, path: str, headers: Mapping[str, str]) -> None:
+        opened = self._calls.open("POST", path, headers, timeout_s=self._silence_s, cut=pull.cut)
         if opened.response.status >= 400:
             answer = self._calls.read(opened)
-            raise faults.pull_refused(image, answer.status, answer.text, service)
-        reports = pullreports.PullReports(image, service)
-        with contextlib.closing(opened), self._calls.reaching(_PULL_SILENCE_S):
+            raise faults.pull_refused(request.image, answer.status, answer.text, self._calls.service)
+        with contextlib.closing(opened), self._calls.reaching(self._silence_s):
             for line in opened.response:
-                reports.add(line)
-                progress(reports.pulled_bytes, reports.size_bytes)
-                if not needed():
-                    return
-        # A stream that was cut between two lines looks like a good end.
-        if self._calls.ask("GET", f"/images/{quote(image)}/json").status == 404:
-            raise faults.pull_refused(image, None, "the pull ended without it", service)
+                pull.reports.add(line)
 
     def digest(self, image_id: str) -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""

@@ -62,6 +62,33 @@ class Opened:
         self.connection.close()
 
 
+class Cut:
+    """Ends a call from another thread, whatever it waits for; one that has not begun then ends as it begins."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._sock: socket.socket | None = None
+        self._is_made = False
+
+    def make(self) -> None:
+        """End the call."""
+        with self._lock:
+            self._is_made = True
+            self._shut()
+
+    def hold(self, sock: socket.socket) -> None:
+        """Take in the connection that the call goes over."""
+        with self._lock:
+            self._sock = sock
+            if self._is_made:
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost")
@@ -96,9 +123,17 @@ class Http:
         self._put_back(connection)
         return answer
 
-    def open(self, method: str, path: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Opened:
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        cut: Cut | None = None,
+    ) -> Opened:
         """Return an answer as soon as it begins."""
-        return Opened(*self._send(method, path, None, timeout_s, headers or {}))
+        return Opened(*self._send(method, path, None, timeout_s, headers or {}, cut))
 
     @property
     def is_connected(self) -> bool:
@@ -121,11 +156,16 @@ class Http:
         body: Mapping[str, Any] | bytes | None,
         timeout_s: float,
         headers: Mapping[str, str],
+        cut: Cut | None = None,
     ) -> tuple[_Connection, http.client.HTTPResponse]:
         content_type = "application/x-tar" if isinstance(body, bytes) else "application/json"
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection = self._take(timeout_s)
         try:
+            if cut is not None:
+                if connection.sock is None:
+                    connection.connect()
+                cut.hold(connection.sock)
             connection.request(method, path, data, {"Content-Type": content_type, **headers})
             return connection, connection.getresponse()
         except BaseException:

@@ -241,8 +241,9 @@ class Attempts:
 
     def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
         # A container that is there already is looked at, whatever its registry says today.
+        since_s = time.monotonic()
         if container_plan.pull == "always" and self.engine.inspect(container_plan.name) is None:
-            self._pull(job, container_plan)
+            self._pull(job, container_plan, since_s, fresh=True)
         try:
             return self.engine.create(container_plan)
         except errors.ImageMissing as exc:
@@ -251,7 +252,7 @@ class Attempts:
                     f"image {_image_of(container_plan)} is not on host {self.host} and pull is 'never'; "
                     "pull it there, or say pull='missing'"
                 ) from exc
-            self._pull(job, container_plan)
+            self._pull(job, container_plan, since_s)
         try:
             return self.engine.create(container_plan)
         except errors.ImageMissing as exc:
@@ -259,11 +260,10 @@ class Attempts:
                 raise
             raise errors.RequestError(f"image {_image_of(container_plan)} is not in its registry") from exc
 
-    def _pull(self, job: Job, container_plan: plan.ContainerPlan) -> None:
+    def _pull(self, job: Job, container_plan: plan.ContainerPlan, since_s: float, *, fresh: bool = False) -> None:
         log.info("pulling %s", container_plan.image, extra=_job(job))
-        Pull(self.engine, self.records, job, container_plan.image, container_plan.platform).run(
-            lambda: _check_end_request(job)
-        )
+        image, platform = container_plan.image, container_plan.platform
+        Pull(self.engine, self.records, job, image, platform, since_s, fresh).run(lambda: _check_end_request(job))
 
     def _start(self, job: Job, container_id: str, logs: JobLogs, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""

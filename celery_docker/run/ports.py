@@ -44,7 +44,9 @@ class Engine(Protocol):
         image: str,
         platform: str | None = None,
         *,
-        needed: Callable[[], bool],
+        since_s: float | None = ...,
+        fresh: bool = ...,
+        check: Callable[[], object] = ...,
         progress: Callable[[int, int], object] = ...,
     ) -> None: ...
     def digest(self, image_id: str) -> str | None: ...

@@ -136,7 +136,12 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     fixed = _fixed(worker_settings, state_dir, environ)
     worker_settings = replace(worker_settings, broker_url=fixed.broker_url, docker_host=fixed.docker_host)
     records = jobstore.connect(fixed.broker_url)
-    engine = DockerEngine(fixed.docker_host, connections=slots + _MORE_CONNECTIONS, slice_path=systemd.slice_path())
+    engine = DockerEngine(
+        fixed.docker_host,
+        connections=slots + _MORE_CONNECTIONS,
+        slice_path=systemd.slice_path(),
+        pull_silence_s=worker_settings.pull_silence_s,
+    )
     _await(records.check, environ)
     docker_version = _await(engine.check, environ)
     lock = _await(lambda: identity.hold(state_dir, fixed.name), environ)

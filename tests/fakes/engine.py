@@ -185,7 +185,9 @@ class FakeEngine:
         image: str,
         platform: str | None = None,
         *,
-        needed: Callable[[], bool] = lambda: True,
+        since_s: float | None = None,
+        fresh: bool = False,
+        check: Callable[[], object] = lambda: None,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
     ) -> None:
         self._called("pull")
@@ -193,6 +195,7 @@ class FakeEngine:
             if image not in self.registry:
                 raise errors.RequestError(f"image {image!r} cannot be pulled: not found; check its name and tag")
             progress(self.layer_bytes, self.layer_bytes)
+            check()
             self.images[image] = self.registry[image]
 
     def digest(self, image_id: str) -> str:

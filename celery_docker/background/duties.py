@@ -5,6 +5,7 @@ Nothing here may live in Celery's event loop, which stands still while it reconn
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ _RELEASE_EVERY_S = 5.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
 _STATUS_EVERY_S = 1.0
+# Most jobs that end sooner are retried by their own host, which knows what they ran.
+_NOTE_EVERY_S = 3.0
 _END_EVERY_S = 1.0
 # The longest time for which the end of thousands of queued jobs waits for slots that are busy.
 _SLOTS_FIRST_S = 5.0
@@ -103,6 +106,7 @@ class Duties:
         yield "republishing", _REPAIR_EVERY_S, self._republish
         yield "releasing", _RELEASE_EVERY_S, self._records.release_held
         yield "cleaning", _CLEAN_EVERY_S, self._clean
+        yield "images of jobs", _NOTE_EVERY_S, self._note_images
         yield "status", _STATUS_EVERY_S, self._report
         yield "end requests", _END_EVERY_S, self._carry_out_end_requests
         yield "timeouts", _END_EVERY_S, self._end_timed_out
@@ -236,6 +240,12 @@ class Duties:
         slots = f"{_running(len(jobs))}, {max(self._slots - len(jobs), 0)} of {self._slots} slots free"
         little = self._scarce() if len(jobs) < self._slots else ""
         return f"{slots}; little room: {little}" if little else slots
+
+    def _note_images(self) -> None:
+        """Have the records of running jobs say which images they run, once each."""
+        for job in self._runner.jobs():
+            with contextlib.suppress(errors.CeleryDockerError):  # another host's job, or Redis is away: for later
+                self._runner.note_image(job)
 
 
 def _running(count: int) -> str:

@@ -34,10 +34,10 @@ def _stands_for(pattern: str, image: str) -> bool:
     name, at, digest = image.partition("@")
     if not at:
         return _matches(pattern, image)
-    name = _untagged(name)
+    name = untagged(name)
     rule, at, digest_rule = pattern.partition("@")
     if at:
-        return fnmatchcase(digest, digest_rule) and _matches(_untagged(rule), name)
+        return fnmatchcase(digest, digest_rule) and _matches(untagged(rule), name)
     # A pattern that ends so and matches the name with a colon matches it with every tag.
     return pattern.endswith(_ANY) and _matches(pattern, f"{name}:")
 
@@ -57,6 +57,7 @@ def _is_registry(part: str) -> bool:
     return "." in part or ":" in part or part == "localhost" or part != part.lower()
 
 
-def _untagged(name: str) -> str:
+def untagged(name: str) -> str:
+    """Return a name without its tag."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last.partition(':')[0]}"

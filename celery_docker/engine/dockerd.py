@@ -154,8 +154,10 @@ class DockerEngine:
         fresh: bool = False,
         check: Callable[[], object] = lambda: None,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
-    ) -> None:
-        """Pull a tagged image; raises `RequestError` if that can never work, `HostError` if it may later.
+    ) -> str:
+        """Pull an image by its tag or digest, and return its digest `sha256:…`, empty where the engine does not say.
+
+        Raises `RequestError` if that can never work, `HostError` if it may later.
 
         `platform` is the image's, None: Docker's own. Who wants an image that another one pulls waits for that pull;
         `since_s` says on the monotonic clock when it was found missing, None: now. `fresh`: the pull has to begin
@@ -164,11 +166,14 @@ class DockerEngine:
         `progress` is called with the bytes that have come and all that are known of, as often.
         """
         since_s = time.monotonic() if since_s is None else since_s
-        self._images.pull(image, platform, since_s=since_s, fresh=fresh, check=check, progress=progress)
+        return self._images.pull(image, platform, since_s=since_s, fresh=fresh, check=check, progress=progress)
 
-    def digest(self, image_id: str) -> str:
-        """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""
-        return self._images.digest(image_id)
+    def digest(self, image_id: str, image: str = "") -> str:
+        """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry.
+
+        Of several, the one in the repository of the name `image`, under which a job asked for it.
+        """
+        return self._images.digest(image_id, image)
 
     def attach(self, container_id: str) -> logstream.LogStream:
         """Return the output from now on; attached before the start, nothing is lost.

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
-from celery_docker.core import container
+from celery_docker.core import container, imagepin
 from celery_docker.engine import api, credentials, faults
 from celery_docker.engine.pullreports import PullReports
 from celery_docker.engine.sharedpulls import PullRequest, SharedPull, SharedPulls
@@ -25,7 +25,7 @@ class Images:
         self._calls = calls
         self._silence_s = silence_s
         self._pulls = SharedPulls(self._pull)
-        self._digests = functools.lru_cache(maxsize=512)(self._look_up_digest)
+        self._digests = functools.lru_cache(maxsize=512)(self._look_up_digests)
         self._jobs = functools.lru_cache(maxsize=512)(self._look_up_job)
 
     def pull(
@@ -37,12 +37,13 @@ class Images:
         fresh: bool,
         check: Callable[[], object],
         progress: Callable[[int, int], object],
-    ) -> None:
+    ) -> str:
         """Pull a tagged image, as `DockerEngine.pull` says."""
         name, tag, headers = credentials.pull_arguments(image, self._calls.service)
         request = PullRequest(image, name, tag, platform, headers.get(credentials.HEADER, ""))
         reports = PullReports(image, self._calls.service)
-        self._pulls.wait(request, reports, since_s=since_s, fresh=fresh, check=check, progress=progress)
+        pull = self._pulls.wait(request, reports, since_s=since_s, fresh=fresh, check=check, progress=progress)
+        return pull.reports.digest
 
     def _pull(self, request: PullRequest, pull: SharedPull) -> None:
         """Carry a pull out. One that is cut off fails, and nobody is told."""
@@ -59,6 +60,8 @@ class Images:
         # A stream that was cut between two lines looks like a good end.
         if self._calls.ask("GET", f"/images/{quote(request.image)}/json").status == 404:
             raise faults.pull_refused(request.image, None, "the pull ended without it", self._calls.service)
+        # An image that was here may have one more name now.
+        self._digests.cache_clear()
 
     def _read(self, request: PullRequest, pull: SharedPull, path: str, headers: Mapping[str, str]) -> None:
         opened = self._calls.open("POST", path, headers, timeout_s=self._silence_s, cut=pull.cut)
@@ -69,9 +72,13 @@ class Images:
             for line in opened.response:
                 pull.reports.add(line)
 
-    def digest(self, image_id: str) -> str:
-        """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry."""
-        return self._digests(image_id)
+    def digest(self, image_id: str, image: str) -> str:
+        """Return the registry's digest of a local image, as `DockerEngine.digest` says."""
+        repo_digests = self._digests(image_id)
+        own = imagepin.own_digest(image, repo_digests)
+        if own is not None:
+            return f"{imagepin.repository(image)}@{own}"
+        return repo_digests[0] if repo_digests else image_id
 
     def is_copy(self, row: Mapping[str, Any]) -> bool:
         """Return whether a listed container is of an image that somebody has made of a job's container."""
@@ -84,9 +91,8 @@ class Images:
         job_id: str | None = (config.get("Labels") or {}).get(container.LABEL_JOB)
         return job_id
 
-    def _look_up_digest(self, image_id: str) -> str:
-        digests = self._details(image_id).get("RepoDigests")
-        return str(digests[0]) if digests else image_id
+    def _look_up_digests(self, image_id: str) -> tuple[str, ...]:
+        return tuple(map(str, self._details(image_id).get("RepoDigests") or ()))
 
     def _details(self, image_id: str) -> dict[str, Any]:
         """Return an inspection of an image, empty if it is gone."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_docker.engine import faults
 
+_DIGEST = "Digest: "
 _HAS_COME = ("Verifying Checksum", "Download complete", "Extracting", "Pull complete")
 
 
@@ -17,6 +18,8 @@ class PullReports:
 
     image: str
     service: str = "docker"
+    # The digest in the registry; empty until it is known.
+    digest: str = ""
     _sizes: dict[str, int] = field(default_factory=dict)
     _pulled: dict[str, int] = field(default_factory=dict)
 
@@ -46,6 +49,8 @@ class PullReports:
     def _count(self, report: dict[str, Any]) -> None:
         layer, state, progress = report.get("id"), report.get("status"), report.get("progressDetail") or {}
         if layer is None:
+            if isinstance(state, str) and state.startswith(_DIGEST):
+                self.digest = state.removeprefix(_DIGEST)
             return
         if state == "Downloading" and progress.get("total", 0) > 0:
             self._sizes[layer], self._pulled[layer] = int(progress["total"]), int(progress.get("current", 0))

@@ -25,11 +25,12 @@ from celery_docker.host.keyfile import KeyFile
 from celery_docker.run import authority
 from celery_docker.run.ending import Endings
 from celery_docker.run.following import Following
+from celery_docker.run.imagepins import ImagePins
+from celery_docker.run.imagesupply import ImageSupply
 from celery_docker.run.job import Job, grace_s
 from celery_docker.run.lookup import Lookup
 from celery_docker.run.outputreader import OutputReader
 from celery_docker.run.ports import Announcer, Broadcaster, Engine, Logs, LogStream, Opener, Records
-from celery_docker.run.pulling import Pull
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.unseen import Unseen
 
@@ -111,6 +112,15 @@ class Attempts:
         return authority.Authority(self.policy, self.key_file)
 
     @property
+    def pins(self) -> ImagePins:
+        """The pins of the images that jobs run here."""
+        return ImagePins(self.records, self.key_file, self.retrying)
+
+    @property
+    def _supply(self) -> ImageSupply:
+        return ImageSupply(self.engine, self.records, self.pins, self.host)
+
+    @property
     def _endings(self) -> Endings:
         return Endings(self.engine, self.policy, self.boot_id, self.retrying)
 
@@ -139,6 +149,16 @@ class Attempts:
         if existing is not None and existing.status in container.ALIVE:
             job.stopped = True
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+
+    def note_image(self, job: Job) -> None:
+        """Have a running job's record say which image its container was made of, unless it does already."""
+        container_id = job.attempt.container_id
+        if job.image_id or container_id is None or job.started_by is None:
+            return
+        existing = self.engine.inspect(container_id)
+        if existing is not None:
+            self.pins.note(job, self.engine.digest(existing.image_id, job.spec.image if job.spec else ""))
+            job.image_id = existing.image_id
 
     def own(self, job: Job, container_id: str) -> str | None:
         """Return the id of a container that a record names, if it is one of this job; None for any other."""
@@ -233,37 +253,11 @@ class Attempts:
         )
         _check_end_request(job)
         try:
-            container_id = self._create(job, container_plan)
+            container_id = self._supply.create(job, container_plan, lambda: _check_end_request(job))
         except errors.NameTaken:
             existing = self.retrying.until_answered(lambda: self.engine.inspect(container_plan.name))
             return self._continue(job, spec, existing, announcer)
         return self._start(job, container_id, logs, announcer)
-
-    def _create(self, job: Job, container_plan: plan.ContainerPlan) -> str:
-        # A container that is there already is looked at, whatever its registry says today.
-        since_s = time.monotonic()
-        if container_plan.pull == "always" and self.engine.inspect(container_plan.name) is None:
-            self._pull(job, container_plan, since_s, fresh=True)
-        try:
-            return self.engine.create(container_plan)
-        except errors.ImageMissing as exc:
-            if container_plan.pull == "never":
-                raise errors.RequestError(
-                    f"image {_image_of(container_plan)} is not on host {self.host} and pull is 'never'; "
-                    "pull it there, or say pull='missing'"
-                ) from exc
-            self._pull(job, container_plan, since_s)
-        try:
-            return self.engine.create(container_plan)
-        except errors.ImageMissing as exc:
-            if container_plan.platform is None:
-                raise
-            raise errors.RequestError(f"image {_image_of(container_plan)} is not in its registry") from exc
-
-    def _pull(self, job: Job, container_plan: plan.ContainerPlan, since_s: float, *, fresh: bool = False) -> None:
-        log.info("pulling %s", container_plan.image, extra=_job(job))
-        image, platform = container_plan.image, container_plan.platform
-        Pull(self.engine, self.records, job, image, platform, since_s, fresh).run(lambda: _check_end_request(job))
 
     def _start(self, job: Job, container_id: str, logs: JobLogs, announcer: Announcer) -> Outcome:
         """Start a container that was made for this attempt; it is removed again if it never ran."""
@@ -316,14 +310,12 @@ class Attempts:
         # A plain client's job has nothing else to be listed by.
         if job.spec is not None:
             values |= {"image": job.spec.image} | ({"name": job.spec.name} if job.spec.name else {})
+        pin = self.pins.text(job)
+        if pin:
+            values |= {"image_pin": pin}
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
-
-
-def _image_of(container_plan: plan.ContainerPlan) -> str:
-    platform = "" if container_plan.platform is None else f" for {container_plan.platform}"
-    return f"{container_plan.image!r}{platform}"
 
 
 def _job(job: Job) -> dict[str, str]:

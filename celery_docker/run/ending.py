@@ -45,7 +45,9 @@ class Endings:
         exit_code, oom_killed = end.exit_code, None
         if existing is not None:
             exit_code, oom_killed = existing.exit_code, existing.oom_killed
-            job.attempt.image_digest = self.retrying.until_answered(lambda: self.engine.digest(existing.image_id))
+            job.attempt.image_digest = self.retrying.until_answered(
+                lambda: self.engine.digest(existing.image_id, job.spec.image if job.spec else "")
+            )
             job.attempt.started_at, job.attempt.finished_at = existing.started_at, existing.finished_at
             job.started_again = job.started_again or _is_later(existing.started_at, job.started_by)
         if exit_code is None:

@@ -85,6 +85,8 @@ class Job:
     end_request: EndRequest | None = None
     # The Docker process that the container was started or found under.
     docker_life: int = 0
+    # Docker's id of the image that its container was made of, as soon as that is known.
+    image_id: str = ""
     # The one that its output was read from last.
     log_life: int = 0
     # When the stream of it ended that was read last, by the wall clock.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery_docker import errors
+from celery_docker.core import imagepin
 from celery_docker.run.job import Job
 from celery_docker.run.ports import Engine, Records
 
@@ -47,13 +48,15 @@ class Pull:
                 self._write()
 
         # A registry may say nothing for minutes: an end request does not wait for it.
-        self.engine.pull(
+        digest = self.engine.pull(
             *(self.image, self.platform),
             since_s=self.since_s,
             fresh=self.fresh,
             check=look,
             progress=self._progress,
         )
+        if digest:
+            self.job.attempt.image_digest = imagepin.pinned(self.image, digest)
         self.job.attempt.pull_s = round(time.monotonic() - began_s, 3)
         check()
 

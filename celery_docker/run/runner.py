@@ -169,6 +169,10 @@ class Runner:
         self.ledger.leave(job_id)
         self.slot_table.free(job_id)
 
+    def note_image(self, job: Job) -> None:
+        """Have a job's record say which image it runs, for its next attempt. Raises what Docker and Redis raise."""
+        self.attempts.note_image(job)
+
     def find(self, job_id: str) -> Job | None:
         """Return the job if it holds a slot here."""
         return self.slot_table.find(job_id)
@@ -267,7 +271,11 @@ class Runner:
 
     def _check_ownership(self, job: Job) -> None:
         """Raise `Fenced` if a job that has not ended is another's by now."""
-        self.records.update(job.holding, {"attempt": job.attempt.number})
+        values: dict[str, str | int | float] = {"attempt": job.attempt.number}
+        pin = self.attempts.pins.text(job)
+        if pin:
+            values |= {"image_pin": pin}
+        self.records.update(job.holding, values)
 
     def _budget(self, spec: jobspec.JobSpec | None) -> lifecycle.Budget:
         own = spec.retries if spec else None

@@ -163,6 +163,12 @@ class Store:
             reason: str | None = self.link.client.hget(keys.DRAINED, host)
         return reason
 
+    def image_pin(self, job_id: str) -> str:
+        """Return which image the attempts of a job run, as `core.imagepin` reads it; empty where it is not known."""
+        with self.link.translated():
+            value: str | None = self.link.client.hget(keys.job(job_id), "image_pin")
+        return value or ""
+
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         """Return the jobs that a host owns and their messages; None where Redis has lost it."""
         with self.link.translated():

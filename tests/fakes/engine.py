@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from celery_docker import errors
-from celery_docker.core import container
+from celery_docker.core import container, imagepin
 from celery_docker.core.container import ALIVE, Container, End, Event, Frame, Listed, Status, Stream, Usage
 from celery_docker.core.plan import ContainerPlan
 
@@ -99,6 +99,8 @@ class FakeEngine:
         self.images = dict(images or {})
         self.registry: dict[str, Script] = {}
         self.layer_bytes = 2**20
+        # The digests of names in the registry; an image without one is its host's own.
+        self.digests: dict[str, str] = {}
         self.failures: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
         # What was to be made, in order.
@@ -189,7 +191,7 @@ class FakeEngine:
         fresh: bool = False,
         check: Callable[[], object] = lambda: None,
         progress: Callable[[int, int], object] = lambda _pulled_bytes, _size_bytes: None,
-    ) -> None:
+    ) -> str:
         self._called("pull")
         with self._changed:
             if image not in self.registry:
@@ -197,10 +199,12 @@ class FakeEngine:
             progress(self.layer_bytes, self.layer_bytes)
             check()
             self.images[image] = self.registry[image]
+            return self.digests.get(image, "")
 
-    def digest(self, image_id: str) -> str:
+    def digest(self, image_id: str, image: str = "") -> str:
         self._called("digest")
-        return image_id
+        known = self.digests.get(image_id.removeprefix("sha256:"))
+        return image_id if known is None else imagepin.pinned(image, known)
 
     def attach(self, container_id: str) -> FakeStream:
         self._called("attach")

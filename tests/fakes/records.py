@@ -343,6 +343,10 @@ class FakeRecords:
             reason = "other jobs of its submitter were before it until it expired"
         job |= {"cancelled_at": repr(self.clock()), "cancel_cause": "expired", "cancel_reason": reason}
 
+    def image_pin(self, job_id: str) -> str:
+        with self._call("image_pin"):
+            return self.jobs.get(job_id, {}).get("image_pin", "")
+
     def owned(self, host: str) -> dict[str, Mapping[str, Any] | None]:
         with self._call("owned"):
             texts = {job_id: self.jobs.get(job_id, {}).get("message") for job_id in sorted(self.in_hand.get(host, ()))}

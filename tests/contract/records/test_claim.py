@@ -256,3 +256,15 @@ def test_a_claim_forgets_the_pull_of_the_attempt_before(records: Records, world:
     world.housekeeping.publish_due(LATE)
     assert claim(records).verdict is Verdict.RUN
     assert {"pulled_bytes", "pull_size_bytes"} & records.record("j1").keys() == set()
+
+
+def test_the_image_of_an_attempt_is_known_to_the_next(records: Records, world: World) -> None:
+    """On whatever host; a job without a record, or without that, has none."""
+    assert records.image_pin("j1") == ""
+    fence = claim(records).fence
+    assert records.image_pin("j1") == ""
+    records.update(held(fence), {"image_pin": "sha256:1"})
+    requeue(records, fence, delay_s=0.0)
+    world.housekeeping.publish_due(LATE)
+    assert claim(records).verdict is Verdict.RUN
+    assert records.image_pin("j1") == "sha256:1"

@@ -43,6 +43,8 @@ class Jobs:
     def jobs(self) -> list[Running]:
         return self.list
 
+    def note_image(self, job: Running) -> None: ...
+
     def find(self, job_id: str) -> None:
         """None of those with an end request is in a slot."""
 

@@ -106,11 +106,20 @@ def test_a_pull_is_told_in_the_record(bench: Bench, monkeypatch: pytest.MonkeyPa
     """From its beginning, and with the bytes that have come; a Redis that is away does not hold it up."""
     arrived, release = threading.Event(), threading.Event()
 
-    def pull(image: str, _platform: str | None, *, needed: object, progress: Callable[[int, int], object]) -> None:
+    def pull(
+        image: str,
+        _platform: str | None,
+        *,
+        progress: Callable[[int, int], object],
+        check: Callable[[], object],
+        **_: Any,
+    ) -> str:
         progress(2**20, 2**22)
         arrived.set()
-        release.wait(30)
+        while not release.wait(0.05):
+            check()
         bench.engine.images[image] = OK
+        return ""
 
     monkeypatch.setattr(bench.engine, "pull", pull)
     bench.records.failures["update"] = [errors.StoreAway("no answer")]

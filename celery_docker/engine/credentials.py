@@ -6,8 +6,11 @@ Invariant: what is wrong with the file becomes one line that names it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from celery_docker import errors
 from celery_docker.engine import faults
@@ -31,7 +34,7 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
         raise errors.HostError(f"{says}; see dpkg --audit") from exc
 
     name, tag = docker.utils.parse_repository_tag(image)
-    path = docker.utils.config.find_config_file()
+    path = _file(docker.utils.config)
     try:
         registry, _ = docker.auth.resolve_repository_name(name)
         _check(path)
@@ -49,11 +52,24 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
         AttributeError,
         RecursionError,
     ) as exc:
+        is_closed = isinstance(exc, PermissionError)
+        anew = f"write them anew: {faults.login(image, service)}"
+        remedy = f"let the worker read them: {faults.open_login(path or '')}" if is_closed else anew
         raise errors.HostError(
-            f"the credentials for {registry} in {path} cannot be read: {faults.one_line(str(exc))}; "
-            f"write them anew: {faults.login(image, service)}"
+            f"the credentials for {registry} in {path} cannot be read: {faults.one_line(str(exc))}; {remedy}"
         ) from exc
     return name, tag or "latest", header
+
+
+def _file(config: Any) -> str | None:
+    """Return the file of the credentials: the host's own, unless it says nothing, then that of the worker's home."""
+    own = Path(os.environ.get("DOCKER_CONFIG", "/nonexistent"), "config.json")
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(own.read_bytes()) == {}:
+            home = Path(config.home_dir() or "/nonexistent", ".docker", "config.json")
+            return str(home if home.exists() else own)
+    path: str | None = config.find_config_file()
+    return path
 
 
 def _check(path: str | None) -> None:

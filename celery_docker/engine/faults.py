@@ -147,8 +147,7 @@ def pull_refused(image: str, status: int | None, text: str, service: str = "dock
     busy = status == _BUSY_STATUS or any(phrase in words for phrase in _BUSY_PHRASES)
     if not busy and (status in _REQUEST_STATUS or any(phrase in words for phrase in _REQUEST_PHRASES)):
         is_closed = status in _LOGIN_STATUS or any(phrase in words for phrase in _LOGIN_PHRASES)
-        way_in = f"; if the registry is private, root has to log this host in: {login(image, service)}"
-        remedy = way_in if is_closed else ""
+        remedy = f"; {_way_in(image, service)}" if is_closed else ""
         return errors.RequestError(
             f"image {image!r} cannot be pulled: {one_line(text)}; check its name and tag{remedy}"
         )
@@ -165,6 +164,29 @@ def pull_silent(image: str, silence_s: float) -> errors.HostError:
     return errors.HostError(
         f"image {image!r} cannot be pulled now: nothing of it has come for {silence}; check registry and network"
     )
+
+
+def _way_in(image: str, service: str) -> str:
+    """Return what root has to do so that this host may pull from an image's registry."""
+    closed = closed_login()
+    if closed is not None:
+        return f"root has logged this host in, but the worker may not read that: {open_login(closed)}"
+    return f"if the registry is private, root has to log this host in: {login(image, service)}"
+
+
+def closed_login() -> str | None:
+    """Return the file of credentials that the worker may not read, None where there is none, or it may."""
+    folder = os.environ.get("DOCKER_CONFIG", "")
+    file = f"{folder}/config.json"
+    if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+        return file
+    return file if os.path.exists(file) and not os.access(file, os.R_OK) else None
+
+
+def open_login(file: str) -> str:
+    """Return the commands with which root lets the worker read a file of credentials."""
+    folder = os.path.dirname(file)
+    return f"chgrp -R celery {folder}; chmod 2750 {folder}; chmod 640 {file}"
 
 
 def login(image: str, service: str = "docker") -> str:

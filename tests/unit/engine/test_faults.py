@@ -65,6 +65,16 @@ def test_a_registry_that_wants_a_login(image: str, status: int | None, text: str
     )
 
 
+def test_a_login_that_the_worker_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker login` of root has made the folder for itself alone: that is what has to be mended."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert str(faults.pull_refused("r.example/x:y", 401, "unauthorized")).endswith(
+        "; root has logged this host in, but the worker may not read that: "
+        f"chgrp -R celery {tmp_path}; chmod 2750 {tmp_path}; chmod 640 {tmp_path}/config.json"
+    )
+
+
 def test_podman_is_called_by_its_name_and_has_a_login_of_its_own() -> None:
     """Where it takes Docker's place, there need be no program `docker`."""
     full = "no space left on device"

@@ -17,6 +17,7 @@ from celery_docker import errors
 from celery_docker.client import batchlogs, configfiles, documents, usertoken
 from celery_docker.client.direct import Direct
 from celery_docker.client.handles import Batch, Job, Progress
+from celery_docker.client.images import HostImages
 from celery_docker.client.ports import Queries, Way
 from celery_docker.client.remote import Remote
 from celery_docker.client.remotequeries import needs_redis
@@ -25,6 +26,7 @@ from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import livelog
+from celery_docker.store.imagestore import ImageStore
 from celery_docker.store.jobstore import Store
 from celery_docker.store.refused import RefusedMessages
 
@@ -282,6 +284,15 @@ class Client:
         0
         """
         return RefusedMessages(self._redis("queue refused").store.link)
+
+    @property
+    def images(self) -> HostImages:
+        """Images of the hosts; raises `NotAllowed` where the gateway is in use.
+
+        >>> client.images.reports(["no-such-host"])
+        {}
+        """
+        return HostImages(ImageStore(self._redis("images").store.link))
 
     @property
     def queries(self) -> Queries:

@@ -180,6 +180,12 @@ def violations(policy: Policy, request: Request) -> list[str]:
     return [*problems, *request.problems]
 
 
+def pull_violations(policy: Policy, image: str, platform: str | None, own_platform: str) -> list[str]:
+    """Return every rule that a pull before any job breaks; an empty list is a yes."""
+    request = Request(image, platform=platform, own_platform=own_platform)
+    return _image(policy, request) + _platform(policy, request)
+
+
 def _image(policy: Policy, request: Request) -> list[str]:
     if imagerules.allows(policy.images, request.image):
         return []

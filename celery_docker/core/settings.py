@@ -30,6 +30,7 @@ FILE = "/etc/default/celery-worker"
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _MOST_CHARACTERS = 4096
+_MOST_SPACE = 2**50
 _POOL = "jobs run in the worker's own pool of threads"
 _SLOTS = f"set {PREFIX}CONCURRENCY"
 _LEVEL = f"set {PREFIX}LOG_LEVEL"
@@ -72,6 +73,8 @@ class Settings:
     reserve_after_s: int
     docker_host: str
     pull_silence_s: int
+    image_budget_bytes: int
+    image_free_bytes: int
     policy_file: str
     key_file: str
     gpus: str
@@ -246,6 +249,13 @@ def _gpus(text: str) -> str:
     return text
 
 
+def _space(text: str) -> int:
+    size = sizes.parse(text)
+    if size > _MOST_SPACE:
+        raise ValueError("must be at most 1024t")
+    return size
+
+
 def _absolute_path(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("must be an absolute path")
@@ -267,6 +277,8 @@ SETTINGS = (
     Setting("reserve_after_s", "300", _whole_number(1, 86400), "RESERVE_AFTER"),
     Setting("docker_host", "unix:///var/run/docker.sock", _docker_host),
     Setting("pull_silence_s", "600", _whole_number(5, 86400), "PULL_SILENCE"),
+    Setting("image_budget_bytes", "0", _space, "IMAGE_BUDGET"),
+    Setting("image_free_bytes", "0", _space, "IMAGE_FREE"),
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
     Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),
     Setting("gpus", "", _gpus),

@@ -15,12 +15,14 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery_docker import errors
 from celery_docker.core import container, pauses
+from celery_docker.core.hostimages import HostImage
 from celery_docker.core.plan import ContainerPlan
 from celery_docker.engine import (
     answers,
@@ -45,7 +47,8 @@ class DockerEngine:
     """Docker at `base_url` (unix:///PATH), for any number of threads; `connections`: how many to keep open.
 
     The containers are made in the control group `slice_path`, if there is one and Docker's driver permits it. A pull
-    of which nothing comes for `pull_silence_s` has failed. Nothing is asked of Docker before the first call, so that an
+    of which nothing comes for `pull_silence_s` has failed; `on_pulled` hears the id and the name of each image that was
+    not here before. Nothing is asked of Docker before the first call, so that an
     engine can be made while Docker is away.
     """
 
@@ -57,9 +60,10 @@ class DockerEngine:
         connections: int,
         slice_path: str = "",
         pull_silence_s: float = _PULL_SILENCE_S,
+        on_pulled: Callable[[str, str], object] = lambda _image_id, _name: None,
     ) -> None:
         self._calls = api.Calls(base_url, timeout_s=call_timeout_s, connections=connections)
-        self._images = images.Images(self._calls, pull_silence_s)
+        self._images = images.Images(self._calls, pull_silence_s, on_pulled)
         self._creation = creation.Creation(self._calls, slice_path, self.inspect, self.remove)
         self._outputs = outputs.Outputs(self._calls, self._details)
         self._usage = usagewatch.UsageWatch(self.inspect, slice_path)
@@ -174,6 +178,25 @@ class DockerEngine:
         Of several, the one in the repository of the name `image`, under which a job asked for it.
         """
         return self._images.digest(image_id, image)
+
+    def images(self) -> list[HostImage]:
+        """Return the images that are here, without their layers. Raises `HostError`."""
+        return self._images.listed()
+
+    def with_layers(self, image: HostImage) -> HostImage:
+        """Return an image with its layers and their sizes. Raises `HostError`."""
+        return replace(image, layers=self._images.layers(image))
+
+    def used_images(self) -> set[str]:
+        """Return the ids of the images of all containers, running or not. Raises `HostError`."""
+        answer = self._calls.ask("GET", "/containers/json?all=1")
+        if not answer.ok:
+            raise self._calls.refused("the containers cannot be listed", answer)
+        return {str(row["ImageID"]) for row in self._calls.parsed(answer)}
+
+    def remove_image(self, image: HostImage) -> bool:
+        """Remove an image with all of its names; False where the engine keeps it. Raises `HostError`."""
+        return self._images.remove(image)
 
     def attach(self, container_id: str) -> logstream.LogStream:
         """Return the output from now on; attached before the start, nothing is lost.

@@ -89,9 +89,9 @@ def resolve(
         groups=groups,
         capabilities=spec.cap_add or (),
         platform=spec.platform,
-        own_platform=_own_platform(),
         gpus=spec.gpus,
         devices=_devices(spec, rules, problems, look),
+        own_platform=own_platform(),
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
@@ -235,7 +235,7 @@ def _devices(spec: jobspec.JobSpec, rules: policy.Policy, problems: list[str], l
     return there
 
 
-def _own_platform() -> str:
+def own_platform() -> str:
     """Return the platform of this host, as images are named by."""
     machine = os.uname().machine
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"

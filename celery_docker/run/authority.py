@@ -14,6 +14,7 @@ from celery_docker.core import container, incoming, message
 from celery_docker.core.access import Identity
 from celery_docker.core.container import Container
 from celery_docker.core.policy import ANYBODY, Defaults, Policy, applying
+from celery_docker.core.pullorder import PullOrder
 from celery_docker.core.signature import Signature
 from celery_docker.host import resolver
 from celery_docker.host.keyfile import KeyFile
@@ -53,6 +54,14 @@ class Authority:
             submitter = incoming.submitter(delivery, queue, self.key_file.needed(), time.time())
         groups = () if submitter is None else resolver.group_names(submitter)
         return submitter, applying(self.policy, submitter, groups)
+
+    def rules_for_pull(self, order: PullOrder) -> Policy:
+        """Return the rules for an order to pull an image; raises what `rules_for` raises."""
+        submitter = None
+        if order.signature is not None and not self._is_strange(order.signature):
+            submitter = order.submitter(self.key_file.needed(), time.time())
+        groups = () if submitter is None else resolver.group_names(submitter)
+        return applying(self.policy, submitter, groups)
 
     def _is_strange(self, signature: Signature) -> bool:
         """Tell whether a job counts as unsigned: this host lacks its key, and runs unsigned jobs as well.

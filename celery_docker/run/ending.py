@@ -45,6 +45,7 @@ class Endings:
         exit_code, oom_killed = end.exit_code, None
         if existing is not None:
             exit_code, oom_killed = existing.exit_code, existing.oom_killed
+            job.image_id = existing.image_id
             job.attempt.image_digest = self.retrying.until_answered(
                 lambda: self.engine.digest(existing.image_id, job.spec.image if job.spec else "")
             )

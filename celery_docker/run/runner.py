@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +48,9 @@ class LetGo:
     sentence: str
 
 
+def _nobody(_image_id: str) -> None: ...
+
+
 @dataclass
 class Runner:
     """Runs jobs on one host. Thread-safe: each slot is a thread that calls `claim`, `run` and `done` for one job."""
@@ -59,6 +62,8 @@ class Runner:
     retrying: Retrying
     slot_table: SlotTable = field(default_factory=SlotTable)
     ledger: Ledger = field(default_factory=Ledger)
+    # Hears the id of the image of each job that leaves its slot.
+    on_image_used: Callable[[str], object] = _nobody
 
     def claim(self, delivery: Delivery) -> Job | None:
         """Take the job of a message if it is this host's to take; None means: drop the message.
@@ -116,6 +121,8 @@ class Runner:
                     lambda: self.records.settle(job.job_id, host=self.host, retention_s=self.settings.retention_s)
                 )
         finally:
+            if job.image_id:
+                self.on_image_used(job.image_id)
             self.forget(job.job_id)
 
     def release_pins(self) -> None:

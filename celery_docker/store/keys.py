@@ -45,6 +45,8 @@ REFUSED_TEXTS = PREFIX + "refused-texts"
 REFUSED_COUNT = PREFIX + "refused-count"
 # The jobs whose output is read now, by the last sign of life of a reader.
 READ_JOBS = PREFIX + "read-jobs"
+# The orders to pull an image, by the time at which they were given.
+PULL_ORDERS = PREFIX + "pulls"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
@@ -58,7 +60,7 @@ HOST = (PREFIX + "host:", ":about", ":jobs")
 # The type of each key that there is once.
 TYPES = {
     **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
-    **dict.fromkeys((READ_JOBS, USERS), "zset"),
+    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
@@ -128,6 +130,16 @@ def host_jobs(host: str) -> str:
 def host_about(host: str) -> str:
     """Return the key of what a host says of itself, a hash."""
     return HOST[0] + host + HOST[1]
+
+
+def host_images(host: str) -> str:
+    """Return the key of a host's report of its images, a text that expires."""
+    return f"{PREFIX}host:{host}:images"
+
+
+def pull_order(order_id: str) -> str:
+    """Return the key of an order to pull an image, and of what each host says of it, a hash that expires."""
+    return f"{PREFIX}pull:{order_id}"
 
 
 def host_sources(host: str) -> str:

@@ -33,6 +33,7 @@ from celery_docker.engine import podman
 from celery_docker.engine.dockerd import DockerEngine
 from celery_docker.host import capacity, identity, opener, resolver, systemd
 from celery_docker.host import gpus as host_gpus
+from celery_docker.host.imagenotes import ImageNotes
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.host.logfiles import LogKeeper
 from celery_docker.host.opener import Opener
@@ -47,8 +48,9 @@ from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.livelog import LiveLog
 from celery_docker.store.reservations import ReservationStore
-from celery_docker.worker import celeryapp, queuedresults
+from celery_docker.worker import celeryapp, imageparts, queuedresults
 from celery_docker.worker.events import Events
+from celery_docker.worker.imageparts import ImageParts
 from celery_docker.worker.inbox import Inbox
 from celery_docker.worker.relay import Relay
 
@@ -79,6 +81,7 @@ class Surroundings:
     host: str
     state_dir: Path
     folders: tuple[str, ...]
+    image_notes: ImageNotes
     lock: object
     offer: Offer
 
@@ -100,6 +103,7 @@ class Parts:
     drained: DrainWatch
     orphans: Orphans
     reservations: Reservations
+    images: ImageParts
 
     def start(self) -> None:
         """Take the worker's name among the hosts, then start every loop but that of the orphans.
@@ -115,9 +119,11 @@ class Parts:
         self.broadcast.start(self.runner.jobs)
         self.drained.start()
         self.reservations.start()
+        self.images.start()
 
     def stop(self) -> None:
         """Stop every loop, the heartbeat last."""
+        self.images.stop()
         self.orphans.stop()
         self.reservations.stop()
         self.drained.stop()
@@ -136,11 +142,13 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
     fixed = _fixed(worker_settings, state_dir, environ)
     worker_settings = replace(worker_settings, broker_url=fixed.broker_url, docker_host=fixed.docker_host)
     records = jobstore.connect(fixed.broker_url)
+    image_notes = ImageNotes(state_dir)
     engine = DockerEngine(
         fixed.docker_host,
         connections=slots + _MORE_CONNECTIONS,
         slice_path=systemd.slice_path(),
         pull_silence_s=worker_settings.pull_silence_s,
+        on_pulled=lambda image_id, name: image_notes.note_pull(image_id, name, time.time()),
     )
     _await(records.check, environ)
     docker_version = _await(engine.check, environ)
@@ -154,7 +162,8 @@ def surroundings(worker_settings: settings.Settings, slots: int, environ: Mappin
         log.info("GPUs for jobs: %s (%s)", ", ".join(gpus.names), gpus.reason)
     for problem in gpus.problems:
         log.warning("GPUs: %s", problem)
-    return Surroundings(records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, lock, offer)
+    around = (records, engine, docker_version, worker_settings, fixed.name, state_dir, folders, image_notes)
+    return Surroundings(*around, lock, offer)
 
 
 def _fixed(worker_settings: settings.Settings, state_dir: Path, environ: Mapping[str, str]) -> fixedsettings.Fixed:
@@ -241,6 +250,7 @@ def build_parts(
         DrainWatch(around.records, host, intake),
         orphans,
         _reservations(worker_settings, around, application, runner, duties),
+        imageparts.build(worker_settings, link, around.engine, around.image_notes, host, runner),
     )
 
 
@@ -265,7 +275,15 @@ def _runner(
         broadcast=broadcast,
         opener=Opener(environ.get("OPENER_SOCKET", opener.SOCKET), around.host),
     )
-    return Runner(attempts, around.records, worker_settings, around.host, retrying, ledger=Ledger(around.offer))
+    return Runner(
+        attempts,
+        around.records,
+        worker_settings,
+        around.host,
+        retrying,
+        ledger=Ledger(around.offer),
+        on_image_used=lambda image_id: around.image_notes.note_use(image_id, time.time()),
+    )
 
 
 def _duties(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_docker.cli.syntax import flagtable
 from celery_docker.cli.syntax.grammar import Command, Flag, Operands
-from celery_docker.core import kinds, tokens
+from celery_docker.core import containerkinds, kinds, tokens
 
 _HOSTS = Operands("[HOST...]", 0, None)
 
@@ -36,6 +36,31 @@ COMMANDS = (
         _HOSTS,
         flagtable.ALWAYS,
         (("after the repair", "celery-docker resume node3"),),
+    ),
+    Command(
+        "images",
+        "images",
+        "list the images of the hosts, or have hosts pull one",
+        Operands("[pull IMAGE]", 0, None, words=("pull",)),
+        (
+            Flag(("--host",), "this host only; default: all that are there", "HOST", repeated=True),
+            Flag(
+                ("--platform",), "with pull: the image's, not the host's own", "OS/ARCH", kind=containerkinds.PLATFORM
+            ),
+            flagtable.QUIET,
+            *flagtable.ALWAYS,
+        ),
+        (
+            ("the images of all hosts", "celery-docker images"),
+            ("pull one before a batch needs it", "celery-docker images pull registry.example.org/lab/tool:2"),
+            ("on two hosts", "celery-docker images pull --host node1 --host node2 busybox"),
+        ),
+        "The list has for each image its name, the beginning of its digest, its size and when a job used it last. Each "
+        "host reports once a minute, the 200 images that were used last. pull asks the registry for what the tag is "
+        "now, on each host, shows how far they are, and ends when all are done: with 0 if each host has the image, "
+        "else with 1. A host does it once, by its own policy, with its own credentials; where the policy asks for "
+        "signed jobs, for root and members of group celery only. One that is away does it when it comes back within a "
+        "day. Both need the URL of Redis: celery-docker-api does neither.",
     ),
     Command(
         "queue",

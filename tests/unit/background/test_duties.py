@@ -39,11 +39,15 @@ class Jobs:
             Running(Attempt(1, "node1", now, container_id=f"c{number}"), f"{number:08x}-0d3f-4c6e-9a41-7f2b3c4d5e6f")
             for number in range(count)
         ]
+        self.noted: list[str] = []
 
     def jobs(self) -> list[Running]:
         return self.list
 
-    def note_image(self, job: Running) -> None: ...
+    def note_image(self, job: Running) -> None:
+        self.noted.append(job.job_id)
+        if job is self.list[0]:
+            raise errors.Fenced
 
     def find(self, job_id: str) -> None:
         """None of those with an end request is in a slot."""
@@ -244,3 +248,10 @@ def test_a_busy_slot_goes_before_the_next_portion_of_queued_jobs_but_not_for_eve
     assert portions == [(0, True), (slept, False)]
     assert (slept == 3) is is_short
     assert slept >= 3
+
+
+def test_a_job_whose_image_cannot_be_noted_holds_up_no_other() -> None:
+    """Another host has it meanwhile, for instance."""
+    jobs = Jobs(3)
+    made(runner=jobs)._note_images()
+    assert jobs.noted == [job.job_id for job in jobs.list]

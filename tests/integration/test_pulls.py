@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.client.client import Client
+from celery_docker.client.handles import Job
 from celery_docker.engine.dockerd import DockerEngine
 from tests import servers
 from tests.conftest import require
@@ -296,3 +298,60 @@ def test_a_tag_that_is_moved_during_a_pull(
     engine.close()
     about = json.loads(docker.request("GET", f"/images/{tool}/json")[1])
     assert [digest.rpartition("@")[2] for digest in about["RepoDigests"]] == [moved_to]
+
+
+# The digest of a job
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder below a root that the policy allows."""
+    with tempfile.TemporaryDirectory(prefix="cdt-job-", dir="/tmp") as path:
+        yield Path(path)
+
+
+def retry_now(redis: servers.RedisServer, job: Job, docker: servers.Dockerd) -> None:
+    """Let a job whose first attempt has failed wait no longer."""
+    eventually(lambda: job.state == "queued" and docker.containers() == [], 60, "the end of the first attempt")
+    with redis.client() as client:
+        client.zadd("celery-docker:delayed", {job.id: 1})
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["still in the registry", "gone"])
+def test_a_retry_runs_the_digest_of_the_first_attempt(
+    proxy: Proxy,
+    store: RealRegistry,
+    docker: servers.Dockerd,
+    redis: servers.RedisServer,
+    folder: Path,
+    is_gone: bool,
+) -> None:
+    """The tag was moved, and the host has lost the image meanwhile, as another host would not have it."""
+    digest = store.push(docker, "lab/pinned:1")
+    image = f"{proxy.address}/lab/pinned:1"
+    command = ["sh", "-c", "md5sum /chance >>/output/sums; [ $(wc -l </output/sums) = 2 ]"]
+    with (
+        Worker(redis.url, docker, CELERY_DOCKER_RETRY_DELAY="3600") as worker,
+        closing(Client(redis.url)) as client,
+    ):
+        job = client.submit(image, command, outputpath=str(folder), user="root", pull="always")
+        eventually(lambda: "attempt 1" in worker.log and (folder / "sums").exists(), 60, "the first attempt")
+        eventually(lambda: job.state == "queued", 60, "its end")
+        assert store.push(docker, "lab/pinned:1") != digest
+        eventually(lambda: docker.containers() == [], 60, "its container to go")
+        remove_image(docker, image)
+        if is_gone:
+            store.delete("lab/pinned", digest)
+        retry_now(redis, job, docker)
+        state = job.wait(120)
+        receipt = job.receipt or {}
+    if is_gone:
+        assert state == "rejected"
+        assert f"@{digest}' cannot be pulled: " in receipt["reason"]
+        assert receipt["reason"].endswith(
+            f"an earlier attempt ran this digest: submit the job again, to run {image} as it is now"
+        )
+    else:
+        assert state == "succeeded", receipt
+        assert receipt["image_digest"] == f"{proxy.address}/lab/pinned@{digest}"
+        assert len(set((folder / "sums").read_text().splitlines())) == 1

@@ -211,7 +211,7 @@ LEFT: dict[str, set[bytes]] = {
     "host": set(),
     "queue": set(),
     "cancelling": {f"cancelling-{name.replace(' ', '-')}".encode() for name in NOBODYS},
-    "delayed": {b"\xff\xfe"},
+    "delayed": set(),
     "expiring": {b"\xff\xfe"},
 }
 ODD_IDS = (b"\xff\xfe", "", "a\nb", "x:dependents")

@@ -88,6 +88,14 @@ class CannotStart(RequestError):
         self.exit_code = exit_code
 
 
+class NotSent(CeleryDockerError):
+    """a notice of a job's end was not taken by its target; names the reason, and no URL"""
+
+
+class CannotSend(CeleryDockerError):
+    """this host has no way to send a notice of a job's end, and another host may have one; names what is missing"""
+
+
 class ImageMissing(CeleryDockerError):
     """the image is not on this host; pull it, then ask again"""
 

@@ -121,7 +121,8 @@ def with_batch_env(kwargs: Mapping[str, Any], batch_id: str, index: int, size: i
 def spec_hash(kwargs: Mapping[str, Any]) -> str:
     """Return a short name for what a job does: the same in every batch, another as soon as an argument differs."""
     env = {name: v for name, v in (kwargs.get("env") or {}).items() if name not in (BATCH_ID, BATCH_INDEX, BATCH_SIZE)}
-    rest = {name: value for name, value in kwargs.items() if name != "env" and value is not None}
+    # Who is told of the end does nothing in the job.
+    rest = {name: value for name, value in kwargs.items() if name not in ("env", "notify") and value is not None}
     return _hash({**rest, "env": env})
 
 

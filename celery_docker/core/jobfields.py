@@ -18,6 +18,7 @@ from celery_docker.core import (
     limitkinds,
     mountkinds,
     namedvalues,
+    noticetargets,
     privilegekinds,
     tmpfskinds,
 )
@@ -203,6 +204,13 @@ FIELDS = (
     Field("name", kinds.NAME, ("--name",), "a name for people; several jobs may have the same"),
     Field("labels", namedvalues.LABELS, ("--label",), "put a label on the container", repeated=True),
     Field("requeue", kinds.BOOLEAN, ("--no-requeue",), "do not queue the job again when its host is lost", const=False),
+    Field(
+        "notify",
+        noticetargets.TARGETS,
+        ("--notify",),
+        "send word of the end, of a batch once, if the host's policy has this",
+        repeated=True,
+    ),
 )
 OPTIONS = (
     Field("queue", kinds.QUEUE, ("--queue",), "the queue; default: celery"),

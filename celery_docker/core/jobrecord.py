@@ -95,11 +95,12 @@ class Holding:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of a job, as its record keeps it."""
+    """The end of a job, as its record keeps it; so many `notices` of it are to be sent."""
 
     holding: Holding
     state: lifecycle.State
     receipt: Mapping[str, Any]
+    notices: int = 0
 
 
 class Taken(NamedTuple):

@@ -36,7 +36,7 @@ class JobSpec:
     `SOFT:HARD` by name, `add_host` lines of /etc/hosts as `NAME:ADDRESS`, `mounts` those beside input and output,
     `tmpfs` options by folder, `device` PATH:PATH IN THE CONTAINER:PERMISSIONS. `script` is a text that is the
     entrypoint, `stdin` one that is its standard input. `scratch` True: the container has an empty folder of its own.
-    `env`, `script` and `stdin` may hold secrets.
+    `notify` are mail addresses and names of targets. `env`, `script` and `stdin` may hold secrets.
     """
 
     image: str
@@ -105,6 +105,8 @@ class JobSpec:
         """The log files on the host, by the names of their fields."""
         paths = {"logoutfile": self.logoutfile, "logerrfile": self.logerrfile}
         return {name: path for name, path in paths.items() if path is not None}
+
+    notify: tuple[str, ...] | None = None
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from celery_docker import errors
-from celery_docker.core import devices, imagerules, limitkinds, privilegekinds, sizes, tmpfskinds, userrules
+from celery_docker.core import (
+    devices,
+    imagerules,
+    limitkinds,
+    noticetargets,
+    privilegekinds,
+    sizes,
+    tmpfskinds,
+    userrules,
+)
 from celery_docker.core.access import Identity
 from celery_docker.core.devices import Node
 from celery_docker.core.gpus import Wanted
@@ -61,6 +70,7 @@ class Policy:
     capabilities: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = HARMLESS_ULIMITS
     platforms: tuple[str, ...] = (OWN_PLATFORM,)
+    notify: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     gpus: bool = True
     devices: tuple[str, ...] = ()
@@ -144,6 +154,7 @@ class Request:
     mounts: tuple[HostPath, ...] = ()
     logs: tuple[HostPath, ...] = ()
     sockets: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -171,6 +182,7 @@ def violations(policy: Policy, request: Request) -> list[str]:
     """Return every rule the request breaks and all that this host lacks, one line each; an empty list is a yes."""
     problems = _image(policy, request) + _user(policy, request) + _network(policy, request)
     problems += _groups(policy, request) + _capabilities(policy, request) + _platform(policy, request)
+    problems += _notify(policy, request)
     problems += _ceilings(policy, request) + _ulimits(policy, request)
     problems += _gpus(policy, request) + _devices(policy, request)
     for path in request.mounts:
@@ -254,6 +266,14 @@ def _devices(policy: Policy, request: Request) -> list[str]:
         elif node is not None and (reason := devices.never(node)):
             problems.append(f"device: {path!r} {reason}, and no rule gives that to a job")
     return problems
+
+
+def _notify(policy: Policy, request: Request) -> list[str]:
+    return [
+        f"notify: {target!r} is not allowed on this host; {policy.rule('notify')}"
+        for target in request.notify
+        if not noticetargets.allows(policy.notify, target)
+    ]
 
 
 def _ceilings(policy: Policy, request: Request) -> list[str]:

@@ -13,7 +13,16 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from celery_docker import errors
-from celery_docker.core import containerkinds, kinds, limitkinds, privilegekinds, sizes, userrules, wording
+from celery_docker.core import (
+    containerkinds,
+    kinds,
+    limitkinds,
+    noticetargets,
+    privilegekinds,
+    sizes,
+    userrules,
+    wording,
+)
 from celery_docker.core.policy import ANYBODY, OWN_PLATFORM, SIGNED, Defaults, Limits, Policy
 
 _Number = TypeVar("_Number", int, float)
@@ -170,6 +179,10 @@ def _groups(name: str, value: Any) -> tuple[str, ...]:
     return _accounts(name, value, userrules.check_group)
 
 
+def _notify(name: str, value: Any) -> tuple[str, ...]:
+    return _accounts(name, value, noticetargets.check_rule)
+
+
 def _accounts(name: str, value: Any, check: Callable[[str], None]) -> tuple[str, ...]:
     rules = _strings(name, value)
     for rule in rules:
@@ -272,4 +285,5 @@ _RULES: Mapping[str, Callable[[str, Any], tuple[str, ...] | bool]] = {
     "platforms": _platforms,
     "gpus": _boolean,
     "devices": _devices,
+    "notify": _notify,
 }

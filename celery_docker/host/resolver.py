@@ -95,6 +95,7 @@ def resolve(
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
         sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
+        notify=spec.notify or (),
         problems=tuple(problems),
     )
     real = {name: path.real for name, path in (mounts | logs).items() if path}

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import container, incoming, message
+from celery_docker.core import container, incoming, message, noticetargets
 from celery_docker.core.access import Identity
 from celery_docker.core.container import Container
 from celery_docker.core.policy import ANYBODY, Defaults, Policy, applying
@@ -34,7 +34,7 @@ class Authority:
         Raises `SignatureError` for a job that this host does not run, and `HostError` where it cannot tell.
         """
         if job.rules is None:
-            job.submitter, job.rules = self._judge(job.delivery)
+            job.submitter, job.rules = self._judge(job.delivery, job.delivery.queue)
         return job.rules
 
     def defaults_for(self, delivery: Delivery) -> Defaults:
@@ -43,15 +43,18 @@ class Authority:
         if all(policy.defaults == self.policy.defaults for policy in policies):
             return self.policy.defaults
         try:
-            return self._judge(delivery)[1].defaults
+            return self._judge(delivery, delivery.queue)[1].defaults
         except errors.CeleryDockerError:
             return Defaults()
 
-    def _judge(self, delivery: Delivery) -> tuple[Identity | None, Policy]:
+    def rules_of(self, signed: incoming.Signed, queue: str) -> Policy:
+        """Return the rules for a message of this list, also of a job that has ended; raises what `rules_for` does."""
+        return self._judge(signed, queue)[1]
+
+    def _judge(self, signed: incoming.Signed, queue: str) -> tuple[Identity | None, Policy]:
         submitter = None
-        if delivery.signature is not None and not self._is_strange(delivery.signature):
-            queue = message.queue_name(delivery.queue)
-            submitter = incoming.submitter(delivery, queue, self.key_file.needed(), time.time())
+        if signed.signature is not None and not self._is_strange(signed.signature):
+            submitter = incoming.submitter(signed, message.queue_name(queue), self.key_file.needed(), time.time())
         groups = () if submitter is None else resolver.group_names(submitter)
         return submitter, applying(self.policy, submitter, groups)
 
@@ -72,6 +75,15 @@ class Authority:
             return False
         keys = self.key_file.keys()
         return keys is None or keys.find(signature.key_id) is None
+
+
+def notified(job: Job) -> tuple[str, ...]:
+    """Return the targets that are sent word of a job's end; none where the job was refused because of one."""
+    targets = job.spec.notify or () if job.spec else ()
+    rules = job.rules
+    if rules is None or all(noticetargets.allows(rules.notify, target) for target in targets):
+        return targets
+    return ()
 
 
 def check_made_of(job: Job, existing: Container) -> None:

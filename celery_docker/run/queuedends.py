@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from celery_docker.core import lifecycle, output, receipt, wording
+from celery_docker.core import lifecycle, message, noticetargets, output, receipt, wording
 from celery_docker.core.jobrecord import Claim, Finished, Holding, JobToEnd, Verdict
 from celery_docker.core.lifecycle import Outcome
 from celery_docker.run.ports import Records
@@ -79,7 +79,7 @@ class QueuedEnds:
         pairs = [(job, claim) for job, claim in zip(jobs, claims, strict=True) if claim.verdict is Verdict.RUN]
         ends = [QueuedEnd(job, self._receipt(job, claim)) for job, claim in pairs]
         finished = [
-            Finished(_holding(end.job, self.host, claim), end.state, end.receipt.to_dict())
+            Finished(_holding(end.job, self.host, claim), end.state, end.receipt.to_dict(), _notices(end.job))
             for end, (_, claim) in zip(ends, pairs, strict=True)
         ]
         answers = self.retrying.until_stored(lambda: self.records.finish_many(finished))
@@ -124,6 +124,11 @@ class QueuedEnds:
                 log.info("%s", sentence, extra={"job": job_ids[0]})
             else:
                 log.info("%s ended: %s", wording.counted(count, "queued job"), sentence)
+
+
+def _notices(job: JobToEnd) -> int:
+    """Return how many notices of a job's end are to be sent; whoever sends one asks whether it is allowed."""
+    return 0 if job.envelope is None else noticetargets.count_in(message.arguments(job.envelope)[1])
 
 
 def _holding(job: JobToEnd, host: str, claim: Claim) -> Holding:

@@ -20,7 +20,7 @@ from celery_docker.core import container, incoming, jobspec, lifecycle, message,
 from celery_docker.core.admission import Needs
 from celery_docker.core.jobrecord import Claim, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
-from celery_docker.run import room
+from celery_docker.run import authority, room
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.job import Delivery, Job
 from celery_docker.run.job import delivery as delivery_of
@@ -244,7 +244,8 @@ class Runner:
             submitted_at=job.claim.submitted_at,
             tail=job.tail,
         ).to_dict()
-        self.retrying.until_stored(lambda: self.records.finish(job.holding, state, built))
+        notices = len(authority.notified(job))
+        self.retrying.until_stored(lambda: self.records.finish(job.holding, state, built, notices=notices))
         job.receipt = built
         return _ended(built)
 

@@ -105,9 +105,12 @@ class Store:
         args = [*_owner(holding), holding.queue, _dump(holding.envelope), *pairs]
         _check_owned(self.link.call("update", touched, args), holding)
 
-    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
-        """Write how a job ended, and publish what waited for that. Raises `Fenced` if it is not this host's."""
-        _check_owned(self.link.call("finish", *_finish_call(Finished(holding, state, receipt))), holding)
+    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any], *, notices: int = 0) -> None:
+        """Write how a job ended, publish what waited for that, and list so many notices of it to be sent.
+
+        Those of a batch's job are sent once, with the end of the last. Raises `Fenced` if it is not this host's.
+        """
+        _check_owned(self.link.call("finish", *_finish_call(Finished(holding, state, receipt, notices))), holding)
 
     def finish_many(self, ends: Sequence[Finished]) -> list[bool]:
         """Write how each job ended, in one round trip; False for one that is not this host's."""
@@ -238,8 +241,8 @@ def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of `lua/finish.lua`."""
     holding = end.holding
     touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
-    touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS]
-    args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH, keys.SHARE]
+    touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS, keys.NOTICES]
+    args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH, keys.SHARE, end.notices]
     for name in _LISTED:
         if end.receipt.get(name) is not None:
             args += [name, str(end.receipt[name])[:_LISTED_CHARS]]

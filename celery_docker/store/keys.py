@@ -47,6 +47,9 @@ REFUSED_COUNT = PREFIX + "refused-count"
 READ_JOBS = PREFIX + "read-jobs"
 # The orders to pull an image, by the time at which they were given.
 PULL_ORDERS = PREFIX + "pulls"
+# The notices that are to be sent, by when the next try is due, and how often each was tried: a hash.
+NOTICES = PREFIX + "notices"
+NOTICE_TRIES = PREFIX + "notice-tries"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
@@ -60,8 +63,8 @@ HOST = (PREFIX + "host:", ":about", ":jobs")
 # The type of each key that there is once.
 TYPES = {
     **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
-    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS), "zset"),
-    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS), "hash"),
+    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
+    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
 }

@@ -23,6 +23,7 @@ from celery_docker.background.duties import Duties
 from celery_docker.background.health import Health
 from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
+from celery_docker.background.notifying import Notifying
 from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
 from celery_docker.background.reservations import Reservations
@@ -48,7 +49,7 @@ from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.livelog import LiveLog
 from celery_docker.store.reservations import ReservationStore
-from celery_docker.worker import celeryapp, imageparts, queuedresults
+from celery_docker.worker import celeryapp, imageparts, notices, queuedresults
 from celery_docker.worker.events import Events
 from celery_docker.worker.imageparts import ImageParts
 from celery_docker.worker.inbox import Inbox
@@ -102,6 +103,7 @@ class Parts:
     broadcast: Broadcast
     drained: DrainWatch
     orphans: Orphans
+    notifying: Notifying
     reservations: Reservations
     images: ImageParts
 
@@ -118,6 +120,7 @@ class Parts:
         self.health.start()
         self.broadcast.start(self.runner.jobs)
         self.drained.start()
+        self.notifying.start()
         self.reservations.start()
         self.images.start()
 
@@ -125,6 +128,7 @@ class Parts:
         """Stop every loop, the heartbeat last."""
         self.images.stop()
         self.orphans.stop()
+        self.notifying.stop()
         self.reservations.stop()
         self.drained.stop()
         self.broadcast.stop()
@@ -249,6 +253,7 @@ def build_parts(
         broadcast,
         DrainWatch(around.records, host, intake),
         orphans,
+        notices.notifying(worker_settings, policy, around.records.link, environ),
         _reservations(worker_settings, around, application, runner, duties),
         imageparts.build(worker_settings, link, around.engine, around.image_notes, host, runner),
     )

@@ -34,9 +34,13 @@ from celery_docker.core.jobrecord import (
 
 @dataclass
 class FakeBatch:
-    """A batch's limit of jobs on their way at once, the number of them, and the jobs that are held back."""
+    """A batch's limit of jobs on their way at once, how many it is to have, has and has ended, and the held ones."""
 
     limit: int | None
+    size: int = 0
+    joined: int = 0
+    ended: int = 0
+    is_announced: bool = False
     active: int = 0
     held: list[str] = field(default_factory=list)
 
@@ -68,6 +72,7 @@ class FakeRecords:
     blocked: set[str] = field(default_factory=set)
     dependents: dict[str, set[str]] = field(default_factory=dict)
     batches: dict[str, FakeBatch] = field(default_factory=dict)
+    notices: set[str] = field(default_factory=set)
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     parked: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -83,7 +88,7 @@ class FakeRecords:
     def begin_batch(self, batch_id: str, values: Mapping[str, str | int]) -> None:
         with self._call("begin_batch"):
             limit = values.get("limit")
-            self.batches[batch_id] = FakeBatch(None if limit is None else int(limit))
+            self.batches[batch_id] = FakeBatch(None if limit is None else int(limit), int(values.get("size", 0)))
 
     def _submit(self, new: New) -> bool:
         if new.job_id in self.jobs:
@@ -118,6 +123,7 @@ class FakeRecords:
         if new.batch_id is None:
             return
         batch = self.batches[new.batch_id]
+        batch.joined += 1
         job |= {"batch": new.batch_id, "batch_index": str(new.batch_index)}
         if batch.limit is not None and batch.active >= batch.limit:
             job["held"] = "1"
@@ -362,7 +368,7 @@ class FakeRecords:
                 raise self._fenced(holding.job_id)
             job |= {name: str(value) for name, value in values.items()}
 
-    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any]) -> None:
+    def finish(self, holding: Holding, state: lifecycle.State, receipt: Mapping[str, Any], *, notices: int = 0) -> None:
         with self._call("finish"):
             job, job_id = self._owned_by(holding), holding.job_id
             self.marked.discard(job_id)
@@ -371,6 +377,17 @@ class FakeRecords:
                 self.blocked.discard(job_id)
                 self._go_on_after(job_id, job)
                 self._leave(job_id, job)
+                self._announce(job_id, job, notices)
+
+    def _announce(self, job_id: str, job: dict[str, str], notices: int) -> None:
+        batch = self.batches.get(job.get("batch", ""))
+        if batch is not None:
+            batch.ended += 1
+            if batch.ended < batch.joined or batch.joined < batch.size or batch.is_announced or not notices:
+                return
+            batch.is_announced = True
+        suffix = f" {job['batch']}" if batch is not None else ""
+        self.notices.update(f"{job_id} {number}{suffix}" for number in range(1, notices + 1))
 
     def finish_many(self, ends: Sequence[Finished]) -> list[bool]:
         with self._call("finish_many"):
@@ -378,7 +395,7 @@ class FakeRecords:
 
     def _is_finished(self, end: Finished) -> bool:
         try:
-            self.finish(end.holding, end.state, end.receipt)
+            self.finish(end.holding, end.state, end.receipt, notices=end.notices)
         except errors.Fenced:
             return False
         return True

@@ -51,6 +51,7 @@ PURE = {
         "csv",
         "dataclasses",
         "datetime",
+        "email",
         "enum",
         "fnmatch",
         "hashlib",

@@ -1,16 +1,19 @@
 -- Ends a job: the owner writes its receipt. Nothing changes it afterwards; a second call does nothing.
 -- In the same step the jobs that waited for this end are published: those to run after it, the next of its batch, and the
 -- next of its share.
+-- Its notices are listed to be sent; those of a batch's job once, when the last job of the batch has ended.
 -- A record that Redis has lost is begun anew.
--- KEYS: job, index, the host's jobs, cancelling, waiting, blocked, delayed, shares, windows.
+-- KEYS: job, index, the host's jobs, cancelling, waiting, blocked, delayed, shares, windows, notices.
 -- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches, prefix of the keys of
--- shares, then field, value, field, value... for listings.
+-- shares, number of its notices, then field, value, field, value... for listings.
 -- Returns 1, or 0 for a host that is not the owner.
 -- Includes share.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
 end
+-- Ends here, before anything is written, where the key of the notices holds something else.
+redis.call('ZCARD', KEYS[10])
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local at = {delayed = KEYS[7], waiting = KEYS[5], shares = KEYS[8], windows = KEYS[9], job = ARGV[6], share = ARGV[8]}
@@ -72,6 +75,23 @@ local function release_next(batch)
   end
 end
 
+local function announce(suffix)
+  for number = 1, tonumber(ARGV[9]) do
+    redis.call('ZADD', KEYS[10], 'NX', now, ARGV[3] .. ' ' .. number .. suffix)
+  end
+end
+
+-- A batch that is being submitted may have no open job for a moment.
+local function announce_batch(batch, id)
+  local about = redis.call('HMGET', batch, 'open', 'size', 'notified_at')
+  local count = redis.call('TYPE', batch .. ':jobs').ok == 'zset' and redis.call('ZCARD', batch .. ':jobs') or 0
+  if (tonumber(about[1]) or 0) <= 0 and count >= (tonumber(about[2]) or 0)
+    and tonumber(ARGV[9]) > 0 and not about[3] then
+    redis.call('HSET', batch, 'notified_at', now)
+    announce(' ' .. id)
+  end
+end
+
 local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2])
@@ -84,7 +104,7 @@ redis.call('SREM', KEYS[4], ARGV[3])
 if job[3] then
   return 1
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 9))
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 10))
 redis.call('ZREM', KEYS[6], ARGV[3])
 if redis.call('TYPE', KEYS[1] .. ':dependents').ok == 'set' then
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
@@ -98,6 +118,9 @@ if job[4] and is_record(ARGV[7] .. job[4]) then
   if not job[5] then
     release_next(ARGV[7] .. job[4])
   end
+  announce_batch(ARGV[7] .. job[4], job[4])
+else
+  announce('')
 end
 if job[6] and job[7] then
   leave(at, now, ARGV[3], job[6], job[7])

@@ -61,6 +61,7 @@ class World(Protocol):
     def parked(self) -> dict[str, list[str]]: ...
     def lose_groups(self) -> None: ...
     def write(self, job_id: str, **values: str) -> None: ...
+    def notices(self) -> set[str]: ...
 
 
 class FakeWorld:
@@ -124,6 +125,9 @@ class FakeWorld:
 
     def write(self, job_id: str, **values: str) -> None:
         self.records.jobs[job_id].update(values)
+
+    def notices(self) -> set[str]:
+        return set(self.records.notices)
 
 
 class RedisWorld:
@@ -189,6 +193,9 @@ class RedisWorld:
     def write(self, job_id: str, **values: str) -> None:
         self._client.hset(keys.job(job_id), mapping=values)
 
+    def notices(self) -> set[str]:
+        return set(self._client.zrange(keys.NOTICES, 0, -1))
+
     def close(self) -> None:
         self._client.flushdb()
         self._client.close()
@@ -216,10 +223,10 @@ def held(fence: int, host: str = HOST, job_id: str = "j1", tag: str = "t1") -> H
     return Holding(job_id, host, fence, QUEUE, envelope(tag, job_id))
 
 
-def end(records: Records, job_id: str, state: State = State.SUCCEEDED) -> None:
+def end(records: Records, job_id: str, state: State = State.SUCCEEDED, notices: int = 0) -> None:
     """Claim a job and end it, as the worker does with one that runs and with one that is not to run."""
     holding = held(claim(records, job_id=job_id).fence, job_id=job_id)
-    records.finish(holding, state, {**RECEIPT, "id": job_id, "state": state.value})
+    records.finish(holding, state, {**RECEIPT, "id": job_id, "state": state.value}, notices=notices)
 
 
 def published(world: World) -> list[str]:

@@ -283,6 +283,11 @@ def test_path(given_path: str, expected: str) -> None:
             "device: ['/etc/passwd'] has '/etc/passwd', which must be a device below /dev, as '/dev/ttyUSB0' or "
             "'/dev/ttyUSB0:/dev/meter:rw'",
         ),
+        (
+            {"image": "b", "notify": ["a b@c.d"]},
+            "notify: ['a b@c.d'] must be mail addresses, or names of targets of the host, like 'alice@example.org' or "
+            "'lab-chat', not 'a b@c.d'",
+        ),
         ({"image": "b", "dns": ["ns"]}, "dns: ['ns'] has 'ns', which must be an IP address"),
         (
             {"image": "b", "add_host": ["db"]},
@@ -332,7 +337,7 @@ def test_path(given_path: str, expected: str) -> None:
             "outputpath, retries, retry_on, timeout, stop_signal, stop_grace, env, memory, cpus, gpus, "
             "pids_limit, shm_size, ulimits, cap_drop, cap_add, group_add, device, workdir, entrypoint, script, stdin, "
             "scratch, read_only, mounts, tmpfs, hostname, add_host, dns, network, pull, platform, name, labels, "
-            "requeue",
+            "requeue, notify",
         ),
     ],
     ids=str,
@@ -452,6 +457,7 @@ specs = st.builds(
     name=st.none() | st.text(st.characters(blacklist_categories=["C", "Z"]), min_size=1, max_size=128),
     labels=st.none() | tables,
     requeue=st.none() | st.booleans(),
+    notify=st.none() | st.sampled_from([("alice@example.org", "lab-chat")]),
 )
 submissions = st.builds(
     Submission,
@@ -592,7 +598,7 @@ def test_every_problem_of_a_document_is_named_at_once() -> None:
     assert all(
         word in problem for word in ("image: 'B'", "memory: 1", "queue: ''", "priority: 10", "'extra' is not an")
     )
-    assert "requeue, queue, priority, expires, after" in problem, "and what there is"
+    assert "requeue, notify, queue, priority, expires, after" in problem, "and what there is"
 
 
 def test_options_are_not_arguments_of_the_task() -> None:
@@ -644,6 +650,7 @@ def test_the_flags_of_the_command_line() -> None:
         "name": "--name",
         "labels": "--label",
         "requeue": "--no-requeue",
+        "notify": "--notify",
         "queue": "--queue",
         "priority": "--priority",
         "expires": "--expires",
@@ -662,6 +669,7 @@ def test_the_flags_of_the_command_line() -> None:
             "add_host",
             "dns",
             "labels",
+            "notify",
             "after",
         ),
     ]

@@ -50,6 +50,7 @@ def test_the_shipped_file_says_what_the_manual_says(shipped: Policy) -> None:
         capabilities=(),
         ulimits=("core", "cpu", "fsize", "memlock", "nofile", "rttime", "sigpending", "stack"),
         platforms=("own",),
+        notify=(),
         limits=Limits(pids=4096, memory_bytes=None, cpus=None),
     )
 
@@ -348,6 +349,28 @@ def test_platforms(rules: tuple[str, ...], platform: str | None, allowed: bool) 
     assert policy.violations(Policy(platforms=rules), request) == ([] if allowed else [rule])
 
 
+@pytest.mark.parametrize(
+    ("rules", "target", "allowed"),
+    [
+        (("alice@example.org",), "alice@example.org", True),
+        (("alice@example.org",), "bob@example.org", False),
+        (("*@example.org",), "bob@EXAMPLE.org", True),
+        (("*@example.org",), "bob@sub.example.org", False),
+        (("*@example.org",), "bob@xexample.org", False),
+        (("lab-chat",), "lab-chat", True),
+        (("lab-chat",), "lab", False),
+        ((), "lab-chat", False),
+    ],
+)
+def test_targets_of_notices(rules: tuple[str, ...], target: str, allowed: bool) -> None:
+    rule = f"notify: {target!r} is not allowed on this host; rule notify = {list(rules)}"
+    assert policy.violations(Policy(notify=rules), Request("b", notify=(target,))) == ([] if allowed else [rule])
+
+
+def test_the_shipped_file_lets_nobody_be_told(shipped: Policy) -> None:
+    assert len(policy.violations(shipped, Request("b", notify=("alice@example.org",)))) == 1
+
+
 @pytest.mark.parametrize("name", ["nice", "rtprio", "msgqueue"])
 def test_the_shipped_file_lets_nobody_have_precedence_over_the_host(shipped: Policy, name: str) -> None:
     assert len(policy.violations(shipped, Request("b", ulimits={name: "0:1"}))) == 1
@@ -445,6 +468,7 @@ def test_every_key_is_read() -> None:
         capabilities = ["NET_ADMIN", "cap_ipc_lock"]
         ulimits = ["nofile=1024", "nice"]
         platforms = ["own", "linux/arm64"]
+        notify = ["*@example.org", "lab-chat"]
         gpus = false
         devices = ["/dev/ttyUSB*", "/dev/snd/*"]
         [limits]
@@ -465,6 +489,7 @@ def test_every_key_is_read() -> None:
         capabilities=("NET_ADMIN", "IPC_LOCK"),
         ulimits=("nofile=1024", "nice"),
         platforms=("own", "linux/arm64"),
+        notify=("*@example.org", "lab-chat"),
         gpus=False,
         devices=("/dev/ttyUSB*", "/dev/snd/*"),
         limits=Limits(pids=100, memory_bytes=8 * 2**30, cpus=1.5),
@@ -479,7 +504,7 @@ def test_every_key_is_read() -> None:
         (
             "image = ['*']",
             "image is not a rule; known are submitters, images, mounts, logs, users, networks, groups, "
-            "capabilities, ulimits, platforms, gpus, devices, limits, defaults, submitter, unsigned",
+            "capabilities, ulimits, platforms, gpus, devices, notify, limits, defaults, submitter, unsigned",
         ),
         ("[limits]\nmem = '8g'", "limits.mem is not a rule; known are limits.pids, limits.memory, limits.cpus"),
         ("limits = 3", "limits = 3 must be a table, [limits]"),
@@ -514,6 +539,10 @@ def test_every_key_is_read() -> None:
         ("groups = ['5-1']", "groups has '5-1', which must begin with the lower number"),
         ("groups = ['video:44']", "groups has 'video:44', which must be one group"),
         ("groups = ['']", "groups has '', which must be a name, a gid, a range of gids like '1000-59999', or '*'"),
+        (
+            "notify = ['*']",
+            "notify has '*', which must be a mail address, '*@' and a domain, or the name of a target, like 'lab-chat'",
+        ),
         (
             "platforms = ['arm64']",
             "platforms has 'arm64', which must be like 'linux/amd64' or 'linux/arm/v7', or 'own'",

@@ -132,3 +132,17 @@ def test_a_message_here_waits_until_its_job_is_ended() -> None:
     table.free("j0")
     claim.join(10)
     assert table.job_ids() == {"j0"}
+
+
+@pytest.mark.parametrize(
+    ("notify", "notices"),
+    [(["a@b.c", "lab-chat"], {"j0 1", "j0 2"}), (None, set()), ("a@b.c", set()), ([7], set())],
+)
+def test_a_job_that_ends_in_its_queue_tells_of_it(notify: Any, notices: set[str]) -> None:
+    """Whatever its message says there, which nobody has read as a job yet."""
+    desk = Desk()
+    told = message.task_message("j0", {"image": "b", "notify": notify}, queue="celery", tag="t", origin="1@here")
+    desk.records.submit([jobrecord.New("j0", "celery", told, {})])
+    desk.records.cancel_many(["j0"], reason="a wrong input")
+    assert desk.ends.end(desk.records.end_requests(HOST), more=False) == 1
+    assert desk.records.notices == notices

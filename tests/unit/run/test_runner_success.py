@@ -273,3 +273,38 @@ def test_a_job_does_not_notice_that_nobody_can_be_told(tmp_path: Path) -> None:
     bench.watched.failure = errors.StoreAway("no room")
     assert bench.ended().state is State.SUCCEEDED
     assert bench.log.read_bytes() == b"out"
+
+
+# Who is told of its end
+
+
+@pytest.mark.parametrize("script", [OK, Script(exit_code=3)])
+def test_the_notices_of_a_job_are_listed_with_its_end(tmp_path: Path, script: Script) -> None:
+    bench = make_bench(tmp_path.resolve(), script)
+    bench.runner.attempts.policy = Policy(mounts=(str(tmp_path),), notify=("*@example.org", "lab-chat"))
+    bench.ended(retries=0, notify=["alice@example.org", "lab-chat"])
+    assert bench.records.notices == {f"{JOB} 1", f"{JOB} 2"}
+
+
+def test_a_job_that_is_refused_for_whom_it_names_tells_nobody(bench: Bench) -> None:
+    end = bench.ended(notify=["alice@example.org"])
+    assert end.state is State.REJECTED
+    assert "notify: 'alice@example.org' is not allowed on this host; rule notify = []" in end.sentence
+    assert bench.records.notices == set()
+
+
+def test_a_job_that_is_refused_for_something_else_tells_of_it(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path.resolve())
+    bench.runner.attempts.policy = Policy(mounts=(str(tmp_path),), notify=("lab-chat",))
+    assert bench.ended(notify=["lab-chat"], network="none").state is State.REJECTED
+    assert bench.records.notices == {f"{JOB} 1"}
+
+
+def test_a_retry_tells_nobody_yet(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path.resolve(), Script(exit_code=3))
+    bench.runner.attempts.policy = Policy(mounts=(str(tmp_path),), notify=("lab-chat",))
+    bench.run(retries=1, notify=["lab-chat"])
+    assert bench.records.notices == set()
+    assert bench.records.publish_due(1e12) == 1
+    bench.ended(retries=1, notify=["lab-chat"])
+    assert bench.records.notices == {f"{JOB} 1"}

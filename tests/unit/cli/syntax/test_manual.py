@@ -157,12 +157,13 @@ def test_the_example_of_a_policy_is_one() -> None:
 
 def test_the_defaults_of_the_page_on_the_policy_are_those_of_the_program(built: Path) -> None:
     assert policyfile.parse("") == policy.Policy(
-        *(("*",), (), (), ("*",), ("bridge",), (), (), policy.HARMLESS_ULIMITS, ("own",)),
+        *(("*",), (), (), ("*",), ("bridge",), (), (), policy.HARMLESS_ULIMITS, ("own",), ()),
         policy.Limits(4096, None, None),
     )
     says = (
         "any image and user, the network bridge, harmless ulimits, the host's own platform, GPUs, 4096 processes, no "
-        "limit of memory and CPUs, no further group, capability or device, and no folder at all."
+        "limit of memory and CPUs, no further group, capability or device, nobody who is told of an end, "
+        "and no folder at all."
     )
     assert says in shown(built, "celery-docker-policy.toml.5")
 

@@ -1,0 +1,82 @@
+"""The notices that are to be sent: which are due, and what each is about.
+
+`finish.lua` lists a notice in the step that writes its job's receipt; whoever is handed one sends it, and strikes it
+off then. Invariant: a notice that was handed out and not struck off is handed out again, so it is sent at least once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from celery_docker import errors
+from celery_docker.core import incoming
+from celery_docker.core.notice import LEASE_S, DueNotice, NoticeFacts
+from celery_docker.core.receipt import Receipt
+from celery_docker.store import keys, redislink
+from celery_docker.store.batchqueries import BatchQueries
+
+# What is added to the number of tries then.
+_NOT_TRIED = -1
+
+
+@dataclass(frozen=True)
+class NoticeStore:
+    """The notices in one Redis. Each method raises `StoreAway` or `StoreRefused`."""
+
+    link: redislink.Link
+
+    def take(self, most: int) -> list[DueNotice]:
+        """Return notices that are due; nobody else gets them for `LEASE_S`."""
+        flat = self.link.call("notices", _KEYS, [LEASE_S, most])
+        return [_due(str(entry), int(tries)) for entry, tries in zip(flat[::2], flat[1::2], strict=True)]
+
+    def strike_off(self, due: DueNotice) -> None:
+        """Forget a notice: it was sent, or is given up."""
+        with self.link.translated(), self.link.client.pipeline() as pipeline:
+            pipeline.zrem(keys.NOTICES, due.entry)
+            pipeline.hdel(keys.NOTICE_TRIES, due.entry)
+            pipeline.execute()
+
+    def put_off(self, due: DueNotice, delay_s: float, *, tried: bool) -> None:
+        """Let a notice be handed out again after so many seconds."""
+        self.link.call("putoff", _KEYS, [due.entry, delay_s, 0 if tried else _NOT_TRIED])
+
+    def facts(self, due: DueNotice) -> NoticeFacts | None:
+        """Return what the record of a notice's job says; None where it is gone, or is no record of an end."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(keys.job(due.job_id), "queue", "message", "receipt", "finished_at")
+            pipeline.time()
+            row, (seconds, _) = redislink.answers(pipeline, None)
+        queue, text, receipt, finished_at = row or (None,) * 4
+        if not queue or not text or not receipt:
+            return None
+        parsed = incoming.of_envelope(due.job_id, incoming.of_record(due.job_id, text))
+        age_s = max(0.0, seconds - _number(finished_at, seconds))
+        return NoticeFacts(queue, parsed, Receipt.of_text(due.job_id, receipt), age_s)
+
+    def batch(self, batch_id: str) -> tuple[str | None, Mapping[str, int]] | None:
+        """Return the name of a batch and the number of its jobs in each state; None where it is gone."""
+        try:
+            row = BatchQueries(self.link).row(batch_id)
+        except errors.NoSuchJob:
+            return None
+        return row.name, row.counts
+
+
+_KEYS = [keys.NOTICES, keys.NOTICE_TRIES]
+
+
+def _due(entry: str, tries: int) -> DueNotice:
+    """Return a notice from its entry, `JOB NUMBER [BATCH]`; one that was damaged is of a job that is not there."""
+    job_id, _, rest = entry.partition(" ")
+    number, _, batch_id = rest.partition(" ")
+    is_sound = number.isascii() and number.isdigit() and len(number) < 4
+    return DueNotice(job_id, int(number) if is_sound else 0, batch_id or None, tries, entry)
+
+
+def _number(text: str | None, default: float) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return default

@@ -31,7 +31,6 @@ def test_a_cancelled_batch_ends_without_slots_and_the_next_job_starts(
     eventually(lambda: worker.status.startswith("2 jobs running"), 20, "both slots to be busy")
     batch = client.map(lambda number: {"image": "busybox", "command": f"echo {number}"}, range(MANY))
     last = client.submit("busybox", "echo fine")
-    assert queue_length(clean_redis) == MANY + 1
     batch.cancel()
     eventually(lambda: {job.state for job in batch.jobs()} == {"cancelled"}, RESULT_S, "the batch to end")
     assert [result.get(timeout=0, propagate=False) for result in busy if result.ready()] == []

@@ -21,7 +21,7 @@ CLASSES = (client.Client, handles.Job, handles.Batch)
 
 
 # What only an administrator does, with the URL of Redis.
-ADMINISTRATORS = ("Client.drain", "Client.resume", "Client.refused")
+ADMINISTRATORS = ("Client.drain", "Client.resume", "Client.refused", "Client.images")
 
 
 @pytest.fixture(scope="module", params=["redis", "gateway"])

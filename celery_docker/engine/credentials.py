@@ -64,7 +64,7 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
 def _file(config: Any) -> str | None:
     """Return the file of the credentials: the host's own, unless it says nothing, then that of the worker's home."""
     own = Path(os.environ.get("DOCKER_CONFIG", "/nonexistent"), "config.json")
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         if json.loads(own.read_bytes()) == {}:
             home = Path(config.home_dir() or "/nonexistent", ".docker", "config.json")
             return str(home if home.exists() else own)

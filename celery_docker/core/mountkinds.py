@@ -20,7 +20,7 @@ from celery_docker.core import kinds, listkinds, tmpfskinds
 # lies what Docker and Podman put into each container, and a home is made at the rest.
 TAKEN = (*tmpfskinds.TAKEN, "/etc", "/run", "/sbin", "/home/celery-docker")
 _BIND, _TMPFS = "bind", "tmpfs"
-_FORM = "HOST:CONTAINER[:ro]"
+_FORM = "HOST:CONTAINER[:ro], or type=bind,source=HOST,target=CONTAINER"
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _SIZE, _MODE = "tmpfs-size", "tmpfs-mode"
 _KNOWN = {_BIND: ("type", "source", "target", "readonly"), _TMPFS: ("type", "target", "readonly", _SIZE, _MODE)}

@@ -91,8 +91,8 @@ def test_beside_input_and_output(plain: Plain, data: Path) -> None:
 def test_what_is_mounted_below_is_read_only_too(plain: Plain, data: Path) -> None:
     servers.run("mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", str(data / "sub"))
     try:
-        mounts = [f"{data}:/ref:ro", f"{data}:/work"]
-        assert shell(plain, LOOK.format("/ref/sub /work/sub"), mounts=mounts) == "/ref/sub: ro\n/work/sub: rw\n"
+        mounts = [f"{data}:/ref:ro", f"{data}:/desk"]
+        assert shell(plain, LOOK.format("/ref/sub /desk/sub"), mounts=mounts) == "/ref/sub: ro\n/desk/sub: rw\n"
     finally:
         servers.run("umount", "-l", str(data / "sub"))
 
@@ -146,7 +146,7 @@ def test_a_path_that_a_job_may_not_have(plain: Plain, data: Path, user: str | No
 @pytest.mark.parametrize(
     ("target", "image_has"),
     [
-        ("/link/new", {"link": "work"}),
+        ("/link/new", {"link": "desk"}),
         ("/link", {"link": "etc"}),
         ("/link/group", {"link": "etc"}),
         ("/link/a", {"link": "proc"}),
@@ -154,7 +154,7 @@ def test_a_path_that_a_job_may_not_have(plain: Plain, data: Path, user: str | No
         ("/link/a", {"link": "link"}),
         ("/a/../link", {}),
         ("/link/a", {"link": b"a file"}),
-        ("/a/b", {"a/b": "../work"}),
+        ("/a/b", {"a/b": "../desk"}),
     ],
     ids=str,
 )
@@ -162,7 +162,7 @@ def test_a_place_behind_a_link_of_the_image(
     plain: Plain, dockerd: servers.Dockerd, data: Path, target: str, image_has: Members
 ) -> None:
     image = make_image(dockerd, "linked", image_has)
-    mounts = [f"{data}:{target}:ro", f"{data}:/work"]
+    mounts = [f"{data}:{target}:ro", f"{data}:/desk"]
     problem = refused(plain, image, mounts=mounts, outputpath=str(data))
     assert "must be written without '..'" in problem or (
         f"mounts: '{target}' lies behind a link or a file of image 'linked:latest'; name a" in problem
@@ -173,13 +173,13 @@ def test_a_place_behind_a_link_of_the_image(
 @pytest.mark.parametrize(
     ("target", "image_has", "changes"),
     [
-        ("/work", {"sbin": "work", "bin/sh": None}, ""),
+        ("/desk", {"sbin": "desk", "bin/sh": None}, ""),
         ("/usr/sbin", {"sbin": "usr/sbin", "usr/sbin": 0o755}, ""),
         ("/usr", {"sbin": "usr/sbin", "usr/sbin": 0o755}, ""),
-        ("/work", {"run": "work/run"}, ""),
-        ("/work", {}, "VOLUME /work/a"),
-        ("/work", {"link": "work"}, "VOLUME /link/a"),
-        ("/work", {"link": "work"}, "VOLUME /link"),
+        ("/desk", {"run": "desk/run"}, ""),
+        ("/desk", {}, "VOLUME /desk/a"),
+        ("/desk", {"link": "desk"}, "VOLUME /link/a"),
+        ("/desk", {"link": "desk"}, "VOLUME /link"),
         ("/output", {"sbin": "output"}, ""),
         ("/output", {"link": "output"}, "VOLUME /link/a"),
     ],
@@ -206,8 +206,8 @@ def test_what_docker_makes_in_each_container_is_not_made_on_the_host(
 
 def test_docker_would_still_make_the_folder_of_a_volume(dockerd: servers.Dockerd, data: Path) -> None:
     """Where this fails, Docker has mended it, and such images need no refusal."""
-    image = make_image(dockerd, "making", {"link": "work"}, changes="VOLUME /link/a")
-    mount = {"Type": "bind", "Source": str(data), "Target": "/work"}
+    image = make_image(dockerd, "making", {"link": "desk"}, changes="VOLUME /link/a")
+    mount = {"Type": "bind", "Source": str(data), "Target": "/desk"}
     body = {"Image": image, "Cmd": ["true"], "HostConfig": {"Init": True, "NetworkMode": "none", "Mounts": [mount]}}
     assert dockerd.request("POST", "/containers/create?name=making", json.dumps(body).encode())[0] == 201
     dockerd.request("POST", "/containers/making/start")
@@ -217,22 +217,22 @@ def test_docker_would_still_make_the_folder_of_a_volume(dockerd: servers.Dockerd
 
 @pytest.mark.parametrize("mode", ["rw", "ro"])
 def test_a_workdir_in_a_mount_has_to_be_there(plain: Plain, data: Path, mode: str) -> None:
-    mounts = [f"{data}:/work:{mode}"]
+    mounts = [f"{data}:/desk:{mode}"]
     for user in (None, "54321"):
         fields: dict[str, Any] = {"mounts": mounts} | ({"user": user} if user else {})
-        assert refused(plain, workdir="/work/a/b", **fields).startswith(
-            "workdir: '/work/a/b' is not there in the container, and Docker would make it in the mount '/work', as root"
+        assert refused(plain, workdir="/desk/a/b", **fields).startswith(
+            "workdir: '/desk/a/b' is not there in the container, and Docker would make it in the mount '/desk', as root"
         )
-        assert shell(plain, "pwd", workdir="/work/sub", **fields) == "/work/sub\n"
+        assert shell(plain, "pwd", workdir="/desk/sub", **fields) == "/desk/sub\n"
     assert made(data) == BEFORE
 
 
 def test_the_workdir_of_an_image_in_a_mount_has_to_be_there(plain: Plain, dockerd: servers.Dockerd, data: Path) -> None:
-    image = make_image(dockerd, "working", {}, changes="WORKDIR /work/a")
-    assert "WORKDIR: '/work/a' is not there" in refused(plain, image, mounts=[f"{data}:/work"])
+    image = make_image(dockerd, "working", {}, changes="WORKDIR /desk/a")
+    assert "WORKDIR: '/desk/a' is not there" in refused(plain, image, mounts=[f"{data}:/desk"])
     assert made(data) == BEFORE
-    image = make_image(dockerd, "working", {}, changes="WORKDIR /work/sub")
-    assert plain.succeed(image, "pwd", mounts=[f"{data}:/work"], pull="never")["output"] == "/work/sub\n"
+    image = make_image(dockerd, "working", {}, changes="WORKDIR /desk/sub")
+    assert plain.succeed(image, "pwd", mounts=[f"{data}:/desk"], pull="never")["output"] == "/desk/sub\n"
 
 
 @pytest.mark.parametrize(("source", "target"), [("sub", "/bin/busybox"), ("file", "/usr")])
@@ -272,18 +272,18 @@ def test_by_flags_by_a_document_by_a_manifest_and_at_a_retry(
     server: servers.RedisServer, data: Path, tmp_path: Path
 ) -> None:
     environ = commandline.environ(server.url, tmp_path)
-    script = f"cat /ref/file; {LOOK.format('/ref /work')}; rm -f /work/new"
+    script = f"cat /ref/file; {LOOK.format('/ref /desk')}; rm -f /desk/new"
     tables = [
         {"type": "bind", "source": str(data), "target": "/ref", "readonly": True},
-        {"type": "bind", "source": f"{data}/sub", "target": "/work"},
+        {"type": "bind", "source": f"{data}/sub", "target": "/desk"},
     ]
-    expected = "of the host\n/ref: ro\n/work: rw\n"
-    flags = ("-v", f"{data}:/ref:ro", "--mount", f"type=bind,source={data}/sub,target=/work")
+    expected = "of the host\n/ref: ro\n/desk: rw\n"
+    flags = ("-v", f"{data}:/ref:ro", "--mount", f"type=bind,source={data}/sub,target=/desk")
     assert commandline.call("run", *flags, "busybox", "sh", "-c", script, environ=environ).stdout == expected
     shown = commandline.call("run", "--dry-run", *flags, "busybox", environ=environ).stdout
     assert f"--mount type=bind,source={data},target=/ref,readonly --mount type=bind,source={data}/sub,target=/" in shown
     document = {"image": "busybox", "command": ["sh", "-c", script]}
-    for mounts in (tables, [f"{data}:/ref:ro", f"{data}/sub:/work"]):
+    for mounts in (tables, [f"{data}:/ref:ro", f"{data}/sub:/desk"]):
         (tmp_path / "job.json").write_text(json.dumps({**document, "mounts": mounts}))
         assert commandline.call("run", "-f", f"{tmp_path}/job.json", environ=environ).stdout == expected
     (tmp_path / "jobs.jsonl").write_text(json.dumps({"job.mounts": tables}))
@@ -302,11 +302,11 @@ def test_by_flags_by_a_document_by_a_manifest_and_at_a_retry(
 
 def test_a_container_that_is_taken_over_keeps_its_mounts(plain: Plain, worker: Worker, data: Path) -> None:
     """Nothing is looked up again: the folder has been moved away, and a link to another lies in its place."""
-    script = f"touch /output/on; {WAIT}; cat /ref/x; touch /work/seen"
-    for path in (data / "ref", data / "work", data / "other"):
+    script = f"touch /output/on; {WAIT}; cat /ref/x; touch /desk/seen"
+    for path in (data / "ref", data / "desk", data / "other"):
         path.mkdir()
         (path / "x").write_text(f"{path.name}\n")
-    fields: dict[str, Any] = {"mounts": [f"{data}/ref:/ref:ro", f"{data}/work:/work"], "outputpath": str(data)}
+    fields: dict[str, Any] = {"mounts": [f"{data}/ref:/ref:ro", f"{data}/desk:/desk"], "outputpath": str(data)}
     sent = plain.send("busybox", ["sh", "-c", script], retries=0, **fields)
     eventually((data / "on").exists, RESULT_S, "the job to run")
     assert len(pins(worker)) == 3
@@ -317,7 +317,7 @@ def test_a_container_that_is_taken_over_keeps_its_mounts(plain: Plain, worker: W
     assert len(pins(worker)) == 3
     (data / "go").touch()
     assert sent.get(timeout=RESULT_S)["output"] == "ref\n"
-    assert (data / "work/seen").exists()
+    assert (data / "desk/seen").exists()
     eventually(lambda: pins(worker) == [], RESULT_S, "its pins to go")
 
 
@@ -330,24 +330,24 @@ def pins(worker: Worker) -> list[str]:
 
 def test_the_same_with_podman(podman: servers.Podman, podman_engine: DockerEngine, data: Path) -> None:
     """A link that leads nowhere is not there to Podman, so that the place in the image has to be."""
-    have: Members = {"ref": 0o755, "work": 0o755}
-    mounts = (Mount(str(data), "/ref", is_read_only=True), Mount(f"{data}/sub", "/work"))
-    script = f"cat /ref/file; {LOOK.format('/ref /work')}"
+    have: Members = {"ref": 0o755, "desk": 0o755}
+    mounts = (Mount(str(data), "/ref", is_read_only=True), Mount(f"{data}/sub", "/desk"))
+    script = f"cat /ref/file; {LOOK.format('/ref /desk')}"
     image = make_image(podman, "linked", have)
     job = planned(image, "sh", "-c", script, rules=ANYBODY, mounts=mounts, user="0:0")
-    assert output_of(podman_engine, podman_engine.create(job)) == "of the host\n/ref: ro\n/work: rw\n"
+    assert output_of(podman_engine, podman_engine.create(job)) == "of the host\n/ref: ro\n/desk: rw\n"
     cases: list[tuple[Members, str, str]] = [
-        ({"link": "work"}, "/link/a", "lies behind a link or a file"),
+        ({"link": "desk"}, "/link/a", "lies behind a link or a file"),
         ({"link": "link"}, "/link/a", "lies behind a link or a file"),
         ({"link": "nowhere"}, "/link", "lies behind a link or a file of image 'linked:latest', or is not there"),
-        ({"etc": "work"}, "/work", "is in the way of /etc"),
-        ({"run": "work"}, "/work", "is in the way of /run"),
+        ({"etc": "desk"}, "/desk", "is in the way of /etc"),
+        ({"run": "desk"}, "/desk", "is in the way of /run"),
     ]
     for image_has, target, words in cases:
         image = make_image(podman, "linked", {**have, **image_has})
         with pytest.raises(errors.RequestError, match=words):
             podman_engine.create(planned(image, "true", rules=ANYBODY, mounts=(Mount(str(data), target),)))
-    image = make_image(podman, "linked", {**have, "link": "work", "work/a": 0o755}, changes="VOLUME /link/a")
+    image = make_image(podman, "linked", {**have, "link": "desk", "desk/a": 0o755}, changes="VOLUME /link/a")
     with pytest.raises(errors.RequestError, match="its VOLUME '/link/a' lies in"):
-        podman_engine.create(planned(image, "true", rules=ANYBODY, mounts=(Mount(str(data), "/work"),)))
+        podman_engine.create(planned(image, "true", rules=ANYBODY, mounts=(Mount(str(data), "/desk"),)))
     assert made(data) == [*BEFORE, "sub/new"]

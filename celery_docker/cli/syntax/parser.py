@@ -96,7 +96,7 @@ def _refuse_terminal(command: Command, argv: Sequence[str]) -> None:
             return
         if _TERMINAL.fullmatch(word):
             raise errors.UsageError(
-                f"{command.name}: {word}: a job has no terminal and no standard input; leave it out"
+                f"{command.name}: {word}: a job has no terminal, and nobody types into it; leave it out, or see --stdin"
             )
         flag = command.flag(word)
         if flag is not None and flag.metavar:

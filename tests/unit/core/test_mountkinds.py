@@ -67,7 +67,11 @@ def test_what_docker_run_means(entry: Any, expected: Mount | MemoryMount) -> Non
         # What would be a volume of Docker's.
         ("name:/x", "'name:/x' names a volume: a job has no volumes of Docker, which each host has for itself; name a"),
         (":/x", "':/x' names a volume: a job has no volumes of Docker"),
-        ("/x", "'/x' must be HOST:CONTAINER[:ro]; an empty folder is one in memory, tmpfs"),
+        (
+            "/x",
+            "'/x' must be HOST:CONTAINER[:ro], or type=bind,source=HOST,target=CONTAINER; an empty folder is "
+            "one in memory, tmpfs",
+        ),
         ("", "'' must be HOST:CONTAINER[:ro]"),
         ("type=volume,source=n,target=/x", "type 'volume' is refused: a job has no volumes of Docker"),
         ("source=n,target=/x", "{'source': 'n', 'target': '/x'} has no type; write type=bind, or type=tmpfs"),

@@ -62,7 +62,10 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
         ("logs a -n x", "--lines: 'x' must be a whole number from 0 to 1000000000"),
         ("wait a --timeout soon", "--timeout: 'soon' must be seconds"),
         ("cancel a -z", "cancel: -z is not a flag"),
-        ("run -it busybox sh", "run: -it: a job has no terminal and no standard input; leave it out"),
+        (
+            "run -it busybox sh",
+            "run: -it: a job has no terminal, and nobody types into it; leave it out, or see --stdin",
+        ),
         ("run -ti busybox sh", "run: -ti: a job has no terminal"),
         ("run -m 1g -t busybox sh", "run: -t: a job has no terminal"),
         ("submit --name a --tty busybox", "submit: --tty: a job has no terminal"),

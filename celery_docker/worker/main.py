@@ -19,7 +19,7 @@ from celery_docker import errors
 from celery_docker.core import redisurl, roomwords, settings, wording
 from celery_docker.core.journal import JournalEvent
 from celery_docker.host import capacity, systemd
-from celery_docker.worker import configuration, options, parts, shutdown
+from celery_docker.worker import configuration, options, parts, shutdown, surroundings
 from celery_docker.worker.configuration import EX_CONFIG, Configuration
 from celery_docker.worker.parts import EX_UNAVAILABLE
 
@@ -68,7 +68,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 def _serve(usable: Configuration, environ: Mapping[str, str]) -> int:
     worker_settings = usable.settings
     slots = worker_settings.slots(os.cpu_count() or 1)
-    around = parts.surroundings(worker_settings, slots, environ)
+    around = surroundings.surroundings(worker_settings, slots, environ)
     worker_settings = around.settings
     log.info("%s at %s", around.docker_version, worker_settings.docker_host)
     log.info("offers %s to jobs", roomwords.offer(around.offer))

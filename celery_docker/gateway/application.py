@@ -1,4 +1,4 @@
-"""The application: a request of HTTP becomes one of ours, and whatever comes of it an answer in JSON.
+"""The application: a request of HTTP becomes one of ours, and whatever comes of it an answer, in JSON as a rule.
 
 Invariant: an error is one line of JSON with the status that it means; no traceback leaves this process.
 """
@@ -98,9 +98,9 @@ class Closed:
 
 
 def _responded(environ: Mapping[str, Any], answer: Answer, headers: Mapping[str, str], respond: Respond) -> list[bytes]:
-    text = encoded(answer.body)
-    pairs = {"Content-Type": "application/json", "Content-Length": str(len(text)), "Cache-Control": "no-store"}
-    respond(status_line(answer.status), [*pairs.items(), *headers.items()])
+    text = encoded(answer.body) if answer.content_type == routing.JSON else bytes(answer.body)
+    pairs = {"Content-Type": answer.content_type, "Content-Length": str(len(text)), "Cache-Control": "no-store"}
+    respond(status_line(answer.status), [*{**pairs, **answer.headers, **headers}.items()])
     # With a body, what asks next on the proxy's connection could take it for its answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
 

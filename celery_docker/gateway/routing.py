@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from celery_docker.core import kinds
 from celery_docker.core.access import Identity, Right, Rights
 
+JSON = "application/json"
 _MOST_PARAMETERS = 20
 
 
@@ -35,10 +36,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status and what the body says in JSON."""
+    """A status and a body: what it says in JSON, or with another content type its bytes; and headers of its own."""
 
     body: Any
     status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ MEMBER = Identity("carol", 1001, 1001, (990,))
 WWW = Identity("www-data", 33, 33, (33,))
 
 
-def asked(
+def answered(
     handler: Callable[[Request], Answer],
     *,
     identity: Identity | None = ALICE,
     method: str = "GET",
     path: str = "/a",
     body: bytes = b"",
-) -> tuple[str, dict[str, str], Any]:
+) -> tuple[str, dict[str, str], bytes]:
     routes = [Route("GET", "/a", handler, "a"), Route("POST", "/a", handler, "a", body={}, right=Right.SUBMIT)]
     answer: list[Any] = []
     environ = {
@@ -39,11 +39,18 @@ def asked(
         "QUERY_STRING": "",
         "wsgi.input": io.BytesIO(body),
     }
-    (text,) = Application(routes, Callers(990, TokenFile("/nonexistent/tokens")))(
-        environ, lambda *words: answer.extend(words)
+    text = b"".join(
+        Application(routes, Callers(990, TokenFile("/nonexistent/tokens")))(
+            environ, lambda *words: answer.extend(words)
+        )
     )
+    return answer[0], dict(answer[1]), text
+
+
+def asked(handler: Callable[[Request], Answer], **of_request: Any) -> tuple[str, dict[str, str], Any]:
+    status, headers, text = answered(handler, **of_request)
     assert text.count(b"\n") == 1
-    return answer[0], dict(answer[1]), json.loads(text)
+    return status, headers, json.loads(text)
 
 
 def raising(exc: Exception) -> Callable[[Request], Answer]:
@@ -87,6 +94,22 @@ def test_the_handler_sees_who_asks() -> None:
     assert asked(handler)[::2] == ("201 Created", ["alice", False, None])
     assert asked(handler, identity=MEMBER)[2] == ["carol", True, None]
     assert asked(handler, method="POST", body=b'{"a": 1}')[2] == ["alice", False, {"a": 1}]
+
+
+def test_an_answer_that_is_no_json() -> None:
+    def handler(_: Request) -> Answer:
+        return Answer(b"a 1\nb 2\n", 200, "text/plain; charset=utf-8", {"Cache-Control": "no-cache", "X": "y"})
+
+    status, headers, text = answered(handler)
+    assert (status, text) == ("200 OK", b"a 1\nb 2\n")
+    assert headers == {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": "8",
+        "Cache-Control": "no-cache",
+        "X": "y",
+    }
+    # A client that asks with HEAD takes a body for the beginning of the next answer.
+    assert answered(handler, method="HEAD") == (status, headers, b"")
 
 
 def test_who_is_not_known_or_only_reads() -> None:

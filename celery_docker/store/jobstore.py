@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import incoming, jobrecord, lifecycle
+from celery_docker.core import figures, incoming, jobrecord, lifecycle
 from celery_docker.core.admission import NOTHING, Needs
 from celery_docker.core.jobrecord import (
     ANY_TIME,
@@ -124,7 +124,7 @@ class Store:
         Its next message is the envelope of `holding`.
         """
         touched = [keys.job(holding.job_id), keys.host_jobs(holding.host), keys.DELAYED, keys.INDEX]
-        touched += [keys.WAITING, keys.SHARES, keys.WINDOWS]
+        touched += [keys.WAITING, keys.SHARES, keys.WINDOWS, keys.COUNTS]
         args = [*_owner(holding), delay_s, _dump(holding.envelope), tally.exits, tally.host_faults, _dump(attempts)]
         args += [holding.queue, len(attempts), keys.JOB, keys.SHARE]
         _check_owned(self.link.call("requeue", touched, args), holding)
@@ -234,7 +234,7 @@ def _claim_call(
     touched = [keys.job(job_id), keys.INDEX, keys.host_jobs(host), keys.DELAYED, keys.WAITING, keys.EXPIRING]
     args = [job_id, host, queue, _dump(envelope), text, _or_blank(term.not_before), _or_blank(term.not_after)]
     args += [keys.PARKED_GROUP, str(unmet or NOTHING), int(unmet is None)]
-    return [*touched, keys.taken(host, source), keys.PARKED], args
+    return [*touched, keys.taken(host, source), keys.PARKED, keys.COUNTS], args
 
 
 def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
@@ -242,7 +242,9 @@ def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
     holding = end.holding
     touched = [keys.job(holding.job_id), keys.INDEX, keys.host_jobs(holding.host)]
     touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS, keys.NOTICES]
+    touched += [keys.COUNTS]
     args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH, keys.SHARE, end.notices]
+    args += [figures.end_class(end.state, end.receipt), figures.run_s(end.receipt), holding.queue]
     for name in _LISTED:
         if end.receipt.get(name) is not None:
             args += [name, str(end.receipt[name])[:_LISTED_CHARS]]

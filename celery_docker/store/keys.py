@@ -50,6 +50,8 @@ PULL_ORDERS = PREFIX + "pulls"
 # The notices that are to be sent, by when the next try is due, and how often each was tried: a hash.
 NOTICES = PREFIX + "notices"
 NOTICE_TRIES = PREFIX + "notice-tries"
+# How many jobs were started, retried and ended, and after how long, by queue: a hash (`core.figures`).
+COUNTS = PREFIX + "counts"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
@@ -64,7 +66,7 @@ HOST = (PREFIX + "host:", ":about", ":jobs")
 TYPES = {
     **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
     **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
-    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES), "hash"),
+    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES, COUNTS), "hash"),
     **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
 }

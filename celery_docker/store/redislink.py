@@ -38,8 +38,8 @@ _PROBE_BYTES = 60
 _TLS_ALERT = b"\x15\x03"
 _IN_PIPELINE = " of pipeline caused error: "
 _IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @\w+:\d+\.")
-# The script that others take in, and the line in their first comment that names it.
-_SHARED, _INCLUDES = "share", "-- Includes share.lua.\n"
+# The line in the first comment of a script that names another, which it takes in.
+_INCLUDES = re.compile(r"^-- Includes (\w+)\.lua\.\n", re.MULTILINE)
 _NETWORK: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -207,7 +207,7 @@ def _sources() -> dict[str, str]:
     """Read every script, once: an upgrade may take the files away under a process that lives on until its reload."""
     files = (resources.files("celery_docker.store") / "lua").iterdir()
     texts = {file.name.removesuffix(".lua"): file.read_text() for file in files if file.name.endswith(".lua")}
-    return {name: text.replace(_INCLUDES, _INCLUDES + texts[_SHARED]) for name, text in texts.items()}
+    return {name: _INCLUDES.sub(lambda line: line[0] + texts[line[1]], text) for name, text in texts.items()}
 
 
 def _of_connection(exc: Exception, url: str) -> errors.CeleryDockerError:

@@ -7,6 +7,7 @@ strings, as Redis has them.
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import admission, lifecycle
+from celery_docker.core import admission, figures, lifecycle, message
 from celery_docker.core.admission import NOTHING, FreeRoom, Needs, Room
 from celery_docker.core.jobrecord import (
     ANY_TIME,
@@ -54,6 +55,7 @@ class FakeRecords:
     `delayed` those that wait and until when, `expiring` those that must have started and by when, `in_hand` each host's
     jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
     `expiry` the seconds that a finished job's record is kept, `parked` the jobs of each group by when they were parked.
+    `counts` has how many jobs were started, retried and ended.
     `windows` says how many jobs of a share may be published,
     by queue list; `published` and `held` have the jobs of each share.
     """
@@ -79,6 +81,7 @@ class FakeRecords:
     windows: dict[str, int] = field(default_factory=dict)
     published: dict[str, set[str]] = field(default_factory=dict)
     held: dict[str, list[str]] = field(default_factory=dict)
+    counts: dict[str, figures.QueueCounts] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def submit(self, jobs: Sequence[New]) -> list[bool]:
@@ -230,6 +233,7 @@ class FakeRecords:
                     job["expires_at"] = repr(term.not_after)
                     self.expiring[job_id] = term.not_after
                 return self._answer(Verdict.PARK, job)
+            self._count_start(job)
             for index in (self.delayed, self.waiting, self.expiring):
                 index.pop(job_id, None)
             for name in ("parked_at", "pulled_bytes", "pull_size_bytes"):
@@ -374,6 +378,9 @@ class FakeRecords:
             self.marked.discard(job_id)
             if "receipt" not in job:
                 job |= {"state": state.value, "receipt": json.dumps(receipt), "finished_at": repr(self.clock())}
+                counts = self._counts(job.get("queue", holding.queue))
+                counts.ended[figures.end_class(state, receipt)] += 1
+                _observe(counts.run_s, figures.RUN_S_BOUNDS, figures.run_s(receipt))
                 self.blocked.discard(job_id)
                 self._go_on_after(job_id, job)
                 self._leave(job_id, job)
@@ -475,7 +482,23 @@ class FakeRecords:
             job.setdefault("attempt", str(len(attempts)))
             self.in_hand.get(holding.host, set()).discard(holding.job_id)
             self.delayed[holding.job_id] = self.clock() + delay_s
+            self._counts(holding.queue).retried += 1
             self._leave(holding.job_id, job)
+
+    def _counts(self, queue: str) -> figures.QueueCounts:
+        """Return the counters of a queue list; those beyond the first have theirs together."""
+        name = message.queue_name(queue)
+        if not 0 < len(name.encode()) <= 128 or (name not in self.counts and len(self.counts) >= figures.MOST_QUEUES):
+            name = figures.OTHER
+        return self.counts.setdefault(name, figures.QueueCounts())
+
+    def _count_start(self, job: Mapping[str, str]) -> None:
+        if "cancelled_at" not in job:
+            counts = self._counts(job["queue"])
+            counts.started += 1
+            if "submitted_at" in job and int(job.get("attempt", 0)) == 0:
+                waited_s = max(0.0, self.clock() - float(job["submitted_at"]))
+                _observe(counts.queue_s, figures.QUEUE_S_BOUNDS, waited_s)
 
     def settle(self, job_id: str, *, host: str, retention_s: int) -> None:
         with self._call("settle"):
@@ -627,3 +650,9 @@ def _end_request(job: Mapping[str, str]) -> lifecycle.EndRequest:
 
 def _up_to(index: Mapping[str, float], moment: float) -> list[str]:
     return [job_id for at, job_id in sorted((at, job_id) for job_id, at in index.items()) if at <= moment]
+
+
+def _observe(histogram: figures.Histogram, bounds: Sequence[float], seconds: float | str) -> None:
+    if isinstance(seconds, int | float):
+        histogram.within[next((float(bound) for bound in bounds if seconds <= bound), math.inf)] += 1
+        histogram.sum_s += round(seconds, 3)

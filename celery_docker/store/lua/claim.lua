@@ -7,11 +7,12 @@
 --   node1  tells the end of the container that it still has: fence 1 is not the record's, so nobody believes it
 -- A job that would run and does not fit the host's room is parked: it waits in the group of its queue list and needs.
 -- KEYS: job, index, the host's jobs, delayed, waiting, expiring, the host's list of taken messages, the groups of
--- parked jobs.
+-- parked jobs, counters.
 -- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds), prefix of
 -- the keys of groups, its needs, 1 if they fit the host's room, otherwise 0.
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
 -- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started}.
+-- Includes count.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -128,6 +129,16 @@ end
 
 if ARGV[10] == '0' and redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
   return park(expires_at)
+end
+
+-- The same message finds the job started when it comes again.
+local job = redis.call('HMGET', KEYS[1], 'queue', 'attempt', 'submitted_at', 'cancelled_at')
+if not job[4] then
+  local queue, submitted_at = counted_queue(KEYS[9], job[1] or ARGV[3]), tonumber(job[3] or '')
+  count(KEYS[9], queue, 'started')
+  if submitted_at and (tonumber(job[2] or 0) or 0) == 0 then
+    observe(KEYS[9], queue, 'queue_s', math.max(0, now - submitted_at))
+  end
 end
 
 unpark()

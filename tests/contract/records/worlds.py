@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from celery_docker.background.duties import Housekeeping
-from celery_docker.core import jobrecord, message
+from celery_docker.core import figures, jobrecord, message
 from celery_docker.core.admission import FreeRoom
 from celery_docker.core.jobrecord import Claim, Holding, Taken
 from celery_docker.core.lifecycle import State, Tally
@@ -62,6 +62,8 @@ class World(Protocol):
     def lose_groups(self) -> None: ...
     def write(self, job_id: str, **values: str) -> None: ...
     def notices(self) -> set[str]: ...
+    def counts(self) -> dict[str, figures.QueueCounts]: ...
+    def damage_counts(self) -> None: ...
 
 
 class FakeWorld:
@@ -129,6 +131,12 @@ class FakeWorld:
     def notices(self) -> set[str]:
         return set(self.records.notices)
 
+    def counts(self) -> dict[str, figures.QueueCounts]:
+        return dict(self.records.counts)
+
+    def damage_counts(self) -> None:
+        self.records.counts.clear()
+
 
 class RedisWorld:
     def __init__(self, server: servers.RedisServer) -> None:
@@ -195,6 +203,12 @@ class RedisWorld:
 
     def notices(self) -> set[str]:
         return set(self._client.zrange(keys.NOTICES, 0, -1))
+
+    def counts(self) -> dict[str, figures.QueueCounts]:
+        return figures.parse(self._client.hgetall(keys.COUNTS))
+
+    def damage_counts(self) -> None:
+        self._client.set(keys.COUNTS, "no hash")
 
     def close(self) -> None:
         self._client.flushdb()

@@ -32,10 +32,10 @@ OTHER_KEYS = {
     ("beat.lua", "KEYS[2]"): "host",
     ("hosts.lua", "ARGV[1] .. name .. ARGV[2]"): "host",
 }
-# Hashes whose fields are the ids of readers.
-READERS_OF_LOGS = {
+# Hashes that are no records: their fields are the ids of readers, and the counters of queues.
+NO_RECORDS = {
     *(("log.lua", "KEYS[3]"), ("attach.lua", "KEYS[1]"), ("detach.lua", "KEYS[1]")),
-    ("readers.lua", "readers"),
+    *(("readers.lua", "readers"), ("count.lua", "key")),
 }
 # The constants that hold names of fields, by the names under which code uses them.
 CONSTANTS: dict[str, tuple[str, ...]] = {
@@ -72,7 +72,7 @@ def _uses_in_scripts() -> tuple[Uses, Uses]:
     for path in sorted((PACKAGE / "store" / "lua").glob("*.lua")):
         for match in re.finditer(r"redis\.p?call\('(H[A-Z]+)', ", path.read_text()):
             key, *arguments = _arguments(path.read_text()[match.end() :])
-            if (path.name, key) in READERS_OF_LOGS:
+            if (path.name, key) in NO_RECORDS:
                 continue
             record = OTHER_KEYS.get((path.name, key), "job")
             assert match[1] in READS | WRITES, f"{path.name}: {match[1]} is not counted here"

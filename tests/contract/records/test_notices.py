@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ from tests.contract.records.worlds import (
 )
 from tests.receivers import Place, Web
 from tests.waiting import eventually
+
+HUNDREDS = 500
 
 # What is listed
 
@@ -106,7 +109,7 @@ def test_a_batch_whose_last_job_tells_nobody(world: World, records: Records) -> 
     assert world.notices() == set()
 
 
-# What is handed out, in Redis alone
+# In Redis alone
 
 
 @pytest.fixture
@@ -119,6 +122,23 @@ def redis_world(request: pytest.FixtureRequest) -> Iterator[RedisWorld]:
 @pytest.fixture
 def notices(redis_world: RedisWorld) -> NoticeStore:
     return NoticeStore(redis_world.records.link)
+
+
+def test_hundreds_that_end_at_once_and_are_written_twice_tell_of_their_batch_once(redis_world: RedisWorld) -> None:
+    """By several threads; whoever writes an end and hears no answer writes it again."""
+    records, job_ids = redis_world.records, [f"j{index}" for index in range(HUNDREDS)]
+    records.begin_batch("b1", {"size": HUNDREDS})
+    records.submit([new(job_id, batch_id="b1", batch_index=index) for index, job_id in enumerate(job_ids)])
+    holdings = [held(claim(records, job_id=job_id).fence, job_id=job_id) for job_id in job_ids]
+
+    def finish(holding: Holding) -> None:
+        for _ in range(2):
+            records.finish(holding, State.SUCCEEDED, RECEIPT, notices=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(finish, holdings))
+    (entry,) = redis_world.notices()
+    assert entry.endswith(" 1 b1")
 
 
 def test_a_notice_is_handed_out_to_one(redis_world: RedisWorld, notices: NoticeStore) -> None:

@@ -15,10 +15,10 @@ from threading import Thread
 from typing import Any, Protocol
 
 from celery_docker import errors
-from celery_docker.core import hostloss
+from celery_docker.core import hostloss, journal
 from celery_docker.core.hostloss import Beat, Loss, Silence, Streak, Takeover
 from celery_docker.core.jobrecord import Ownership
-from celery_docker.core.journal import JournalEvent
+from celery_docker.core.journal import JobFacts, JournalEvent
 from celery_docker.run.job import Job
 from celery_docker.run.periodic import Periodic
 
@@ -187,14 +187,14 @@ class Heartbeat:
         Thread(target=self._runner.fence, args=(job, reason), daemon=True, name="fence").start()
 
     def _take_over(self, silence: Silence) -> None:
-        fates: Counter[str] = Counter()
+        fates: dict[str, Takeover] = {}
         for job_id, record in self._hosts.jobs(silence.host).items():
             loss = hostloss.loss(job_id, record, silence, str(uuid.uuid4()))
-            fates[self._hosts.lose(job_id, silence, to_host=self._host, record=record, loss=loss)] += 1
+            fates[job_id] = self._hosts.lose(job_id, silence, to_host=self._host, record=record, loss=loss)
         is_lost = self._hosts.bury(silence)
-        if is_lost or fates.total() > fates[Takeover.KEPT]:
-            log.warning("%s", hostloss.sentence(silence, fates), extra={"event": JournalEvent.TAKEOVER})
-        if fates[Takeover.ENDED]:
+        if is_lost or any(fate is not Takeover.KEPT for fate in fates.values()):
+            _log_takeover(silence, fates)
+        if Takeover.ENDED in fates.values():
             self._deliver_left_behind()
 
     def _deliver_left_behind(self) -> None:
@@ -209,3 +209,11 @@ class Heartbeat:
             f"another machine ({rival.get('machine')}) works under the name {self._host} "
             f"since {rival.get('started_at')}; give one of them another name: CELERY_DOCKER_OPTS=-n NAME"
         )
+
+
+def _log_takeover(silence: Silence, fates: Mapping[str, Takeover]) -> None:
+    """Write one line that names the jobs in its fields; more only where one entry cannot name them all."""
+    job_ids = [job_id for job_id, fate in fates.items() if fate not in (Takeover.KEPT, Takeover.FOREIGN)]
+    sentence, facts = hostloss.sentence(silence, Counter(fates.values())), JobFacts(host=silence.host)
+    for portion in journal.portions(job_ids):
+        log.warning("%s", sentence, extra=journal.attributes(JournalEvent.TAKEOVER, portion, facts))

@@ -65,7 +65,8 @@ class Verdict(StrEnum):
 class Claim:
     """The answer to a claim. `attempt` counts from 1; `submitted_at` is None for a plain Celery client's job.
 
-    `container_id` is that of the container which this attempt may have started, None if there is none.
+    `container_id` is that of the container which this attempt may have started, None if there is none. `batch_id` is
+    for people, empty for a job of no batch.
     """
 
     verdict: Verdict
@@ -77,6 +78,7 @@ class Claim:
     receipt: Mapping[str, Any] | None = None
     end_request: lifecycle.EndRequest | None = None
     container_id: str | None = None
+    batch_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from celery_docker.core import wording
+from celery_docker.core import journal, wording
 
 _JOURNAL = "/run/systemd/journal/socket"
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -119,7 +119,7 @@ def log_handler(environ: Mapping[str, str]) -> logging.Handler:
 class JournalHandler(logging.Handler):
     """Writes each record as one journal entry.
 
-    A record's `job` becomes the field CELERY_DOCKER_JOB, and its `event`, a `JournalEvent`, MESSAGE_ID.
+    What `journal.attributes` has added to a record becomes fields of ours; its `event`, a `JournalEvent`, MESSAGE_ID.
     """
 
     def __init__(self) -> None:
@@ -138,18 +138,20 @@ class JournalHandler(logging.Handler):
 
 def entry(record: logging.LogRecord, text: str) -> bytes:
     """Return a log record as a journal entry."""
-    job = getattr(record, "job", None)
-    fields = {
-        "MESSAGE": (f"job {job}: {text}" if job else text)[:_LONGEST_MESSAGE],
-        "PRIORITY": str(_priority(record.levelno)),
-        "SYSLOG_IDENTIFIER": "celery-worker",
-        "LOGGER": record.name,
-    }
-    if job:
-        fields["CELERY_DOCKER_JOB"] = str(job)
-    if event := getattr(record, "event", None):
-        fields["MESSAGE_ID"] = str(event)
-    return b"".join(_field(name, value) for name, value in fields.items())
+    job, event = getattr(record, "job", None), getattr(record, "event", None)
+    own = [
+        ("MESSAGE", _named(job, text)[:_LONGEST_MESSAGE]),
+        ("PRIORITY", str(_priority(record.levelno))),
+        ("SYSLOG_IDENTIFIER", "celery-worker"),
+        ("LOGGER", record.name),
+        *([("MESSAGE_ID", str(event))] if event else []),
+    ]
+    about = journal.fields(job, getattr(record, "jobs", ()), getattr(record, "facts", None))
+    return b"".join(_field(name, value) for name, value in (*own, *about))
+
+
+def _named(job: str | None, text: str) -> str:
+    return f"job {journal.shown(job)}: {text}" if job else text
 
 
 def _field(name: str, value: str) -> bytes:
@@ -175,8 +177,5 @@ class _Formatter(logging.Formatter):
 
 class _PlainFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        job = getattr(record, "job", None)
-        text = super().format(record)
-        return (
-            f"{self.formatTime(record)} {record.levelname} {f'job {wording.harmless(str(job))}: ' if job else ''}{text}"
-        )
+        text = _named(getattr(record, "job", None), super().format(record))
+        return f"{self.formatTime(record)} {record.levelname} {text}"

@@ -22,7 +22,7 @@ from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
 from celery_docker.core.policy import Policy, violations
 from celery_docker.host import resolver
 from celery_docker.host.keyfile import KeyFile
-from celery_docker.run import authority
+from celery_docker.run import authority, jobevents
 from celery_docker.run.ending import Endings
 from celery_docker.run.following import Following
 from celery_docker.run.imagepins import ImagePins
@@ -96,7 +96,7 @@ class Attempts:
         except errors.Fenced:
             raise
         except Exception as exc:
-            log.exception("a mistake of ours", extra=_job(job))
+            log.exception("a mistake of ours", extra={"job": job.job_id})
             return spec, Outcome(Cause.ERROR, f"internal error: {exc!r}")
         finally:
             if job.attempt.container_id is not None:
@@ -147,7 +147,10 @@ class Attempts:
             return
         existing = self.retrying.until_answered(lambda: self.engine.inspect(container_id))
         if existing is not None and existing.status in container.ALIVE:
-            job.stopped = True
+            with job.lock:
+                is_first, job.stopped = not job.stopped, True
+            if is_first:
+                jobevents.stopped(job)
             self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
 
     def note_image(self, job: Job) -> None:
@@ -191,7 +194,7 @@ class Attempts:
             self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
         authority.check_made_of(job, existing)
-        log.info("container %s is %s: taken over", existing.container_id[:12], existing.status, extra=_job(job))
+        jobevents.adopted(job, existing)
         job.docker_life = job.log_life = self.retrying.until_answered(self.engine.life)
         job.attempt.container_id = existing.container_id
         job.started_by = existing.started_at
@@ -279,7 +282,7 @@ class Attempts:
                 self.engine.watch_usage(container_id)
                 job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
-                log.info("attempt %d runs in container %s", job.attempt.number, container_id[:12], extra=_job(job))
+                jobevents.started(job, container_id)
                 return self._following.follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)
@@ -316,10 +319,6 @@ class Attempts:
         self.retrying.until_stored(lambda: self.records.update(job.holding, values))
         announcer.started({"host": self.host, "container": container_id, "attempt": job.attempt.number})
         self.broadcast.begin(job)
-
-
-def _job(job: Job) -> dict[str, str]:
-    return {"job": job.job_id}
 
 
 def _outcome_of_unseen(job: Job, exc: errors.EndUnseen) -> Outcome:

@@ -35,7 +35,16 @@ class Authority:
         """
         if job.rules is None:
             job.submitter, job.rules = self._judge(job.delivery, job.delivery.queue)
+            job.signer = job.submitter.name if job.submitter else ""
         return job.rules
+
+    def signer_of(self, delivery: Delivery) -> str:
+        """Return the name of who has signed a job that is not to be started; empty where nobody has, or it is false."""
+        try:
+            submitter = self._submitter(delivery, delivery.queue)
+        except errors.CeleryDockerError:
+            return ""
+        return submitter.name if submitter else ""
 
     def defaults_for(self, delivery: Delivery) -> Defaults:
         """Return what the job of a message gets that asks for nothing; nothing where it is not to run here."""
@@ -52,11 +61,14 @@ class Authority:
         return self._judge(signed, queue)[1]
 
     def _judge(self, signed: incoming.Signed, queue: str) -> tuple[Identity | None, Policy]:
-        submitter = None
-        if signed.signature is not None and not self._is_strange(signed.signature):
-            submitter = incoming.submitter(signed, message.queue_name(queue), self.key_file.needed(), time.time())
+        submitter = self._submitter(signed, queue)
         groups = () if submitter is None else resolver.group_names(submitter)
         return submitter, applying(self.policy, submitter, groups)
+
+    def _submitter(self, signed: incoming.Signed, queue: str) -> Identity | None:
+        if signed.signature is None or self._is_strange(signed.signature):
+            return None
+        return incoming.submitter(signed, message.queue_name(queue), self.key_file.needed(), time.time())
 
     def rules_for_pull(self, order: PullOrder) -> Policy:
         """Return the rules for an order to pull an image; raises what `rules_for` raises."""

@@ -76,6 +76,8 @@ class Job:
     # Who has signed it, and the rules for him; no rules: it was not asked.
     submitter: Identity | None = None
     rules: Policy | None = None
+    # The name of who has signed it, also where no rules are asked for; empty: nobody, as far as this host knows.
+    signer: str = ""
     # The part of its host's offer that it takes.
     needs: Needs = NOTHING
     # The GPUs of this host that it has to itself, by name.

@@ -6,20 +6,17 @@ Invariant: a job that has begun is left to its owner.
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from celery_docker.core import lifecycle, message, noticetargets, output, receipt, wording
+from celery_docker.core import journal, lifecycle, message, noticetargets, output, receipt
 from celery_docker.core.jobrecord import Claim, Finished, Holding, JobToEnd, Verdict
 from celery_docker.core.lifecycle import Outcome
+from celery_docker.run import jobevents
 from celery_docker.run.ports import Records
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.slottable import SlotTable
-
-log = logging.getLogger(__name__)
 
 _NO_RETRIES = lifecycle.Budget(max_retries=0, retry_delay_s=0)
 
@@ -49,7 +46,8 @@ class QueuedEnds:
     host: str
     retention_s: int
     tell: Callable[[Sequence[QueuedEnd]], Sequence[str]]
-    _counts: Counter[str] = field(default_factory=Counter)
+    # The ids of the jobs that no line has named yet, by their end.
+    _ended: dict[tuple[lifecycle.State, str], list[str]] = field(default_factory=dict)
 
     def end(self, jobs: Sequence[JobToEnd], *, more: bool) -> int:
         """End those of the jobs that no host has; return how many these were.
@@ -113,17 +111,18 @@ class QueuedEnds:
         )
 
     def _log(self, ends: Sequence[QueuedEnd], more: bool) -> None:
-        """Write one line about all jobs with the same end, such as those of a batch that was cancelled."""
-        self._counts.update(end.receipt.sentence() for end in ends)
-        if more:
-            return
-        counts, self._counts = self._counts, Counter()
-        for sentence, count in counts.items():
-            job_ids = [end.job.job_id for end in ends if end.receipt.sentence() == sentence]
-            if count == 1 and job_ids:
-                log.info("%s", sentence, extra={"job": job_ids[0]})
-            else:
-                log.info("%s ended: %s", wording.counted(count, "queued job"), sentence)
+        """Write one line about all jobs with the same end, such as those of a batch that was cancelled.
+
+        As many as an entry of the journal can name: with more of them there are more lines.
+        """
+        for end in ends:
+            self._ended.setdefault((end.state, end.receipt.sentence()), []).append(end.job.job_id)
+        for (state, sentence), job_ids in list(self._ended.items()):
+            while len(job_ids) >= journal.MOST_JOBS or (job_ids and not more):
+                portion, job_ids[:] = job_ids[: journal.MOST_JOBS], job_ids[journal.MOST_JOBS :]
+                jobevents.ended_queued(state, portion, sentence, self.host)
+            if not more:
+                del self._ended[state, sentence]
 
 
 def _notices(job: JobToEnd) -> int:

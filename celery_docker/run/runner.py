@@ -20,7 +20,7 @@ from celery_docker.core import container, incoming, jobspec, lifecycle, message,
 from celery_docker.core.admission import Needs
 from celery_docker.core.jobrecord import Claim, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, Outcome
-from celery_docker.run import authority, room
+from celery_docker.run import authority, jobevents, room
 from celery_docker.run.attempt import Attempts
 from celery_docker.run.job import Delivery, Job
 from celery_docker.run.job import delivery as delivery_of
@@ -89,6 +89,8 @@ class Runner:
             lease = self.ledger.adopt(delivery.job_id, needs)
         if lease is not None:
             job.needs, job.gpus = lease.needs, lease.gpus
+        if claim.verdict is not Verdict.RUN:
+            job.signer = self.attempts.authority.signer_of(delivery)
         job.end_request = claim.end_request
         self.slot_table.put(job)
         return job
@@ -99,14 +101,14 @@ class Runner:
             job.receipt = job.claim.receipt
             container_id = job.claim.receipt.get("container_id")
             job.attempt.container_id = self.attempts.own(job, str(container_id)) if container_id else None
-            return _ended(job.claim.receipt)
+            return _ended(job, job.claim.receipt)
         try:
             spec, outcome = self.attempts.run(job, announcer)
             if job.end_request is not None and job.end_request.cause is Cause.FENCED:
                 raise errors.Fenced(job.end_request.reason)
             return self._conclude(job, spec, outcome, announcer)
         except errors.Fenced as exc:
-            log.warning("%s; its container here is stopped", exc, extra={"job": job.job_id})
+            jobevents.fenced(job, str(exc))
             self.slot_table.leave(job)
             self.attempts.stop(job)
             self.attempts.discard(job)
@@ -230,6 +232,7 @@ class Runner:
                 attempts=(*job.claim.attempts, job.attempt.entry(outcome)),
             )
         )
+        jobevents.retried(job, outcome, sentence)
         self.attempts.discard(job)
         return LetGo(sentence)
 
@@ -247,7 +250,7 @@ class Runner:
         notices = len(authority.notified(job))
         self.retrying.until_stored(lambda: self.records.finish(job.holding, state, built, notices=notices))
         job.receipt = built
-        return _ended(built)
+        return _ended(job, built)
 
     def _reserve(self, job_id: str) -> bool:
         """Make room for a job in a slot; False if it is in one here already, and still this host's."""
@@ -294,8 +297,11 @@ class Runner:
         )
 
 
-def _ended(stored: Mapping[str, Any]) -> Ended:
-    return Ended(lifecycle.State(stored["state"]), receipt.Receipt.from_dict(stored).sentence(), stored)
+def _ended(job: Job, stored: Mapping[str, Any]) -> Ended:
+    """Return the end that a receipt tells, once the journal has it."""
+    sentence = receipt.Receipt.from_dict(stored).sentence()
+    jobevents.ended(job, stored, sentence)
+    return Ended(lifecycle.State(stored["state"]), sentence, stored)
 
 
 def _arguments(delivery: Delivery) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -261,7 +261,8 @@ def _check_owned(answer: Any, holding: Holding) -> None:
 
 
 def _claim(job_id: str, row: list[str]) -> Claim:
-    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, *end_request, container_id = row
+    verdict, fence, attempt, exits, host_faults, submitted_at, attempts, receipt, *rest = row
+    reason, cause, container_id, batch_id = rest
     counts = {"fence": fence, "attempt": attempt, "exits": exits, "host_faults": host_faults}
     cells = Fields({**counts, "submitted_at": submitted_at, "attempts": attempts})
     return Claim(
@@ -272,8 +273,9 @@ def _claim(job_id: str, row: list[str]) -> Claim:
         submitted_at=cells.moment("submitted_at"),
         attempts=cells.entries("attempts"),
         receipt=Receipt.of_text(job_id, receipt) if receipt else None,
-        end_request=_end_request(*end_request),
+        end_request=_end_request(reason, cause),
         container_id=container_id or None,
+        batch_id=batch_id,
     )
 
 

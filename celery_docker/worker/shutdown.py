@@ -115,7 +115,6 @@ class Shutdown:
             return
         jobs = self._runner.jobs()
         for job in jobs:
-            log.warning("still running at the end of the stop: its container is stopped", extra={"job": job.job_id})
             reason = f"the worker on host {self._runner.host} was stopped"
             request = lifecycle.EndRequest(lifecycle.Cause.INTERRUPTED, reason)
             Thread(target=self._runner.end, args=(job, request), daemon=True).start()

@@ -7,7 +7,6 @@ its slot. Nothing is decided here.
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +25,6 @@ from celery_docker.core.receipt import Receipt
 from celery_docker.run.job import Job
 from celery_docker.run.runner import Ended, Runner
 from celery_docker.worker import events, transport
-
-log = logging.getLogger(__name__)
 
 # The name of the threads that bring one to Redis.
 _REVOKE = "revoke"
@@ -93,10 +90,8 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
             raise Ignore
         end = self.runner.run(job, _Announcer(self))
         if not isinstance(end, Ended):
-            log.info("%s", end.sentence, extra={"job": job.job_id})
             self.runner.done(job, settled=False)
             raise Ignore
-        log.info("%s", end.sentence, extra={"job": job.job_id})
         if end.state is State.CANCELLED:
             stored = not self.request.ignore_result
             self.backend.mark_as_revoked(job.job_id, end.sentence, request=self.request, store_result=stored)

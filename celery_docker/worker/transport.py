@@ -20,9 +20,9 @@ from typing import Any
 from celery.worker.control import Panel
 from kombu.transport import redis, virtual
 
-from celery_docker.core import broadcast, incoming, jobspec, strictjson, wording
+from celery_docker.core import broadcast, incoming, jobspec, journal, strictjson, wording
 from celery_docker.core.jobrecord import Taken
-from celery_docker.core.journal import JournalEvent
+from celery_docker.core.journal import JobFacts, JournalEvent
 from celery_docker.run import job
 from celery_docker.run.room import Ledger
 from celery_docker.store import hosts, keys, redislink, refused, taking
@@ -248,7 +248,11 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
             taken.source,
             number,
             refusal.reason,
-            extra={"job": refusal.job_id, "event": JournalEvent.REFUSAL},
+            extra=journal.attributes(
+                JournalEvent.REFUSAL,
+                refusal.job_id,
+                JobFacts(host=self.host, queue=taken.source.rsplit(self.sep, 1)[0]),
+            ),
         )
         return place
 

@@ -641,6 +641,7 @@ class FakeRecords:
             receipt=json.loads(job["receipt"]) if "receipt" in job else None,
             end_request=_end_request(job) if job.get("cancel_reason") else None,
             container_id=job.get("container_id") if job["state"] == "running" else None,
+            batch_id=job.get("batch", ""),
         )
 
 

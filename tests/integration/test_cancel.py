@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from celery import chord
 
 from celery_docker.client.client import Client
+from celery_docker.core import journal
 from celery_docker.store import keys
 from tests import servers
 from tests.integration.test_worker import RESULT_S, WAIT, Plain, clean_redis, folder, plain, queue_length, worker
@@ -43,8 +45,9 @@ def test_a_cancelled_batch_ends_without_slots_and_the_next_job_starts(
     eventually(lambda: result.state == "REVOKED", RESULT_S, "the result of a cancelled job")
     assert first.receipt is not None
     assert first.receipt["state"] == "cancelled"
-    (line,) = (line for line in worker.log.splitlines() if "cancelled" in line)
-    assert f"{MANY:,} queued jobs ended: cancelled" in line
+    counts = re.findall(r"(\d+) queued jobs ended: cancelled", worker.log)
+    assert sum(map(int, counts)) == MANY
+    assert len(counts) <= MANY // journal.MOST_JOBS + 1, "a line for as many jobs as one entry can name"
     assert "second delivery was dropped" not in worker.log
     client.close()
 

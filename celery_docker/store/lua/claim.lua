@@ -11,7 +11,7 @@
 -- ARGV: job id, host, queue list, envelope, the message as it was taken, not before, not after (epoch seconds), prefix of
 -- the keys of groups, its needs, 1 if they fit the host's room, otherwise 0.
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
--- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started}.
+-- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started, its batch}.
 -- Includes count.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
@@ -30,6 +30,7 @@ local function answer(verdict)
   -- In any other state the field is that of an earlier attempt.
   local running = redis.call('HGET', KEYS[1], 'state') == 'running'
   row[11] = running and redis.call('HGET', KEYS[1], 'container_id') or ''
+  row[12] = redis.call('HGET', KEYS[1], 'batch') or ''
   return row
 end
 

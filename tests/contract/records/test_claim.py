@@ -55,6 +55,15 @@ def test_the_owner_of_a_job_from_its_queue_to_its_end(records: Records) -> None:
     assert owners(records) == [("succeeded", HOST, True, False)]
 
 
+def test_a_claim_tells_the_batch_of_its_job(records: Records) -> None:
+    """For people: a job of no batch has none."""
+    submit(records)
+    records.begin_batch("b1", {"size": 1})
+    records.submit([jobrecord.New("j2", QUEUE, envelope(job_id="j2"), {}, batch_id="b1", batch_index=1)])
+    assert claim(records).batch_id == ""
+    assert claim(records, job_id="j2").batch_id == "b1"
+
+
 def test_the_owner_of_a_job_that_was_given_back(records: Records) -> None:
     requeue(records, claim(records).fence)
     assert owners(records) == [("queued", "", False, False)]

@@ -13,8 +13,9 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.background.heartbeat import Heartbeat
-from celery_docker.core import message
+from celery_docker.core import journal, message
 from celery_docker.core.jobrecord import Claim, Verdict
+from celery_docker.core.journal import JobFacts, JournalEvent
 from celery_docker.core.receipt import Attempt
 from celery_docker.run.job import Delivery, Job
 from tests.fakes.hosts import FakeHosts
@@ -139,6 +140,8 @@ def test_the_jobs_of_a_silent_host_are_queued_again(pair: World, caplog: pytest.
         pair.turn(OTHER, times=2)
     assert pair.state() == ("queued", "")
     assert caplog.messages == ["host node1 was silent for 60 s: 1 job queued again"]
+    (about,) = [vars(record) for record in caplog.records]
+    assert (about["event"], about["jobs"], about["facts"]) == (JournalEvent.TAKEOVER, ("j1",), JobFacts(host=HOST))
     assert [row.host for row in pair.hosts.workers() if row.lost] == [HOST]
 
 
@@ -150,6 +153,18 @@ def test_a_host_that_is_heard_keeps_its_jobs(pair: World) -> None:
 def test_the_takeover_is_logged_once(pair: World, caplog: pytest.LogCaptureFixture) -> None:
     pair.turn(OTHER, times=3 * FULL_PERIOD)
     assert len([line for line in caplog.messages if "silent" in line]) == 1
+
+
+def test_the_line_of_a_takeover_names_each_job_in_its_fields(
+    pair: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More lines only where one entry of the journal has no room for all."""
+    monkeypatch.setattr(journal, "MOST_JOBS", 2)
+    for job_id in ("j2", "j3"):
+        pair.run(HOST, job_id)
+    pair.turn(OTHER, times=2 * FULL_PERIOD)
+    named = [vars(record)["jobs"] for record in caplog.records if "silent" in record.getMessage()]
+    assert named == [("j1", "j2"), ("j3",)]
 
 
 def test_one_of_many_takes_over(pair: World) -> None:

@@ -10,10 +10,12 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from celery_docker.core.journal import JournalEvent
+from celery_docker.core import journal
+from celery_docker.core.journal import JobFacts, JournalEvent
 from celery_docker.host import systemd
 
 
@@ -179,7 +181,56 @@ def test_a_newline_stays_inside_its_field(text: str) -> None:
 def test_a_job_id_cannot_forge_a_field_either() -> None:
     entry = fields(systemd.entry(record("x", job="a\nPRIORITY=0"), "t"))
     assert entry["PRIORITY"] == b"6"
-    assert entry["CELERY_DOCKER_JOB"] == b"a\nPRIORITY=0"
+    assert entry["CELERY_DOCKER_JOB"] == b"a PRIORITY=0"
+    assert entry["MESSAGE"] == b"job a PRIORITY=0: t"
+
+
+def test_the_facts_about_a_job_are_fields_of_their_own() -> None:
+    """What is not known is left out; exit code 0 is known."""
+    about = record("x", job="0f3a")
+    about.facts = JobFacts(batch="b1", attempt=2, exit_code=0, image="busybox", host="node1", user="alice")
+    assert {name: value for name, value in fields(systemd.entry(about, "t")).items() if name.startswith("CEL")} == {
+        "CELERY_DOCKER_JOB": b"0f3a",
+        "CELERY_DOCKER_BATCH": b"b1",
+        "CELERY_DOCKER_ATTEMPT": b"2",
+        "CELERY_DOCKER_EXIT_CODE": b"0",
+        "CELERY_DOCKER_IMAGE": b"busybox",
+        "CELERY_DOCKER_HOST": b"node1",
+        "CELERY_DOCKER_USER": b"alice",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x\nPRIORITY=0\nMESSAGE=forged", b"x PRIORITY=0 MESSAGE=forged"),
+        ("\x1b[2J\x9b\u202e", b"\\x1b[2J\\x9b\\u202e"),
+        ("a\0b", b"a\\x00b"),
+        ("a\ud800b", b"a\\ud800b"),
+        ("\u6f22" * 10**6, ("\u6f22" * 253 + "...").encode()),
+        ("\r\u2028 ", b""),
+        ("=", b"="),
+    ],
+    ids=["newlines", "escapes", "NUL", "surrogate", "long", "nothing but space", "equals sign"],
+)
+def test_a_fact_that_a_submitter_wrote_is_one_short_line_of_its_own_field(value: str, shown: bytes) -> None:
+    for name in ("batch", "image", "queue", "user", "host", "state"):
+        about = record("x", job="0f3a")
+        facts: dict[str, Any] = {name: value}
+        about.facts = JobFacts(**facts)
+        entry = fields(systemd.entry(about, "t"))
+        assert entry.pop(f"CELERY_DOCKER_{name.upper()}", None) == shown
+        assert entry == fields(systemd.entry(record("x", job="0f3a"), "t"))
+
+
+def test_an_entry_about_many_jobs_has_a_field_for_each_and_fits_into_a_datagram(journal_socket: socket.socket) -> None:
+    """As journald takes it: a field may be there more than once."""
+    job_ids = [f"{number:0>128}" for number in range(journal.MOST_JOBS)]
+    about = record("x" * 10**5)
+    about.jobs = job_ids
+    systemd.log_handler({"JOURNAL_STREAM": "8:12345"}).handle(about)
+    lines = journal_socket.recv(10**6).decode().splitlines()
+    assert [line for line in lines if line.startswith("CEL")] == [f"CELERY_DOCKER_JOB={job_id}" for job_id in job_ids]
 
 
 def test_a_lone_surrogate_does_not_break_the_log() -> None:
@@ -191,7 +242,7 @@ def test_an_entry_fits_into_a_datagram() -> None:
 
 
 @pytest.fixture
-def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def journal_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     path = str(tmp_path / "journal")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
@@ -200,14 +251,14 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield receiver
 
 
-def test_under_systemd_the_handler_writes_to_the_journal(journal: socket.socket) -> None:
+def test_under_systemd_the_handler_writes_to_the_journal(journal_socket: socket.socket) -> None:
     handler = systemd.log_handler({"JOURNAL_STREAM": "8:12345"})
     handler.handle(record("pulling busybox", job="0f3a"))
-    assert fields(journal.recv(65536))["MESSAGE"] == b"job 0f3a: pulling busybox"
+    assert fields(journal_socket.recv(65536))["MESSAGE"] == b"job 0f3a: pulling busybox"
 
 
 def test_a_journal_that_is_gone_stops_no_job(
-    journal: socket.socket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    journal_socket: socket.socket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler = systemd.log_handler({"JOURNAL_STREAM": "8:12345"})
     monkeypatch.setattr(systemd, "_JOURNAL", "/nonexistent/socket")

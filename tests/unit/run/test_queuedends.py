@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.core import jobrecord, message
-from celery_docker.run import queuedends
+from celery_docker.core import jobrecord, journal, message
+from celery_docker.run import jobevents
 from celery_docker.run.queuedends import QueuedEnd, QueuedEnds
 from celery_docker.run.retrying import Retrying
 from celery_docker.run.slottable import SlotTable
@@ -53,7 +53,7 @@ def envelope(job_id: str) -> dict[str, object]:
 def test_a_cancelled_batch_is_one_line_of_the_journal(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     jobs = desk.cancelled(40)
-    with caplog.at_level("INFO", logger=queuedends.__name__):
+    with caplog.at_level("INFO", logger=jobevents.__name__):
         assert desk.ends.end(jobs[:25], more=True) == 25
         assert desk.ends.end(jobs[25:], more=False) == 15
     assert caplog.messages == [f"40 queued jobs ended: cancelled: a wrong input (host {HOST})"]
@@ -65,9 +65,27 @@ def test_a_cancelled_batch_is_one_line_of_the_journal(caplog: pytest.LogCaptureF
     assert desk.slot_table.job_ids() == set()
 
 
+def test_a_line_names_as_many_jobs_as_an_entry_of_the_journal_has_room_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job is in the fields of one line, which is how its end is found."""
+    monkeypatch.setattr(journal, "MOST_JOBS", 10)
+    desk = Desk()
+    jobs = desk.cancelled(33)
+    with caplog.at_level("INFO", logger=jobevents.__name__):
+        for begin in (0, 5, 25):
+            desk.ends.end(jobs[begin : {0: 5, 5: 25, 25: 33}[begin]], more=begin < 25)
+    named = [record.__dict__["jobs"] for record in caplog.records]
+    assert [len(job_ids) for job_ids in named] == [10, 10, 10, 3]
+    assert sorted(job_id for job_ids in named for job_id in job_ids) == sorted(job.job_id for job in jobs)
+    assert caplog.messages[0] == f"10 queued jobs ended: cancelled: a wrong input (host {HOST})"
+    assert desk.ends.end([], more=False) == 0
+    assert len(caplog.records) == 4
+
+
 def test_the_line_of_a_single_job_bears_its_id(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
-    with caplog.at_level("INFO", logger=queuedends.__name__):
+    with caplog.at_level("INFO", logger=jobevents.__name__):
         desk.ends.end(desk.cancelled(1), more=False)
     (record,) = caplog.records
     assert (record.getMessage(), record.__dict__["job"]) == (f"cancelled: a wrong input (host {HOST})", "j0")

@@ -126,6 +126,7 @@ class Housekeeping:
             with self.link.translated():
                 if not self.link.client.exists(jobs, batches):
                     self.link.client.zrem(keys.USERS, uid)
+                    self.link.client.unlink(*keys.lists(jobs))
         return count
 
     def _forget(self, index: str, key_of: Callable[[str], str], before: float) -> int:
@@ -136,10 +137,18 @@ class Housekeeping:
                 for name in names:
                     pipeline.exists(key_of(name))
                 gone = [name for name, exists in zip(names, pipeline.execute(), strict=True) if not exists]
-                if gone:
-                    self.link.client.zrem(index, *gone)
+            if gone:
+                self._drop(index, gone)
             count, kept = count + len(gone), kept + len(names) - len(gone)
         return count
+
+    def _drop(self, index: str, names: list[str]) -> None:
+        """Drop entries of an index and, in the same step, those of its lists by state."""
+        beside = [] if index.endswith(":batches") else keys.lists(index)
+        with self.link.translated(), self.link.client.pipeline() as pipeline:
+            for key in [index, *beside]:
+                pipeline.zrem(key, *names)
+            redislink.answers(pipeline)
 
     def _with_taken(self, sources: list[str]) -> list[str]:
         with self.link.translated():

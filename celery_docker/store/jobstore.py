@@ -244,7 +244,7 @@ def _finish_call(end: Finished) -> tuple[list[str], list[Any]]:
     touched += [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS, keys.NOTICES]
     touched += [keys.COUNTS]
     args = [*_owner(holding), end.state.value, _dump(end.receipt), keys.JOB, keys.BATCH, keys.SHARE, end.notices]
-    args += [figures.end_class(end.state, end.receipt), figures.run_s(end.receipt), holding.queue]
+    args += [figures.end_class(end.state, end.receipt), figures.run_s(end.receipt), holding.queue, keys.USER]
     for name in _LISTED:
         if end.receipt.get(name) is not None:
             args += [name, str(end.receipt[name])[:_LISTED_CHARS]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from celery_docker.core.lifecycle import State
+
 PREFIX = "celery-docker:"
 # Every job that has a record, by the time it was submitted or first seen.
 INDEX = PREFIX + "jobs"
@@ -58,18 +60,11 @@ LOG = PREFIX + "log:"
 LOG_READERS_SUFFIX = ":readers"
 BATCH = PREFIX + "batch:"
 SHARE = PREFIX + "share:"
+USER = PREFIX + "user:"
 # What the keys of hosts begin with, and what those of reports and of sets of jobs end with.
 HOST = (PREFIX + "host:", ":about", ":jobs")
-
-
-# The type of each key that there is once.
-TYPES = {
-    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
-    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
-    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES, COUNTS), "hash"),
-    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
-    **dict.fromkeys((CANCELLING, PARKED), "set"),
-}
+# The states in which jobs end, as `lists.lua` has them.
+_ENDS = tuple(state.value for state in State if state.is_final)
 
 
 def job(job_id: str) -> str:
@@ -119,12 +114,27 @@ def share_held(share: str) -> str:
 
 def user_jobs(uid: str) -> str:
     """Return the key of the jobs that a user submitted through the gateway, a sorted set like `INDEX`."""
-    return f"{PREFIX}user:{uid}:jobs"
+    return f"{USER}{uid}:jobs"
+
+
+def live(index: str) -> str:
+    """Return the key of those jobs of an index, `INDEX` or a user's, that have not ended, a sorted set like it."""
+    return f"{index.removesuffix('jobs')}live"
+
+
+def ended(index: str, state: str) -> str:
+    """Return the key of those jobs of an index, `INDEX` or a user's, that ended in this state, a sorted set like it."""
+    return f"{index.removesuffix('jobs')}ended:{state}"
+
+
+def lists(index: str) -> list[str]:
+    """Return the keys of the lists by state of an index: each of its jobs is in one of them."""
+    return [live(index), *(ended(index, state) for state in _ENDS)]
 
 
 def user_batches(uid: str) -> str:
     """Return the key of the batches that a user submitted through the gateway, a sorted set like `BATCHES`."""
-    return f"{PREFIX}user:{uid}:batches"
+    return f"{USER}{uid}:batches"
 
 
 def host_jobs(host: str) -> str:
@@ -158,3 +168,14 @@ def taken(host: str, source: str = "") -> str:
     Without a source: what all of them begin with.
     """
     return f"{PREFIX}host:{host}:taken:{source}"
+
+
+# The type of each key that there is once.
+TYPES = {
+    **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
+    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
+    **dict.fromkeys(lists(INDEX), "zset"),
+    **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES, COUNTS), "hash"),
+    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
+    **dict.fromkeys((CANCELLING, PARKED), "set"),
+}

@@ -56,6 +56,7 @@ class FakeRecords:
     jobs, `taken` its unclaimed messages, `blocked` the jobs that wait for others, `dependents` who waits for whom,
     `expiry` the seconds that a finished job's record is kept, `parked` the jobs of each group by when they were parked.
     `counts` has how many jobs were started, retried and ended.
+    `lists` says in which list by state each job is, for all and for each user.
     `windows` says how many jobs of a share may be published,
     by queue list; `published` and `held` have the jobs of each share.
     """
@@ -78,6 +79,7 @@ class FakeRecords:
     queues: dict[str, list[str]] = field(default_factory=dict)
     expiry: dict[str, int] = field(default_factory=dict)
     parked: dict[str, dict[str, float]] = field(default_factory=dict)
+    lists: dict[str, dict[str, str]] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
     published: dict[str, set[str]] = field(default_factory=dict)
     held: dict[str, list[str]] = field(default_factory=dict)
@@ -111,6 +113,7 @@ class FakeRecords:
             **new.about,
         }
         self.index[new.job_id] = now
+        self._list(new.job_id, "live", job)
         if new.expires_s is not None:
             job["expires_at"] = repr(now + new.expires_s)
             self.expiring[new.job_id] = now + new.expires_s
@@ -121,6 +124,11 @@ class FakeRecords:
         self.blocked.add(new.job_id)
         self._release(new.job_id)
         return True
+
+    def _list(self, job_id: str, name: str, job: Mapping[str, str]) -> None:
+        """Put a job into a list by state, and into that of its user; it leaves the one that it was in."""
+        for uid in {"", job.get("uid", "")}:
+            self.lists.setdefault(uid, {})[job_id] = name
 
     def _join(self, new: New, job: dict[str, str]) -> None:
         if new.batch_id is None:
@@ -213,6 +221,7 @@ class FakeRecords:
             if job_id not in self.jobs:
                 self.jobs[job_id] = {"state": "queued", "queue": queue, "message": json.dumps(envelope)}
                 self.index[job_id] = self.clock()
+                self._list(job_id, "live", {})
             job = self.jobs[job_id]
             if taken is not None and "message" not in job:
                 job["message"] = json.dumps(envelope)
@@ -381,6 +390,7 @@ class FakeRecords:
                 counts = self._counts(job.get("queue", holding.queue))
                 counts.ended[figures.end_class(state, receipt)] += 1
                 _observe(counts.run_s, figures.RUN_S_BOUNDS, figures.run_s(receipt))
+                self._list(job_id, state.value, job)
                 self.blocked.discard(job_id)
                 self._go_on_after(job_id, job)
                 self._leave(job_id, job)
@@ -439,6 +449,7 @@ class FakeRecords:
                 return job["state"]
             if not has_record:
                 self.index[job_id] = self.clock()
+                self._list(job_id, "live", job)
             job.setdefault("cancelled_at", repr(self.clock()))
             job.setdefault("cancel_reason", reason)
             self.delayed.pop(job_id, None)
@@ -553,6 +564,8 @@ class FakeRecords:
             gone = [job_id for job_id in _up_to(self.index, before) if job_id not in self.jobs]
             for job_id in gone:
                 del self.index[job_id]
+                for lists in self.lists.values():
+                    lists.pop(job_id, None)
             return len(gone)
 
     def ownerships(self, job_ids: Sequence[str], *, host: str) -> dict[str, Ownership | None]:
@@ -588,6 +601,7 @@ class FakeRecords:
             self.jobs[job_id] = {"owner": host, "fence": fence}
             self.in_hand.setdefault(host, set()).add(job_id)
             self.index.setdefault(job_id, self.clock())
+            self._list(job_id, "live", {})
         job = self.jobs[job_id]
         if (job.get("owner"), job.get("fence")) != (host, fence):
             raise self._fenced(job_id)

@@ -2,6 +2,7 @@
 -- left as it is.
 -- KEYS: job, index, delayed, cancelling.  ARGV: job id, reason.
 -- Returns the state it was in; 'unknown' for a job without a record. If its message exists, it will run nothing.
+-- Includes lists.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -13,7 +14,7 @@ end
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued')
-  redis.call('ZADD', KEYS[2], now, ARGV[1])
+  list_live(KEYS[2], now, ARGV[1])
 end
 redis.call('HSETNX', KEYS[1], 'cancelled_at', now)
 redis.call('HSETNX', KEYS[1], 'cancel_reason', ARGV[2])

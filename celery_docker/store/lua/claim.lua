@@ -13,6 +13,7 @@
 -- What is unknown is '', in the answer too. Returns {verdict, fence, attempt, exits, host faults, submitted_at,
 -- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started, its batch}.
 -- Includes count.lua.
+-- Includes lists.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -78,7 +79,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   -- A plain Celery client wrote only the message; the record begins here.
   redis.call('HSET', KEYS[1], 'state', 'queued', 'queue', ARGV[3], 'message', ARGV[4])
-  redis.call('ZADD', KEYS[2], now, ARGV[1])
+  list_live(KEYS[2], now, ARGV[1])
   state = 'queued'
 end
 

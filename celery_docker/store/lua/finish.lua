@@ -6,10 +6,11 @@
 -- KEYS: job, index, the host's jobs, cancelling, waiting, blocked, delayed, shares, windows, notices, counters.
 -- ARGV: host, fence, job id, state, receipt, prefix of the keys of records, prefix of the keys of batches, prefix of the keys of
 -- shares, number of its notices, the class of its end, the seconds that it ran or '', its queue list as its message has it,
--- then field, value, field, value... for listings.
+-- beginning of the keys of users, then field, value, field, value... for listings.
 -- Returns 1, or 0 for a host that is not the owner.
 -- Includes share.lua.
 -- Includes count.lua.
+-- Includes lists.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -94,7 +95,7 @@ local function announce_batch(batch, id)
   end
 end
 
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue')
+local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue', 'uid')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2])
   redis.call('ZADD', KEYS[2], now, ARGV[3])
@@ -106,11 +107,15 @@ redis.call('SREM', KEYS[4], ARGV[3])
 if job[3] then
   return 1
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 13))
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 14))
 -- A second call does not come so far.
 local queue = counted_queue(KEYS[11], job[7] or ARGV[12])
 count(KEYS[11], queue, 'ended:' .. ARGV[10])
 observe(KEYS[11], queue, 'run_s', ARGV[11])
+list_ended(KEYS[2], ARGV[3], ARGV[4])
+if string.match(job[8] or '', '^%d+$') then
+  list_ended(ARGV[13] .. job[8] .. ':jobs', ARGV[3], ARGV[4])
+end
 redis.call('ZREM', KEYS[6], ARGV[3])
 if redis.call('TYPE', KEYS[1] .. ':dependents').ok == 'set' then
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do

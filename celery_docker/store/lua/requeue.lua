@@ -6,6 +6,7 @@
 -- Returns 1, or 0 for a host that is not the owner.
 -- Includes share.lua.
 -- Includes count.lua.
+-- Includes lists.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -19,7 +20,7 @@ if known and (job[1] ~= ARGV[1] or job[2] ~= ARGV[2] or job[3]) then
   return 0
 end
 if not known then
-  redis.call('ZADD', KEYS[4], redis.call('TIME')[1], ARGV[3])
+  list_live(KEYS[4], redis.call('TIME')[1], ARGV[3])
 end
 redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'fence', ARGV[2], 'released', ARGV[2],
   'queue', ARGV[9], 'message', ARGV[5],

@@ -6,6 +6,7 @@
 -- of shares, the ids of the jobs after which it is to run, then field, value, field, value...
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
 -- Includes share.lua.
+-- Includes lists.lua.
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
@@ -27,10 +28,10 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', 0, 'attempt', 0,
   'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4], unpack(ARGV, AFTER + count + 1))
-redis.call('ZADD', KEYS[2], now, ARGV[1])
+list_live(KEYS[2], now, ARGV[1])
 if ARGV[8] ~= '' then
   redis.call('ZADD', KEYS[10], now, ARGV[8])
-  redis.call('ZADD', KEYS[11], now, ARGV[1])
+  list_live(KEYS[11], now, ARGV[1])
 end
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'expires_at', now + ARGV[5])

@@ -48,6 +48,7 @@ class World(Protocol):
     def owned(self, host: str) -> set[str]: ...
     def delayed(self) -> dict[str, float]: ...
     def indexed(self) -> set[str]: ...
+    def listed(self, uid: str = "") -> dict[str, set[str]]: ...
     def kept_for_s(self, job_id: str) -> int | None: ...
     def lose(self, job_id: str) -> None: ...
     def lose_everything(self) -> None: ...
@@ -82,6 +83,12 @@ class FakeWorld:
     def indexed(self) -> set[str]:
         return set(self.records.index)
 
+    def listed(self, uid: str = "") -> dict[str, set[str]]:
+        lists: dict[str, set[str]] = {}
+        for job_id, name in self.records.lists.get(uid, {}).items():
+            lists.setdefault(name, set()).add(job_id)
+        return lists
+
     def kept_for_s(self, job_id: str) -> int | None:
         return self.records.expiry.get(job_id)
 
@@ -91,6 +98,7 @@ class FakeWorld:
     def lose_everything(self) -> None:
         self.records.jobs.clear()
         self.records.index.clear()
+        self.records.lists.clear()
         self.records.in_hand.clear()
         self.records.delayed.clear()
         self.records.queues.clear()
@@ -155,6 +163,14 @@ class RedisWorld:
 
     def indexed(self) -> set[str]:
         return set(self._client.zrange(keys.INDEX, 0, -1))
+
+    def listed(self, uid: str = "") -> dict[str, set[str]]:
+        index = keys.user_jobs(uid) if uid else keys.INDEX
+        places = {key: dict(self._client.zrange(key, 0, -1, withscores=True)) for key in [index, *keys.lists(index)]}
+        everything = places.pop(index)
+        for entries in places.values():
+            assert entries.items() <= everything.items(), "a job has its place of the index in every list"
+        return {key.rpartition(":")[2]: set(entries) for key, entries in places.items() if entries}
 
     def kept_for_s(self, job_id: str) -> int | None:
         seconds = int(self._client.ttl(keys.job(job_id)))

@@ -41,10 +41,14 @@ class Right(StrEnum):
 
 @dataclass(frozen=True)
 class Rights:
-    """The rights of a submitter; `token` is the id of the token that grants them, empty without one."""
+    """The rights of a submitter; `token` is the id of the token that grants them, empty without one.
+
+    `until` is the end of the browser's session that stands for the token, None without one.
+    """
 
     held: Set[Right]
     token: str = ""
+    until: float | None = None
 
     @property
     def may_everything(self) -> bool:

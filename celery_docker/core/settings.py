@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import gpus, kinds, redisurl, signingkeys, sizes, textinput, wording
+from celery_docker.core import browsers, gpus, kinds, redisurl, signingkeys, sizes, textinput, wording
 
 PREFIX = "CELERY_DOCKER_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -78,6 +78,7 @@ class Settings:
     policy_file: str
     key_file: str
     gpus: str
+    api_hosts: tuple[str, ...]
 
     @property
     def unit(self) -> str:
@@ -282,4 +283,5 @@ SETTINGS = (
     Setting("policy_file", "/etc/celery-docker/policy.toml", _absolute_path, "POLICY"),
     Setting("key_file", signingkeys.FILE, _absolute_path, "KEY"),
     Setting("gpus", "", _gpus),
+    Setting("api_hosts", "", browsers.parse_names),
 )

@@ -13,8 +13,9 @@ from http import HTTPStatus
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import access, strictjson, wording
-from celery_docker.gateway import bodies, routing
+from celery_docker.core import access, browsers, strictjson, wording
+from celery_docker.core.browsers import Headers
+from celery_docker.gateway import bodies, callers, routing
 from celery_docker.gateway.callers import Caller, Callers
 from celery_docker.gateway.routing import Answer, Refusal, Request, Route
 from celery_docker.gateway.turns import Turns
@@ -32,6 +33,9 @@ _STATUSES: tuple[tuple[type[errors.CeleryDockerError], int], ...] = (
     (errors.SpecError, 400),
 )
 _MOST_LINE = 2000
+# Of somebody who has not said who he is.
+_MOST_BODY_OF_ANYBODY = 4096
+_SAFE = ("GET", "HEAD")
 
 _log = logging.getLogger(__name__)
 
@@ -62,28 +66,38 @@ class Application:
         return _responded(environ, answer, headers, respond)
 
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
-        self.callers.check_host(environ)
+        headers = browsers.headers_of(environ)
+        self.callers.check_host(environ, headers)
         method, path = str(environ["REQUEST_METHOD"]), _path(str(environ["PATH_INFO"]))
-        caller, route, names = self._found(environ, method, path)
+        caller, route, names = self._found(environ, headers, method, path)
         identity, rights = caller
+        size_bytes = int(environ.get("CONTENT_LENGTH") or 0)
         if route.right is not None:
             access.check(identity, rights, route.right)
+        elif size_bytes > _MOST_BODY_OF_ANYBODY:
+            raise Refusal(413, f"the body is larger than {wording.size(_MOST_BODY_OF_ANYBODY)}; send less")
         query = routing.query(route, str(environ["QUERY_STRING"]))
-        with self.turns.turn(int(environ.get("CONTENT_LENGTH") or 0)):
+        with self.turns.turn(size_bytes):
             body = _body(route, environ["wsgi.input"].read())
-            answer = route.handler(Request(identity, rights, names, query, body))
-        if route.method == "POST":
+            is_local = callers.IDENTITY in environ
+            answer = route.handler(Request(identity, rights, names, query, body, headers, is_local))
+        if route.method == "POST" and route.right is not None:
             _note(caller, method, path, answer.status)
         return answer
 
-    def _found(self, environ: Mapping[str, Any], method: str, path: str) -> tuple[Caller, Route, dict[str, str]]:
+    def _found(
+        self, environ: Mapping[str, Any], headers: Headers, method: str, path: str
+    ) -> tuple[Caller, Route, dict[str, str]]:
         """Return who asks, for what. Nobody but the callers learns what there is, except what is for everybody."""
         try:
             route, names = routing.find(self.routes, method, path)
         except Refusal:
-            self.callers.of(environ)
+            self.callers.of(environ, headers)
             raise
-        return self.callers.anybody() if route.right is None else self.callers.of(environ), route, names
+        if route.right is None:
+            return self.callers.anybody(), route, names
+        self.callers.check_page(environ, headers, is_change=route.method not in _SAFE)
+        return self.callers.of(environ, headers), route, names
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,7 @@ class Closed:
 def _responded(environ: Mapping[str, Any], answer: Answer, headers: Mapping[str, str], respond: Respond) -> list[bytes]:
     text = encoded(answer.body) if answer.content_type == routing.JSON else bytes(answer.body)
     pairs = {"Content-Type": answer.content_type, "Content-Length": str(len(text)), "Cache-Control": "no-store"}
+    pairs |= browsers.ANSWER_HEADERS
     respond(status_line(answer.status), [*{**pairs, **answer.headers, **headers}.items()])
     # With a body, what asks next on the proxy's connection could take it for its answer.
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]

@@ -105,6 +105,16 @@ def retries(body: Any) -> tuple[list[str], list[str | None]]:
     return job_ids_, _chosen(body, "new_ids", job_ids_)
 
 
+def token(body: Any) -> str:
+    """Return the token that a body shows. No complaint repeats it."""
+    table = _table(body, "the body")
+    _check_names(table, ("token",), "the body")
+    text = table.get("token")
+    if not isinstance(text, str) or not text.strip():
+        raise errors.SpecError("token: must be a text; the administrator makes one with: celery-docker token add")
+    return text.strip()
+
+
 def reason(body: Any) -> str:
     """Return the reason that a body gives, empty without one."""
     if body is None:
@@ -229,4 +239,5 @@ SUBMISSION = {"oneOf": [_JOB, table_of(("jobs",), jobs=JOBS, ids=CHOSEN_IDS, bat
 CANCEL = table_of((), reason=REASON)
 CANCEL_MANY = table_of(("ids",), ids=IDS, reason=REASON)
 RETRY_MANY = table_of(("ids",), ids=IDS, new_ids=CHOSEN_IDS)
+LOGIN = table_of(("token",), token={"type": "string"})
 SIGN = table_of(("taken", "number"), taken={"type": "string"}, number={"type": "integer", "minimum": 0})

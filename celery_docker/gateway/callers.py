@@ -1,7 +1,8 @@
 """Who asks: whom the kernel names on a Unix socket, or the account of a token over TCP.
 
-Invariant: over TCP nothing but a token counts. Every user of this host can connect there, and a proxy for everybody
-else, so neither an address nor a header of a proxy says who it is.
+Invariants: over TCP nothing but a token counts, or a session that was begun with one. Every user of this host can
+connect there, and a proxy for everybody else, so neither an address nor a header of a proxy says who it is. Of what a
+browser sends only that counts which a page of this service has sent, also where the kernel says who has connected.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ import pwd
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.core import access, kinds
+from celery_docker.core import access, browsers, kinds, sessions
 from celery_docker.core.access import Identity, Rights
+from celery_docker.core.browsers import Headers
 from celery_docker.core.tokens import Token, Tokens
 from celery_docker.gateway.routing import Refusal
 from celery_docker.host.tokenfile import TokenFile
 
 # What the kernel has said to the web server; a request over TCP is without.
 IDENTITY = "celery_docker.identity"
-# Another one may be an attacker's, who has it lead to 127.0.0.1 in the browser of a user of this host.
-_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _ANYBODY = Identity("nobody", access.NOBODY, access.NOBODY, ())
+_AUTHORIZATION = "HTTP_AUTHORIZATION"
 _BEARER = {"WWW-Authenticate": "Bearer"}
 _ASK = "send the header Authorization: Bearer TOKEN; the administrator makes one with: celery-docker token add"
 _MOST_FAILURES = 10
@@ -64,26 +65,38 @@ class Failures:
 
 @dataclass
 class Callers:
-    """Says who asks; `administrators_gid` is the group of those who may everything, None where there is none."""
+    """Says who asks; `administrators_gid` is the group of those who may everything, None where there is none.
+
+    `names` are those that the service has over TCP besides the usual ones; `clock` returns seconds since the epoch.
+    """
 
     administrators_gid: int | None
     token_file: TokenFile
     failures: Failures = field(default_factory=Failures)
+    names: Collection[str] = ()
+    clock: Callable[[], float] = time.time
     _told: tuple[str, ...] = ()
 
-    def check_host(self, environ: Mapping[str, Any]) -> None:
-        """Raise `Refusal` for a request over TCP that was meant for another host."""
-        text = str(environ.get("HTTP_HOST", ""))
-        name, colon, port = text.rpartition(":")
-        host = name if colon and port.isdecimal() else text
-        if IDENTITY not in environ and host.lower() not in _HOSTS:
-            raise Refusal(421, f"Host: {kinds.shown(text)} is no name of this service; send Host: localhost")
+    def check_host(self, environ: Mapping[str, Any], headers: Headers) -> None:
+        """Raise `Refusal` for a request that was meant for another service."""
+        complaint = browsers.foreign_name(headers, self.names, is_local=IDENTITY in environ)
+        if complaint:
+            raise Refusal(421, complaint)
 
-    def of(self, environ: Mapping[str, Any]) -> Caller:
+    def check_page(self, environ: Mapping[str, Any], headers: Headers, *, is_change: bool) -> None:
+        """Raise `Refusal` for what a browser sends for a page that is not ours."""
+        complaint = browsers.foreign_site(headers)
+        # No page can send a token that it does not have.
+        if is_change and headers.is_browser and _AUTHORIZATION not in environ:
+            complaint = complaint or browsers.foreign_origin(headers)
+        if complaint:
+            raise Refusal(403, complaint)
+
+    def of(self, environ: Mapping[str, Any], headers: Headers) -> Caller:
         """Return who asks, and what he may. Raises `Refusal`, `NotAllowed` and `TokensError`."""
-        authorization = environ.get("HTTP_AUTHORIZATION")
+        authorization = environ.get(_AUTHORIZATION)
         if IDENTITY not in environ:
-            return self._of_token(authorization)
+            return self._of_token(authorization) if authorization is not None else self._of_session(headers)
         if authorization is not None:
             # Through a proxy at this socket everybody would act as the proxy's user.
             raise Refusal(
@@ -98,17 +111,32 @@ class Callers:
         """Return the caller of what everybody may ask."""
         return _ANYBODY, Rights(frozenset())
 
-    def _of_token(self, authorization: str | None) -> Caller:
-        if authorization is None:
+    def token(self, secret: str) -> Token:
+        """Return the token that somebody shows. Raises `Refusal` and `TokensError`."""
+        token = self._tokens().find(secret)
+        if token is None:
+            raise self._failure()
+        return token
+
+    def of_shown(self, token: Token, until: float | None = None) -> Caller:
+        """Return who a token, or a session until some time, stands for. Raises `NotAllowed`."""
+        identity = _account(token)
+        rights = access.rights_of_token(token.rights, identity, token.id)
+        return identity, replace(rights, until=until)
+
+    def _of_session(self, headers: Headers) -> Caller:
+        if not sessions.has_cookie(headers):
             raise Refusal(401, f"a token is missing: {_ASK}", _BEARER)
+        session = sessions.of_cookies(headers, self._tokens(), self.clock())
+        if session is None:
+            raise Refusal(401, "this session has ended, or its token was removed; log in again", _BEARER)
+        return self.of_shown(session.token, session.until)
+
+    def _of_token(self, authorization: str) -> Caller:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Refusal(401, f"the header Authorization names no token: {_ASK}", _BEARER)
-        token = self._tokens().find(secret.strip(" "))
-        if token is None:
-            raise self._failure()
-        identity = _account(token)
-        return identity, access.rights_of_token(token.rights, identity, token.id)
+        return self.of_shown(self.token(secret.strip(" ")))
 
     def _failure(self) -> Refusal:
         number = self.failures.add()

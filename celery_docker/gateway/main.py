@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from typing import Any
 
 from celery_docker import errors
 from celery_docker.client import configfiles
@@ -24,6 +25,7 @@ from celery_docker.gateway.callers import Callers
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
+from celery_docker.gateway.sessions import Sessions
 from celery_docker.gateway.submitting import Submitting
 from celery_docker.gateway.webserver import WebServer
 from celery_docker.host import systemd
@@ -64,7 +66,7 @@ def main(
         except errors.SettingsError as exc:
             _log.error("%s", exc)  # one line for who started it
             return BAD_CONFIG
-        app = _application(environ, Callers(_administrators(), TokenFile(token_file)), opened)
+        app = _application(environ, TokenFile(token_file), opened)
         server = WebServer(listening, app, _THREADS, idle_s=idle_s, patience_s=patience_s)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
@@ -74,13 +76,14 @@ def main(
     return 0
 
 
-def _application(environ: Mapping[str, str], callers: Callers, opened: ExitStack) -> Application | Closed:
+def _application(environ: Mapping[str, str], token_file: TokenFile, opened: ExitStack) -> Application | Closed:
     """Return the application; with a bad setting one that says so to everybody.
 
     A process that ends instead would be started again for the connection that waits, again and again.
     """
     try:
-        url, key_file = _broker_url(environ), configfiles.key_file(environ)
+        url, key_file = str(_setting(environ, "broker_url")), configfiles.key_file(environ)
+        callers = Callers(_administrators(), token_file, names=_setting(environ, "api_hosts"))
         store = opened.enter_context(closing(jobstore.connect(url)))
         raw = opened.enter_context(closing(redislink.connect(url, text=False)))
     except (errors.SettingsError, errors.StoreRefused) as exc:
@@ -89,16 +92,16 @@ def _application(environ: Mapping[str, str], callers: Callers, opened: ExitStack
     queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     submitting = Submitting(store, queries, KeyFile(key_file))
-    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries))
+    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries), Sessions(callers))
     return Application(table, callers)
 
 
-def _broker_url(environ: Mapping[str, str]) -> str:
-    """Return the URL of Redis. Raises `SettingsError`."""
-    setting = next(setting for setting in settings.SETTINGS if setting.field == "broker_url")
+def _setting(environ: Mapping[str, str], name: str) -> Any:
+    """Return a setting that this service has in common with the worker. Raises `SettingsError`."""
+    setting = next(setting for setting in settings.SETTINGS if setting.field == name)
     text = environ.get(setting.variable, "").strip() or setting.default
     try:
-        return str(setting.value_of(text))
+        return setting.value_of(text)
     except ValueError as exc:
         raise errors.SettingsError(f"{setting.variable}={settings.shown(text)}: {exc}") from exc
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from celery_docker.client import summary, views
 from celery_docker.core import jobspec
-from celery_docker.core.access import Right
+from celery_docker.core.access import Identity, Right, Rights
 from celery_docker.gateway import parameters
 from celery_docker.gateway.routing import Answer, Request
 from celery_docker.store.queries import Queries
@@ -38,16 +39,20 @@ class Overview:
 
     def identity(self, request: Request) -> Answer:
         """Say who asks, and what he may."""
-        identity, rights = request.identity, request.rights
-        return Answer(
-            {
-                "name": identity.name,
-                "uid": identity.uid,
-                "gid": identity.gid,
-                "groups": list(identity.groups),
-                "may_read": rights.has(Right.READ),
-                "may_submit": rights.has(Right.SUBMIT),
-                "may_cancel": rights.has(Right.CANCEL),
-                "may_everything": rights.may_everything,
-            }
-        )
+        return Answer(identity_json(request.identity, request.rights))
+
+
+def identity_json(identity: Identity, rights: Rights) -> dict[str, Any]:
+    """Return somebody and his rights for programs."""
+    return {
+        "name": identity.name,
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "groups": list(identity.groups),
+        "may_read": rights.has(Right.READ),
+        "may_submit": rights.has(Right.SUBMIT),
+        "may_cancel": rights.has(Right.CANCEL),
+        "may_everything": rights.may_everything,
+        "token": rights.token or None,
+        "session_until": views.timestamp(rights.until),
+    }

@@ -5,32 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from celery_docker import version
+from celery_docker.core import sessions
 from celery_docker.core.access import Right
-from celery_docker.gateway import bodies, parameters
+from celery_docker.gateway import bodies, page, parameters
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Answer, Request, Route
+from celery_docker.gateway.sessions import Sessions
 from celery_docker.gateway.submitting import Submitting
 
 API = "/api/v1"
 _PAGE = (parameters.BEFORE, parameters.LIMIT)
 _FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST)
 _LOG = (parameters.AFTER, parameters.WAIT, parameters.ENTRIES)
+_PAGE_FILES = (
+    ("/", "index.html", "text/html"),
+    ("/static/app.js", "app.js", "text/javascript"),
+    ("/static/style.css", "style.css", "text/css"),
+    ("/static/icon.svg", "icon.svg", "image/svg+xml"),
+)
 _REFUSALS = {
     "400": "a value cannot be used",
-    "401": "over TCP: no token, or a wrong one",
-    "403": "not allowed to this user, or by this token",
+    "401": "over TCP: no token or session, or a wrong one",
+    "403": "not allowed to this user, or by this token; or sent by a browser for a page that is not the service's",
     "404": "not there, or another's",
     "409": "not now: it has not ended, or the id is another's",
     "413": "too large",
-    "421": "over TCP: the header Host names another host",
+    "421": "the header Host names another host",
     "429": "over TCP: a wrong token, after many others; or more readers of output than a user may have at a time",
     "503": "Redis does not answer, or many large requests wait; try again",
 }
 
 
-def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) -> tuple[Route, ...]:
+def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, logins: Sessions) -> tuple[Route, ...]:
     """Return all routes."""
     reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
     routes = (
@@ -77,6 +85,9 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) ->
         Route("GET", f"{API}/queue", overview.queue, "how much there is to do", (parameters.QUEUE,)),
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
         Route("GET", f"{API}/healthz", overview.health, "whether Redis answers", right=None),
+        Route("POST", "/login", logins.login, "begin a session of a browser", body=bodies.LOGIN, right=None),
+        Route("POST", "/logout", logins.logout, "end a session of a browser", right=None),
+        *(_page_file(*line) for line in _PAGE_FILES),
     )
 
     def document(request: Request) -> Answer:
@@ -84,6 +95,13 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview) ->
 
     whole = (*routes, Route("GET", f"{API}/openapi.json", document, "this document"))
     return whole
+
+
+def _page_file(path: str, name: str, content_type: str) -> Route:
+    file = page.file(name, content_type)
+    return Route(
+        "GET", path, file.answer, f"{name} of the page", right=None, content_type=file.content_type, is_page=True
+    )
 
 
 def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
@@ -100,11 +118,17 @@ def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "made by celery-docker token add; on the Unix socket the kernel says who asks",
-                }
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": sessions.COOKIE,
+                    "description": "of a browser, from POST /login; with the port behind a dash, where it has one",
+                },
             }
         },
         # Nothing at all is enough on the Unix socket.
-        "security": [{"token": []}, {}],
+        "security": [{"token": []}, {"session": []}, {}],
         "paths": paths,
     }
 
@@ -128,5 +152,8 @@ def _operation(route: Route) -> dict[str, Any]:
         **({"security": []} if route.right is None else {}),
         "parameters": [*in_path, *in_query],
         **({"requestBody": {"content": {"application/json": {"schema": route.body}}}} if route.body else {}),
-        "responses": {str(route.status): {"description": route.summary}, **refusals},
+        "responses": {
+            str(route.status): {"description": route.summary, "content": {route.content_type: {}}},
+            **refusals,
+        },
     }

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from celery_docker.core import kinds
 from celery_docker.core.access import Identity, Right, Rights
+from celery_docker.core.browsers import Headers
 
 JSON = "application/json"
 _MOST_PARAMETERS = 20
@@ -25,13 +26,18 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A request of somebody: the names in its path, its query, and what its body says in JSON, None without one."""
+    """A request of somebody: the names in its path, its query, and what its body says in JSON, None without one.
+
+    `is_local` is true on a Unix socket.
+    """
 
     identity: Identity
     rights: Rights
     names: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    headers: Headers = field(default_factory=Headers)
+    is_local: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Route:
     """A line of the table; a `{name}` in the path stands for one part of it.
 
     `right` is the one that it needs, None where nobody has to say who he is. `body` is the schema of what it takes,
-    None for nothing.
+    None for nothing. `is_page`: its query is for the page that it answers with, and anything may be in it.
     """
 
     method: str
@@ -70,6 +76,8 @@ class Route:
     body: Mapping[str, Any] | None = None
     right: Right | None = Right.READ
     status: int = 200
+    content_type: str = JSON
+    is_page: bool = False
 
     def names(self, parts: Sequence[str]) -> dict[str, str] | None:
         """Return the names in a path, which is given in its parts; None where it is that of another route."""
@@ -104,6 +112,8 @@ def find(routes: Sequence[Route], method: str, path: str) -> tuple[Route, dict[s
 
 def query(route: Route, text: str) -> dict[str, Any]:
     """Return the values in the query of a request. Raises `Refusal` that names the parameter and what is allowed."""
+    if route.is_page:
+        return {}
     known = {parameter.name: parameter for parameter in route.query}
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)

@@ -29,7 +29,7 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest, Error
 
-from celery_docker.core import wording
+from celery_docker.core import browsers, wording
 from celery_docker.core.access import Identity
 from celery_docker.gateway import application, callers
 from celery_docker.gateway.lanes import Lanes
@@ -69,7 +69,7 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         error = self.request.error
         body = application.encoded(application.refused(error.code, _explained(error.code, str(error.body))).body)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers += [("Content-Type", "application/json"), *browsers.ANSWER_HEADERS.items()]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -306,10 +306,11 @@ class WebServer:
 
 
 def _user_of(channel: _Channel) -> Hashable:
-    """Return whose request a channel has: the kernel's user, or over TCP whoever has that token."""
+    """Return whose request a channel has: the kernel's user, or over TCP whoever has that token or session."""
     if isinstance(channel, _LocalChannel):
         return channel.identity and channel.identity.uid
-    return str(channel.requests[0].headers.get("AUTHORIZATION"))
+    headers = channel.requests[0].headers
+    return headers.get("AUTHORIZATION"), headers.get("COOKIE")
 
 
 def identity_of(sock: socket.socket) -> Identity:

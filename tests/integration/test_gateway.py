@@ -89,6 +89,8 @@ def test_the_kernel_says_who_asks(gateway: Gateway) -> None:
         "may_submit": True,
         "may_cancel": True,
         "may_everything": False,
+        "token": None,
+        "session_until": None,
     }
     assert gateway.ask("GET", "/api/v1/identity")[1]["may_everything"] is True
 

@@ -73,6 +73,12 @@ def status_of(answer: bytes) -> int:
     return int(answer.split()[1])
 
 
+def token_id(gateway: Gateway, secret: str) -> str:
+    token = gateway.tokens.tokens().find(secret)
+    assert token is not None
+    return token.id
+
+
 def test_nothing_but_health_without_a_token(gateway: Gateway) -> None:
     for method, target, body in ALL:
         status, answer = gateway.ask_tcp(None, method, target, body)
@@ -96,6 +102,8 @@ def test_a_token_is_its_account(gateway: Gateway, server: servers.RedisServer, c
             "may_submit": True,
             "may_cancel": True,
             "may_everything": False,
+            "token": token_id(gateway, carol),
+            "session_until": None,
         },
     )
     status, answer = gateway.ask_tcp(carol, "POST", JOBS, ONE)
@@ -149,9 +157,7 @@ def test_two_tokens_of_one_account(gateway: Gateway, carol: str) -> None:
     other = gateway.token("carol", "read")
     job_id = gateway.ask_tcp(carol, "POST", JOBS, ONE)[1]["id"]
     assert gateway.ask_tcp(other, "GET", f"{JOBS}/{job_id}")[0] == 200
-    found = gateway.tokens.tokens().find(carol)
-    assert found is not None
-    gateway.tokens.remove([found.id])
+    gateway.tokens.remove([token_id(gateway, carol)])
     assert gateway.ask_tcp(carol, "GET", JOBS)[0] == 401
     assert gateway.ask_tcp(other, "GET", JOBS)[0] == 200
 

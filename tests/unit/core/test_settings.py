@@ -32,6 +32,7 @@ DEFAULTS = Settings(
     policy_file="/etc/celery-docker/policy.toml",
     key_file="/etc/celery-docker/key",
     gpus="",
+    api_hosts=(),
 )
 
 
@@ -235,6 +236,7 @@ def test_describe_shows_every_setting_with_secrets_masked() -> None:
         ("CELERY_DOCKER_POLICY", "/etc/celery-docker/policy.toml"),
         ("CELERY_DOCKER_KEY", "/etc/celery-docker/key"),
         ("CELERY_DOCKER_GPUS", ""),
+        ("CELERY_DOCKER_API_HOSTS", ""),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
+from celery_docker.core import browsers
 from celery_docker.core.access import Identity, Right
 from celery_docker.gateway import callers
 from celery_docker.gateway.application import Application
@@ -103,6 +104,7 @@ def test_an_answer_that_is_no_json() -> None:
     status, headers, text = answered(handler)
     assert (status, text) == ("200 OK", b"a 1\nb 2\n")
     assert headers == {
+        **browsers.ANSWER_HEADERS,
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Length": "8",
         "Cache-Control": "no-cache",

@@ -13,12 +13,27 @@ from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Refusal, Route
+from celery_docker.gateway.sessions import Sessions
 from celery_docker.gateway.submitting import Submitting
 
 NOTHING = cast(Any, None)
 TABLE = routes.table(
-    Jobs(NOTHING, NOTHING), Submitting(NOTHING, NOTHING, NOTHING), Logs(NOTHING, NOTHING, NOTHING), Overview(NOTHING)
+    Jobs(NOTHING, NOTHING),
+    Submitting(NOTHING, NOTHING, NOTHING),
+    Logs(NOTHING, NOTHING, NOTHING),
+    Overview(NOTHING),
+    Sessions(NOTHING),
 )
+
+
+# What nobody has to say for who he is.
+OF_EVERYBODY = {
+    ("GET", "/api/v1/healthz"),
+    ("GET", "/"),
+    *(("GET", f"/static/{name}") for name in ("app.js", "style.css", "icon.svg")),
+    ("POST", "/login"),
+    ("POST", "/logout"),
+}
 
 
 def route(path: str, method: str = "GET") -> Route:
@@ -33,7 +48,21 @@ def test_a_path_and_its_names() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "/api/v1", "/api/v1/", "/api/v1/jobs/", "/api/v2/jobs", "/api/v1/jobs//cancel", "/api/v1/jobs/a/b/c/d"],
+    [
+        "",
+        "//",
+        "/static/",
+        "/static/../app.js",
+        "/static/app.js/",
+        "/index.html",
+        "/static/%61pp.js",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/jobs/",
+        "/api/v2/jobs",
+        "/api/v1/jobs//cancel",
+        "/api/v1/jobs/a/b/c/d",
+    ],
 )
 def test_nothing_is_there(path: str) -> None:
     with pytest.raises(Refusal, match="lists what there is") as caught:
@@ -76,13 +105,21 @@ def test_a_query() -> None:
     assert values == {"state": ["failed", "lost"], "limit": 7, "name": "a b", "ids": ["j1", "j2"]}
 
 
+def test_the_page_takes_any_query() -> None:
+    """Its view is in it, for the page to read."""
+    assert routing.query(route("/"), "view=jobs&state=a&state=b&%ff") == {}
+    with pytest.raises(Refusal):
+        routing.query(route("/api/v1/healthz"), "view=jobs")
+
+
 def test_each_route_needs_a_right() -> None:
     """One that is not a GET is for those who may do more than read, but for readers; a new one has to say so here."""
     needed = {(line.method, line.path): line.right for line in TABLE}
     readers = "/api/v1/jobs/{id}/readers/{reader}"
-    assert {place for place, right in needed.items() if right is None} == {("GET", "/api/v1/healthz")}
+    assert {place for place, right in needed.items() if right is None} == OF_EVERYBODY
     assert {place for place, right in needed.items() if right is Right.SUBMIT} == {("POST", "/api/v1/jobs")}
     others = {place for place, right in needed.items() if place[0] != "GET" and right is not Right.SUBMIT}
+    others -= OF_EVERYBODY
     assert others == {("PUT", readers), ("DELETE", readers)} | {
         place for place, right in needed.items() if right is Right.CANCEL
     }
@@ -92,11 +129,11 @@ def test_each_route_needs_a_right() -> None:
 def test_the_openapi_document_says_where_a_token_is_needed() -> None:
     document = routes.openapi(TABLE)
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
-    assert document["security"] == [{"token": []}, {}]
+    assert document["security"] == [{"token": []}, {"session": []}, {}]
     own = {
         path: line["get"]["security"] for path, line in document["paths"].items() if "security" in line.get("get", {})
     }
-    assert own == {"/api/v1/healthz": []}
+    assert own == {path: [] for method, path in OF_EVERYBODY if method == "GET"}
 
 
 def test_the_openapi_document_has_every_route_and_the_fields_of_a_job() -> None:

@@ -8,7 +8,6 @@ import fcntl
 import http.client
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
@@ -519,23 +518,26 @@ def sent_as(uid: int, gateway: Gateway) -> socket.socket:
 
 
 def test_nobody_waits_for_all_that_another_has_asked() -> None:
-    """While Redis hangs, requests take all threads, and more of them wait."""
+    """While Redis hangs, requests take all threads, and more of them wait; Redis sees in which order they go on."""
     with servers.RedisServer() as redis, Gateway(redis.url) as gateway, contextlib.ExitStack() as opened:
         assert gateway.ask("GET", JOBS)[0] == 200
+        commands = opened.enter_context(opened.enter_context(redis.client()).monitor())
         redis.pause()
         opened.callback(redis.resume)
         connections = [opened.enter_context(sent_as(ALICE, gateway)) for _ in range(60)]
-        last = opened.enter_context(sent_as(BOB, gateway))
+        connections.append(opened.enter_context(sent_as(BOB, gateway)))
         redis.resume()
-        with selectors.DefaultSelector() as answers:
-            for raw in (*connections, last):
-                answers.register(raw, selectors.EVENT_READ)
-            count = 0
-            while last in answers.get_map():
-                for key, _ in answers.select(60):
-                    answers.unregister(key.fileobj)
-                    count += key.fileobj is not last
-        assert count < 50
+        for raw in connections:
+            assert raw.recv(12) == b"HTTP/1.1 200"
+        opened.enter_context(redis.client()).echo("all are answered")
+        indexes = {keys.user_jobs(str(uid)): uid for uid in (ALICE, BOB)}
+        asked = []
+        for command in commands.listen():
+            asked += [uid for index, uid in indexes.items() if index in command["command"]]
+            if "all are answered" in command["command"]:
+                break
+    assert asked.count(ALICE) >= 60
+    assert asked.index(BOB) < len(asked) * 5 / 6
 
 
 def test_output_for_a_reader_that_is_attached(gateway: Gateway, client: Client) -> None:

@@ -10,7 +10,7 @@ from celery_docker import errors
 from celery_docker.client import views
 from celery_docker.core import ids, kinds, lifecycle
 from celery_docker.core.lifecycle import State
-from celery_docker.gateway import bodies, ownership, parameters
+from celery_docker.gateway import bodies, ownership, parameters, selection
 from celery_docker.gateway.routing import Answer, Request
 from celery_docker.gateway.shared import Shared
 from celery_docker.store import idlookup, keys, pages
@@ -33,25 +33,36 @@ class Jobs:
         if "ids" in query:
             own = ownership.of_jobs(self.queries, request, query["ids"])
             return self._listed(self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own]), None)
-        index = ownership.jobs_index(request)
+        index = keys.user_jobs(str(request.identity.uid)) if "mine" in query else ownership.jobs_index(request)
         if "batch" in query:
             ownership.check_batch(self.queries, request, query["batch"])
             index = keys.batch_jobs(query["batch"])
         rows, following = pages.page(
-            self.queries.link, index, _before(query), parameters.limit(query), self._rows(request, _wanted(query))
+            self.queries.link, index, _before(query), parameters.limit(query), self._rows(request, self._wanted(query))
         )
         return self._listed(rows, following)
 
     def _rows(
         self, request: Request, wanted: Callable[[JobRow], bool]
     ) -> Callable[[Sequence[str]], Sequence[tuple[str, JobRow]]]:
-        sees_all, uid = request.rights.may_everything, request.identity.uid
+        sees_all = request.rights.may_everything and "mine" not in request.query
+        uid = request.identity.uid
 
         def rows_of(job_ids: Sequence[str]) -> Sequence[tuple[str, JobRow]]:
             rows = self.queries.jobs.rows(job_ids)
             return [(row.job_id, row) for row in rows if (sees_all or row.uid == uid) and wanted(row)]
 
         return rows_of
+
+    def _wanted(self, query: Mapping[str, Any]) -> Callable[[JobRow], bool]:
+        states, name, host = query.get("state"), query.get("name"), query.get("host")
+        since_at = self.queries.now() - query["since"] if "since" in query else None
+        return lambda row: (
+            (states is None or row.state in states)
+            and (name is None or row.name == name)
+            and (host is None or row.host == host)
+            and (since_at is None or (row.submitted_at or 0) >= since_at)
+        )
 
     def _listed(self, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:
         now = self.queries.now()
@@ -146,7 +157,10 @@ class Jobs:
         """Return a batch, with its jobs in its order and those that failed. Raises `NoSuchJob`."""
         batch_id = request.names["id"]
         ownership.check_batch(self.queries, request, batch_id)
-        return Answer({**self._facts(batch_id), "jobs": self.queries.batches.job_ids(batch_id)})
+        facts, names = self._facts(batch_id), selection.wanted(request)
+        if names is None or "jobs" in names:
+            facts = {**facts, "jobs": self.queries.batches.job_ids(batch_id)}
+        return Answer(facts if names is None else selection.cut(facts, names))
 
     def _batch(self, batch_id: str) -> dict[str, Any]:
         return {name: value for name, value in self._facts(batch_id).items() if name != "failed"}
@@ -160,15 +174,6 @@ class Jobs:
         finished_at, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
         facts = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
         return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts, "failed": failed}
-
-
-def _wanted(query: Mapping[str, Any]) -> Callable[[JobRow], bool]:
-    states, name, host = query.get("state"), query.get("name"), query.get("host")
-    return lambda row: (
-        (states is None or row.state in states)
-        and (name is None or row.name == name)
-        and (host is None or row.host == host)
-    )
 
 
 def _before(query: Mapping[str, Any]) -> pages.Mark:

@@ -20,11 +20,15 @@ class Overview:
     queries: Queries
 
     def hosts(self, request: Request) -> Answer:
-        """List the hosts."""
+        """List the hosts by name; with a limit, a page of them."""
         rows, now = self.queries.hosts.rows(), self.queries.now()
+        after, limit = request.query.get(parameters.BEFORE.name, ""), request.query.get(parameters.HOSTS_LIMIT.name)
+        later = [row for row in rows if row.host > after]
+        rows = later[:limit]
         return Answer(
             {
                 "hosts": [{**views.host_json(row, now), "lost": row.lost, "report": dict(row.about)} for row in rows],
+                "next": rows[-1].host if len(rows) < len(later) else None,
                 "now": views.timestamp(now),
             }
         )

@@ -12,6 +12,8 @@ from celery_docker.gateway.routing import Parameter
 MOST_ROWS = 500
 _ROWS = 100
 _LONGEST = 128
+_MOST_NAMES = 50
+_MOST_AGE_S = 10**8
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -54,6 +56,19 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if not all(name.isidentifier() for name in names) or len(names) > _MOST_NAMES:
+        raise ValueError(f"must be up to {_MOST_NAMES} names, with commas between")
+    return names
+
+
+def _yes(text: str) -> bool:
+    if text != "1":
+        raise ValueError("must be 1; leave it out for all")
+    return True
+
+
 def _text(text: str) -> str:
     if not 1 <= len(text) <= _LONGEST or not text.isprintable():
         raise ValueError(f"must be 1 to {_LONGEST} printable characters")
@@ -70,12 +85,31 @@ STATE = Parameter("state", "only jobs in one of these states", _states, {"type":
 NAME = Parameter("name", "only jobs of this name", _text)
 BATCH = Parameter("batch", "only jobs of this batch", kinds.parse_job_id)
 HOST = Parameter("host", "only jobs that this host has or had", _text)
+MINE = Parameter("mine", "1: only one's own jobs, also for who sees all", _yes, {"const": 1})
+SINCE = Parameter(
+    "since",
+    "only jobs that were submitted within so many seconds",
+    whole(1, _MOST_AGE_S),
+    {"type": "integer", "minimum": 1, "maximum": _MOST_AGE_S},
+)
+FIELDS = Parameter(
+    "fields",
+    "only these names in each row",
+    _names,
+    {"type": "array", "items": {"type": "string"}, "maxItems": _MOST_NAMES},
+)
 BEFORE = Parameter("before", "go on where the page before ended: the value of its `next`", _text)
 LIMIT = Parameter(
     "limit",
     f"at most so many, up to {MOST_ROWS}; default: {_ROWS}",
     whole(1, MOST_ROWS),
     {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": _ROWS},
+)
+HOSTS_LIMIT = Parameter(
+    "limit",
+    f"at most so many, up to {MOST_ROWS}; default: all",
+    whole(1, MOST_ROWS),
+    {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
 )
 IDS = Parameter("ids", "these jobs, in this order, with commas between", ids(MOST_ROWS), _ids_schema(MOST_ROWS))
 RECEIPT_IDS = Parameter("ids", "the jobs", ids(100), _ids_schema(100))

@@ -7,7 +7,7 @@ from typing import Any
 from celery_docker import version
 from celery_docker.core import sessions
 from celery_docker.core.access import Right
-from celery_docker.gateway import bodies, page, parameters
+from celery_docker.gateway import bodies, page, parameters, selection
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
@@ -17,7 +17,7 @@ from celery_docker.gateway.submitting import Submitting
 
 API = "/api/v1"
 _PAGE = (parameters.BEFORE, parameters.LIMIT)
-_FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST)
+_FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST, parameters.MINE, parameters.SINCE)
 _LOG = (parameters.AFTER, parameters.WAIT, parameters.ENTRIES)
 _PAGE_FILES = (
     ("/", "index.html", "text/html"),
@@ -42,7 +42,13 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, lo
     """Return all routes."""
     reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
     routes = (
-        Route("GET", f"{API}/jobs", jobs.page, "list jobs", (*_FILTERS, *_PAGE, parameters.IDS)),
+        Route(
+            "GET",
+            f"{API}/jobs",
+            selection.of_rows(jobs.page, "jobs"),
+            "list jobs",
+            (*_FILTERS, *_PAGE, parameters.IDS, parameters.FIELDS),
+        ),
         Route(
             "POST",
             f"{API}/jobs",
@@ -79,9 +85,21 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, lo
             right=Right.CANCEL,
             status=201,
         ),
-        Route("GET", f"{API}/batches", jobs.batches, "list batches", _PAGE),
-        Route("GET", f"{API}/batches/{{id}}", jobs.batch, "a batch and its jobs"),
-        Route("GET", f"{API}/hosts", overview.hosts, "the hosts"),
+        Route(
+            "GET",
+            f"{API}/batches",
+            selection.of_rows(jobs.batches, "batches"),
+            "list batches",
+            (*_PAGE, parameters.FIELDS),
+        ),
+        Route("GET", f"{API}/batches/{{id}}", jobs.batch, "a batch and its jobs", (parameters.FIELDS,)),
+        Route(
+            "GET",
+            f"{API}/hosts",
+            selection.of_rows(overview.hosts, "hosts"),
+            "the hosts, by name",
+            (parameters.BEFORE, parameters.HOSTS_LIMIT, parameters.FIELDS),
+        ),
         Route("GET", f"{API}/queue", overview.queue, "how much there is to do", (parameters.QUEUE,)),
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
         Route("GET", f"{API}/healthz", overview.health, "whether Redis answers", right=None),

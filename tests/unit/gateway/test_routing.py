@@ -90,6 +90,11 @@ def test_another_method_is_told_those_that_there_are(method: str) -> None:
         ("ids=" + ",".join("a" * 501), "ids: "),
         ("name=", "name: '' must be 1 to 128 printable characters"),
         ("name=%ff", "the query must be UTF-8"),
+        ("mine=0", "mine: '0' must be 1; leave it out for all"),
+        ("since=0", "since: '0' must be a whole number from 1 to 100000000"),
+        ("fields=", "fields: '' must be up to 50 names, with commas between"),
+        ("fields=id,a b", "fields: 'id,a b' must be up to 50 names"),
+        ("fields=" + ",".join(["id"] * 51), "fields: "),
         ("&".join(f"a{number}=1" for number in range(30)), "the query must be UTF-8 and have at most 20 parameters"),
     ],
 )
@@ -101,8 +106,17 @@ def test_a_query_that_cannot_be_used(text: str, line: str) -> None:
 
 
 def test_a_query() -> None:
-    values = routing.query(route("/api/v1/jobs"), "state=failed,lost&limit=7&name=a%20b&ids=j1,j2")
-    assert values == {"state": ["failed", "lost"], "limit": 7, "name": "a b", "ids": ["j1", "j2"]}
+    values = routing.query(
+        route("/api/v1/jobs"), "state=failed,lost&limit=7&name=a%20b&ids=j1,j2&fields=id,name&mine=1"
+    )
+    assert values == {
+        "state": ["failed", "lost"],
+        "limit": 7,
+        "name": "a b",
+        "ids": ["j1", "j2"],
+        "fields": ["id", "name"],
+        "mine": True,
+    }
 
 
 def test_the_page_takes_any_query() -> None:

@@ -144,6 +144,10 @@ class StoreAway(CeleryDockerError):
     """Redis does not answer; the same call may succeed later"""
 
 
+class Busy(StoreAway):
+    """celery-docker-api has too much to do to take the request now; it takes it in a moment"""
+
+
 class StoreRefused(CeleryDockerError):
     """Redis answers and refuses: wrong password, missing permission, not a Redis"""
 

@@ -1,7 +1,8 @@
 """Requests to a gateway, over HTTP on its Unix socket, or over TCP with a token; its errors are ours again.
 
-Invariants: every request may be sent twice, so one that a restart of the gateway cut off is sent once more; no error
-has the token in it. Whatever answers, an answer is a table, or an error of ours, in bounded time and memory.
+Invariants: every request may be sent twice, so one that a restart of the gateway cut off is sent once more, and one for
+which the gateway had no room is sent for a minute; no error has the token in it. Whatever answers, an answer is a
+table, or an error of ours, in bounded time and memory.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import contextlib
 import http.client
 import io
 import json
+import random
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +26,8 @@ from celery_docker.core import gatewayurl, wording
 
 _TIMEOUT_S = 60
 _TRIES = 3
+# About as long as the gateway says in Retry-After; not all who were turned away come back at once.
+_BUSY_PAUSE_S = (1.0, 3.0)
 _API = "/api/v1"
 # What a refusal may be, by the name that the gateway gives it.
 _KINDS = {
@@ -37,6 +41,7 @@ _KINDS = {
         errors.SignatureError,
         errors.KeysError,
         errors.StoreAway,
+        errors.Busy,
         errors.StoreRefused,
     )
 }
@@ -106,14 +111,15 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass
 class HttpSocket:
-    """A gateway by its URL; `token` is for one that is reached over TCP.
+    """A gateway by its URL; `token` is for one that is reached over TCP. `sleep` takes seconds.
 
-    Each call raises `StoreAway` where it does not answer, `StoreRefused` for a certificate that is not valid, and what
-    it says.
+    Each call raises `StoreAway` where it does not answer, `Busy` where it has no room for a minute, `StoreRefused` for
+    a certificate that is not valid, and what it says.
     """
 
     url: str
     token: str = field(default="", repr=False)
+    sleep: Callable[[float], object] = time.sleep
 
     def get(self, *place: str, **query: object) -> Any:
         """Return what is at a place, such as `jobs`, ID, `logs`; a list in the query is written with commas."""
@@ -125,6 +131,18 @@ class HttpSocket:
         """Send a request and return what is answered."""
         target = "/".join([self._base, *(quote(part, safe="") for part in place)]) + (f"?{query}" if query else "")
         text = None if body is None else json.dumps(body).encode()
+        patience_s = float(_TIMEOUT_S)
+        while True:
+            try:
+                return self._sent(method, target, text)
+            except errors.Busy:
+                pause_s = random.uniform(*_BUSY_PAUSE_S)  # noqa: S311  # a delay, not a secret
+                patience_s -= pause_s
+                if patience_s < 0:
+                    raise
+                self.sleep(pause_s)
+
+    def _sent(self, method: str, target: str, text: bytes | None) -> Any:
         for tries_left in reversed(range(_TRIES)):
             try:
                 return self._answer(method, target, text)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery_docker.gateway.routing import Refusal
+from celery_docker import errors
 
 # Below, nobody notices.
 LARGE = 5_000
@@ -35,14 +35,14 @@ class Shared:
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, batch_id: str, jobs: int, ask: Callable[[], Table]) -> Table:
-        """Return what `ask` returns about a batch of so many jobs. Raises `Refusal` where too many wait."""
+        """Return what `ask` returns about a batch of so many jobs. Raises `Busy` where too many wait."""
         if jobs < LARGE:
             return ask()
         kept = self._holding(batch_id)
         if kept is not None:
             return kept
         if not self._present.acquire(blocking=False):
-            raise Refusal(503, "many ask about large batches; try again in a moment", {"Retry-After": "2"})
+            raise errors.Busy("many ask about large batches; try again in a moment")
         try:
             with self._asking:
                 kept = self._holding(batch_id)

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from celery_docker.gateway.routing import Refusal
+from celery_docker import errors
 
 LARGE_BYTES = 256 * 1024
 _MOST = 7
-_AGAIN = {"Retry-After": "2"}
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class Turns:
 
     @contextlib.contextmanager
     def turn(self, size_bytes: int) -> Iterator[None]:
-        """Wait until a request with a body of this size may be worked on. Raises `Refusal` where too many wait."""
+        """Wait until a request with a body of this size may be worked on. Raises `Busy` where too many wait."""
         if size_bytes <= LARGE_BYTES:
             yield
             return
         if not self._present.acquire(blocking=False):
-            raise Refusal(503, "too many large requests are under way; try again in a moment", _AGAIN)
+            raise errors.Busy("too many large requests are under way; try again in a moment")
         try:
             with self._working:
                 yield

@@ -63,6 +63,36 @@ def test_a_request_that_was_cut_off_is_sent_again(tmp_path: Path) -> None:
     assert requests[0].startswith(b"GET /api/v1/jobs?ids=a,b HTTP/1.1\r\n")
 
 
+BUSY = answer("503 Service Unavailable", b'{"error":"too many large requests are under way","kind":"Busy"}')
+
+
+def test_a_gateway_that_is_busy_is_asked_again_in_a_moment(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    with server(tmp_path / "s", [BUSY, BUSY, b"", answer("201 Created", b'{"a":1}')]) as requests:
+        link = HttpSocket(f"http+unix://{tmp_path}/s", sleep=pauses.append)
+        assert link.send("POST", "jobs", body={"x": 1}) == {"a": 1}
+    assert len(set(requests)) == 1
+    assert len(pauses) == 2
+    assert all(1 <= pause_s <= 3 for pause_s in pauses)
+
+
+def test_one_that_stays_busy_is_named_when_a_minute_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpsocket, "_BUSY_PAUSE_S", (20.0, 20.0))
+    pauses: list[float] = []
+    with server(tmp_path / "s", [BUSY] * 4) as requests, pytest.raises(errors.Busy, match="too many large requests"):
+        HttpSocket(f"http+unix://{tmp_path}/s", sleep=pauses.append).get("jobs")
+    assert (len(requests), pauses) == (4, [20.0] * 3)
+
+
+def test_a_redis_that_is_away_is_told_at_once(tmp_path: Path) -> None:
+    """As to somebody who asks it himself."""
+    away = answer("503 Service Unavailable", b'{"error":"cannot reach Redis","kind":"StoreAway"}')
+    pauses: list[float] = []
+    with server(tmp_path / "s", [away]), pytest.raises(errors.StoreAway, match="cannot reach Redis"):
+        HttpSocket(f"http+unix://{tmp_path}/s", sleep=pauses.append).get("jobs")
+    assert pauses == []
+
+
 def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     whole = answer("200 OK", b'{"a":1}')
     with server(tmp_path / "s", [whole[:-3], whole]) as requests:

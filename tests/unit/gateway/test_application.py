@@ -72,6 +72,7 @@ def raising(exc: Exception) -> Callable[[Request], Answer]:
         (errors.AmbiguousId("no"), "409 Conflict"),
         (errors.TokensError("no"), "503 Service Unavailable"),
         (errors.StoreAway("no"), "503 Service Unavailable"),
+        (errors.Busy("no"), "503 Service Unavailable"),
         (errors.StoreRefused("no"), "503 Service Unavailable"),
     ],
 )

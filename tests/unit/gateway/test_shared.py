@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.gateway import shared
-from celery_docker.gateway.routing import Refusal
 from celery_docker.gateway.shared import LARGE, Shared
 
 
@@ -44,7 +44,7 @@ def test_one_too_many_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     kept = Shared()
 
     def ask() -> dict[str, Any]:
-        with pytest.raises(Refusal, match="many ask about large batches; try again in a moment"):
+        with pytest.raises(errors.Busy, match="many ask about large batches; try again in a moment"):
             kept.answer("c", LARGE, Asked())
         assert kept.answer("d", 1, Asked())["number"] == 1
         return {"failed": []}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from celery_docker.core.admission import Offer
 from celery_docker.core.policy import Policy
 from celery_docker.core.waiting import Wait
+from celery_docker.store.notices import FailedNotices
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Redis:
 
     `bind` are the addresses that it listens on, `save` its rule for snapshots, `log_sync` when its append-only file is
     on the disk (appendfsync); `ahead_s`: this host's clock.
-    `refused` messages are put aside; `last_refusal` is the reason of the latest.
+    `refused` messages are put aside; `last_refusal` is the reason of the latest. `notices` wait after a failure.
     """
 
     where: str
@@ -63,6 +64,7 @@ class Redis:
     refused: int | None = None
     last_refusal: str = ""
     stuck: tuple[StuckQueue, ...] = ()
+    notices: FailedNotices = field(default_factory=FailedNotices)
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,32 @@ class Unit:
     restarts: int = 0
 
 
+# The subjects of files of secrets.
+NOTICES, LOGINS = "notices", "registries"
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file of secrets that workers read when a job needs it: the `names` in it, or why there are none (`failure`).
+
+    `is_denied`: this user may not read it; `is_closed`: the workers may not; `is_public`: others may.
+    """
+
+    subject: str
+    path: str
+    names: tuple[str, ...] = ()
+    failure: str = ""
+    is_denied: bool = False
+    is_closed: bool = False
+    is_public: bool = False
+
+
 @dataclass(frozen=True)
 class Host:
     """The facts about a host that runs jobs; `machine` is the id of the computer. It has a unit for each worker.
 
     `python` is the name of the interpreter that the package runs on, `debian_python` of that of this release of Debian;
-    `policy` are its rules, `capacity` its CPUs and memory.
+    `policy` are its rules, `capacity` its CPUs and memory, `files` those of secrets.
     """
 
     units: tuple[Unit, ...]
@@ -132,6 +154,7 @@ class Host:
     has_opener: bool | None = None
     gpus: Gpus | None = None
     capacity: Offer | None = None
+    files: tuple[SecretFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from celery_docker.core import wording
 from celery_docker.doctor import facts
 from celery_docker.doctor.finding import AS_ROOT, Finding, Level
-from celery_docker.engine import podman
+from celery_docker.engine import faults, podman
 
 _LEAST_FREE = 0.05
 _LEAST_FREE_BYTES = 2**30
 _LEAST_API = (1, 41)
+_CLOSE = "chmod 640"
 
 
 def services(host: facts.Host) -> list[Finding]:
@@ -130,6 +131,35 @@ def gpus(host: facts.Host) -> list[Finding]:
     return [Finding(Level.OK, "gpus", f"{count} ({reason})"), *hidden]
 
 
+def files(host: facts.Host) -> list[Finding]:
+    """Tell which file of secrets the workers of this host cannot use, or others can read."""
+    return [finding for file in host.files for finding in _file(file, _service_of(host.docker))]
+
+
+def _file(file: facts.SecretFile, service: str) -> list[Finding]:
+    if file.is_denied:
+        return [Finding(Level.SKIP, file.subject, f"you may not read {file.path}", AS_ROOT)]
+    results = []
+    if file.failure:
+        anew = f"write it anew: {faults.login('', service)}"
+        remedy = anew if file.subject == facts.LOGINS else "mend it; until then nobody of it is told"
+        results.append(Finding(Level.FAIL, file.subject, f"{file.path} {file.failure}", remedy))
+    if file.is_closed:
+        says = f"the workers may not read {file.path}"
+        remedy = (
+            faults.open_login(file.path)
+            if file.subject == facts.LOGINS
+            else f"chgrp celery {file.path}; {_CLOSE} {file.path}"
+        )
+        results.append(Finding(Level.FAIL, file.subject, says, remedy))
+    if file.is_public:
+        says = f"{file.path} has secrets in it, and everybody can read it"
+        results.append(Finding(Level.WARN, file.subject, says, f"{_CLOSE} {file.path}"))
+    if file.names and not results:
+        results.append(Finding(Level.OK, file.subject, f"{file.path} has {', '.join(file.names)}"))
+    return results
+
+
 CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (
     services,
     release,
@@ -139,4 +169,5 @@ CHECKS: tuple[Callable[[facts.Host], list[Finding]], ...] = (
     live_restore,
     disks,
     gpus,
+    files,
 )

@@ -14,7 +14,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.core import policyfile, textinput
 from celery_docker.core.policy import Policy
-from celery_docker.doctor import facts
+from celery_docker.doctor import facts, filefacts
 from celery_docker.engine import answers, podman, unixhttp
 from celery_docker.host import capacity
 from celery_docker.host import gpus as host_gpus
@@ -40,6 +40,7 @@ def gather(docker_host: str, policy_file: str, gpus_setting: str) -> facts.Host 
     return facts.Host(
         *(workers, answer, disks(), is_in_group(), machine_id(), *pythons, rules, has_opener, offered),
         capacity=capacity.machine(),
+        files=filefacts.gather(),
     )
 
 

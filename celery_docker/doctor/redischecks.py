@@ -15,6 +15,7 @@ from celery_docker.doctor.finding import Finding, Level
 
 _APART_S = 5
 _FULL = 0.8
+_NAMED_TARGETS = 5
 _OUR_OWN = "sudo celery-docker setup-redis"
 
 
@@ -60,6 +61,18 @@ def refused(redis: facts.Redis) -> list[Finding]:
     messages = "message is" if redis.refused == 1 else "messages are"
     says = f"{redis.refused} {messages} put aside that no worker could run; the last: {redis.last_refusal}"
     return [Finding(Level.WARN, "queue", says, "see: celery-docker queue refused; then put-back or throw-away")]
+
+
+def notices(redis: facts.Redis) -> list[Finding]:
+    """Tell how many notices of ends could not be sent so far, and to whom."""
+    failed = redis.notices
+    if not failed.count:
+        return []
+    least = "at least " if failed.is_more else ""
+    count, waits = wording.counted(failed.count, "notice"), "waits" if failed.count == 1 else "wait"
+    targets = ", ".join(failed.targets[:_NAMED_TARGETS]) + (", ..." if len(failed.targets) > _NAMED_TARGETS else "")
+    says = f"{least}{count} of ends {waits} after a failure{f', to {targets}' if targets else ''}"
+    return [Finding(Level.WARN, "notices", says, "see why, on each host: journalctl -u celery-worker -g 'tried again'")]
 
 
 def persistence(redis: facts.Redis) -> list[Finding]:
@@ -189,6 +202,7 @@ def closed_questions(redis: facts.Redis) -> list[Finding]:
 CHECKS: tuple[Callable[[facts.Redis], list[Finding]], ...] = (
     access,
     refused,
+    notices,
     persistence,
     eviction,
     memory,

@@ -13,6 +13,7 @@ from celery_docker.doctor import facts
 from celery_docker.store import listing, parking, redislink
 from celery_docker.store.hostqueries import HostQueries
 from celery_docker.store.jobqueries import JobQueries
+from celery_docker.store.notices import FailedNotices, NoticeStore
 from celery_docker.store.refused import RefusedMessages
 
 _LOGIN = ("username", "password")
@@ -57,6 +58,7 @@ def _of_link(link: redislink.Link, where: str, is_local: bool) -> facts.Redis:
         refused=None if refusals is None else len(refusals),
         last_refusal=refusals[-1] if refusals else "",
         stuck=_stuck(link),
+        notices=_notices(link),
     )
 
 
@@ -122,6 +124,14 @@ def _refusals(link: redislink.Link) -> list[str] | None:
         return [row.reason for row in RefusedMessages(link).rows()]
     except errors.StoreRefused:
         return None
+
+
+def _notices(link: redislink.Link) -> FailedNotices:
+    """Return the notices that wait after a failure; none where this user may not ask."""
+    try:
+        return NoticeStore(link).failed()
+    except errors.StoreRefused:
+        return FailedNotices()
 
 
 def _stuck(link: redislink.Link) -> tuple[facts.StuckQueue, ...]:

@@ -16,6 +16,8 @@ from celery_docker import errors
 from celery_docker.engine import faults
 
 HEADER = "X-Registry-Auth"
+# Whatever a file says instead of a table or of base64 ends there in one of these.
+_UNUSABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
@@ -42,16 +44,7 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
         header = {HEADER: docker.auth.encode_header(login).decode()} if login else {}
     except docker.errors.InvalidRepository as exc:
         raise errors.RequestError(f"image {image!r} is not an image name: {faults.one_line(str(exc))}") from exc
-    # Whatever the file says instead of a table or of base64 ends there in one of these.
-    except (
-        docker.errors.DockerException,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
+    except (docker.errors.DockerException, *_UNUSABLE) as exc:
         is_closed = isinstance(exc, PermissionError)
         anew = f"write them anew: {faults.login(image, service)}"
         remedy = f"let the worker read them: {faults.open_login(path or '')}" if is_closed else anew
@@ -59,6 +52,26 @@ def pull_arguments(image: str, service: str) -> tuple[str, str, dict[str, str]]:
             f"the credentials for {registry} in {path} cannot be read: {faults.one_line(str(exc))}; {remedy}"
         ) from exc
     return name, tag or "latest", header
+
+
+def registries(path: str) -> tuple[str, ...]:
+    """Return the registries that a file of credentials has a login for; helpers that it names are not started.
+
+    Raises `OSError`, and `ValueError` in one line for a file that cannot be used.
+    """
+    import docker.auth
+    import docker.errors
+
+    try:
+        _check(path)
+        logins = docker.auth.load_config(path).auths
+        for login in logins.values():
+            docker.auth.encode_header(login)
+    except OSError:
+        raise
+    except (docker.errors.DockerException, *_UNUSABLE) as exc:
+        raise ValueError(f"cannot be used: {faults.one_line(str(exc))}") from exc
+    return tuple(sorted(logins))
 
 
 def _file(config: Any) -> str | None:

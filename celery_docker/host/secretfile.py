@@ -57,6 +57,31 @@ def problems(path: str, danger: str) -> list[str]:
     return found
 
 
+def is_closed(path: str) -> bool:
+    """Tell whether the workers' group cannot read a file, or enter its folder. Raises `OSError`.
+
+    Where an access control list says more than the mode, it is taken to let them.
+    """
+    return not (_lets(os.path.dirname(path), stat.S_IXGRP, stat.S_IXOTH) and _lets(path, stat.S_IRGRP, stat.S_IROTH))
+
+
+def is_public(path: str) -> bool:
+    """Tell whether everybody can read a file. Raises `OSError`."""
+    return bool(os.stat(path).st_mode & stat.S_IROTH and os.stat(os.path.dirname(path)).st_mode & stat.S_IXOTH)
+
+
+def _lets(path: str, of_group: int, of_others: int) -> bool:
+    about = os.stat(path)
+    return bool(about.st_mode & (of_group if about.st_gid == group() else of_others)) or _has_list(path)
+
+
+def _has_list(path: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False
+
+
 def group() -> int:
     """Return the number of the workers' group, or that of no group where there is none."""
     try:

@@ -18,6 +18,23 @@ from celery_docker.store.batchqueries import BatchQueries
 
 # What is added to the number of tries then.
 _NOT_TRIED = -1
+# As many are looked at where somebody asks which have failed: those that are put off for longest.
+_MOST_SHOWN = 1000
+_MOST_TARGETS = 20
+# One that was handed out for the first time is sent by now, or never will be by that host.
+_SENT_BY_S = LEASE_S / 2
+
+
+@dataclass(frozen=True)
+class FailedNotices:
+    """The notices that wait after a failure: how many, and their targets, as far as the records still say them.
+
+    `is_more`: there are so many notices that some were not looked at.
+    """
+
+    count: int = 0
+    targets: tuple[str, ...] = ()
+    is_more: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,28 @@ class NoticeStore:
         age_s = max(0.0, seconds - _number(finished_at, seconds))
         return NoticeFacts(queue, parsed, Receipt.of_text(due.job_id, receipt), age_s)
 
+    def failed(self) -> FailedNotices:
+        """Return the notices that their targets have not taken at the first try, and that are tried again."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.zrevrange(keys.NOTICES, 0, _MOST_SHOWN - 1, withscores=True)
+            pipeline.time()
+            pipeline.zcard(keys.NOTICES)
+            rows, (seconds, _), count = redislink.answers(pipeline, [])
+            entries = [entry for entry, _ in rows]
+            tries = self.link.client.hmget(keys.NOTICE_TRIES, entries) if entries else []
+        failed = [
+            _due(entry, 0)
+            for (entry, due_at), text in zip(rows, tries, strict=True)
+            if _has_failed(_number(text, 0), due_at - seconds)
+        ]
+        targets = dict.fromkeys(filter(None, map(self._target, failed[:_MOST_TARGETS])))
+        return FailedNotices(len(failed), tuple(targets), is_more=bool(rows) and count > len(rows))
+
+    def _target(self, due: DueNotice) -> str | None:
+        facts = self.facts(due)
+        named = facts.message.kwargs.get("notify") if facts else None
+        return str(named[due.number - 1]) if isinstance(named, list) and 0 < due.number <= len(named) else None
+
     def batch(self, batch_id: str) -> tuple[str | None, Mapping[str, int]] | None:
         """Return the name of a batch and the number of its jobs in each state; None where it is gone."""
         try:
@@ -65,6 +104,11 @@ class NoticeStore:
 
 
 _KEYS = [keys.NOTICES, keys.NOTICE_TRIES]
+
+
+def _has_failed(tries: float, in_s: float) -> bool:
+    """Tell from the number of tries, and from when the next is due, whether one has failed: the last may go on."""
+    return tries >= 2 or (tries == 1 and in_s < _SENT_BY_S)
 
 
 def _due(entry: str, tries: int) -> DueNotice:

@@ -17,7 +17,8 @@ from celery_docker.core.policy import Policy
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.run.authority import Authority
 from celery_docker.store import keys
-from celery_docker.store.notices import NoticeStore
+from celery_docker.store import notices as store
+from celery_docker.store.notices import FailedNotices, NoticeStore
 from tests.contract.records.worlds import (
     HOST,
     QUEUE,
@@ -213,6 +214,44 @@ def test_the_facts_of_a_notice(redis_world: RedisWorld, notices: NoticeStore) ->
     assert notices.batch("b2") is None
     redis_world.lose("j1")
     assert notices.facts(due) is None
+
+
+def test_those_that_wait_after_a_failure(redis_world: RedisWorld, notices: NoticeStore) -> None:
+    """Not those that are due, are being sent, or were left to another host."""
+    for job_id in ("j1", "j2", "j3", "j4"):
+        asked = message.task_message(
+            job_id, {"image": "b", "notify": [f"{job_id}@b.c"]}, queue=QUEUE, tag="t", origin="1@h"
+        )
+        redis_world.records.submit([New(job_id, QUEUE, asked, {})])
+        holding = Holding(job_id, HOST, claim(redis_world.records, job_id=job_id).fence, QUEUE, asked)
+        redis_world.records.finish(holding, State.SUCCEEDED, RECEIPT, notices=1)
+    assert notices.failed() == FailedNotices()
+    due = {one.job_id: one for one in notices.take(3)}
+    assert notices.failed() == FailedNotices(), "three are being sent"
+    one, other, passed_on = sorted(due)
+    notices.put_off(due[one], 10, tried=True)
+    notices.put_off(due[passed_on], 30, tried=False)
+    assert notices.failed() == FailedNotices(1, (f"{one}@b.c",))
+    notices.put_off(due[other], 0, tried=True)
+    redis_world.records.link.client.zadd(keys.NOTICES, {due[other].entry: 0})
+    assert other in {again.job_id for again in notices.take(1)}, "its second try goes on"
+    assert notices.failed().count == 2
+    redis_world.lose(one)
+    assert notices.failed() == FailedNotices(2, (f"{other}@b.c",))
+
+
+def test_of_very_many_some_are_looked_at(
+    redis_world: RedisWorld, notices: NoticeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have been tried most often; damaged ones among them."""
+    monkeypatch.setattr(store, "_MOST_SHOWN", 2)
+    client = redis_world.records.link.client
+    client.zadd(keys.NOTICES, {"j1 1": 0, "j2 x": 10**12, "": 10**13})
+    client.hset(keys.NOTICE_TRIES, mapping={"j1 1": 5, "j2 x": 5, "": "many"})
+    assert notices.failed() == FailedNotices(1, (), is_more=True)
+    client.delete(keys.NOTICES)
+    client.set(keys.NOTICES, "no list")
+    assert notices.failed() == FailedNotices()
 
 
 @pytest.mark.parametrize("entry", ["", "j1", "j1 x", "j1 1111", "j1 -1", "\u202e 1", "j9 1"])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from celery_docker.doctor import hostchecks
-from celery_docker.doctor.facts import Disk, DockerFacts, Gpus, Host, Unit
+from celery_docker.doctor.facts import Disk, DockerFacts, Gpus, Host, SecretFile, Unit
 from celery_docker.doctor.finding import Finding
 from tests.unit.doctor.printed import RUNNING, WELL, lines
 
@@ -57,6 +57,53 @@ PODMAN = DockerFacts("unix:///run/docker.sock", version="Podman 4.3.1", api="1.4
             ],
         ),
         (hostchecks.opener, Host((RUNNING,), WELL, has_opener=True), []),
+        (hostchecks.files, Host((RUNNING,), WELL), []),
+        (hostchecks.files, Host((RUNNING,), WELL, files=(SecretFile("registries", "/d/config.json"),)), []),
+        (
+            hostchecks.files,
+            Host(
+                (RUNNING,),
+                WELL,
+                files=(
+                    SecretFile("notices", "/n.toml", ("chat", "pager")),
+                    SecretFile("registries", "/d/config.json", ("r.example",)),
+                ),
+            ),
+            ["ok    notices: /n.toml has chat, pager", "ok    registries: /d/config.json has r.example"],
+        ),
+        (
+            hostchecks.files,
+            Host((RUNNING,), WELL, files=(SecretFile("notices", "/n.toml", is_denied=True),)),
+            ["skip  notices: you may not read /n.toml → sudo celery-docker doctor"],
+        ),
+        (
+            hostchecks.files,
+            Host(
+                (RUNNING,),
+                WELL,
+                files=(
+                    SecretFile("notices", "/n.toml", failure="is not TOML: \x1b", is_closed=True, is_public=True),
+                    SecretFile("registries", "/d/config.json", failure="cannot be used: no JSON"),
+                ),
+            ),
+            [
+                "fail  notices: /n.toml is not TOML: \\x1b → mend it; until then nobody of it is told",
+                "fail  notices: the workers may not read /n.toml → chgrp celery /n.toml; chmod 640 /n.toml",
+                "warn  notices: /n.toml has secrets in it, and everybody can read it → chmod 640 /n.toml",
+                "fail  registries: /d/config.json cannot be used: no JSON → write it anew: "
+                "docker --config /etc/celery-docker/docker login",
+            ],
+        ),
+        (
+            hostchecks.files,
+            Host((RUNNING,), PODMAN, files=(SecretFile("registries", "/d/c.json", ("r",), "x", is_closed=True),)),
+            [
+                "fail  registries: /d/c.json x → write it anew: "
+                "podman login --authfile /etc/celery-docker/docker/config.json",
+                "fail  registries: the workers may not read /d/c.json → "
+                "chgrp -R celery /d; chmod 2750 /d; chmod 640 /d/c.json",
+            ],
+        ),
         (
             hostchecks.services,
             Host((Unit("celery-worker", "inactive", "dead"),), WELL),

@@ -10,6 +10,7 @@ from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.doctor import redischecks
 from celery_docker.doctor.facts import Redis, StuckQueue, Worker
 from celery_docker.doctor.finding import Finding
+from celery_docker.store.notices import FailedNotices
 from tests.unit.doctor.printed import lines
 
 GIB = 2**30
@@ -24,6 +25,31 @@ LOCAL_ONLY = "ok    password: Redis asks for none, and others cannot reach it"
     ("check", "subject", "expected"),
     [
         (redischecks.queues, Redis("r"), []),
+        (redischecks.notices, Redis("r"), []),
+        (
+            redischecks.notices,
+            Redis("r", notices=FailedNotices(1, ("lab-chat",))),
+            [
+                "warn  notices: 1 notice of ends waits after a failure, to lab-chat → "
+                "see why, on each host: journalctl -u celery-worker -g 'tried again'"
+            ],
+        ),
+        (
+            redischecks.notices,
+            Redis("r", notices=FailedNotices(1200, ("a@b.c\x1b", "b", "c", "d", "e", "f"), is_more=True)),
+            [
+                "warn  notices: at least 1,200 notices of ends wait after a failure, to a@b.c\\x1b, b, c, d, e, ... → "
+                "see why, on each host: journalctl -u celery-worker -g 'tried again'"
+            ],
+        ),
+        (
+            redischecks.notices,
+            Redis("r", notices=FailedNotices(2)),
+            [
+                "warn  notices: 2 notices of ends wait after a failure → "
+                "see why, on each host: journalctl -u celery-worker -g 'tried again'"
+            ],
+        ),
         (
             redischecks.queues,
             Redis("r", stuck=(StuckQueue("night", 3, Wait(WaitKind.QUEUE, "no worker serves the queue 'night'")),)),

@@ -60,6 +60,7 @@ class Housekeeping(Protocol):
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
     def release_held(self) -> int: ...
+    def keep_lists(self, now: float) -> None: ...
     def forget_expired(self, before: float) -> int: ...
     def repair(self) -> Sequence[str]: ...
     def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
@@ -105,6 +106,7 @@ class Duties:
         yield "publishing", _PUBLISH_EVERY_S, self._publish
         yield "republishing", _REPAIR_EVERY_S, self._republish
         yield "releasing", _RELEASE_EVERY_S, self._records.release_held
+        yield "lists", _REPAIR_EVERY_S, self._keep_lists
         yield "cleaning", _CLEAN_EVERY_S, self._clean
         yield "images of jobs", _NOTE_EVERY_S, self._note_images
         yield "status", _STATUS_EVERY_S, self._report
@@ -118,6 +120,9 @@ class Duties:
         for key in self._records.repair():
             log.error("the key %s held something else than it should; it is kept as %s:broken", key, key)
         self._records.republish(self._records.now() - _REPAIR_EVERY_S)
+
+    def _keep_lists(self) -> None:
+        self._records.keep_lists(self._records.now())
 
     def _clean(self) -> None:
         self._records.forget_expired(self._records.now() - self._retention_s)

@@ -63,5 +63,6 @@ class HostReport:
             "status": self.activity.status,
             "offer": hostreport.of_offer(self.offer),
             "free": hostreport.of_room(self.free()),
+            "lists_ends": True,
             "clock": receipt.rfc3339(datetime.now(UTC)),
         }

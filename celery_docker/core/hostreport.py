@@ -50,6 +50,11 @@ def room(report: Mapping[str, Any]) -> Room | None:
     return Room(round(said["cpus"] * 1000), said["memory"], said["gpus"]) if _is_room(said) else None
 
 
+def lists_ends(report: Mapping[str, Any]) -> bool:
+    """Tell whether the host that wrote this report lists the jobs that it ends; one of an older version does not."""
+    return report.get("lists_ends") is True
+
+
 def _anything(_: Any) -> bool:
     return True
 

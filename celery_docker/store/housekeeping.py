@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from celery_docker.core import hostreport, incoming, lifecycle, message, shares
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
-from celery_docker.store import keys, redislink
+from celery_docker.store import keys, listkeeping, redislink
 
 _AT_ONCE = 1000
 # How many jobs one script publishes, in a turn of so many; how many jobs of a share one looks at.
@@ -85,6 +85,10 @@ class Housekeeping:
         if windows := shares.windows(reports):
             self.link.client.hset(keys.WINDOWS, mapping=windows)
             self.link.client.expire(keys.WINDOWS, _WINDOWS_KEPT_S)
+
+    def keep_lists(self, now: float) -> None:
+        """Mend the lists of jobs by state; of several workers that do this at about the same time one does."""
+        listkeeping.ListKeeping(self.link).keep(now)
 
     def expire_due(self, now: float) -> int:
         """Mark the jobs that had to start by now and have not, so that they end; return how many."""

@@ -33,6 +33,10 @@ SHARES_LOCK = PREFIX + "shares-lock"
 BATCHES = PREFIX + "batches"
 # The users who submitted through the gateway, by uid, by the time of their latest job or batch.
 USERS = PREFIX + "users"
+# The lists of jobs by state are complete, since a look at all jobs at this time; and a worker looks after them now.
+# Both keys expire.
+LISTS = PREFIX + "lists"
+LISTS_LOCK = PREFIX + "lists-lock"
 # The hosts that are to take no jobs for now, and who said so: a hash.
 DRAINED = PREFIX + "drained"
 # The groups of parked jobs, which wait until a host has room for them; a group is in one Redis list and needs the same.
@@ -176,6 +180,6 @@ TYPES = {
     **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
     **dict.fromkeys(lists(INDEX), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES, COUNTS), "hash"),
-    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK), "string"),
+    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK, LISTS, LISTS_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -149,3 +150,150 @@ def test_a_message_that_is_put_back_leaves_the_list(real: RedisWorld, redis_serv
     touched = [keys.REFUSED, keys.REFUSED_TEXTS, QUEUE, keys.INDEX, keys.job("j1")]
     assert real.records.link.call("restore", touched, ["1", "j1"]) == 1
     assert real.listed() == {}
+
+
+# Housekeeping: the lists of jobs of an older version, and what went wrong
+
+
+@pytest.fixture
+def client(real: RedisWorld, redis_server: servers.RedisServer) -> Iterator[Any]:
+    with redis_server.client(decode_responses=True) as client:
+        yield client
+
+
+def keep(world: RedisWorld, client: Any, after_s: float = 0.0) -> bool:
+    """Let a worker look after the lists; tell whether they count as complete then."""
+    client.delete(keys.LISTS_LOCK)
+    world.housekeeping.keep_lists(world.housekeeping.now() + after_s)
+    return bool(client.exists(keys.LISTS))
+
+
+def older(client: Any, *indexes: str) -> None:
+    """Leave behind what a worker of an older version does: records and indexes alone."""
+    for index in indexes:
+        client.delete(*keys.lists(index))
+
+
+def test_jobs_of_an_older_version_are_listed(real: RedisWorld, client: Any) -> None:
+    """Over more than one portion, and those of each user; one whose record is gone or broken is live."""
+    names = [f"j{number:04}" for number in range(1200)]
+    real.records.submit([new(name, about=ALICE if number % 2 else {}) for number, name in enumerate(names)])
+    end(real.records, "j0000", State.FAILED)
+    end(real.records, "j0001", State.LOST)
+    end(real.records, "j1199", State.CANCELLED)
+    before, of_alice = real.listed(), real.listed("1000")
+    older(client, keys.INDEX, USERS_INDEX)
+    assert not client.exists(keys.LISTS)
+    assert keep(real, client)
+    assert (real.listed(), real.listed("1000")) == (before, of_alice)
+    real.lose("j0000")
+    client.delete(keys.job("j0001"))
+    client.set(keys.job("j0001"), "no record")
+    real.write("j1199", state="melted")
+    older(client, keys.INDEX)
+    assert keep(real, client)
+    assert real.listed() == {"live": set(names)}
+
+
+def test_an_end_that_a_worker_of_an_older_version_wrote_is_listed(real: RedisWorld, client: Any) -> None:
+    """While it is there, nobody trusts the lists; it can be known by its report."""
+    submit(real.records)
+    assert keep(real, client)
+    client.zadd(keys.HOSTS, {HOST: 1})
+    client.hset(keys.host_about(HOST), "about", '{"version": "0.1.0"}')
+    assert not keep(real, client)
+    place = client.zscore(keys.INDEX, "j1")
+    end(real.records, "j1")
+    client.zrem(keys.ended(keys.INDEX, "succeeded"), "j1")
+    client.zadd(keys.live(keys.INDEX), {"j1": place})
+    assert not keep(real, client)
+    client.hset(keys.host_about(HOST), "about", '{"version": "0.2.0", "lists_ends": true}')
+    assert keep(real, client)
+    assert real.listed() == {"succeeded": {"j1"}}
+
+
+@pytest.mark.parametrize("about", ["", "no JSON", "[]", '{"lists_ends": 1}'])
+def test_a_host_whose_report_cannot_be_read_may_be_older(real: RedisWorld, client: Any, about: str) -> None:
+    client.zadd(keys.HOSTS, {HOST: 1})
+    client.hset(keys.host_about(HOST), "about", about)
+    assert not keep(real, client)
+
+
+def test_what_another_version_submitted_or_dropped_is_mended_at_once(real: RedisWorld, client: Any) -> None:
+    real.records.submit([new("j1"), new("j2")])
+    assert keep(real, client)
+    client.zrem(keys.live(keys.INDEX), "j1")
+    assert keep(real, client)
+    assert real.listed() == {"live": {"j1", "j2"}}
+    client.zrem(keys.INDEX, "j1")
+    assert keep(real, client)
+    assert real.listed() == {"live": {"j2"}}
+
+
+def test_a_job_in_two_lists_is_in_one_again(real: RedisWorld, client: Any) -> None:
+    """A record that was lost after its end, and is begun anew by another end."""
+    fence = claim(real.records).fence
+    finish(real.records, fence)
+    assert keep(real, client)
+    real.lose("j1")
+    real.records.finish(held(fence), State.ERROR, {"id": "j1", "state": "error"})
+    assert keep(real, client)
+    assert real.listed() == {"error": {"j1"}}
+
+
+def test_what_the_numbers_do_not_show_is_mended_within_an_hour(real: RedisWorld, client: Any) -> None:
+    submit(real.records)
+    end(real.records, "j1")
+    assert keep(real, client)
+    place = client.zscore(keys.INDEX, "j1")
+    client.delete(*keys.lists(keys.INDEX))
+    client.zadd(keys.live(keys.INDEX), {"j1": place})
+    assert keep(real, client, 3500)
+    assert real.listed() == {"live": {"j1"}}
+    assert keep(real, client, 3700)
+    assert real.listed() == {"succeeded": {"j1"}}
+
+
+@pytest.mark.parametrize("key", [*keys.lists(keys.INDEX)[:2], *keys.lists(USERS_INDEX)[:2]])
+def test_a_list_that_is_none_is_made_again(real: RedisWorld, client: Any, key: str) -> None:
+    real.records.submit([new("j1", about=ALICE), new("j2", about=ALICE)])
+    assert keep(real, client)
+    client.delete(key)
+    client.set(key, "no list")
+    end(real.records, "j1")
+    assert keep(real, client)
+    assert real.listed() == real.listed("1000") == {"succeeded": {"j1"}, "live": {"j2"}}
+
+
+def test_shared_keys_of_the_lists_are_put_away_where_they_are_none(real: RedisWorld, client: Any) -> None:
+    for key in (keys.LISTS, keys.ended(keys.INDEX, "lost")):
+        client.hset(key, "no", "list")
+    assert sorted(real.housekeeping.repair()) == [keys.ended(keys.INDEX, "lost"), keys.LISTS]
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "1e999"])
+def test_a_mark_that_cannot_be_read_is_made_again(real: RedisWorld, client: Any, text: str) -> None:
+    submit(real.records)
+    client.set(keys.LISTS, text)
+    older(client, keys.INDEX)
+    assert keep(real, client)
+    assert real.listed() == {"live": {"j1"}}
+    assert float(client.get(keys.LISTS)) > 0
+
+
+def test_one_worker_of_all_looks_after_the_lists(real: RedisWorld, client: Any) -> None:
+    submit(real.records)
+    assert keep(real, client)
+    older(client, keys.INDEX)
+    real.housekeeping.keep_lists(real.housekeeping.now())
+    assert real.listed() == {}
+    assert 0 < client.ttl(keys.LISTS_LOCK) <= 50, "should it be killed, another one goes on"
+    assert 0 < client.ttl(keys.LISTS) <= 300, "without workers, or after a downgrade, nobody trusts the lists"
+
+
+def test_nothing_is_left_of_a_user_without_jobs(real: RedisWorld, client: Any) -> None:
+    real.records.submit([new("j1", about=ALICE)])
+    client.zadd(keys.ended(USERS_INDEX, "lost"), {"stranger": 1})
+    real.lose("j1")
+    real.housekeeping.forget_expired(LATE)
+    assert client.keys(f"{keys.USER}*") == []

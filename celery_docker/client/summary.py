@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery_docker.core import hoststate, wording
+from celery_docker.core.redishealth import StuckQueue
 from celery_docker.store import listing, parking
+from celery_docker.store.listing import Load, WorkerRow
 from celery_docker.store.queries import Queries
 
 # Of the sizes of jobs that no host of a queue offers, so many are told.
 _SHOWN_REASONS = 3
 
 
-def of(queries: Queries, queue: str) -> dict[str, Any]:
-    """Return the summary for programs; `queue` is named in it also where nothing is in it.
+@dataclass(frozen=True)
+class Overall:
+    """All hosts and queues: the lengths of queues, and those in which jobs wait that no host takes."""
+
+    jobs: Load
+    workers: Sequence[WorkerRow]
+    lengths: Mapping[str, int]
+    stuck: Sequence[StuckQueue]
+
+    @property
+    def states(self) -> dict[str, int]:
+        """The number of hosts in each state that one is in."""
+        states = [listing.state_of(row) for row in self.workers]
+        return {state.value: states.count(state) for state in hoststate.WorkerState if state in states}
+
+
+def overall(queries: Queries, queue: str) -> Overall:
+    """Return what there is to do, and who does it; `queue` is among the queues also where nothing is in it.
 
     Raises `StoreAway` or `StoreRefused`.
     """
-    load, workers, parked = queries.jobs.load(), queries.hosts.rows(), queries.jobs.parked()
+    jobs, workers, parked = queries.jobs.load(), queries.hosts.rows(), queries.jobs.parked()
     served = {queue for row in workers for queue in row.about.get("queues", ())}
     waiting = {*queries.jobs.waiting_queues(), *(group.queue for group in parked)}
     lengths = queries.jobs.queue_lengths(sorted({queue, *served, *waiting}))
     hosts = [listing.host_facts(row) for row in workers]
+    return Overall(jobs, workers, lengths, [StuckQueue(*row) for row in parking.stuck(lengths, parked, hosts)])
+
+
+def of(queries: Queries, queue: str) -> dict[str, Any]:
+    """Return the summary for programs, as `overall` does."""
+    whole = overall(queries, queue)
     waits: dict[str, list[str]] = {}
-    for name, _, wait in parking.stuck(lengths, parked, hosts):
-        waits.setdefault(name, []).append(wait.reason)
-    states = [listing.state_of(row) for row in workers]
+    for stuck in whole.stuck:
+        waits.setdefault(stuck.name, []).append(stuck.wait.reason)
     return {
         "jobs": {
-            "in_hand": load.in_hand,
-            "queued": load.queued,
-            "delayed": load.delayed,
-            "blocked": load.blocked,
+            "in_hand": whole.jobs.in_hand,
+            "queued": whole.jobs.queued,
+            "delayed": whole.jobs.delayed,
+            "blocked": whole.jobs.blocked,
         },
-        "queues": lengths,
-        "workers": {state.value: states.count(state) for state in hoststate.WorkerState if state in states},
-        "slots": sum(int(row.about.get("slots", 0)) for row in workers if not row.lost),
+        "queues": whole.lengths,
+        "workers": whole.states,
+        "slots": sum(int(row.about.get("slots", 0)) for row in whole.workers if not row.lost),
         "waits": {name: _sentence(reasons) for name, reasons in waits.items()},
     }
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from celery_docker.core import roomwords, settings, userrules
+from celery_docker.core import redischecks, roomwords, settings, userrules
 from celery_docker.core.admission import Offer
+from celery_docker.core.findings import AS_ROOT, Finding, Level
 from celery_docker.core.hoststate import SILENT_S
 from celery_docker.core.policy import SIGNED
-from celery_docker.doctor import facts, hostchecks, redischecks, tokenchecks
-from celery_docker.doctor.finding import AS_ROOT, Finding, Level
+from celery_docker.core.redishealth import Redis
+from celery_docker.doctor import facts, hostchecks, tokenchecks
 
 
 def findings(gathered: facts.Facts) -> list[Finding]:
@@ -54,7 +55,7 @@ def versions(gathered: facts.Facts) -> list[Finding]:
     return results or [Finding(Level.OK, "version", f"all run {ours}")]
 
 
-def offers(redis: facts.Redis, host: facts.Host) -> list[Finding]:
+def offers(redis: Redis, host: facts.Host) -> list[Finding]:
     """Find what the workers of this host offer to jobs beyond what it has."""
     here = [worker for worker in redis.workers or () if worker.machine == host.machine and worker.heard_s < SILENT_S]
     offered = [worker.offer for worker in here if worker.offer is not None]
@@ -66,7 +67,7 @@ def offers(redis: facts.Redis, host: facts.Host) -> list[Finding]:
     return [Finding(Level.WARN, "offer", line, remedy) for line in roomwords.excess(total, host.capacity)]
 
 
-def openness(redis: facts.Redis, host: facts.Host) -> list[Finding]:
+def openness(redis: Redis, host: facts.Host) -> list[Finding]:
     """Tell in one line who can do what on this host by a job, and what closes it."""
     rules = host.policy
     if rules is None:

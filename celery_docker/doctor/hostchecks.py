@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celery_docker.core import wording
+from celery_docker.core.findings import AS_ROOT, Finding, Level
 from celery_docker.doctor import facts
-from celery_docker.doctor.finding import AS_ROOT, Finding, Level
 from celery_docker.engine import faults, podman
 
 _LEAST_FREE = 0.05

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from celery_docker.core import wording
+from celery_docker.core.findings import AS_ROOT, Finding, Level
 from celery_docker.doctor import facts
-from celery_docker.doctor.finding import AS_ROOT, Finding, Level
 
 _SUBJECT = "tokens"
 _SOCKET = "celery-docker-api-tcp.socket"

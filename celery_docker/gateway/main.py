@@ -26,6 +26,7 @@ from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.sessions import Sessions
+from celery_docker.gateway.status import RedisFacts, Status
 from celery_docker.gateway.submitting import Submitting
 from celery_docker.gateway.webserver import WebServer
 from celery_docker.host import systemd
@@ -92,7 +93,8 @@ def _application(environ: Mapping[str, str], token_file: TokenFile, opened: Exit
     queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     submitting = Submitting(store, queries, KeyFile(key_file))
-    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries), Sessions(callers))
+    status = Status(queries, RedisFacts(queries))
+    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries), Sessions(callers), status)
     return Application(table, callers)
 
 

@@ -13,6 +13,7 @@ from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Answer, Request, Route
 from celery_docker.gateway.sessions import Sessions
+from celery_docker.gateway.status import Status
 from celery_docker.gateway.submitting import Submitting
 
 API = "/api/v1"
@@ -38,7 +39,9 @@ _REFUSALS = {
 }
 
 
-def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, logins: Sessions) -> tuple[Route, ...]:
+def table(
+    jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, logins: Sessions, status: Status
+) -> tuple[Route, ...]:
     """Return all routes."""
     reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
     routes = (
@@ -101,6 +104,7 @@ def table(jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, lo
             (parameters.BEFORE, parameters.HOSTS_LIMIT, parameters.FIELDS),
         ),
         Route("GET", f"{API}/queue", overview.queue, "how much there is to do", (parameters.QUEUE,)),
+        Route("GET", f"{API}/summary", status.summary, "what is wrong now, and how many jobs there are"),
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
         Route("GET", f"{API}/healthz", overview.health, "whether Redis answers", right=None),
         Route("POST", "/login", logins.login, "begin a session of a browser", body=bodies.LOGIN, right=None),

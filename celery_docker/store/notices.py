@@ -13,6 +13,7 @@ from celery_docker import errors
 from celery_docker.core import incoming
 from celery_docker.core.notice import LEASE_S, DueNotice, NoticeFacts
 from celery_docker.core.receipt import Receipt
+from celery_docker.core.redishealth import FailedNotices
 from celery_docker.store import keys, redislink
 from celery_docker.store.batchqueries import BatchQueries
 
@@ -23,18 +24,6 @@ _MOST_SHOWN = 1000
 _MOST_TARGETS = 20
 # One that was handed out for the first time is sent by now, or never will be by that host.
 _SENT_BY_S = LEASE_S / 2
-
-
-@dataclass(frozen=True)
-class FailedNotices:
-    """The notices that wait after a failure: how many, and their targets, as far as the records still say them.
-
-    `is_more`: there are so many notices that some were not looked at.
-    """
-
-    count: int = 0
-    targets: tuple[str, ...] = ()
-    is_more: bool = False
 
 
 @dataclass(frozen=True)

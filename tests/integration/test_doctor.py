@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from celery_docker.core.findings import Level
 from celery_docker.doctor import facts, hostchecks, hostfacts
-from celery_docker.doctor.finding import Level
 from celery_docker.store import keys
 from tests import commandline, servers
 from tests.conftest import require

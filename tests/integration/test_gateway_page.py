@@ -6,17 +6,25 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery_docker.client.client import Client
 from celery_docker.core import browsers, sessions
 from celery_docker.core.browsers import Headers
+from celery_docker.core.jobrecord import Holding
+from celery_docker.core.lifecycle import State
 from celery_docker.gateway import page
+from celery_docker.store.hosts import HostStore
 from tests import servers
 from tests.gateways import Connection, Gateway
+from tests.integration.test_worker import clean_redis
+
+__all__ = ["clean_redis"]
 
 CAROL, DAVE = 31003, 31004
 ONE = {"image": "busybox", "command": "true", "queue": "nowhere"}
@@ -341,3 +349,49 @@ def test_errors_that_no_application_sees_have_the_headers_too(gateway: Gateway) 
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"Content-Security-Policy: default-src 'none'" in answer
+
+
+def summary(browser: Browser) -> Any:
+    reply = browser.ask("GET", f"{API}/summary")
+    assert (reply.status, len(reply.body) < 20_000) == (200, True), reply.body[:500]
+    return reply.json
+
+
+def test_the_summary_counts_ones_own_jobs(clean_redis: servers.RedisServer) -> None:
+    with Gateway(clean_redis.url) as gateway, closing(Client(clean_redis.url)) as client:
+        gateway.users(carol=CAROL, dave=DAVE)
+        carol, root = Browser(gateway), Browser(gateway, is_local=True)
+        carol.login(gateway.token("carol"))
+        assert summary(carol)["jobs"] == summary(root)["jobs"] == {}
+        own = [gateway.ask_as(CAROL, ("POST", JOBS, ONE))[0][1]["id"] for _ in range(4)]
+        gateway.ask_as(DAVE, ("POST", JOBS, ONE), ("POST", JOBS, ONE))
+        HostStore(client.store.link).beat("node1", machine="m", about={})
+        for job_id, state in ((own[0], State.FAILED), (own[1], State.SUCCEEDED), (own[2], None)):
+            envelope = json.loads(client.store.record(job_id)["message"])
+            claim = client.store.claim(job_id, host="node1", queue="nowhere", envelope=envelope)
+            if state is not None:
+                holding = Holding(job_id, "node1", claim.fence)
+                client.store.finish(holding, state, {"state": state.value, "id": job_id})
+        assert summary(carol)["jobs"] == {"queued": 1, "running": 1, "succeeded": 1, "failed": 1}
+        assert summary(root)["jobs"] == {"queued": 3, "running": 1, "succeeded": 1, "failed": 1}
+        assert summary(carol)["identity"]["name"] == "carol"
+        assert gateway.end() == 0
+
+
+def test_the_summary_says_what_is_wrong(clean_redis: servers.RedisServer) -> None:
+    with Gateway(clean_redis.url) as gateway:
+        gateway.users(carol=CAROL)
+        carol, root = Browser(gateway), Browser(gateway, is_local=True)
+        carol.login(gateway.token("carol"))
+        gateway.ask_as(CAROL, ("POST", JOBS, ONE))
+        whole = summary(carol)
+        assert (whole["hosts"], whole["slots"], whole["queues"]["nowhere"]) == ({}, 0, 1)
+        assert whole["oldest_wait_s"] < 60
+        assert [(row["level"], row["says"]) for row in whole["problems"]] == [("fail", "none is alive")]
+        # The Redis of the tests keeps nothing on a disk, and whoever is no administrator is not told.
+        assert [(row["level"], row["what"]) for row in summary(root)["problems"]] == [
+            ("fail", "workers"),
+            ("fail", "persistence"),
+        ]
+        assert gateway.ask_tcp(gateway.token("carol", "submit"), "GET", f"{API}/summary")[0] == 403
+        assert gateway.end() == 0

@@ -8,8 +8,8 @@ from celery_docker.cli import policycheck, tokenfacts
 from celery_docker.cli.context import Context
 from celery_docker.client import configfiles
 from celery_docker.core import gatewayurl
+from celery_docker.core.findings import Level
 from celery_docker.doctor import checks, facts, hostfacts
-from celery_docker.doctor.finding import Level
 from celery_docker.host.tokenfile import TokenFile
 
 _FAILED = 1

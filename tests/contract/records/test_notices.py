@@ -14,11 +14,12 @@ from celery_docker.core.jobrecord import Finished, Holding, New
 from celery_docker.core.lifecycle import State
 from celery_docker.core.notice import LEASE_S
 from celery_docker.core.policy import Policy
+from celery_docker.core.redishealth import FailedNotices
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.run.authority import Authority
 from celery_docker.store import keys
 from celery_docker.store import notices as store
-from celery_docker.store.notices import FailedNotices, NoticeStore
+from celery_docker.store.notices import NoticeStore
 from tests.contract.records.worlds import (
     HOST,
     QUEUE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from celery_docker.core.findings import Finding
 from celery_docker.doctor.facts import DockerFacts, Unit
-from celery_docker.doctor.finding import Finding
 
 RUNNING = Unit("celery-worker", "active", "running")
 WELL = DockerFacts("unix:///d", version="26.1", api="1.45", has_live_restore=True)

@@ -8,8 +8,9 @@ import pytest
 
 from celery_docker.core.admission import Offer
 from celery_docker.core.policy import Policy
+from celery_docker.core.redishealth import Redis, Worker
 from celery_docker.doctor import checks, facts
-from celery_docker.doctor.facts import Host, Redis, Unit, Worker
+from celery_docker.doctor.facts import Host, Unit
 from tests.unit.doctor.printed import RUNNING, WELL, lines
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from celery_docker.core.findings import Finding
 from celery_docker.doctor import hostchecks
 from celery_docker.doctor.facts import Disk, DockerFacts, Gpus, Host, SecretFile, Unit
-from celery_docker.doctor.finding import Finding
 from tests.unit.doctor.printed import RUNNING, WELL, lines
 
 GIB = 2**30

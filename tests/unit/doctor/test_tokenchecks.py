@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from celery_docker.core.redishealth import Redis
 from celery_docker.doctor import checks, tokenchecks
-from celery_docker.doctor.facts import Facts, Redis, Tokens
+from celery_docker.doctor.facts import Facts, Tokens
 from tests.unit.doctor.printed import lines
 
 BOTH = {"aaaaaaaa": "bob", "bbbbbbbb": "alice", "cccccccc": "bob"}

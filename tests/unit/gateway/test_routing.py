@@ -14,6 +14,7 @@ from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Refusal, Route
 from celery_docker.gateway.sessions import Sessions
+from celery_docker.gateway.status import Status
 from celery_docker.gateway.submitting import Submitting
 
 NOTHING = cast(Any, None)
@@ -23,6 +24,7 @@ TABLE = routes.table(
     Logs(NOTHING, NOTHING, NOTHING),
     Overview(NOTHING),
     Sessions(NOTHING),
+    Status(NOTHING, NOTHING),
 )
 
 

@@ -1,4 +1,4 @@
-"""A finding of `doctor`: one line that a check gives, with its gravity and the remedy. Pure."""
+"""A finding: one line that a check gives, with its gravity and the remedy. Pure."""
 
 from __future__ import annotations
 

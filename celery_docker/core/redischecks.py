@@ -1,6 +1,6 @@
 """The checks of Redis and of the workers that report to it: each turns facts into findings, with the remedy.
 
-Pure: `redisfacts` gathers the `facts`. A fact that could not be learnt is None, and gives no finding.
+Pure: `store.redishealth` gathers the facts. One that could not be learnt is None, and gives no finding.
 """
 
 from __future__ import annotations
@@ -8,25 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celery_docker.core import settings, wording
+from celery_docker.core.findings import Finding, Level
 from celery_docker.core.hoststate import SILENT_S
+from celery_docker.core.redishealth import Redis, StuckQueue
 from celery_docker.core.waiting import WaitKind
-from celery_docker.doctor import facts
-from celery_docker.doctor.finding import Finding, Level
 
 _APART_S = 5
 _FULL = 0.8
 _NAMED_TARGETS = 5
 _OUR_OWN = "sudo celery-docker setup-redis"
+NO_WORKER = Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host")
 
 
-def reach(redis: facts.Redis) -> Finding:
+def reach(redis: Redis) -> Finding:
     """Tell whether Redis answers."""
     if redis.problem:
         return Finding(Level.FAIL, "redis", redis.problem)
     return Finding(Level.OK, "redis", f"answers at {redis.where}")
 
 
-def access(redis: facts.Redis) -> list[Finding]:
+def access(redis: Redis) -> list[Finding]:
     """Tell whether anybody on the network may use Redis."""
     if redis.is_open is None:
         return []
@@ -45,7 +46,7 @@ def access(redis: facts.Redis) -> list[Finding]:
     ]
 
 
-def _listens_publicly(redis: facts.Redis) -> bool:
+def _listens_publicly(redis: Redis) -> bool:
     if redis.bind is None or redis.is_protected:
         return False
     addresses = [address.removeprefix("-") for address in redis.bind.split()]
@@ -54,7 +55,7 @@ def _listens_publicly(redis: facts.Redis) -> bool:
     )
 
 
-def refused(redis: facts.Redis) -> list[Finding]:
+def refused(redis: Redis) -> list[Finding]:
     """Tell whether messages are put aside that no worker could run."""
     if not redis.refused:
         return []
@@ -63,7 +64,7 @@ def refused(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.WARN, "queue", says, "see: celery-docker queue refused; then put-back or throw-away")]
 
 
-def notices(redis: facts.Redis) -> list[Finding]:
+def notices(redis: Redis) -> list[Finding]:
     """Tell how many notices of ends could not be sent so far, and to whom."""
     failed = redis.notices
     if not failed.count:
@@ -75,7 +76,7 @@ def notices(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.WARN, "notices", says, "see why, on each host: journalctl -u celery-worker -g 'tried again'")]
 
 
-def persistence(redis: facts.Redis) -> list[Finding]:
+def persistence(redis: Redis) -> list[Finding]:
     """Tell what of the queue survives the end of Redis."""
     remedy = f"set appendonly yes in redis.conf, or: {_OUR_OWN}"
     if redis.last_save_failed:
@@ -94,7 +95,7 @@ def persistence(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.WARN, "persistence", "a power cut loses what came since Redis' last snapshot", remedy)]
 
 
-def eviction(redis: facts.Redis) -> list[Finding]:
+def eviction(redis: Redis) -> list[Finding]:
     """Tell whether Redis throws jobs away when its memory is full."""
     if redis.eviction is None:
         return []
@@ -106,7 +107,7 @@ def eviction(redis: facts.Redis) -> list[Finding]:
     return [Finding(level, "eviction", says, remedy)]
 
 
-def memory(redis: facts.Redis) -> list[Finding]:
+def memory(redis: Redis) -> list[Finding]:
     """Tell whether Redis will soon refuse new jobs."""
     if not redis.most_bytes or redis.used_bytes is None:
         return []
@@ -117,41 +118,38 @@ def memory(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.OK, "memory", says)]
 
 
-def workers(redis: facts.Redis) -> list[Finding]:
+def workers(redis: Redis) -> list[Finding]:
     """Tell whether anybody takes jobs."""
     if redis.workers is None:
         return []
     alive = [worker.host for worker in redis.workers if worker.heard_s < SILENT_S]
     silent = [
-        Finding(
-            Level.WARN,
-            "workers",
-            f"{worker.host} was last heard {wording.ago(worker.heard_s)}",
-            f"on {worker.host}: systemctl status {worker.unit}",
-        )
-        for worker in redis.workers
-        if worker.heard_s >= SILENT_S
+        silence(worker.host, worker.heard_s, worker.unit) for worker in redis.workers if worker.heard_s >= SILENT_S
     ]
     if alive:
         return [Finding(Level.OK, "workers", f"{len(alive)} alive: {', '.join(sorted(alive))}"), *silent]
-    return [Finding(Level.FAIL, "workers", "none is alive", "systemctl start celery-worker, on each host"), *silent]
+    return [NO_WORKER, *silent]
 
 
-def queues(redis: facts.Redis) -> list[Finding]:
+def silence(host: str, heard_s: float, unit: str) -> Finding:
+    """Return the finding of a host that sends no heartbeat."""
+    says = f"{host} was last heard {wording.ago(heard_s)}"
+    return Finding(Level.WARN, "workers", says, f"on {host}: systemctl status {unit}")
+
+
+def queues(redis: Redis) -> list[Finding]:
     """Tell which queues have jobs that no host takes. That no worker is alive is told already."""
-    return [
-        Finding(
-            Level.WARN,
-            "queue",
-            f"{stuck.jobs} {'job waits' if stuck.jobs == 1 else 'jobs wait'} in {stuck.name!r}: {stuck.wait.reason}",
-            _queue_remedy(stuck),
-        )
-        for stuck in redis.stuck
-        if stuck.wait.kind is not WaitKind.WORKER
-    ]
+    return [queue(stuck) for stuck in redis.stuck if stuck.wait.kind is not WaitKind.WORKER]
 
 
-def _queue_remedy(stuck: facts.StuckQueue) -> str:
+def queue(stuck: StuckQueue) -> Finding:
+    """Return the finding of a queue that has jobs which no host takes."""
+    jobs = "job waits" if stuck.jobs == 1 else "jobs wait"
+    says = f"{stuck.jobs} {jobs} in {stuck.name!r}: {stuck.wait.reason}"
+    return Finding(Level.WARN, "queue", says, _queue_remedy(stuck))
+
+
+def _queue_remedy(stuck: StuckQueue) -> str:
     if stuck.wait.kind is WaitKind.HOST:
         return "celery-docker resume HOST for a drained one; mend what another says"
     if stuck.wait.kind is WaitKind.OFFER:
@@ -163,7 +161,7 @@ def _queue_remedy(stuck: facts.StuckQueue) -> str:
     )
 
 
-def clocks(redis: facts.Redis) -> list[Finding]:
+def clocks(redis: Redis) -> list[Finding]:
     """Tell which clocks differ from that of Redis, by which everything is timed."""
     apart = [(worker.host, worker.ahead_s) for worker in redis.workers or () if worker.ahead_s is not None]
     apart += [("this host", redis.ahead_s)] if redis.ahead_s is not None else []
@@ -181,7 +179,7 @@ def clocks(redis: facts.Redis) -> list[Finding]:
     return [Finding(Level.OK, "clock", "all clocks agree within 5 s")]
 
 
-def closed_questions(redis: facts.Redis) -> list[Finding]:
+def closed_questions(redis: Redis) -> list[Finding]:
     """Name what this user of Redis may not ask."""
     answers = {
         "persistence": redis.has_log,
@@ -199,14 +197,6 @@ def closed_questions(redis: facts.Redis) -> list[Finding]:
     ]
 
 
-CHECKS: tuple[Callable[[facts.Redis], list[Finding]], ...] = (
-    access,
-    refused,
-    notices,
-    persistence,
-    eviction,
-    memory,
-    workers,
-    queues,
-    clocks,
-)
+# Those of Redis itself, and of what lies in it.
+ITS_OWN: tuple[Callable[[Redis], list[Finding]], ...] = (access, refused, notices, persistence, eviction, memory)
+CHECKS: tuple[Callable[[Redis], list[Finding]], ...] = (*ITS_OWN, workers, queues, clocks)

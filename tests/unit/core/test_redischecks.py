@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from celery_docker.core import redischecks
+from celery_docker.core.findings import Finding
+from celery_docker.core.redishealth import FailedNotices, Redis, StuckQueue, Worker
 from celery_docker.core.waiting import Wait, WaitKind
-from celery_docker.doctor import redischecks
-from celery_docker.doctor.facts import Redis, StuckQueue, Worker
-from celery_docker.doctor.finding import Finding
-from celery_docker.store.notices import FailedNotices
 from tests.unit.doctor.printed import lines
 
 GIB = 2**30

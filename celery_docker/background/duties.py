@@ -30,6 +30,8 @@ _PUBLISH_EVERY_S = 1.0
 _RELEASE_EVERY_S = 5.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
+# A sample is taken so late in its five minutes at most.
+_SAMPLE_EVERY_S = 20.0
 _STATUS_EVERY_S = 1.0
 # Most jobs that end sooner are retried by their own host, which knows what they ran.
 _NOTE_EVERY_S = 3.0
@@ -61,6 +63,7 @@ class Housekeeping(Protocol):
     def republish(self, before: float) -> int: ...
     def release_held(self) -> int: ...
     def keep_lists(self, now: float) -> None: ...
+    def keep_history(self, now: float) -> bool: ...
     def forget_expired(self, before: float) -> int: ...
     def repair(self) -> Sequence[str]: ...
     def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
@@ -107,6 +110,7 @@ class Duties:
         yield "republishing", _REPAIR_EVERY_S, self._republish
         yield "releasing", _RELEASE_EVERY_S, self._records.release_held
         yield "lists", _REPAIR_EVERY_S, self._keep_lists
+        yield "history", _SAMPLE_EVERY_S, self._keep_history
         yield "cleaning", _CLEAN_EVERY_S, self._clean
         yield "images of jobs", _NOTE_EVERY_S, self._note_images
         yield "status", _STATUS_EVERY_S, self._report
@@ -123,6 +127,9 @@ class Duties:
 
     def _keep_lists(self) -> None:
         self._records.keep_lists(self._records.now())
+
+    def _keep_history(self) -> None:
+        self._records.keep_history(self._records.now())
 
     def _clean(self) -> None:
         self._records.forget_expired(self._records.now() - self._retention_s)

@@ -92,6 +92,18 @@ def record_json(row: JobRow, wait: Wait | None, record: Mapping[str, str]) -> di
     }
 
 
+def without_values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job as `record_json` does, with the names of its environment only: the values may be secrets."""
+    spec = document.get("spec")
+    if not isinstance(spec, dict) or "env" not in spec:
+        return dict(document)
+    env = spec["env"]
+    # Of a plain client's job it is as that has sent it.
+    words = [*env] if isinstance(env, dict | list) else []
+    names = [word.partition("=")[0] for word in words if isinstance(word, str)]
+    return {**document, "spec": {**spec, "env": names}}
+
+
 def _value(name: str, text: str) -> Any:
     """Return a field of a record for programs; as it is, where it cannot be read or is that of a newer version."""
     fields = Fields({name: text})

@@ -115,6 +115,15 @@ def token(body: Any) -> str:
     return text.strip()
 
 
+def expected(body: Any) -> int:
+    """Return the number of jobs that somebody has confirmed."""
+    table = _table(body, "the body")
+    _check_names(table, ("expected",), "the body")
+    if "expected" not in table:
+        raise errors.SpecError("expected: is missing; give the number of jobs that are to run again")
+    return _whole(table["expected"], "expected", 0, _MOST_BATCH)
+
+
 def reason(body: Any) -> str:
     """Return the reason that a body gives, empty without one."""
     if body is None:
@@ -239,5 +248,6 @@ SUBMISSION = {"oneOf": [_JOB, table_of(("jobs",), jobs=JOBS, ids=CHOSEN_IDS, bat
 CANCEL = table_of((), reason=REASON)
 CANCEL_MANY = table_of(("ids",), ids=IDS, reason=REASON)
 RETRY_MANY = table_of(("ids",), ids=IDS, new_ids=CHOSEN_IDS)
+RETRY_FAILED = table_of(("expected",), expected={"type": "integer", "minimum": 0, "maximum": _MOST_BATCH})
 LOGIN = table_of(("token",), token={"type": "string"})
 SIGN = table_of(("taken", "number"), taken={"type": "string"}, number={"type": "integer", "minimum": 0})

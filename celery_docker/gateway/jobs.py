@@ -74,7 +74,8 @@ class Jobs:
         """Return all that is known of a job. Raises `NoSuchJob`."""
         job_id = request.names["id"]
         row, record = ownership.whole_job(self.queries, request, job_id)
-        return Answer(views.record_json(row, self.queries.waits.of([row]).get(job_id), record))
+        document = views.record_json(row, self.queries.waits.of([row]).get(job_id), record)
+        return Answer(views.without_values(document) if parameters.ENV.name in request.query else document)
 
     def states(self, request: Request) -> Answer:
         """Return the state of each job, null for one that is not there."""
@@ -172,8 +173,9 @@ class Jobs:
     def _counted(self, batch_id: str) -> dict[str, Any]:
         row = self.queries.batches.row(batch_id)
         finished_at, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
-        facts = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
-        return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts, "failed": failed}
+        facts: dict[str, Any] = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
+        facts |= {"failed": failed, "retryable": len(failed)}
+        return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts}
 
 
 def _before(query: Mapping[str, Any]) -> pages.Mark:

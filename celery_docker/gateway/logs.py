@@ -16,10 +16,12 @@ from typing import Any
 
 from celery_docker import errors
 from celery_docker.core import kinds
+from celery_docker.core.lastlines import LastLine
 from celery_docker.core.output import Piece
 from celery_docker.gateway import bodies, ownership, parameters
 from celery_docker.gateway.routing import Answer, Refusal, Request
 from celery_docker.store import livelog
+from celery_docker.store.lastlines import LastLines
 from celery_docker.store.livelog import RedisLog
 from celery_docker.store.queries import Queries
 
@@ -73,6 +75,12 @@ class Logs:
         last, pieces = self._entries(job_id, after, wait_s, query.get(parameters.ENTRIES.name, livelog.AT_ONCE))
         return Answer({"pieces": [_json(piece) for piece in pieces], "last": last, "has_ended": has_ended})
 
+    def last_lines(self, request: Request) -> Answer:
+        """Return the last line that each of these jobs has printed; another's job is not among them."""
+        own = list(ownership.of_jobs(self.queries, request, request.query.get(parameters.LINE_IDS.name, [])))
+        lines = zip(own, LastLines(self.log.link).of(own), strict=True)
+        return Answer({"lines": {job_id: None if line is None else _line_json(line) for job_id, line in lines}})
+
     def _entries(self, job_id: str, after: str, wait_s: float, most: int) -> tuple[str, list[Piece]]:
         if wait_s and self.waiting.acquire(blocking=False):
             try:
@@ -108,6 +116,10 @@ def _reader(request: Request) -> str:
     if not _READER.fullmatch(reader):
         raise errors.SpecError(f"the reader: {kinds.shown(reader)} must be 32 random hexadecimal digits")
     return reader
+
+
+def _line_json(line: LastLine) -> dict[str, Any]:
+    return {"line": line.text, "stream": line.stream and line.stream.name.lower()}
 
 
 def _json(piece: Piece) -> dict[str, Any]:

@@ -69,6 +69,12 @@ def _yes(text: str) -> bool:
     return True
 
 
+def _env(text: str) -> str:
+    if text != "names":
+        raise ValueError("must be names; leave it out for the values too")
+    return text
+
+
 def _text(text: str) -> str:
     if not 1 <= len(text) <= _LONGEST or not text.isprintable():
         raise ValueError(f"must be 1 to {_LONGEST} printable characters")
@@ -112,7 +118,9 @@ HOSTS_LIMIT = Parameter(
     {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
 )
 IDS = Parameter("ids", "these jobs, in this order, with commas between", ids(MOST_ROWS), _ids_schema(MOST_ROWS))
+LINE_IDS = Parameter("ids", "the jobs, up to 100", ids(100), _ids_schema(100))
 RECEIPT_IDS = Parameter("ids", "the jobs", ids(100), _ids_schema(100))
+ENV = Parameter("env", "names: of the environment only the names of its variables", _env, {"const": "names"})
 WORD = Parameter("id", "an id, or the beginning of one", _text)
 QUEUE = Parameter("queue", "a queue that is to be among them", kinds.QUEUE.parse)
 AFTER = Parameter("after", "go on behind this entry: the value of `last` in the answer before", _text)

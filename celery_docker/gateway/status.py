@@ -15,11 +15,12 @@ from typing import Any
 from celery_docker import version
 from celery_docker.client import problems, summary, views
 from celery_docker.client.summary import Overall
-from celery_docker.core import jobspec
+from celery_docker.core import history, jobspec
 from celery_docker.core.redishealth import Redis
 from celery_docker.gateway import overview, ownership
 from celery_docker.gateway.routing import Answer, Request
 from celery_docker.store import redishealth
+from celery_docker.store.historykeeping import HistoryKeeping
 from celery_docker.store.queries import Queries
 from celery_docker.store.statecounts import StateCounts
 
@@ -51,7 +52,7 @@ class RedisFacts:
 
 @dataclass(frozen=True)
 class Status:
-    """The handler of the summary for the page."""
+    """The handlers of the summary and the history."""
 
     queries: Queries
     redis: RedisFacts
@@ -61,6 +62,7 @@ class Status:
         overall, now = summary.overall(self.queries, jobspec.DEFAULT_QUEUE), self.queries.now()
         waiting_s, late = self._waits(overall, now)
         own = problems.of_redis(self.redis.now()) if request.rights.may_everything else ()
+        counts = StateCounts(self.queries.link)
         identity = overview.identity_json(request.identity, request.rights)
         alive = [row for row in overall.workers if not row.lost]
         return Answer(
@@ -70,7 +72,8 @@ class Status:
                 # A user may be in thousands of groups.
                 "identity": {name: value for name, value in identity.items() if name != "groups"},
                 **problems.listed(chain(problems.of(overall), late, own)),
-                "jobs": StateCounts(self.queries.link).of(ownership.jobs_index(request)),
+                "jobs": counts.of(ownership.jobs_index(request)),
+                "jobs_are_complete": counts.are_complete(),
                 "queues": _longest(overall),
                 "oldest_wait_s": waiting_s,
                 "hosts": overall.states,
@@ -78,6 +81,12 @@ class Status:
                 "slots_used": sum(row.jobs for row in alive),
             }
         )
+
+    def history(self, request: Request) -> Answer:
+        """Return the last 24 hours, of all jobs. Raises `StoreAway` or `StoreRefused`."""
+        now = self.queries.now()
+        table = history.document(HistoryKeeping(self.queries.link).samples(), now)
+        return Answer({**table, "from": views.timestamp(table["from"]), "now": views.timestamp(now)})
 
     def _waits(self, overall: Overall, now: float) -> tuple[float | None, list[problems.Problem]]:
         """Return for how long the first job in a queue has waited, and what is wrong with those that wait longest."""

@@ -6,6 +6,7 @@ is. A request that is repeated with the same ids queues nothing twice.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import uuid
@@ -18,7 +19,7 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.client import documents, signing, submission
 from celery_docker.client.submission import JobBuilder
-from celery_docker.core import access, jobspec, sharedlogs
+from celery_docker.core import access, jobspec, lifecycle, sharedlogs
 from celery_docker.core.batch import OPTION_KEYS, Expanded
 from celery_docker.core.batchinputs import Row, Source
 from celery_docker.core.jobrecord import New
@@ -84,6 +85,22 @@ class Submitting:
         """Queue jobs that have ended once more. Raises as `retry` does, before any is queued."""
         return Answer({"jobs": self._again(request, *bodies.retries(request.body))}, 201)
 
+    def retry_failed(self, request: Request) -> Answer:
+        """Queue the jobs of a batch once more that failed and have not been, up to a thousand, if they are as many.
+
+        The number is what somebody has confirmed. Raises `Refusal` and as `retry` does, before any is queued.
+        """
+        batch_id, expected = request.names["id"], bodies.expected(request.body)
+        ownership.check_batch(self.queries, request, batch_id)
+        # One that runs again has the place of the old one in the batch.
+        _, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
+        if len(failed) != expected:
+            raise Refusal(409, f"expected: {expected:,} is not the number of jobs to run again, now {len(failed):,}")
+        job_ids = failed[: bodies.MOST_JOBS]
+        # Of two who ask this at the same time, both name the same new jobs, and one queues them.
+        jobs = self._again(request, job_ids, list(map(_next_id, job_ids))) if job_ids else []
+        return Answer({"batch": batch_id, "count": len(jobs), "remaining": len(failed) - len(jobs), "jobs": jobs}, 201)
+
     def _again(self, request: Request, job_ids: Sequence[str], new_ids: Sequence[str | None]) -> list[dict[str, Any]]:
         ownership.check_jobs(self.queries, request, job_ids)
         records = self.queries.jobs.fields(job_ids, *submission.RETRIED)
@@ -133,6 +150,12 @@ def _parsed(asked: bodies.Submission) -> list[_Parsed]:
             problems.append(str(exc) if asked.is_single else f"jobs[{place}]: {exc}")
     jobspec.refuse(problems)
     return parsed
+
+
+def _next_id(job_id: str) -> str:
+    """Return the id of the job that follows one which failed: always the same, and unknown to who does not know it."""
+    digest = hashlib.sha256(f"the job after {job_id}".encode("utf-8", "surrogateescape")).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def _listed(new_jobs: Sequence[New]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from celery_docker.core import hostreport, incoming, lifecycle, message, shares
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
-from celery_docker.store import keys, listkeeping, redislink
+from celery_docker.store import historykeeping, keys, listkeeping, redislink
 
 _AT_ONCE = 1000
 # How many jobs one script publishes, in a turn of so many; how many jobs of a share one looks at.
@@ -89,6 +89,10 @@ class Housekeeping:
     def keep_lists(self, now: float) -> None:
         """Mend the lists of jobs by state; of several workers that do this at about the same time one does."""
         listkeeping.ListKeeping(self.link).keep(now)
+
+    def keep_history(self, now: float) -> bool:
+        """Take the sample of these five minutes; of several workers one does, and the others return False."""
+        return historykeeping.HistoryKeeping(self.link).keep(now)
 
     def expire_due(self, now: float) -> int:
         """Mark the jobs that had to start by now and have not, so that they end; return how many."""

@@ -58,6 +58,10 @@ NOTICES = PREFIX + "notices"
 NOTICE_TRIES = PREFIX + "notice-tries"
 # How many jobs were started, retried and ended, and after how long, by queue: a hash (`core.figures`).
 COUNTS = PREFIX + "counts"
+# The samples of the last 24 hours by the time of their step (`core.history`), and a key that expires with the step of
+# which a sample was taken.
+HISTORY = PREFIX + "history"
+HISTORY_LOCK = PREFIX + "history-lock"
 # What the keys of records and batches begin with, for scripts that go from one to another.
 JOB = PREFIX + "job:"
 LOG = PREFIX + "log:"
@@ -177,9 +181,9 @@ def taken(host: str, source: str = "") -> str:
 # The type of each key that there is once.
 TYPES = {
     **dict.fromkeys((INDEX, DELAYED, WAITING, EXPIRING, HOSTS, LOST_HOSTS, BLOCKED, BATCHES), "zset"),
-    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES), "zset"),
+    **dict.fromkeys((READ_JOBS, USERS, PULL_ORDERS, NOTICES, HISTORY), "zset"),
     **dict.fromkeys(lists(INDEX), "zset"),
     **dict.fromkeys((DRAINED, REFUSED, REFUSED_TEXTS, SHARES, WINDOWS, NOTICE_TRIES, COUNTS), "hash"),
-    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK, LISTS, LISTS_LOCK), "string"),
+    **dict.fromkeys((TAKEOVER_LOCK, REFUSED_COUNT, SHARES_LOCK, LISTS, LISTS_LOCK, HISTORY_LOCK), "string"),
     **dict.fromkeys((CANCELLING, PARKED), "set"),
 }

@@ -33,6 +33,11 @@ class StateCounts:
         counts = {State.QUEUED: alive - running, State.RUNNING: running, **dict(zip(_FINAL, ended, strict=True))}
         return {state.value: count for state, count in counts.items() if count}
 
+    def are_complete(self) -> bool:
+        """Tell whether all jobs are in the lists that are counted; not yet, after an upgrade."""
+        with self.link.translated():
+            return bool(self.link.client.exists(keys.LISTS))
+
     def _in_hand(self, live: str) -> int:
         """Return how many jobs of a list hosts have; jobs that have ended may be with them too."""
         with self.link.translated():

@@ -540,6 +540,10 @@ class FakeRecords:
     def keep_lists(self, now: float) -> None:
         """Leave them as they are: they are never wrong here."""
 
+    def keep_history(self, now: float) -> bool:
+        with self._call("keep_history"):
+            return True
+
     def release_held(self) -> int:
         with self._call("release_held"):
             for published in self.published.values():

@@ -19,6 +19,7 @@ from celery_docker.core.browsers import Headers
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.gateway import page
+from celery_docker.store import keys
 from celery_docker.store.hosts import HostStore
 from tests import servers
 from tests.gateways import Connection, Gateway
@@ -375,6 +376,9 @@ def test_the_summary_counts_ones_own_jobs(clean_redis: servers.RedisServer) -> N
         assert summary(carol)["jobs"] == {"queued": 1, "running": 1, "succeeded": 1, "failed": 1}
         assert summary(root)["jobs"] == {"queued": 3, "running": 1, "succeeded": 1, "failed": 1}
         assert summary(carol)["identity"]["name"] == "carol"
+        assert summary(carol)["jobs_are_complete"] is False
+        client.store.link.client.set(keys.LISTS, "1")
+        assert summary(carol)["jobs_are_complete"] is True
         assert gateway.end() == 0
 
 

@@ -40,6 +40,24 @@ print(connection.getresponse().status)
 """
 
 
+# Logs in as a browser, with the token on standard input; prints the attributes of the cookie, whose the session is,
+# and what becomes of a request that another website has the browser send.
+_LOGIN = """
+import http.client, json, sys
+def ask(method, target, body=None, **headers):
+    connection = http.client.HTTPSConnection(sys.argv[1])
+    connection.request(method, target, body, headers)
+    return connection.getresponse()
+own, token = {"Origin": f"https://{sys.argv[1]}"}, sys.stdin.read().strip()
+assert ask("GET", "/").read().lower().startswith(b"<!doctype html>")
+made = ask("POST", "/login", json.dumps({"token": token}), **own)
+cookie, _, attributes = made.headers["Set-Cookie"].partition("; ")
+whose = json.load(ask("GET", "/api/v1/identity", Cookie=cookie))["name"]
+cross = ask("POST", "/api/v1/cancel", '{"ids": ["a"]}', Cookie=cookie, Origin="https://evil.example").status
+print(attributes, whose, ask("POST", "/api/v1/cancel", '{"ids": ["a"]}', Cookie=cookie, **own).status, cross)
+"""
+
+
 @pytest.fixture(scope="module")
 def installed(package: Path) -> Iterator[Installed]:
     """A machine with the package and both proxies; bob is whoever asks, alice the account that he asks for."""
@@ -121,6 +139,13 @@ def test_the_example_of_a_proxy(installed: Installed, secret: str, proxy: str) -
     debian.run("cp", f"{EXAMPLES}/{example}", place)
     debian.run("systemctl", "start", proxy)
     try:
+        # The name that a proxy passes on is to be told to the service first.
+        if proxy == next(iter(PROXIES)):
+            assert "is no name of this service" in asked(installed, "ps", check=False).stderr
+            debian.shell("echo CELERY_DOCKER_API_HOSTS=$1 >>/etc/default/celery-worker", NAME)
+            debian.run("systemctl", "try-restart", "celery-docker-api-tcp")
+        made = debian.run("/usr/bin/python3", "-c", _LOGIN, NAME, input=secret, env={"SSL_CERT_FILE": CERTIFICATE})
+        assert made.stdout == "HttpOnly; SameSite=Strict; Path=/; Max-Age=43200; Secure alice 200 403\n"
         assert asked(installed, "run", "busybox", "id", "-u").stdout == uid(installed, "alice")
         # The certificate is its own, and no authority of this system has signed it.
         refused = asked(installed, "ps", trusts="", check=False)

@@ -18,6 +18,7 @@ from typing import Protocol
 from celery_docker import errors
 from celery_docker.core import notice, noticetargets
 from celery_docker.core.incoming import Incoming
+from celery_docker.core.journal import JournalEvent
 from celery_docker.core.notice import DueNotice, Notice, NoticeFacts
 from celery_docker.core.policy import Policy
 from celery_docker.run.periodic import Periodic
@@ -85,7 +86,7 @@ class Notifying:
                 self._send(due)
             except _GivenUp as exc:
                 self.notices.strike_off(due)
-                log.warning("nobody is told of the end: %s", exc, extra={"job": due.job_id})
+                log.warning("nobody is told of the end: %s", exc, extra=_event(due, JournalEvent.NOTICE_GIVEN_UP))
         except errors.CeleryDockerError as exc:
             # It is handed out again once its lease is over.
             log.debug("a notice waits: %s", exc, extra={"job": due.job_id})
@@ -156,7 +157,8 @@ class Notifying:
         if tries >= notice.MOST_TRIES:
             raise _GivenUp(f"{target} was tried {tries} times: {exc}") from exc
         delay_s = notice.delay_s(tries)
-        log.info("%s; %s is tried again in %d s", exc, target, delay_s, extra={"job": due.job_id})
+        extra = _event(due, JournalEvent.NOTICE_DELAYED)
+        log.info("%s; %s is tried again in %d s", exc, target, delay_s, extra=extra)
         self.notices.put_off(due, delay_s, tried=True)
 
     def _pass_on(self, due: DueNotice, facts: NoticeFacts, reason: str, delay_s: float) -> None:
@@ -164,6 +166,10 @@ class Notifying:
         if facts.age_s > notice.LONGEST_S:
             raise _GivenUp(reason)
         self.notices.put_off(due, delay_s, tried=False)
+
+
+def _event(due: DueNotice, event: JournalEvent) -> dict[str, str]:
+    return {"job": due.job_id, "event": event}
 
 
 def _target(due: DueNotice, facts: NoticeFacts) -> str:

@@ -9,7 +9,7 @@ characters, and nothing here is taken from a job's environment, command or outpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,8 @@ class JournalEvent(StrEnum):
     TAKEOVER = "fcec43a97a4b4065a125d4069c7989f8"
     REFUSAL = "05fdc1c4f35d4c9a88ad77b64fd28cf0"
     UNKNOWN_CONTAINER = "7d9489118ce94cb4b685438fff0a93b6"
+    NOTICE_DELAYED = "0468dd9b3c304d9ebe476dca3e9c5cfe"
+    NOTICE_GIVEN_UP = "65602211569042d685b97f6b9e94a2c5"
     JOB_STARTED = "0eb6082c73a94dbaaecbf679653df81b"
     JOB_ADOPTED = "e750911d61394fe09a8b1ec47edfba63"
     JOB_STOPPED = "69939207d66549dd99a5917f510c362c"
@@ -80,7 +82,7 @@ def fields(job: str | None, jobs: Sequence[str], facts: JobFacts | None) -> Iter
     """Yield the fields of an entry with their values; that of the job is there once for each."""
     for job_id in (job,) if job else jobs:
         yield JOB, shown(job_id)
-    for name, value in asdict(facts).items() if facts else ():
+    for name, value in vars(facts).items() if facts else ():
         if value not in (None, ""):
             yield PREFIX + name.upper(), shown(str(value))
 

@@ -14,6 +14,7 @@ from celery_docker.background import notifying
 from celery_docker.background.notifying import Notifying
 from celery_docker.core import incoming, message, notice
 from celery_docker.core.incoming import Incoming
+from celery_docker.core.journal import JournalEvent
 from celery_docker.core.notice import DueNotice, Notice, NoticeFacts
 from celery_docker.core.policy import Policy
 from tests.waiting import eventually
@@ -142,6 +143,7 @@ def test_a_batch_that_is_gone(world: World, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_target_that_fails_is_tried_again_later_each_time(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger=notifying.__name__)
     world.failures["lab-chat"] = errors.NotSent("chat.example.org answered with HTTP status 500")
     for tries in range(notice.MOST_TRIES):
         world.now_s += 1e6
@@ -149,6 +151,9 @@ def test_a_target_that_fails_is_tried_again_later_each_time(world: World, caplog
     assert [delay_s for _, delay_s, tried in world.records.put_off_for if tried] == [10, 40, 160, 640, 2560]
     assert world.records.struck_off == ["j1 2"]
     assert "nobody is told of the end: lab-chat was tried 6 times: chat.example.org answered" in caplog.text
+    events = [vars(record)["event"] for record in caplog.records]
+    assert events == [JournalEvent.NOTICE_DELAYED] * 5 + [JournalEvent.NOTICE_GIVEN_UP]
+    assert {vars(record)["job"] for record in caplog.records} == {"j1"}
 
 
 def test_a_target_that_has_failed_rests_and_others_do_not(world: World) -> None:

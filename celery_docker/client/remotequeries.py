@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from celery_docker import errors
@@ -13,12 +13,15 @@ from celery_docker.client.httpsocket import HttpSocket
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
 from celery_docker.core.waiting import Wait
+from celery_docker.store.jobfilter import ALL, JobFilter
 from celery_docker.store.listing import BatchRow, JobRow, Load, Match, WorkerRow
 
 _ROWS_AT_ONCE = 500
 _IDS_AT_ONCE = 200
 _RECEIPTS_AT_ONCE = 100
 _STATES = list[str | None]
+# The jobs that have not ended, in the order of a listing.
+_LIVE = ((State.RUNNING, State.STARTING), (State.QUEUED,))
 # What listings have under another name than records.
 _OTHER_NAMES = {"owner": "host", "batch": "batch_id", "pending": "waits_for"}
 
@@ -68,25 +71,34 @@ class RemoteJobs:
         parts = _parts(job_ids, _IDS_AT_ONCE)
         return [document for part in parts for document in self.http.get("jobs", ids=list(part))["jobs"]]
 
-    def each_live(self) -> Iterator[JobRow]:
+    def each_live(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs that have not ended: those that run first."""
-        yield from self._pages(state="running,starting")
-        yield from self._pages(state="queued")
+        for states in _LIVE:
+            asked = tuple(state for state in states if not wanted.states or state in wanted.states)
+            if asked:
+                yield from self._pages(replace(wanted, states=asked))
 
-    def each_recent(self) -> Iterator[JobRow]:
+    def each_recent(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield all jobs that have a record, the newest first."""
-        yield from self._pages()
+        yield from self._pages(wanted)
 
-    def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
+    def each_of_batch(self, batch_id: str, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs of a batch in its order."""
         for part in _parts(RemoteBatches(self.http).job_ids(batch_id), _IDS_AT_ONCE):
-            yield from self.rows(part)
+            if wanted.states:
+                states = zip(part, self._states(part), strict=True)
+                part = [job_id for job_id, state in states if state in wanted.states]
+            yield from filter(wanted.has, self.rows(part))
 
-    def _pages(self, **query: str) -> Iterator[JobRow]:
+    def _pages(self, wanted: JobFilter) -> Iterator[JobRow]:
+        """Yield the jobs that are wanted; the gateway knows no filter by queue."""
+        states = ",".join(wanted.states) or None
         before = None
         while True:
-            page = self.http.get("jobs", limit=_ROWS_AT_ONCE, before=before, **query)
-            yield from self._listed(page)
+            page = self.http.get(
+                "jobs", limit=_ROWS_AT_ONCE, before=before, state=states, name=wanted.name, host=wanted.host
+            )
+            yield from filter(wanted.has, self._listed(page))
             before = page["next"]
             if before is None:
                 return

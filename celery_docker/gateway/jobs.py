@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ from celery_docker.core.lifecycle import State
 from celery_docker.gateway import bodies, ownership, parameters, selection
 from celery_docker.gateway.routing import Answer, Request
 from celery_docker.gateway.shared import Shared
-from celery_docker.store import idlookup, keys, pages
+from celery_docker.store import idlookup, pages
+from celery_docker.store.jobfilter import JobFilter
 from celery_docker.store.jobstore import Store
 from celery_docker.store.listing import JobRow
 from celery_docker.store.queries import Queries
@@ -33,35 +34,22 @@ class Jobs:
         if "ids" in query:
             own = ownership.of_jobs(self.queries, request, query["ids"])
             return self._listed(self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own]), None)
-        index = keys.user_jobs(str(request.identity.uid)) if "mine" in query else ownership.jobs_index(request)
-        if "batch" in query:
-            ownership.check_batch(self.queries, request, query["batch"])
-            index = keys.batch_jobs(query["batch"])
-        rows, following = pages.page(
-            self.queries.link, index, _before(query), parameters.limit(query), self._rows(request, self._wanted(query))
-        )
+        batch_id = query.get("batch")
+        if batch_id is not None:
+            ownership.check_batch(self.queries, request, batch_id)
+        wanted = self._wanted(request)
+        rows, following = self.queries.jobs.page(wanted, _before(query), parameters.limit(query), batch_id)
         return self._listed(rows, following)
 
-    def _rows(
-        self, request: Request, wanted: Callable[[JobRow], bool]
-    ) -> Callable[[Sequence[str]], Sequence[tuple[str, JobRow]]]:
-        sees_all = request.rights.may_everything and "mine" not in request.query
-        uid = request.identity.uid
-
-        def rows_of(job_ids: Sequence[str]) -> Sequence[tuple[str, JobRow]]:
-            rows = self.queries.jobs.rows(job_ids)
-            return [(row.job_id, row) for row in rows if (sees_all or row.uid == uid) and wanted(row)]
-
-        return rows_of
-
-    def _wanted(self, query: Mapping[str, Any]) -> Callable[[JobRow], bool]:
-        states, name, host = query.get("state"), query.get("name"), query.get("host")
-        since_at = self.queries.now() - query["since"] if "since" in query else None
-        return lambda row: (
-            (states is None or row.state in states)
-            and (name is None or row.name == name)
-            and (host is None or row.host == host)
-            and (since_at is None or (row.submitted_at or 0) >= since_at)
+    def _wanted(self, request: Request) -> JobFilter:
+        query = request.query
+        sees_all = request.rights.may_everything and "mine" not in query
+        return JobFilter(
+            tuple(query.get("state", ())),
+            query.get("name"),
+            query.get("host"),
+            uid=None if sees_all else request.identity.uid,
+            since_at=self.queries.now() - query["since"] if "since" in query else None,
         )
 
     def _listed(self, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:

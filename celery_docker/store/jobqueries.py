@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 
 from celery_docker import errors
 from celery_docker.core import message
+from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
-from celery_docker.store import idlookup, keys, listing, redislink
+from celery_docker.store import idlookup, jobfilter, keys, listing, pages, redislink
+from celery_docker.store.jobfilter import ALL, Conditions, JobFilter
+from celery_docker.store.jobpages import JobPages
 from celery_docker.store.listing import JobRow, Load
 from celery_docker.store.parking import ParkedGroup, Parking
 
@@ -32,10 +35,16 @@ class JobQueries:
 
     link: redislink.Link
 
-    def rows(self, job_ids: Sequence[str]) -> list[JobRow]:
-        """Return the rows of these jobs, in this order; those without a record are left out."""
-        rows = zip(job_ids, self.fields(job_ids, *listing.ROW_FIELDS), strict=True)
-        return [listing.job(job_id, values) for job_id, values in rows if values[0]]
+    def rows(self, job_ids: Sequence[str], wanted: JobFilter = ALL) -> list[JobRow]:
+        """Return the rows of those of these jobs that are wanted, in this order; without a record there is none."""
+        conditions = wanted.conditions()
+        rows = [
+            listing.job(job_id, values)
+            for part in _parts(job_ids, _ROWS_AT_ONCE)
+            for job_id, values in zip(part, self._answer(part, listing.ROW_FIELDS, conditions), strict=True)
+            if values and values[0]
+        ]
+        return [row for row in rows if wanted.has(row)]
 
     def row(self, job_id: str) -> JobRow:
         """Return the row of a job; raises `NoSuchJob`."""
@@ -45,28 +54,38 @@ class JobQueries:
 
     def fields(self, job_ids: Sequence[str], *names: str) -> list[list[str | None]]:
         """Return these fields of the record of each job, None for what is not there."""
-        rows: list[list[str | None]] = []
-        for part in _parts(job_ids, _ROWS_AT_ONCE):
-            answer = json.loads(self.link.call("rows", [], [keys.JOB, len(names), *names, *part]))
-            rows += [[None if value is False else value for value in values] for values in answer]
-        return rows
+        return [values for part in _parts(job_ids, _ROWS_AT_ONCE) for values in self._answer(part, names, {})]
 
-    def each_live(self) -> Iterator[JobRow]:
+    def _answer(
+        self, job_ids: Sequence[str], names: Sequence[str], conditions: Conditions
+    ) -> Iterator[list[str | None]]:
+        """Yield these fields of each of some jobs; nothing of one that is not wanted."""
+        args = [keys.JOB, *jobfilter.wishes(names, conditions), *job_ids]
+        for values in json.loads(self.link.call("rows", [], args)):
+            yield [None if value is False else value for value in values or []]
+
+    def page(
+        self, wanted: JobFilter, before: pages.Mark, most: int, batch_id: str | None = None
+    ) -> tuple[list[JobRow], pages.Mark | None]:
+        """Return a page of the jobs that are wanted, the newest first, and where the next begins; see `JobPages`."""
+        return JobPages(self.link, wanted, batch_id).page(before, most)
+
+    def each_live(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs that have not ended: those that run first, then by what they wait for.
 
         Redis is asked for them part by part, as they are consumed.
         """
-        return (row for row in self._each(self._live_ids()) if not row.state.is_final)
+        return (row for row in self._each(self._live_ids(wanted), wanted) if not row.state.is_final)
 
-    def each_recent(self) -> Iterator[JobRow]:
+    def each_recent(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield all jobs that have a record, the newest first."""
-        return self._each(self._ranked(keys.INDEX, newest_first=True))
+        return iter(JobPages(self.link, wanted))
 
-    def each_of_batch(self, batch_id: str) -> Iterator[JobRow]:
+    def each_of_batch(self, batch_id: str, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs of a batch in its order."""
-        return self._each(self._ranked(keys.batch_jobs(batch_id)))
+        return iter(JobPages(self.link, wanted, batch_id, newest_first=False))
 
-    def _each(self, job_ids: Iterable[str]) -> Iterator[JobRow]:
+    def _each(self, job_ids: Iterable[str], wanted: JobFilter) -> Iterator[JobRow]:
         """Yield the rows of these jobs, each once, a thousand in one question."""
         # A job may move on while others are looked at, and come up again.
         yielded: set[str] = set()
@@ -74,7 +93,7 @@ class JobQueries:
         while part := list(islice(remaining, _ROWS_AT_ONCE)):
             new = [job_id for job_id in dict.fromkeys(part) if job_id not in yielded]
             yielded.update(new)
-            yield from self.rows(new)
+            yield from self.rows(new, wanted)
 
     def load(self) -> Load:
         """Count the jobs that have not ended, by what they wait for."""
@@ -203,8 +222,10 @@ class JobQueries:
             if len(part) < _MESSAGES_AT_ONCE:
                 return [job_id for text in reversed(texts) if (job_id := message.job_id(text))]
 
-    def _live_ids(self) -> Iterator[str]:
+    def _live_ids(self, wanted: JobFilter) -> Iterator[str]:
         yield from self._in_hand()
+        if wanted.states and State.QUEUED not in wanted.states:
+            return
         for place in (keys.DELAYED, keys.WAITING, keys.BLOCKED):
             yield from self._ranked(place)
         # What a host has taken since is in none of these any more.
@@ -216,11 +237,11 @@ class JobQueries:
                 pipeline.smembers(keys.host_jobs(host))
             return [job_id for job_ids in redislink.answers(pipeline, ()) for job_id in sorted(job_ids)]
 
-    def _ranked(self, place: str, *, newest_first: bool = False) -> Iterator[str]:
+    def _ranked(self, place: str) -> Iterator[str]:
         first = 0
         while True:
             with self.link.translated():
-                part = self.link.client.zrange(place, first, first + _ROWS_AT_ONCE - 1, desc=newest_first)
+                part = self.link.client.zrange(place, first, first + _ROWS_AT_ONCE - 1)
             yield from part
             first += len(part)
             if len(part) < _ROWS_AT_ONCE:

@@ -1,6 +1,6 @@
 """Pages of an index, the newest first. Reads only.
 
-Invariant: a page costs Redis some milliseconds a thousand entries, and looks at `_MOST_ENTRIES` of them at most.
+Invariant: a page costs Redis some milliseconds a thousand entries, and looks at `MOST_ENTRIES` of them at most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celery_docker.store import redislink
 Row = TypeVar("Row")
 
 _AT_ONCE = 1000
-_MOST_ENTRIES = 10_000
+MOST_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, order=True)
@@ -59,7 +59,7 @@ def page(
     rows: list[Row] = []
     # Where everything is wanted, the first portion is all of the page.
     offset, portion = 0, min(most, _AT_ONCE)
-    while offset < _MOST_ENTRIES:
+    while offset < MOST_ENTRIES:
         with link.translated():
             entries = link.client.zrange(
                 index, before.score, "-inf", desc=True, byscore=True, offset=offset, num=portion, withscores=True

@@ -254,6 +254,34 @@ def test_pages_have_each_job_once_and_filters_hold(gateway: Gateway) -> None:
     assert [entry["id"] for entry in gateway.ask_as(BOB, ("GET", f"{JOBS}?ids={','.join(some)}"))[0][1]["jobs"]] == some
 
 
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_pages_by_state_have_each_job_once_while_jobs_end(*, has_lists: bool) -> None:
+    """For a user, and for an administrator, who sees those of others as well; others come meanwhile."""
+    with servers.RedisServer() as redis, Gateway(redis.url) as gateway, closing(Client(redis.url)) as client:
+        jobs = {"jobs": [ONE] * 30}
+        ids = {
+            uid: [job["id"] for job in gateway.ask_as(uid, ("POST", JOBS, jobs))[0][1]["jobs"]] for uid in (ALICE, BOB)
+        }
+        queued = [*ids[ALICE][::2], *ids[BOB]]
+        for job_id in ids[ALICE][1::2]:
+            ended(client, job_id)
+        if has_lists:
+            Housekeeping(client.store.link).keep_lists(time.time())
+        for uid, own in ((ALICE, ids[ALICE]), (0, ids[ALICE] + ids[BOB])):
+            seen, target = [], f"{JOBS}?limit=9&state=failed,queued"
+            page = gateway.ask_as(uid, ("GET", target))[0][1]
+            while page["next"] is not None:
+                seen += [job["id"] for job in page["jobs"]]
+                ended(client, queued.pop())
+                ended(client, queued.pop(0))
+                submitted(gateway, BOB)
+                page = gateway.ask_as(uid, ("GET", f"{target}&before={page['next']}"))[0][1]
+            seen += [job["id"] for job in page["jobs"]]
+            assert [job_id for job_id in seen if job_id in own] == own[::-1]
+            assert len(seen) == len(set(seen))
+        assert gateway.ask("GET", f"{JOBS}?state=succeeded")[1]["jobs"] == []
+
+
 def test_a_batch_in_two_parts_and_twice_the_same(gateway: Gateway, client: Client) -> None:
     batch_id, ids = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(3)]
     batch = {"id": batch_id, "name": "n", "limit": 2, "size": 3}

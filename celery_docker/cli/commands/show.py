@@ -16,6 +16,7 @@ from celery_docker.client.ports import Queries
 from celery_docker.core import kinds, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
+from celery_docker.store.jobfilter import JobFilter
 from celery_docker.store.listing import BatchRow, JobRow
 
 _SHOWN = 100
@@ -40,18 +41,11 @@ def ps(context: Context) -> int:
 def _selected(context: Context, queries: Queries, states: Sequence[State], batch: str | None) -> Iterator[JobRow]:
     # Who asks for a state in which jobs end wants to see jobs that have ended.
     takes_ended = context.has("--all") or any(state.is_final for state in states)
-    queue = context.text("--queue")
+    wanted = JobFilter(tuple(states), queue=context.text("--queue"))
     if batch is not None:
-        jobs = queries.jobs.each_of_batch(queries.batches.resolve(batch))
-    else:
-        jobs = queries.jobs.each_recent() if takes_ended else queries.jobs.each_live()
-    return (
-        row
-        for row in jobs
-        if (takes_ended or not row.state.is_final)
-        and (not states or row.state in states)
-        and (queue is None or row.queue == queue)
-    )
+        jobs = queries.jobs.each_of_batch(queries.batches.resolve(batch), wanted)
+        return (row for row in jobs if takes_ended or not row.state.is_final)
+    return queries.jobs.each_recent(wanted) if takes_ended else queries.jobs.each_live(wanted)
 
 
 def _state(word: str) -> State:

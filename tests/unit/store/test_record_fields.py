@@ -124,6 +124,8 @@ def _fields_read(node: ast.AST, whole: str) -> Iterator[tuple[str, str]]:
         yield from ((record, field) for argument in node.args[1:] for field in _texts(argument))
     elif method in ("fields", "_fields"):
         yield from (("job", field) for argument in node.args[1:] for field in _texts(argument))
+    elif method in ("_answer", "wishes"):
+        yield from (("job", field) for argument in node.args for field in _texts(argument))
     elif method == "field":
         yield from (("batch", field) for argument in node.args[1:] for field in _texts(argument))
 

@@ -1,0 +1,228 @@
+"""How fast lists of jobs are, by state and by name, each figure beside the way before: `python -m bench.lists`.
+
+Starts a Redis of its own with 100,001 records as a version before would leave them, lets housekeeping list them by
+state, and reads pages of rare and frequent jobs: by these lists and filters in Redis, and as it was done
+before, with every row in Python. Another process asks Redis for a PING all the time, and Redis writes down its own
+slowest commands: both say for how long it did nothing else. Run it on a machine that does nothing else: all share its
+CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_docker.core import jobrecord, message
+from celery_docker.core.lifecycle import State
+from celery_docker.store import jobstore, keys, pages
+from celery_docker.store.housekeeping import Housekeeping
+from celery_docker.store.jobfilter import ALL, JobFilter
+from celery_docker.store.jobqueries import JobQueries
+from celery_docker.store.listing import JobRow
+from tests import servers
+
+HOST, UID = "bench", 1000
+PAGE = 256
+FAILED, QUEUED, RUNNING = 100, 50, 10
+RARE = "needle"
+AT_ONCE = 1000
+
+
+def fill(redis: servers.RedisServer, count: int) -> None:
+    """Write so many records with their indexes alone; the rare ones are all among the older half."""
+    records = jobstore.connect(redis.url)
+    template = _template(records)
+    draw = random.Random(1)  # noqa: S311  # the same draw each time
+    rare = draw.sample(range(1, count // 2), FAILED + QUEUED + RUNNING)
+    states = dict.fromkeys(rare[:FAILED], State.FAILED) | dict.fromkeys(rare[FAILED:][:QUEUED], State.QUEUED)
+    states |= dict.fromkeys(rare[FAILED + QUEUED :], State.RUNNING) | {0: State.LOST}
+    with redis.client() as client:
+        client.delete(*keys.lists(keys.INDEX), *keys.lists(keys.user_jobs(str(UID))))
+        client.zadd(keys.HOSTS, {HOST: time.time()})
+        client.hset(keys.host_about(HOST), "about", '{"lists_ends": true}')
+        client.zadd(keys.USERS, {str(UID): 1})
+        for first in range(0, count, AT_ONCE):
+            with client.pipeline(transaction=False) as pipeline:
+                for number in range(first, min(first + AT_ONCE, count)):
+                    _write(pipeline, number, template, states.get(number, State.SUCCEEDED))
+                pipeline.execute()
+
+
+def _template(records: jobstore.Store) -> dict[str, str]:
+    """Return the record of a job that has ended, as the store writes it."""
+    envelope = message.task_message("t", {"image": "busybox"}, queue="celery", tag="t", origin="1@here")
+    about = {"name": "align", "image": "busybox", "submitted_by": "alice@here", jobrecord.UID: str(UID)}
+    records.submit([jobrecord.New("t", "celery", envelope, {"image": "busybox", "command": ["true"]}, about=about)])
+    fence = records.claim("t", host=HOST, queue="celery", envelope=envelope).fence
+    receipt = {"id": "t", "state": "succeeded", "exit_code": 0, "run_s": 1.5, "output": "line\n" * 100}
+    records.finish(jobrecord.Holding("t", HOST, fence), State.SUCCEEDED, receipt)
+    record = records.record("t")
+    records.link.client.flushdb()
+    return record
+
+
+def _write(pipeline: Any, number: int, template: dict[str, str], state: State) -> None:
+    job_id, at = f"{number:08x}-dead-4000-8000-000000000000", 1.7e9 + number / 7
+    record = {**template, "state": state.value, "submitted_at": repr(at)}
+    if number == 0:
+        record["name"] = RARE
+    if not state.is_final:
+        record = {name: value for name, value in record.items() if name not in ("receipt", "finished_at", "exit_code")}
+    pipeline.hset(keys.job(job_id), mapping=record)
+    for index in (keys.INDEX, keys.user_jobs(str(UID))):
+        pipeline.zadd(index, {job_id: at})
+    if state is State.QUEUED:
+        pipeline.zadd(keys.WAITING, {job_id: at})
+    if state is State.RUNNING:
+        pipeline.sadd(keys.host_jobs(HOST), job_id)
+
+
+def page(jobs: JobQueries, wanted: JobFilter) -> list[JobRow]:
+    """Return a page, with as many requests as a client sends for it."""
+    rows: list[JobRow] = []
+    place: pages.Mark | None = pages.NEWEST
+    while place is not None and len(rows) < PAGE:
+        part, place = jobs.page(wanted, place, PAGE - len(rows))
+        rows += part
+    return rows
+
+
+def page_before(jobs: JobQueries, wanted: JobFilter) -> list[JobRow]:
+    """Return the same as the gateway did before: every row comes to Python, which looks whether it is wanted."""
+
+    def rows_of(job_ids: Sequence[str]) -> list[tuple[str, JobRow]]:
+        return [(row.job_id, row) for row in jobs.rows(job_ids) if wanted.has(row)]
+
+    index = keys.INDEX if wanted.uid is None else keys.user_jobs(str(wanted.uid))
+    rows: list[JobRow] = []
+    place: pages.Mark | None = pages.NEWEST
+    while place is not None and len(rows) < PAGE:
+        part, place = pages.page(jobs.link, index, place, PAGE - len(rows), rows_of)
+        rows += part
+    return rows
+
+
+def ping(url: str, worst: Any, is_over: Any) -> None:
+    """Ask for a PING again and again; keep the longest time in which one was answered."""
+    link = jobstore.connect(url).link
+    while not is_over.is_set():
+        begin = time.monotonic()
+        link.client.ping()
+        worst.value = max(worst.value, time.monotonic() - begin)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure: the median of some turns, and for how long Redis was held.
+
+    That is what a PING saw, and the slowest command as Redis says, both with the time in which others had its CPU;
+    and the CPU time of a script's call on average, which has nothing of others in it.
+    """
+
+    took_s: float
+    rows: int
+    ping_s: float
+    command_s: float
+    cpu_s: float
+
+    def __str__(self) -> str:
+        held = f"PING {self.ping_s * 1e3:6.1f}   slowest command {self.command_s * 1e3:6.1f}"
+        return f"{self.took_s * 1e3:9.1f} ms   {held}   CPU a call {self.cpu_s * 1e3:5.2f}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A Redis full of jobs."""
+
+    redis: servers.RedisServer
+    turns: int
+
+    def measure(self, ask: Callable[[], Sequence[JobRow] | None], turns: int) -> Measured:
+        """Return how long a question takes, and for how long Redis answers nobody else meanwhile."""
+        context = multiprocessing.get_context("fork")
+        worst, is_over = context.Value("d", 0.0), context.Event()
+        with self.redis.client() as client:
+            # Without the PINGs, which take CPU time of Redis, too.
+            used_s, calls = _used(client)
+            ask()
+            used_s, calls = (now - before for now, before in zip(_used(client), (used_s, calls), strict=True))
+            client.config_set("slowlog-log-slower-than", 1000)
+            client.slowlog_reset()
+            pinging = context.Process(target=ping, args=(self.redis.url, worst, is_over))
+            pinging.start()
+            took_s, rows = [], []
+            for _ in range(turns):
+                begin = time.monotonic()
+                rows = list(ask() or ())
+                took_s.append(time.monotonic() - begin)
+            is_over.set()
+            pinging.join()
+            slowest = max((entry["duration"] for entry in client.slowlog_get(128)), default=1000)
+        return Measured(statistics.median(took_s), len(rows), worst.value, slowest / 1e6, used_s / max(calls, 1))
+
+
+def _used(client: Any) -> tuple[float, float]:
+    """Return the CPU time that Redis has taken, and how many calls of scripts it has answered."""
+    cpu, calls = client.info("cpu"), client.info("commandstats")
+    return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls.get("cmdstat_evalsha", {}).get("calls", 0)
+
+
+def report(bench: Bench, count: int) -> bool:
+    """Measure and print; return whether everything is as fast as it has to be."""
+    records = jobstore.connect(bench.redis.url)
+    jobs = JobQueries(records.link)
+    housekeeping = Housekeeping(records.link)
+
+    def keep_lists() -> None:
+        records.link.client.delete(keys.LISTS, keys.LISTS_LOCK)
+        housekeeping.keep_lists(time.time())
+
+    print(f"{'all jobs listed by state':46} {bench.measure(keep_lists, 1)}")
+    failures, holds = [], []
+    for name, wanted, limit_s in (
+        (f"a page of {PAGE} of {count:,}", ALL, 0.020),
+        ("succeeded", JobFilter((State.SUCCEEDED,)), 0.030),
+        (f"the {FAILED} failed", JobFilter((State.FAILED,)), 0.030),
+        ("the one lost, the oldest", JobFilter((State.LOST,)), 0.030),
+        ("no rejected", JobFilter((State.REJECTED,)), 0.030),
+        (f"the {QUEUED} queued", JobFilter((State.QUEUED,)), 0.030),
+        (f"the {RUNNING} running", JobFilter((State.RUNNING, State.STARTING)), 0.030),
+        ("all that failed, of one user", JobFilter((State.FAILED, State.LOST), uid=UID), 0.030),
+        ("queued or failed, of one user", JobFilter((State.QUEUED, State.FAILED), uid=UID), 0.030),
+        ("one by its name", JobFilter(name=RARE), 2.0),
+        ("nothing, by host", JobFilter(host="nobody"), 2.0),
+        ("nothing, by name and state", JobFilter((State.SUCCEEDED,), name="nothing"), 2.0),
+    ):
+        now = bench.measure(lambda wanted=wanted: page(jobs, wanted), bench.turns)  # type: ignore[misc]
+        before = bench.measure(lambda wanted=wanted: page_before(jobs, wanted), 1)  # type: ignore[misc]
+        if now.rows != before.rows:
+            raise RuntimeError(f"{name}: {now.rows} rows, {before.rows} before")
+        print(f"{name:46} {now}", f"{'  before':46} {before}", sep="\n")
+        holds.append(now.cpu_s)
+        failures += [name] if now.took_s > limit_s else []
+    print(f"the most CPU time of a call: {max(holds) * 1e3:.2f} ms; too slow: {', '.join(failures) or 'nothing'}")
+    return not failures and max(holds) < 0.020
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.lists", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=100_001, help="how many there are; default: %(default)s")
+    parser.add_argument("--turns", type=int, default=5, help="of each question; default: %(default)s")
+    options = parser.parse_args(argv)
+    print(f"{os.cpu_count()} CPUs, load average before it {os.getloadavg()[0]:.1f}: best is 0", file=sys.stderr)
+    with servers.RedisServer() as redis:
+        fill(redis, options.jobs)
+        return 0 if report(Bench(redis, options.turns), options.jobs) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

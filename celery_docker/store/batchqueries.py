@@ -1,16 +1,20 @@
 """Questions about batches: their jobs, how many are in each state, how they ended. Reads only.
 
-Invariant: the counts of a batch are one question, which keeps Redis busy for about 3 ms for each thousand jobs.
+Invariant: a large batch is looked at part by part, so that Redis is busy with it for some milliseconds at a time. A job
+that ends meanwhile is counted once, as it was or as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from celery_docker import errors
 from celery_docker.store import idlookup, keys, listing, redislink
 from celery_docker.store.listing import BatchRow
+
+_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class BatchQueries:
             (record,) = redislink.answers(pipeline)
         if not record:
             raise errors.NoSuchJob(f"no batch has the id {batch_id!r}")
-        return listing.batch(batch_id, record, self.link.call("counts", [keys.batch_jobs(batch_id)], [keys.JOB]))
+        return listing.batch(batch_id, record, [part for answer in self._each("counts", batch_id) for part in answer])
 
     def count(self, batch_id: str) -> int:
         """Return the number of jobs in a batch; this costs nothing, however many these are."""
@@ -37,8 +41,15 @@ class BatchQueries:
 
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return the time of the latest end in a batch, and the jobs that ended in one of these states, in order."""
-        last, *failed = self.link.call("ends", [keys.batch_jobs(batch_id)], [keys.JOB, *failures])
-        return (float(last) if last else None), failed
+        answers = list(self._each("ends", batch_id, *failures))
+        last = max((float(answer[0]) for answer in answers if answer[0]), default=None)
+        return last, [job_id for answer in answers for job_id in answer[1:]]
+
+    def _each(self, script: str, batch_id: str, *words: str) -> Iterator[list[Any]]:
+        """Yield what a script answers about each part of the jobs of a batch."""
+        for first in range(0, self.count(batch_id), _AT_ONCE):
+            args = [keys.JOB, first, first + _AT_ONCE - 1, *words]
+            yield self.link.call(script, [keys.batch_jobs(batch_id)], args)
 
     def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""
@@ -60,8 +71,10 @@ class BatchQueries:
 
     def job_ids(self, batch_id: str) -> list[str]:
         """Return the jobs of a batch in its order; where one was tried again, the latest."""
-        with self.link.translated():
-            job_ids: list[str] = self.link.client.zrange(keys.batch_jobs(batch_id), 0, -1)
+        job_ids: list[str] = []
+        for first in range(0, self.count(batch_id), _AT_ONCE):
+            with self.link.translated():
+                job_ids += self.link.client.zrange(keys.batch_jobs(batch_id), first, first + _AT_ONCE - 1)
         return job_ids
 
     def resolve(self, text: str) -> str:

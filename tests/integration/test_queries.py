@@ -133,6 +133,16 @@ def test_how_a_batch_has_ended_so_far(shelf: Shelf) -> None:
     assert shelf.queries.batches.ends("b1", ["failed"]) == (last, [job_ids[11]])
 
 
+def test_a_large_batch_is_looked_at_part_by_part(shelf: Shelf) -> None:
+    job_ids = shelf.batch(4100)
+    for job_id in (job_ids[0], job_ids[1999], job_ids[2000], job_ids[4099]):
+        shelf.end(job_id, State.FAILED)
+    last = shelf.queries.jobs.row(job_ids[4099]).finished_at
+    assert shelf.queries.batches.ends("b1", ["failed"]) == (last, [job_ids[number] for number in (0, 1999, 2000, 4099)])
+    assert shelf.queries.batches.row("b1").counts == {"queued": 4096, "failed": 4}
+    assert shelf.queries.batches.job_ids("b1") == job_ids
+
+
 def test_a_job_that_is_tried_again_takes_its_place_in_the_batch(shelf: Shelf) -> None:
     shelf.end(shelf.batch(2)[0], State.FAILED)
     shelf.store.submit([new("again", batch_id="b1", batch_index=1, about={"retry_of": "j00001"})])

@@ -7,7 +7,7 @@ from typing import Any
 from celery_docker import version
 from celery_docker.core import sessions
 from celery_docker.core.access import Right
-from celery_docker.gateway import bodies, page, parameters, selection
+from celery_docker.gateway import bodies, page, parameters, routing, selection
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.overview import Overview
@@ -36,6 +36,17 @@ _REFUSALS = {
     "421": "the header Host names another host",
     "429": "over TCP: a wrong token, after many others; or more readers of output than a user may have at a time",
     "503": "Redis does not answer, or many large requests wait; try again",
+}
+
+
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "string", "description": "what is wrong, in one line"},
+        "kind": {"type": "string", "description": "the name of the error; some have none"},
+    },
+    "required": ["error"],
+    "additionalProperties": False,
 }
 
 
@@ -179,14 +190,16 @@ def _operation(route: Route) -> dict[str, Any]:
         }
         for line in route.query
     ]
-    refusals = {status: {"description": text} for status, text in _REFUSALS.items()}
+    error = {routing.JSON: {"schema": _ERROR}}
+    refusals = {status: {"description": text, "content": error} for status, text in _REFUSALS.items()}
+    answer = {"schema": {"type": "object"}} if route.content_type == routing.JSON else {}
     return {
         "summary": route.summary,
         **({"security": []} if route.right is None else {}),
         "parameters": [*in_path, *in_query],
         **({"requestBody": {"content": {"application/json": {"schema": route.body}}}} if route.body else {}),
         "responses": {
-            str(route.status): {"description": route.summary, "content": {route.content_type: {}}},
+            str(route.status): {"description": route.summary, "content": {route.content_type: answer}},
             **refusals,
         },
     }

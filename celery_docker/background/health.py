@@ -61,6 +61,12 @@ class Health:
         self._lock = Lock()
         self._loop = Periodic("health", self._pause_s, self.check)
 
+    @property
+    def sick(self) -> list[str]:
+        """The parts of this host that are not well: `disk`, `docker`."""
+        with self._lock:
+            return sorted(self._sick)
+
     def start(self) -> None:
         """Begin to check."""
         self._loop.start()

@@ -49,6 +49,8 @@ class Orphans:
     ledger: Ledger = field(default_factory=Ledger)
     interval_s: float = 60
     timeout_s: float = 30
+    # Those that belong to no known job, as of the last whole look; None before the first.
+    unknown: int | None = None
     _warned: set[str] = field(default_factory=set)
     _ending: set[str] = field(default_factory=set)
     _loop: Periodic = field(init=False)
@@ -71,10 +73,12 @@ class Orphans:
         self.ledger.end_look(listed)
         orphans = [row for row in listed if orphan.is_ours(row, self.host, now) and self.find(_job_id(row)) is None]
         ownerships = self.records.ownerships([_job_id(row) for row in orphans], host=self.host)
+        steps = []
         for row in orphans:
             # A slot may have taken the job while its record was read.
             if self.find(_job_id(row)) is None:
-                self._settle(row, ownerships[_job_id(row)], now)
+                steps.append(self._settle(row, ownerships[_job_id(row)], now))
+        self.unknown = steps.count(OrphanStep.WARN)
         # Docker was killed between a container and its volume, or somebody else has removed the container alone.
         self.engine.prune_volumes(
             {container.LABEL_HOST: self.host}, before=now - timedelta(seconds=orphan.ORPHAN_GRACE_S)
@@ -86,10 +90,10 @@ class Orphans:
         else:
             self.stop()
 
-    def _settle(self, row: Listed, ownership: Ownership | None, now: datetime) -> None:
+    def _settle(self, row: Listed, ownership: Ownership | None, now: datetime) -> OrphanStep:
         inspected = self.engine.inspect(row.container_id)
         if inspected is None:
-            return
+            return OrphanStep.LEAVE
         idle_s = (now - (inspected.finished_at or row.created_at)).total_seconds()
         step = orphan.orphan_step(inspected.status, ownership, host=self.host, idle_s=idle_s)
         if step is OrphanStep.DELIVER and ownership is not None:
@@ -105,6 +109,7 @@ class Orphans:
                 *(row.name, row.name),
                 extra={**_job(row), "event": JournalEvent.UNKNOWN_CONTAINER},
             )
+        return step
 
     def _end(self, row: Listed, grace_s: int) -> None:
         """Stop and remove a container; one that cannot be killed does not hold up the others for long."""

@@ -12,7 +12,7 @@ from celery_docker.core import strictjson
 from celery_docker.core.admission import Offer, Room
 
 # More than any machine has; what is more was not written by a worker.
-_MOST_CPUS, _MOST_BYTES, _MOST_GPUS = 10**6, 2**60, 10**4
+_MOST_CPUS, _MOST_BYTES, _MOST_GPUS, _MOST_COUNTS = 10**6, 2**60, 10**4, 10**3
 
 
 def parse(text: str | bytes | None) -> dict[str, Any]:
@@ -67,6 +67,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) <= _MOST_COUNTS and all(map(_is_count, value.values()))
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -96,9 +100,10 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("version", "machine", "unit", "started_at", "docker", "python", "status", "clock", "phase"), _is_text
     ),
-    **dict.fromkeys(("pid", "slots", "running"), _is_count),
+    **dict.fromkeys(("pid", "slots", "running", "unknown_containers"), _is_count),
+    **dict.fromkeys(("running_by_queue", "pulls"), _is_counts),
     "accepting": _is_flag,
-    "queues": _is_names,
+    **dict.fromkeys(("queues", "sick"), _is_names),
     "offer": _is_offer,
     "free": _is_room,
 }

@@ -172,6 +172,11 @@ class DockerEngine:
         since_s = time.monotonic() if since_s is None else since_s
         return self._images.pull(image, platform, since_s=since_s, fresh=fresh, check=check, progress=progress)
 
+    @property
+    def pull_counts(self) -> tuple[int, int]:
+        """The number of pulls of this process that have brought an image, and of those that failed."""
+        return self._images.pull_counts
+
     def digest(self, image_id: str, image: str = "") -> str:
         """Return the registry's digest of a local image, `name@sha256:…`; its own id where it came from no registry.
 

@@ -36,6 +36,11 @@ class Images:
         self._layers = functools.lru_cache(maxsize=2048)(self._look_up_layers)
         self._jobs = functools.lru_cache(maxsize=512)(self._look_up_job)
 
+    @property
+    def pull_counts(self) -> tuple[int, int]:
+        """The number of pulls that have brought an image, and of those that failed."""
+        return self._pulls.counts
+
     def pull(
         self,
         image: str,

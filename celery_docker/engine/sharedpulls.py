@@ -51,6 +51,13 @@ class SharedPulls:
         self._carry_out = carry_out
         self._lock = Lock()
         self._pulls: dict[PullRequest, SharedPull] = {}
+        self._done = self._failed = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The number of pulls that have brought an image, and of those that failed; one that was cut off is neither."""
+        with self._lock:
+            return self._done, self._failed
 
     def wait(
         self,
@@ -112,6 +119,10 @@ class SharedPulls:
             failure = exc
         with self._lock:
             pull.ended_s = time.monotonic()
+            if failure is None:
+                self._done += 1
+            elif pull.waiting:
+                self._failed += 1
             if failure is not None and self._pulls.get(request) is pull:
                 del self._pulls[request]
         if failure is None:

@@ -52,8 +52,8 @@ class Link:
     client: Any
     url: str
     _scripts: dict[str, Callable[..., Any]] = field(default_factory=dict)
-    # Set once a call has succeeded.
-    _answered: threading.Event = field(default_factory=threading.Event)
+    # Set once a call has succeeded, or where nobody waits to hear what else the server is.
+    is_known: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
         """Check that Redis answers, and can hold the queue. Raises `StoreAway` or `StoreRefused`."""
@@ -96,7 +96,7 @@ class Link:
         where = redisurl.masked(self.url)
         try:
             yield
-            self._answered.set()
+            self.is_known.set()
         except redis.exceptions.NoPermissionError as exc:
             raise errors.StoreRefused(f"Redis at {where} refuses: {exc}; it lacks a right, see README") from exc
         except redis.AuthenticationError as exc:
@@ -105,7 +105,7 @@ class Link:
             if isinstance(exc, OSError) and exc.filename is not None:
                 raise
             # One that has answered is away; another may be a server of another kind.
-            stranger = None if self._answered.is_set() else relatives.of_answer(*_answer(self.url), where)
+            stranger = None if self.is_known.is_set() else relatives.of_answer(*_answer(self.url), where)
             raise stranger or _of_connection(exc, self.url) from exc
         except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
             raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
@@ -117,27 +117,23 @@ class Link:
         self.client.close()
 
 
-def connect(url: str, *, connections: int | None = None, text: bool = True) -> Link:
+def connect(url: str, *, connections: int | None = None, text: bool = True, timeout_s: float = CALL_TIMEOUT_S) -> Link:
     """Return a link for a Redis URL, with every script read; nothing is sent yet.
 
-    `connections` bounds the pool, None: no bound. Without `text` it answers in bytes.
+    `connections` bounds the pool, None: no bound. Without `text` it answers in bytes. With a `timeout_s` of its own it
+    is for who cannot wait: a call that takes longer is not tried again, nor is it found out what else the server is.
 
     Raises `StoreRefused` for an option in the URL that Redis clients do not know.
     """
     _sources()
-    # A socket is there at once, or not at all.
-    network = {} if url.startswith(f"{redisurl.SOCKET_SCHEME}:") else _NETWORK
     try:
         client = redis.Redis.from_url(
             url,
             decode_responses=text,
             # Anybody may have written bytes that are no text; they are shown as such, and name nothing.
             encoding_errors="replace",
-            socket_timeout=CALL_TIMEOUT_S,
-            **network,
+            **_waits(url, timeout_s),
             health_check_interval=HEALTH_CHECK_S,
-            # Whoever calls decides about another try.
-            retry=Retry(NoBackoff(), 1),
             max_connections=connections,
         )
     except TypeError as exc:
@@ -148,7 +144,21 @@ def connect(url: str, *, connections: int | None = None, text: bool = True) -> L
             f"cannot use {redisurl.masked(url)}: it is not redis://[USER:PASSWORD@]HOST:PORT/NUMBER; "
             "write '@', ':' and '/' in a password as %40, %3A and %2F"
         ) from exc
-    return Link(client, url)
+    link = Link(client, url)
+    if timeout_s != CALL_TIMEOUT_S:
+        link.is_known.set()
+    return link
+
+
+def _waits(url: str, timeout_s: float) -> dict[str, Any]:
+    """Return how long to wait for the server of a URL, and what to try again."""
+    # A socket is there at once, or not at all.
+    network = {} if url.startswith(f"{redisurl.SOCKET_SCHEME}:") else dict(_NETWORK)
+    if network:
+        network["socket_connect_timeout"] = min(CONNECT_TIMEOUT_S, timeout_s)
+    stale = (redis.ConnectionError, redis.TimeoutError) if timeout_s == CALL_TIMEOUT_S else (redis.ConnectionError,)
+    # Whoever calls decides about another try.
+    return {**network, "socket_timeout": timeout_s, "retry": Retry(NoBackoff(), 1, stale)}
 
 
 def _answer(url: str) -> tuple[bool, bytes]:

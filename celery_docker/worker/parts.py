@@ -126,6 +126,7 @@ def build_parts(
         is_serving=lambda: duties.is_serving,
         ledger=runner.ledger,
     )
+    report = _report(worker_settings, slots, around, application, runner, duties, health, orphans)
     return Parts(
         application,
         runner,
@@ -134,7 +135,7 @@ def build_parts(
         events,
         Relay(link, environ),
         duties,
-        _heartbeat(worker_settings, slots, around, application, runner, duties, inbox),
+        _heartbeat(worker_settings, around, runner, inbox, report),
         health,
         broadcast,
         DrainWatch(around.records, host, intake),
@@ -212,32 +213,40 @@ def _reservations(
     )
 
 
-def _heartbeat(
+def _report(
     worker_settings: settings.Settings,
     slots: int,
     around: Surroundings,
     application: Celery,
     runner: Runner,
     duties: Duties,
-    inbox: Inbox,
-) -> Heartbeat:
-    machine = identity.machine(around.state_dir)
-    report = HostReport(
-        machine,
+    health: Health,
+    orphans: Orphans,
+) -> HostReport:
+    return HostReport(
+        identity.machine(around.state_dir),
         worker_settings.unit,
         slots,
         around.docker_version,
         around.offer,
         free=lambda: runner.ledger.free_room.reserved,
-        running=lambda: len(runner.jobs()),
+        running=lambda: [job.delivery.queue for job in runner.jobs()],
         queues=lambda: list(application.amqp.queues.consume_from),
         activity=duties,
+        sick=lambda: health.sick,
+        unknown_containers=lambda: orphans.unknown,
+        pulls=lambda: around.engine.pull_counts,
     )
+
+
+def _heartbeat(
+    worker_settings: settings.Settings, around: Surroundings, runner: Runner, inbox: Inbox, report: HostReport
+) -> Heartbeat:
     return Heartbeat(
         HostStore(around.records.link),
         runner,
         host=around.host,
-        machine=machine,
+        machine=report.machine,
         lost_after_s=worker_settings.lost_after_s,
         about=report,
         deliver=inbox.deliver,

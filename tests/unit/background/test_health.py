@@ -77,9 +77,11 @@ def test_without_docker_no_jobs_are_taken(ward: Ward, caplog: pytest.LogCaptureF
     for _ in range(3):
         doctor.check()
         assert ward.intake.reason == str(AWAY)
+        assert doctor.sick == ["docker"]
     doctor.check()
     doctor.check()
     assert ward.intake.is_open
+    assert doctor.sick == []
     assert caplog.messages == [
         f"takes no new jobs: {AWAY}; 2 running jobs",
         "Docker answers again; takes new jobs again",

@@ -315,6 +315,24 @@ def test_nothing_is_done_while_redis_or_docker_is_away(house: House, method: str
     assert house.engine.names() == [NAME]
 
 
+def test_it_counts_the_running_containers_of_unknown_jobs(house: House) -> None:
+    orphans_here, later = house.orphans(), datetime.now(UTC) + timedelta(seconds=120)
+    before_the_first: int | None = orphans_here.unknown
+    assert before_the_first is None, "nobody has looked yet"
+    house.container("long", NAME)
+    house.container("short", "run-j2", changed={LABEL_JOB: "j2"})
+    for _ in range(2):
+        orphans_here.sweep(later)
+        assert orphans_here.unknown == 1
+    house.engine.failures["containers"] = [errors.EngineAway("gone")]
+    with pytest.raises(errors.EngineAway):
+        orphans_here.sweep(later)
+    assert orphans_here.unknown == 1
+    house.slots.add(JOB)
+    orphans_here.sweep(later)
+    assert orphans_here.unknown == 0
+
+
 def test_it_looks_again_and_again_and_ends_when_the_worker_leaves(house: House) -> None:
     """Whatever happened at an earlier look."""
     house.engine.failures = {"containers": [errors.EngineAway(), RuntimeError("a bug")]}

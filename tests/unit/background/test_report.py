@@ -25,6 +25,8 @@ class Host:
 
     def __init__(self) -> None:
         self.intake, self.room = Intake(), OFFER.whole
+        self.running: list[str] = []
+        self.unknown: int | None = None
         runner, records = SlotTable(), FakeRecords()
         self.duties = Duties(
             runner,  # type: ignore[arg-type]  # as much of a runner as a report looks at
@@ -44,9 +46,12 @@ class Host:
             "Docker 26.1",
             OFFER,
             free=lambda: self.room,
-            running=lambda: 0,
+            running=lambda: self.running,
             queues=lambda: ["b", "a"],
             activity=self.duties,
+            sick=lambda: ["docker"],
+            unknown_containers=lambda: self.unknown,
+            pulls=lambda: (3, 1),
         )
 
     def state(self) -> WorkerState:
@@ -105,6 +110,21 @@ def test_a_host_that_takes_no_jobs_says_why(host: Host) -> None:
     assert host.state() is WorkerState.SICK
     host.intake.open("disk")
     assert host.state() is WorkerState.READY
+
+
+def test_a_host_reports_what_metrics_say_of_it(host: Host) -> None:
+    host.running = ["a", "b\x06\x169", "b"]
+    current = hostreport.parse(json.dumps(host.report()))
+    assert (current["running"], current["running_by_queue"]) == (3, {"a": 1, "b": 2})
+    assert (current["sick"], current["pulls"]) == (["docker"], {"done": 3, "failed": 1})
+    assert "unknown_containers" not in current, "nobody has looked yet"
+    host.unknown = 2
+    assert hostreport.parse(json.dumps(host.report()))["unknown_containers"] == 2
+
+
+@pytest.mark.parametrize("counts", [[], {"a": -1}, {"a": True}, {"a": "1"}, 3, {str(n): 1 for n in range(1001)}])
+def test_counts_that_are_none_are_left_out(counts: object) -> None:
+    assert hostreport.parse(json.dumps({"running_by_queue": counts, "pulls": counts, "pid": 1})) == {"pid": 1}
 
 
 def test_a_host_from_its_start_to_its_end(host: Host) -> None:

@@ -125,6 +125,7 @@ def test_all_get_its_failure_and_the_next_begins_another(pulls: Pulls) -> None:
     pulls.join()
     pulls.end()
     assert pulls.waits[2].result(10) is pulls.begun[1][1]
+    assert pulls.shared.counts == (1, 1), "each pull once, not each job"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,7 @@ def test_the_last_to_leave_cuts_it_off(pulls: Pulls) -> None:
     late = pulls.join()
     pulls.end()
     assert pulls.waits[late].result(10) is pulls.begun[1][1]
+    assert pulls.shared.counts == (1, 0), "nobody waited for the other to fail"
 
 
 def test_an_image_that_came_after_it_was_missing_is_not_pulled_again(pulls: Pulls) -> None:

@@ -218,6 +218,19 @@ class Idle:
 
 def test_the_list_of_a_report_s_fields() -> None:
     offer = Offer(1000, 2**30)
-    report = HostReport("m", "celery-worker", 2, "Docker", offer, lambda: offer.whole, lambda: 0, lambda: [], Idle())
+    report = HostReport(
+        "m",
+        "celery-worker",
+        2,
+        "Docker",
+        offer,
+        free=lambda: offer.whole,
+        running=list,
+        queues=list,
+        activity=Idle(),
+        sick=list,
+        unknown_containers=lambda: None,
+        pulls=lambda: (0, 0),
+    )
     section = PAGE.read_text().split("\n## ")[4]
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(report())

@@ -26,6 +26,7 @@ from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import livelog
+from celery_docker.store.figurequeries import FigureQueries
 from celery_docker.store.imagestore import ImageStore
 from celery_docker.store.jobstore import Store
 from celery_docker.store.refused import RefusedMessages
@@ -293,6 +294,15 @@ class Client:
         {}
         """
         return HostImages(ImageStore(self._redis("images").store.link))
+
+    @property
+    def figures(self) -> FigureQueries:
+        """Figures of all hosts and queues; raises `NotAllowed` where the gateway is in use.
+
+        >>> client.figures.read().delayed
+        0
+        """
+        return FigureQueries(self._redis("metrics").store.link)
 
     @property
     def queries(self) -> Queries:

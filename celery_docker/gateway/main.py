@@ -19,11 +19,12 @@ from typing import Any
 from celery_docker import errors
 from celery_docker.client import configfiles
 from celery_docker.core import access, settings, tokens
-from celery_docker.gateway import routes
+from celery_docker.gateway import monitoring, routes
 from celery_docker.gateway.application import Application, Closed
 from celery_docker.gateway.callers import Callers
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.monitoring import Monitoring
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.sessions import Sessions
 from celery_docker.gateway.status import RedisFacts, Status
@@ -87,6 +88,7 @@ def _application(environ: Mapping[str, str], token_file: TokenFile, opened: Exit
         callers = Callers(_administrators(), token_file, names=_setting(environ, "api_hosts"))
         store = opened.enter_context(closing(jobstore.connect(url)))
         raw = opened.enter_context(closing(redislink.connect(url, text=False)))
+        quick = opened.enter_context(closing(redislink.connect(url, timeout_s=monitoring.PATIENCE_S)))
     except (errors.SettingsError, errors.StoreRefused) as exc:
         _log.error("%s", exc)  # one line for who set it up
         return Closed(f"{exc}; correct it, then: systemctl try-restart {PROGRAM} {PROGRAM}-tcp")
@@ -94,7 +96,8 @@ def _application(environ: Mapping[str, str], token_file: TokenFile, opened: Exit
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     submitting = Submitting(store, queries, KeyFile(key_file))
     status = Status(queries, RedisFacts(queries))
-    table = routes.table(Jobs(store, queries), submitting, log, Overview(queries), Sessions(callers), status)
+    overview, sessions = Overview(queries), Sessions(callers)
+    table = routes.table(Jobs(store, queries), submitting, log, overview, sessions, status, Monitoring(quick))
     return Application(table, callers)
 
 

@@ -1,4 +1,4 @@
-"""What everybody may know: hosts, lengths of queues, and whether this service and Redis answer."""
+"""What everybody with a name may know: hosts, lengths of queues, and who he is."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ class Overview:
     def queue(self, request: Request) -> Answer:
         """Say how much there is to do, and who does it."""
         return Answer(summary.of(self.queries, request.query.get(parameters.QUEUE.name, jobspec.DEFAULT_QUEUE)))
-
-    def health(self, request: Request) -> Answer:
-        """Say that Redis answers."""
-        return Answer({"status": "ok", "now": views.timestamp(self.queries.now())})
 
     def identity(self, request: Request) -> Answer:
         """Say who asks, and what he may."""

@@ -10,6 +10,7 @@ from celery_docker.core.access import Right
 from celery_docker.gateway import bodies, page, parameters, routing, selection
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.monitoring import Monitoring
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Answer, Request, Route
 from celery_docker.gateway.sessions import Sessions
@@ -51,7 +52,13 @@ _ERROR = {
 
 
 def table(
-    jobs: Jobs, submitting: Submitting, logs: Logs, overview: Overview, logins: Sessions, status: Status
+    jobs: Jobs,
+    submitting: Submitting,
+    logs: Logs,
+    overview: Overview,
+    logins: Sessions,
+    status: Status,
+    monitoring: Monitoring,
 ) -> tuple[Route, ...]:
     """Return all routes."""
     reader = f"{API}/jobs/{{id}}/readers/{{reader}}"
@@ -128,7 +135,9 @@ def table(
         Route("GET", f"{API}/history", status.history, "the last 24 hours"),
         Route("GET", f"{API}/summary", status.summary, "what is wrong now, and how many jobs there are"),
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
-        Route("GET", f"{API}/healthz", overview.health, "whether Redis answers", right=None),
+        Route("GET", f"{API}/healthz", monitoring.health, "whether Redis answers", right=None),
+        Route("GET", "/healthz", monitoring.health, "the same, where monitors look for it", right=None),
+        Route("GET", "/metrics", monitoring.metrics, "figures of hosts and queues for Prometheus", right=None),
         Route("POST", "/login", logins.login, "begin a session of a browser", body=bodies.LOGIN, right=None),
         Route("POST", "/logout", logins.logout, "end a session of a browser", right=None),
         *(_page_file(*line) for line in _PAGE_FILES),

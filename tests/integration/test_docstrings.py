@@ -21,7 +21,7 @@ CLASSES = (client.Client, handles.Job, handles.Batch)
 
 
 # What only an administrator does, with the URL of Redis.
-ADMINISTRATORS = ("Client.drain", "Client.resume", "Client.refused", "Client.images")
+ADMINISTRATORS = ("Client.drain", "Client.resume", "Client.refused", "Client.images", "Client.figures")
 
 
 @pytest.fixture(scope="module", params=["redis", "gateway"])

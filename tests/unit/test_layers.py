@@ -37,6 +37,7 @@ OWNERS = {
     "redis": {"store.redislink"},
     "celery": {"worker"},
     "kombu": {"worker.transport"},
+    "prometheus_client": {"client.exposition"},
     "waitress": {"gateway.webserver"},
     # Celery's command line is made with it; its complaints about options are the administrator's to read.
     "click": {"worker.options"},

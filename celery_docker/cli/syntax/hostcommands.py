@@ -105,6 +105,26 @@ COMMANDS = (
         "failed.",
     ),
     Command(
+        "metrics",
+        "metrics",
+        "print figures of all hosts and queues for Prometheus",
+        Operands(),
+        (
+            Flag(("--textfile",), "write them to FILE, all at once, for node_exporter", "FILE"),
+            *(flag for flag in flagtable.ALWAYS if flag is not flagtable.JSON),
+        ),
+        (
+            ("the figures", "celery-docker metrics"),
+            (
+                "for node_exporter, from cron",
+                "celery-docker metrics --textfile /var/lib/prometheus/node-exporter/celery-docker.prom",
+            ),
+        ),
+        "They are those of /metrics of celery-docker-api, which is asked with curl http://127.0.0.1:9809/metrics; this "
+        "needs the URL of Redis. docs/METRICS.md has the list. Where Redis does not answer, celery_docker_redis_up is "
+        "0 and the only one, and the exit status is 125. FILE has mode 0644, and is never half written.",
+    ),
+    Command(
         "config",
         "config",
         "show the settings in use and their sources",

@@ -11,6 +11,7 @@ from celery_docker.core.access import Right
 from celery_docker.gateway import routes, routing
 from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.logs import Logs
+from celery_docker.gateway.monitoring import Monitoring
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.routing import Refusal, Route
 from celery_docker.gateway.sessions import Sessions
@@ -25,12 +26,13 @@ TABLE = routes.table(
     Overview(NOTHING),
     Sessions(NOTHING),
     Status(NOTHING, NOTHING),
+    Monitoring(NOTHING),
 )
 
 
 # What nobody has to say for who he is.
 OF_EVERYBODY = {
-    ("GET", "/api/v1/healthz"),
+    *(("GET", path) for path in ("/api/v1/healthz", "/healthz", "/metrics")),
     ("GET", "/"),
     *(("GET", f"/static/{name}") for name in ("app.js", "style.css", "icon.svg")),
     ("POST", "/login"),

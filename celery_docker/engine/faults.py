@@ -11,6 +11,7 @@ import errno
 import grp
 import os
 import pwd
+import re
 from collections.abc import Iterator
 
 from celery_docker import errors
@@ -91,6 +92,16 @@ _NO_INIT_PHRASE = "container-init binary not found"
 _ENDED_PHRASES = ("cannot start a stopped process", "container process is already dead", "init process is not running")
 
 
+# The words of dockerd, and of runc for a program of NVIDIA's, for GPUs that a host offers and cannot give: its toolkit
+# or driver is gone or broken, or CDI's specification. The job has asked for nothing wrong. A job's own command that is
+# not found comes later in the text.
+_NO_GPUS = re.compile(
+    r'^exec: "nvidia-container|could not select device driver|error running (\w+ )?hook #\d|'
+    r"cdi device injection failed",
+    re.IGNORECASE,
+)
+
+
 def create_refused(
     name: str, image: str, status: int | None, text: str, service: str = "docker"
 ) -> errors.CeleryDockerError:
@@ -112,6 +123,8 @@ def start_refused(
     """Return the error that a refused start stands for; `exit_code` is what Docker wrote into the container."""
     if any(phrase in text.lower() for phrase in _SMALL_MEMORY_PHRASES):
         return memory_too_small()
+    if _NO_GPUS.search(text):
+        return refused("the container cannot be given its GPUs", status, text, service)
     if _KIND_PHRASE in text.lower():
         return errors.RequestError(f"the container cannot be started: {one_line(text)}")
     exit_code = exit_code if status == 400 else podman.exit_code_of_start(text)

@@ -13,11 +13,10 @@ import shutil
 import socketserver
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +30,7 @@ from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
 from celery_docker.core.plan import Resolved
 from celery_docker.core.policy import Policy
+from celery_docker.store import keys
 from tests import servers
 from tests.conftest import require
 from tests.integration.test_room import HELD, parked
@@ -38,6 +38,7 @@ from tests.integration.test_room import broker as broker
 from tests.integration.test_room import client as client
 from tests.integration.test_room import folder as folder
 from tests.waiting import eventually
+from tests.workers.roomsampler import Leases
 from tests.workers.worker import Worker
 
 SEE = "echo $NVIDIA_VISIBLE_DEVICES"
@@ -61,37 +62,6 @@ def nvidia() -> Iterator[servers.Dockerd]:
     assert server.leftovers() == []
 
 
-class Leases:
-    """The GPUs that containers have, as Docker says it, sampled until the end of its `with`."""
-
-    def __init__(self, dockerd: servers.DockerSocket) -> None:
-        self.most = 0
-        self.shared: list[str] = []
-        self._dockerd = dockerd
-
-    def now(self) -> list[str]:
-        _, body = self._dockerd.request("GET", f"/containers/json?filters={_WITH_GPUS}")
-        return sorted(name for row in json.loads(body) for name in row["Labels"][container.LABEL_GPUS].split(","))
-
-    @contextmanager
-    def sampled(self) -> Iterator[None]:
-        stopped = Event()
-
-        def sample() -> None:
-            while not stopped.wait(0.01):
-                names = self.now()
-                self.most = max(self.most, len(names))
-                self.shared += [name for name, count in Counter(names).items() if count > 1]
-
-        thread = Thread(target=sample, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(60)
-
-
 def submit(client: Client, gpus: Any, command: str = SEE, folder: Path | None = None) -> Job:
     spec = JobSpec("busybox", ("sh", "-c", command), gpus=gpus, outputpath=str(folder) if folder else None, retries=0)
     return client.submit(spec)
@@ -105,7 +75,7 @@ def output(job: Job) -> str:
 def test_each_gpu_is_one_jobs_at_a_time(broker: servers.RedisServer, nvidia: servers.Dockerd, client: Client) -> None:
     """Of sixteen jobs, some with two, on eight slots; those that ask for none have none."""
     leases = Leases(nvidia)
-    with Worker(broker.url, nvidia, **FOUR), leases.sampled():
+    with Worker(broker.url, nvidia, **FOUR), leases:
         jobs = [submit(client, 1 + (number % 4 == 3), f"{SEE}; sleep 0.3") for number in range(16)]
         none = submit(client, None)
         seen = [output(job).strip().split(",") for job in jobs]
@@ -135,7 +105,7 @@ def test_gpus_in_use_stay_so_in_the_next_process(
     broker: servers.RedisServer, nvidia: servers.Dockerd, client: Client, folder: Path, way: str
 ) -> None:
     leases = Leases(nvidia)
-    with Worker(broker.url, nvidia, **FOUR) as worker, leases.sampled():
+    with Worker(broker.url, nvidia, **FOUR) as worker, leases:
         held = [submit(client, 1, f"{SEE}; {HELD}", folder) for _ in range(3)]
         eventually(lambda: leases.now() == ["0", "1", "2"], 60, "three jobs to run")
         if way == "kill":
@@ -183,6 +153,40 @@ def test_no_gpus_by_the_policy(broker: servers.RedisServer, nvidia: servers.Dock
         assert job.wait(60) == State.REJECTED
         with pytest.raises(errors.JobFailed, match="gpus: a job may have none on this host; rule gpus = false"):
             job.result()
+
+
+# GPUs that a host offers, and cannot give
+
+
+def reasons(broker: servers.RedisServer, job: Job) -> str:
+    """Return why a job was put off, as its record says it."""
+    with broker.client(decode_responses=True) as redis:
+        return str(redis.hget(keys.job(job.id), "attempts"))
+
+
+def test_gpus_that_docker_cannot_give_are_the_hosts_fault(
+    broker: servers.RedisServer, dockerd: servers.Dockerd, client: Client
+) -> None:
+    """Docker has found no program of NVIDIA's. Nothing is said against the job, which another host may run."""
+    with Worker(broker.url, dockerd, **FOUR):
+        job = submit(client, 1)
+        eventually(lambda: "could not select device driver" in reasons(broker, job), 60, "it to be put off")
+        assert output(submit(client, None)) == "\n"
+        job.cancel()
+        assert job.wait(60) == State.CANCELLED
+
+
+def test_a_job_starts_once_the_program_of_nvidias_is_back(
+    broker: servers.RedisServer, nvidia: servers.Dockerd, client: Client
+) -> None:
+    """As in an upgrade of its driver; the job has no retries, and needs none."""
+    hook = nvidia.folder / "bin" / "nvidia-container-runtime-hook"
+    hook.rename(f"{hook}.away")
+    with Worker(broker.url, nvidia, **FOUR):
+        job = submit(client, 1)
+        eventually(lambda: "cannot be given its GPUs" in reasons(broker, job), 60, "it to be put off")
+        hook.with_name(f"{hook.name}.away").rename(hook)
+        assert output(job) in ("0\n", "1\n", "2\n", "3\n")
 
 
 # The request that docker run sends

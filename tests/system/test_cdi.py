@@ -21,11 +21,12 @@ from celery_docker.core.lifecycle import State
 from celery_docker.doctor import hostfacts
 from tests import servers
 from tests.conftest import require
-from tests.integration.test_gpus import Leases, output, submit
+from tests.integration.test_gpus import output, submit
 from tests.integration.test_room import parked
 from tests.machines import machine
 from tests.machines.machine import Machine
 from tests.waiting import eventually
+from tests.workers.roomsampler import Leases
 from tests.workers.worker import Worker
 
 KIND = "example.org/gpu"
@@ -100,7 +101,7 @@ def test_each_gpu_is_one_jobs_at_a_time(
     broker: servers.RedisServer, docker: servers.DockerSocket, client: Client
 ) -> None:
     leases = Leases(docker)
-    with worker_of(broker, docker), leases.sampled():
+    with worker_of(broker, docker), leases:
         jobs = [submit(client, 1, f"{SEE}; sleep 0.3") for _ in range(12)]
         outputs = {output(job) for job in jobs}
         every = output(submit(client, "all", SEE))
@@ -128,7 +129,7 @@ def test_they_are_back_after_a_crash(
     broker: servers.RedisServer, docker: servers.DockerSocket, client: Client, debian: Machine, way: str
 ) -> None:
     leases = Leases(docker)
-    with worker_of(broker, docker) as worker, leases.sampled():
+    with worker_of(broker, docker) as worker, leases:
         held = [submit(client, 1, HELD) for _ in range(3)]
         eventually(lambda: leases.now() == NAMES[:3], 60, "three jobs to run")
         if way == "kill":

@@ -147,6 +147,31 @@ def test_a_memory_limit_that_no_container_can_start_in(text: str, status: int) -
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'could not select device driver "nvidia" with capabilities: [[gpu]]',
+        'exec: "nvidia-container-runtime-hook": executable file not found in $PATH',
+        "OCI runtime create failed: error running prestart hook #0: fork/exec "
+        "/usr/bin/nvidia-container-runtime-hook: no such file or directory: unknown",
+        "runc create failed: error running hook #0: error running hook: exit status 1, stderr: Auto-detected mode as "
+        "'legacy' nvidia-container-cli: initialization error: driver/library version mismatch",
+        "CDI device injection failed: unresolvable CDI devices example.org/gpu=0",
+    ],
+)
+@pytest.mark.parametrize(("status", "exit_code"), [(400, 127), (400, None), (500, 128)])
+def test_gpus_that_a_host_cannot_give(text: str, status: int, exit_code: int | None) -> None:
+    """Docker may say 400, and write 127 into the container, as if the command did not exist."""
+    error = faults.start_refused("true", exit_code, status, text)
+    assert type(error) is errors.HostError
+    assert str(error).startswith(f"the container cannot be given its GPUs: {text[:20]}")
+
+
+def test_a_command_that_is_called_like_a_program_of_nvidias() -> None:
+    text = 'runc create failed: exec: "nvidia-container-cli": executable file not found in $PATH'
+    assert type(faults.start_refused("nvidia-container-cli", 127, 400, text)) is errors.CannotStart
+
+
+@pytest.mark.parametrize(
     ("exc", "kind", "words"),
     [
         (FileNotFoundError(errno.ENOENT, "x"), errors.EngineAway, "no such file; install docker.io or start docker"),

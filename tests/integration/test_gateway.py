@@ -359,7 +359,7 @@ def test_every_problem_of_many_documents_is_told_at_once(gateway: Gateway) -> No
         ("GET", "/../../etc/passwd", None, 404),
         ("TRACE", JOBS, None, 405),
         ("DELETE", JOBS, None, 405),
-        ("BREW", "/", None, 404),
+        ("BREW", "/", None, 405),
     ],
 )
 def test_rubbish_is_refused_in_one_line(
@@ -450,7 +450,7 @@ def answered(gateway: Gateway, text: bytes) -> bytes:
     "text",
     [
         b"\x16\x03\x01",
-        b"GET /\r\n",
+        b"GET /nowhere\r\n",
         b"PING",
         b"GET http://[ HTTP/1.1",
         b"GET http://[zz]/api/v1/jobs HTTP/1.1",

@@ -134,9 +134,10 @@ def test_an_end_is_written_beside_a_broken_list(
 def test_a_damaged_user_names_no_list(real: RedisWorld, redis_server: servers.RedisServer, uid: str) -> None:
     submit(real.records)
     real.write("j1", uid=uid)
-    end(real.records, "j1")
-    with redis_server.client() as client:
-        assert client.keys(f"{keys.USER}*") == []
+    with redis_server.client(decode_responses=True) as client:
+        client.zadd(keys.user_jobs(uid), {"j1": 1})
+        end(real.records, "j1")
+        assert client.keys(f"{keys.USER}*") == [keys.user_jobs(uid)]
     assert real.listed() == {"succeeded": {"j1"}}
 
 

@@ -98,7 +98,7 @@ class Submitting:
             raise Refusal(409, f"expected: {expected:,} is not the number of jobs to run again, now {len(failed):,}")
         job_ids = failed[: bodies.MOST_JOBS]
         # Of two who ask this at the same time, both name the same new jobs, and one queues them.
-        jobs = self._again(request, job_ids, list(map(_next_id, job_ids))) if job_ids else []
+        jobs = self._again(request, job_ids, [_next_id(batch_id, job_id) for job_id in job_ids]) if job_ids else []
         return Answer({"batch": batch_id, "count": len(jobs), "remaining": len(failed) - len(jobs), "jobs": jobs}, 201)
 
     def _again(self, request: Request, job_ids: Sequence[str], new_ids: Sequence[str | None]) -> list[dict[str, Any]]:
@@ -152,9 +152,9 @@ def _parsed(asked: bodies.Submission) -> list[_Parsed]:
     return parsed
 
 
-def _next_id(job_id: str) -> str:
-    """Return the id of the job that follows one which failed: always the same, and unknown to who does not know it."""
-    digest = hashlib.sha256(f"the job after {job_id}".encode("utf-8", "surrogateescape")).digest()
+def _next_id(batch_id: str, job_id: str) -> str:
+    """Return the id of the job that follows one which failed: always the same, and a secret as those of both are."""
+    digest = hashlib.sha256(f"after {job_id} of {batch_id}".encode("utf-8", "surrogateescape")).digest()
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
 

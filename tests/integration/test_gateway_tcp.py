@@ -380,3 +380,13 @@ def test_a_signed_job_of_a_token_runs_as_its_account(
             # Whoever may name any user is still no other one to the worker.
             made = command(gateway, DAVE, "run", "-u", "0:0", "busybox", "id", token=gateway.token("carol", "admin"))
             assert (made.stdout, made.returncode) == (b"", 125), made.stderr
+
+
+def test_the_worker_samples_what_there_is(gateway: Gateway, carol: str) -> None:
+    def sampled() -> bool:
+        table = gateway.ask_tcp(carol, "GET", f"{API}/history")[1]
+        return bool(table["hosts"]) and any(count is not None for count in table["queued"])
+
+    eventually(sampled, 60, message="a sample of these five minutes")
+    status, answer = gateway.ask_tcp(carol, "GET", f"{API}/summary")
+    assert (status, answer["hosts"], answer["problems"]) == (200, {"ready": 1}, [])

@@ -24,8 +24,9 @@ PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
 	python3-setuptools python3-venv python3-wheel
-TEST_PACKAGES := busybox-static catatonit dbus docker-registry docker.io fish gcc git gnupg iproute2 iptables libc6-dev mandoc \
-	mmdebstrap openssl podman procps prometheus python3-docutils redis-server reprepro rsync shellcheck slirp4netns systemd-container tmux zsh
+TEST_PACKAGES := busybox-static catatonit chromium dbus docker-registry docker.io fish gcc git gnupg iproute2 iptables libc6-dev \
+	mandoc mmdebstrap openssl podman procps prometheus python3-docutils redis-server reprepro rsync shellcheck slirp4netns \
+	systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
 CONTENT := LICENSE README.md CONTRIBUTING.md setup.cfg pyproject.toml requirements.txt changelog.py celery_docker debian docs etc systemd
 # What the unit tests look at besides; they run in a build unless it says nocheck.
@@ -43,7 +44,8 @@ SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/
 	debian/build debian/build-clean debian/build-source debian/repository celery_docker/cli/syntax/shells/completion.bash \
 	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
-test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := redis,docker,podman,flower,machine,shells,man,prometheus
+test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := \
+	redis,docker,podman,flower,machine,shells,man,prometheus,browser
 test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made
@@ -109,6 +111,7 @@ bench: packages $(TOOLS) deb  ## figures from a booted machine, each beside its 
 	$(HAND_OVER) $(PYTHON) -m bench.machine
 	$(HAND_OVER) $(PYTHON) -m bench.gateway
 	$(HAND_OVER) $(PYTHON) -m bench.scrape
+	$(HAND_OVER) $(PYTHON) -m bench.page
 
 lock:  ## write the requirements with their hashes anew
 	@tests/install-packages python3-venv

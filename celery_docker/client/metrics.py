@@ -59,9 +59,12 @@ def _queue_names(read: Figures) -> frozenset[str]:
 def _of_queues(read: Figures) -> Iterator[Family]:
     names = _queue_names(read)
     taking = [row for row in read.hosts if state_of(row) is WorkerState.READY]
-    queues = {name: 0 for row in taking for name in _queues(row)} | dict.fromkeys(read.queues, 0)
-    hosts = {name: sum(name in _queues(row) for row in taking) for name in queues}
-    slots = {name: sum(_number(row, "slots") for row in taking if name in _queues(row)) for name in queues}
+    hosts: dict[str, float] = dict.fromkeys(read.queues, 0)
+    slots = dict(hosts)
+    for row in taking:
+        for name in dict.fromkeys(_queues(row)):
+            hosts[name] = hosts.get(name, 0) + 1
+            slots[name] = slots.get(name, 0) + row.about.get("slots", 0)
     in_slots = _in_slots(read.hosts)
     states: dict[Labels, Value] = {
         **{(name, state): value for name, load in read.queues.items() for state, value in _waiting(load).items()},
@@ -120,96 +123,95 @@ def _failed(row: QueueCounts) -> float:
     return row.ended.total() - row.ended["succeeded"] - row.ended["cancelled"]
 
 
+@dataclass(frozen=True)
+class _Host:
+    """A host with what its report offers and has in use of CPUs, bytes and GPUs; None where it does not say."""
+
+    row: WorkerRow
+    state: WorkerState
+    offered: tuple[float, float, float] | None
+    used: tuple[float, float, float] | None
+
+    @property
+    def is_here(self) -> bool:
+        return self.state in _HERE
+
+
+def _host(row: WorkerRow) -> _Host:
+    offer, room = hostreport.offer(row.about), hostreport.room(row.about)
+    offered = None if offer is None else (offer.millicpus / 1000, float(offer.memory_bytes), float(len(offer.gpus)))
+    if offered is None or room is None:
+        return _Host(row, state_of(row), offered, None)
+    cpus, memory, gpus = offered
+    used = (cpus - room.millicpus / 1000, memory - room.memory_bytes, gpus - room.gpus)
+    return _Host(row, state_of(row), offered, (max(0.0, used[0]), max(0.0, used[1]), max(0.0, used[2])))
+
+
 def _of_hosts(rows: Sequence[WorkerRow], now: float) -> Iterator[Family]:
     # Those that are there come first, should there be more than have a name.
-    order = sorted(rows, key=lambda row: (state_of(row) not in _HERE, row.host))
-    names = frozenset(row.host for row in order[:MOST_HOSTS])
-    for metric, value in (
-        (metrictable.HOST_UP, _is_up),
-        (metrictable.WORKER_UP, _is_up),
-        (metrictable.HEARTBEAT, lambda row: now - row.heard_s),
-        (metrictable.ACCEPTING, lambda row: float(state_of(row) is WorkerState.READY)),
-        (metrictable.DRAINED, lambda row: float(row.drained is not None)),
-        (metrictable.HOST_JOBS, lambda row: float(row.jobs)),
-        *_REPORTED,
-    ):
-        values = {(row.host,): value(row) for row in order}
+    order = sorted(map(_host, rows), key=lambda host: (not host.is_here, host.row.host))
+    names = frozenset(host.row.host for host in order[:MOST_HOSTS])
+    here = [host for host in order if host.is_here]
+    # What a host has reported counts while it is there: its last report says nothing of now.
+    columns: tuple[tuple[Metric, Sequence[_Host], _OfHost], ...] = (
+        (metrictable.HOST_UP, order, lambda host: float(host.is_here)),
+        (metrictable.WORKER_UP, order, lambda host: float(host.is_here)),
+        (metrictable.HEARTBEAT, order, lambda host: now - host.row.heard_s),
+        (metrictable.ACCEPTING, order, lambda host: float(host.state is WorkerState.READY)),
+        (metrictable.DRAINED, order, lambda host: float(host.row.drained is not None)),
+        (metrictable.HOST_JOBS, order, lambda host: float(host.row.jobs)),
+        *((metric, here, value) for metric, value in _REPORTED),
+    )
+    for metric, hosts, value in columns:
+        values = {(host.row.host,): value(host) for host in hosts}
         yield _bounded(metric, {key: number for key, number in values.items() if number is not None}, names)
     pulls: dict[Labels, Value] = {
-        (row.host, result): float(count)
-        for row in order
-        for result, count in row.about.get("pulls", {}).items()
+        (host.row.host, result): float(count)
+        for host in order
+        for result, count in host.row.about.get("pulls", {}).items()
         if result in ("done", "failed")
     }
     yield _bounded(metrictable.PULLS, pulls, names)
 
 
-def _is_up(row: WorkerRow) -> float:
-    return float(state_of(row) in _HERE)
+_OfHost = Callable[[_Host], float | None]
 
 
-def _if_here(value: Callable[[WorkerRow], float | None]) -> Callable[[WorkerRow], float | None]:
-    """Return what a host has reported only while it is there: its last report says nothing of now."""
-    return lambda row: value(row) if state_of(row) in _HERE else None
+def _is_well(part: str) -> _OfHost:
+    return lambda host: float(part not in host.row.about["sick"]) if "sick" in host.row.about else None
 
 
-def _is_well(part: str) -> Callable[[WorkerRow], float | None]:
-    return lambda row: float(part not in row.about["sick"]) if "sick" in row.about else None
+def _offered(place: int) -> _OfHost:
+    return lambda host: None if host.offered is None else host.offered[place]
 
 
-def _offered(row: WorkerRow) -> tuple[float, float, float] | None:
-    offer = hostreport.offer(row.about)
-    return None if offer is None else (offer.millicpus / 1000, float(offer.memory_bytes), float(len(offer.gpus)))
+def _used(place: int) -> _OfHost:
+    return lambda host: None if host.used is None else host.used[place]
 
 
-def _used(row: WorkerRow) -> tuple[float, float, float] | None:
-    offered, room = _offered(row), hostreport.room(row.about)
-    if offered is None or room is None:
-        return None
-    free = (room.millicpus / 1000, float(room.memory_bytes), float(room.gpus))
-    return max(0.0, offered[0] - free[0]), max(0.0, offered[1] - free[1]), max(0.0, offered[2] - free[2])
+def _reported(name: str) -> _OfHost:
+    return lambda host: float(host.row.about[name]) if name in host.row.about else None
 
 
-def _part(
-    sizes: Callable[[WorkerRow], tuple[float, float, float] | None], place: int
-) -> Callable[[WorkerRow], float | None]:
-    def value(row: WorkerRow) -> float | None:
-        known = sizes(row)
-        return None if known is None else known[place]
-
-    return value
-
-
-def _reported(name: str) -> Callable[[WorkerRow], float | None]:
-    return lambda row: float(row.about[name]) if name in row.about else None
-
-
-_REPORTED: tuple[tuple[Metric, Callable[[WorkerRow], float | None]], ...] = tuple(
-    (metric, _if_here(value))
-    for metric, value in (
-        (metrictable.DOCKER_UP, _is_well("docker")),
-        (metrictable.DISK_UP, _is_well("disk")),
-        (metrictable.SLOTS, _reported("slots")),
-        (metrictable.SLOTS_USED, _reported("running")),
-        (metrictable.ACTIVE, _reported("running")),
-        (metrictable.CPUS, _part(_offered, 0)),
-        (metrictable.CPUS_USED, _part(_used, 0)),
-        (metrictable.MEMORY, _part(_offered, 1)),
-        (metrictable.MEMORY_USED, _part(_used, 1)),
-        (metrictable.GPUS, _part(_offered, 2)),
-        (metrictable.GPUS_USED, _part(_used, 2)),
-        (metrictable.UNKNOWN, _reported("unknown_containers")),
-    )
+_REPORTED: tuple[tuple[Metric, _OfHost], ...] = (
+    (metrictable.DOCKER_UP, _is_well("docker")),
+    (metrictable.DISK_UP, _is_well("disk")),
+    (metrictable.SLOTS, _reported("slots")),
+    (metrictable.SLOTS_USED, _reported("running")),
+    (metrictable.ACTIVE, _reported("running")),
+    (metrictable.CPUS, _offered(0)),
+    (metrictable.CPUS_USED, _used(0)),
+    (metrictable.MEMORY, _offered(1)),
+    (metrictable.MEMORY_USED, _used(1)),
+    (metrictable.GPUS, _offered(2)),
+    (metrictable.GPUS_USED, _used(2)),
+    (metrictable.UNKNOWN, _reported("unknown_containers")),
 )
 
 
 def _queues(row: WorkerRow) -> Sequence[str]:
     queues: Sequence[str] = row.about.get("queues", ())
     return queues
-
-
-def _number(row: WorkerRow, name: str) -> float:
-    return float(row.about.get(name, 0))
 
 
 def _keyed(values: Mapping[str, float]) -> dict[Labels, Value]:

@@ -22,7 +22,7 @@ import redis
 from celery import Celery
 
 from celery_docker.client.client import Client
-from celery_docker.core.jobspec import JobSpec
+from celery_docker.store import keys
 from tests.faults.counting import FINAL, Seen, count
 from tests.waiting import eventually
 
@@ -172,8 +172,7 @@ class Ledger:
         name = uuid.uuid4().hex
         command = _command(name, body)
         if len(self.entries) % 2 and countdown_s is None:
-            spec = JobSpec(image, command, outputpath=self.output, **options)
-            job_id = self._client.submit(spec, queue=queue).id
+            job_id = self._client.submit(image, command, outputpath=self.output, queue=queue, **options).id
         else:
             kwargs = {"command": command, "outputpath": self.output, **options}
             job_id = self.plain.send_task(
@@ -227,6 +226,11 @@ class Ledger:
         """Return the messages that are in the queue."""
         messages: Any = self._records.lrange("celery", 0, -1)
         return set(messages)
+
+    def parked(self) -> int:
+        """Return how many jobs wait for room."""
+        groups: Any = self._records.smembers(keys.PARKED)
+        return sum(int(self._records.zcard(f"{keys.PARKED_GROUP}{group}")) for group in groups)
 
     def running(self) -> int:
         return sum(entry.lines()[-1:] == ["start"] for entry in self.entries)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import demanding
 from tests.faults.booted import LOGS, OUTPUT, REDIS, Booted, booted
 from tests.faults.counting import FINAL
 from tests.faults.ledger import FULL, HELD, SETTLE_S, Entry, Ledger, in_words
@@ -29,6 +30,7 @@ def host(package: Path) -> Iterator[Booted]:
         installed = Installed(debian)
         installed.install(package)
         with booted(installed) as prepared:
+            demanding.prepare(prepared)
             yield prepared
     assert machine.leftovers() == []
 
@@ -68,6 +70,27 @@ def test_upgrade_under_running_jobs(host: Booted, conclude: Conclude) -> None:
     conclude(row)
     # In short this may run on a machine that is busy with other things.
     assert took_s <= _APT_S or not FULL
+
+
+def test_upgrade_with_parked_jobs_and_leased_gpus(host: Booted, conclude: Conclude) -> None:
+    """After a reload and an upgrade the same jobs have the same room, the others wait for it, and all run once."""
+    times = 3 if FULL else 1
+    with host.ledger(**demanding.OFFER) as ledger, demanding.watched(host) as watch:
+        entries = demanding.held(ledger, watch)
+        parked, leased, in_use = ledger.parked(), watch.leases.now(), watch.room.in_use()
+        for command in (("systemctl", "reload", "celery-worker"), ("sh", "-c", _UPGRADE)) * times:
+            unattended = ledger.unattended()
+            host.new_worker(*command)
+            ledger.adopted(unattended)
+            ledger.submit(1, 0, 0)
+            ledger.recover_to(lambda: ledger.status(ledger.entries[-1]) == "SUCCESS")
+            assert (ledger.parked(), watch.leases.now(), watch.room.in_use()) == (parked, leased, in_use)
+            assert _are_pinned(host, _with_container(host, entries))
+        ledger.let_go()
+        row = ledger.settle(f"systemctl reload, package upgrade, {in_words(times)}, with GPUs and parked jobs")
+        assert {len(ledger.receipt(entry)["attempts"]) for entry in ledger.entries} == {1}
+    watch.check()
+    conclude(row)
 
 
 def test_kill_of_the_worker_under_systemd(host: Booted, conclude: Conclude) -> None:
@@ -268,6 +291,30 @@ def test_power_cut_under_running_jobs(host: Booted, conclude: Conclude) -> None:
         )
 
 
+@pytest.mark.parametrize("fault", ["reboot", "power cut"])
+def test_reboot_and_power_cut_under_jobs_with_all_they_can_have(host: Booted, conclude: Conclude, fault: str) -> None:
+    """GPUs, further mounts, script, standard input, scratch folders, and parked jobs; some are just being made."""
+    times = 3 if FULL else 1
+    with host.ledger(**demanding.OFFER) as ledger, demanding.watched(host) as watch:
+        for _ in range(times):
+            entries = demanding.held(ledger, watch)
+            demanding.add(ledger, 16 if FULL else 4, "sleep 0.2")
+            ledger.submit(4, 0, 0.3)
+            ledger.pause(0, 2)
+            assert ledger.parked() > 0
+            (host.reboot if fault == "reboot" else host.lose_power)()
+            # After a reboot others than before may have the room: those that were stopped are queued again.
+            demanding.full(ledger, watch)
+            assert _are_pinned(host, _with_container(host, entries))
+            ledger.let_go()
+            ledger.recover_to(lambda: ledger.ended() == len(ledger.entries))
+        due, unseen = (STOPPED, ()) if fault == "reboot" else (DOCKER_WENT_DOWN, ("(exit code 255)",))
+        named = f"{fault} of the machine, {in_words(times)}, under jobs with GPUs, mounts, scripts and scratch folders"
+        row = ledger.settle(named, due=due, unseen=unseen)
+    watch.check()
+    conclude(row)
+
+
 def test_the_log_disk_is_full_in_mid_job(host: Booted, conclude: Conclude) -> None:
     """Somebody fills it. What logs there ends as an error, the rest goes on; no job is taken until there is room."""
     with host.small_log_disk(), host.ledger() as ledger:
@@ -372,6 +419,14 @@ def _run_pinned(host: Booted, held: Sequence[Entry]) -> None:
 
     eventually(run, SETTLE_S, "the held jobs to run again")
     assert _are_pinned(host, held)
+
+
+def _with_container(host: Booted, entries: Sequence[Entry]) -> list[Entry]:
+    """Return those of the jobs that run now; there are some."""
+    running = host.docker.running()
+    found = [entry for entry in entries if f"run-{entry.job_id}" in running]
+    assert found
+    return found
 
 
 def _are_pinned(host: Booted, entries: Sequence[Entry]) -> bool:

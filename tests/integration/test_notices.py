@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.workers.worker import Worker
 __all__ = ["clean_redis", "folder", "plain"]
 
 RULES = 'mounts = ["/tmp"]\nnetworks = ["none"]\nnotify = ["*@example.org", "lab-chat", "pager"]\n'
+THOUSANDS = 3000
 
 
 @pytest.fixture
@@ -113,6 +115,42 @@ def test_a_worker_that_is_killed_while_it_sends_has_another_one_send_it(
     worker.start()
     eventually(lambda: listed(clean_redis) == [], RESULT_S)
     assert told.read_text() == f"{job.id}.1\n" * 2
+
+
+def test_a_batch_of_thousands_tells_of_its_end_once_whoever_is_killed(
+    worker: Worker, client: Client, place: Place, clean_redis: servers.RedisServer, dockerd: servers.Dockerd
+) -> None:
+    """Two workers end its jobs, and one is killed amid that; then both while the notice is sent: the id is the same."""
+    script = 'echo "$CELERY_DOCKER_NOTICE_ID $CELERY_DOCKER_NOTICE" >>told; [ -e go ] || exec sleep 20'
+    place.target(pager=[place.program("page", script)])
+    told = place.folder / "told"
+    variables = {name: text for name, text in worker.environ.items() if name.startswith("NOTICE_")}
+    second = Worker(clean_redis.url, dockerd, CELERY_DOCKER_OPTS="-n second@here", **variables)
+    second.policy.write_text(RULES)
+    with second:
+        batch = client.map({"image": "busybox", "command": "true {}", "notify": ["pager"]}, range(THOUSANDS))
+        eventually(lambda: batch.counts().get("succeeded", 0) >= 4, RESULT_S, "some to run")
+        cancelling = Thread(target=batch.cancel, daemon=True)
+        cancelling.start()
+        eventually(lambda: batch.counts().get("cancelled", 0) >= THOUSANDS // 10, RESULT_S, "some to be cancelled")
+        second.kill()
+        second.start()
+        cancelling.join(RESULT_S)
+        counts = batch.wait(RESULT_S)
+        eventually(told.exists, RESULT_S, "the notice to be sent")
+        for process in (worker, second):
+            process.kill()
+        (place.folder / "go").touch()
+        (entry,) = listed(clean_redis)
+        with clean_redis.client() as redis:
+            redis.zadd(keys.NOTICES, {entry: 0})
+        for process in (worker, second):
+            process.start()
+        eventually(lambda: listed(clean_redis) == [], RESULT_S, "the notice to be struck off")
+    first, again = told.read_text().splitlines()
+    assert first == again
+    assert first.startswith(f"{batch.id}.1 Batch {batch.id} has ended: {counts['cancelled']:,} cancelled, ")
+    assert sum(counts.values()) == THOUSANDS
 
 
 def test_nothing_secret_reaches_the_log(worker: Worker, plain: Plain, place: Place, web: Web) -> None:

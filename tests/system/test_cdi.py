@@ -84,8 +84,8 @@ def client(broker: servers.RedisServer) -> Iterator[Client]:
         yield client
 
 
-def worker_of(broker: servers.RedisServer, docker: servers.DockerSocket) -> Worker:
-    return Worker(broker.url, docker, CELERY_DOCKER_CONCURRENCY="8", CELERY_DOCKER_CPUS="64")
+def worker_of(broker: servers.RedisServer, docker: servers.DockerSocket, **environ: str) -> Worker:
+    return Worker(broker.url, docker, CELERY_DOCKER_CONCURRENCY="8", CELERY_DOCKER_CPUS="64", **environ)
 
 
 def test_doctor_lists_them_and_names_the_damaged_file(docker: servers.DockerSocket, specifications: Path) -> None:
@@ -146,3 +146,26 @@ def test_they_are_back_after_a_crash(
         assert [job.wait(120) for job in held] == [State.SUCCEEDED] * 3
         assert output(waiting).splitlines()[0] == " ".join(f"GPU_{number}=yes" for number in range(4))
     assert leases.shared == []
+
+
+def test_a_specification_that_vanishes_is_the_hosts_fault(
+    broker: servers.RedisServer,
+    docker: servers.DockerSocket,
+    client: Client,
+    debian: Machine,
+    specifications: Path,
+) -> None:
+    """The worker has offered the GPU since its start; the job runs as soon as the file is back, at no retry's cost."""
+    worker = worker_of(broker, docker, CELERY_DOCKER_RETRY_DELAY="1")
+    with worker:
+        assert output(submit(client, 1, SEE)) == "GPU_0=yes\n/dev/gpu0\n"
+        debian.run("rm", f"{specifications}/example.json")
+        job = submit(client, 1, SEE)
+        eventually(lambda: f"job {job.id}: attempt 1: " in worker.log, 60, "its first attempt to fail")
+        (line,) = (line for line in worker.log.splitlines() if f"job {job.id}: attempt 1: " in line)
+        debian.push(specifications / "example.json", f"{specifications}/example.json")
+        assert output(job) == "GPU_0=yes\n/dev/gpu0\n"
+    assert " WARNING " in line
+    assert f"cannot be given its GPUs: CDI device injection failed: unresolvable CDI devices {KIND}=0" in line
+    assert "again in 1 s" in line
+    assert job.result()["attempts"][-1]["exit_code"] == 0

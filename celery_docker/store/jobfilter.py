@@ -54,12 +54,9 @@ class JobFilter:
 ALL = JobFilter()
 
 
-def wishes(fields: Sequence[str], conditions: Conditions) -> list[str | bytes | int]:
-    """Return what `lua/wanted.lua` reads: the fields of a row, and the conditions.
-
-    What is no text in a command line is the bytes that it was.
-    """
-    parts: list[str | bytes | int] = [len(fields), *fields, len(conditions)]
+def wishes(fields: Sequence[str], conditions: Conditions) -> list[str | int]:
+    """Return what `lua/wanted.lua` reads: the fields of a row, and the conditions."""
+    parts: list[str | int] = [len(fields), *fields, len(conditions)]
     for name, values in conditions.items():
-        parts += [name, len(values), *(value.encode(errors="surrogateescape") for value in values)]
+        parts += [name, len(values), *values]
     return parts

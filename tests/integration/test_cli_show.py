@@ -229,6 +229,14 @@ def test_a_listing_has_a_bound_and_says_so(environ: dict[str, str], ended: Job, 
     assert printed_by(environ, "results", "--failed", "-q", batch.id)[0].split() == [batch.failed()[0].id]
 
 
+def test_a_worker_lists_jobs_by_state_for_whoever_asks(client: Client, environ: dict[str, str], ended: Job) -> None:
+    redis = client.store.link.client
+    eventually(lambda: redis.exists(keys.LISTS), 90, "the worker to vouch for the lists")
+    job_ids = redis.zrange(keys.ended(keys.INDEX, "failed"), 0, -1, desc=True)
+    assert ended.id in job_ids
+    assert printed_by(environ, "ps", "--state", "failed", "-q")[0].split() == job_ids
+
+
 def test_a_reader_that_has_enough_ends_a_listing_quietly(environ: dict[str, str], batch: Batch) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -36,6 +36,7 @@ WANTED = [
     JobFilter(queue="fast"),
     JobFilter(host="nobody"),
     JobFilter(name="\udcff\0"),
+    JobFilter(name="\ud800"),
     *(JobFilter(uid=ALICE, states=states) for states in ((), FAILURES, LIVE, (State.RUNNING,))),
     JobFilter(uid=4711),
     JobFilter(since_at=1e9 + 60),

@@ -179,7 +179,8 @@ local function park(id, list, needs)
   could_hold = could_hold or fits(needs, WHOLE)
 end
 
--- Takes messages that go no further off the end of a list that is served first; returns how many.
+-- Takes messages that go no further off the end of a list that is served first; returns how many, and the next message if one
+-- is left.
 local function clear(list)
   local count, gone, to_end = 0, {}, {}
   local message = redis.call('LINDEX', list, -1)
@@ -204,7 +205,7 @@ local function clear(list)
   if #to_end > 0 then
     redis.call('SADD', KEYS[3], unpack(to_end))
   end
-  return count
+  return count, message
 end
 
 if ARGV[2] == '1' then
@@ -228,13 +229,12 @@ for i = FIRST, #KEYS do
       return taken
     end
   end
-  local count = clear(KEYS[i])
+  local count, message = clear(KEYS[i])
   if count > 0 then
     return {'', count}
   end
-  local message = redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')
   if message then
-    return {KEYS[i], message}
+    return {KEYS[i], redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')}
   end
 end
 return could_hold and {'', 0} or false

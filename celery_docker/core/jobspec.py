@@ -8,7 +8,7 @@ can be pulled is not known here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_docker import errors
@@ -79,6 +79,7 @@ class JobSpec:
     name: str | None = None
     labels: Mapping[str, str] | None = None
     requeue: bool | None = None
+    notify: tuple[str, ...] | None = None
 
     @property
     def device_paths(self) -> tuple[str, ...]:
@@ -106,12 +107,9 @@ class JobSpec:
         paths = {"logoutfile": self.logoutfile, "logerrfile": self.logerrfile}
         return {name: path for name, path in paths.items() if path is not None}
 
-    notify: tuple[str, ...] | None = None
-
     def to_kwargs(self) -> dict[str, Any]:
         """Return the JSON-ready keyword arguments that parse back to this spec; what is not set is left out."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: json_ready(value) for name, value in pairs if value is not None}
+        return {name: json_ready(value) for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

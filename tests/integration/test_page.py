@@ -19,6 +19,7 @@ from tests.gateways import Gateway
 from tests.integration.test_worker import clean_redis
 from tests.scenes import Scene
 from tests.waiting import eventually
+from tests.workers.worker import Worker
 
 __all__ = ["clean_redis"]
 
@@ -430,6 +431,10 @@ def test_filters_are_in_the_address_and_so_is_the_command(page: Page, scene: Sce
     # Another one who follows the link sees the same.
     page.open(page.value("location.href"))
     page.wait(f"{LIVE} && {ROW_COUNT} === 1 && document.querySelector('[name=state]').value === 'queued'")
+    go(page, "/jobs?host=node1&state=active")
+    assert page.value("document.querySelector('#foot code').textContent") == (
+        "celery-docker ps --state starting --state running --json | jq -c 'select(.host == \"node1\")'"
+    )
     go(page, "/jobs?mine=1&last=24h")
     assert page.value("[...document.querySelectorAll('.tick input')].every((box) => box.checked)")
 
@@ -463,3 +468,28 @@ def test_a_session_that_has_ended(page: Page, gateway: Gateway) -> None:
     page.press("Enter")
     page.wait("document.getElementById('login-says').textContent")
     page.console.clear()
+
+
+def test_a_real_job_from_its_first_line_to_its_cancel(
+    browser: Browser, clean_redis: servers.RedisServer, dockerd: servers.Dockerd
+) -> None:
+    with Worker(clean_redis.url, dockerd), Gateway(clean_redis.url) as gateway:
+        gateway.users(carol=CAROL)
+        token = gateway.token("carol")
+        document = {
+            "image": "busybox",
+            "command": ["sh", "-c", "echo first; echo oops >&2; sleep 1000"],
+            "name": "real",
+        }
+        status, job = gateway.ask_tcp(token, "POST", "/api/v1/jobs", document)
+        assert status == 201
+        with signed_in(browser, gateway, token) as page:
+            page.see("real")
+            go(page, f"/jobs/{job['id']}")
+            page.see("● running", "first", "oops", "sh -c 'echo first; echo oops >&2; sleep 1000'")
+            click(page, "Cancel")
+            click(page, "Cancel 1 job")
+            page.see("cancelled by carol", "This is all that is kept here")
+            go(page, "/hosts")
+            page.see("0 of 2")
+        eventually(lambda: dockerd.containers() == [], message="no container left by the test")

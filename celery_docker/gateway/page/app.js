@@ -264,7 +264,7 @@ function problems(list, more) {
   if (!list.length) return el("p", null, state("Nothing is wrong", "succeeded"));
   const levels = { fail: "Failure", warn: "Warning" };
   return [el("ul", { class: "problems" }, list.map((problem) => el("li", { class: problem.level },
-    el("div", null, el("p", null, el("strong", null, levels[problem.level] ?? line(problem.level)), " ", own(problem.says)),
+    el("div", null, el("p", null, el("strong", null, levels[problem.level] ?? line(problem.level)), " ", own(`${problem.what}: ${problem.says}`)),
       problem.advice && el("p", null, el("span", { "aria-hidden": "true" }, "→ "), own(problem.advice))),
     problem.command && command(line(problem.command))))),
   more > 0 && el("p", { class: "muted" }, `and ${count(more)} more, which celery-docker doctor lists`)];
@@ -415,7 +415,7 @@ function used(label, whole, free, shown) {
 
 function hostRow(host, day) {
   const { offer, free, drained } = host, kinds = { ready: "succeeded", drained: "queued", stopping: "queued" };
-  const says = host.state === "ready" ? "" : drained ?? host.status;
+  const says = ["ready", "silent", "lost"].includes(host.state) ? "" : drained ?? host.status;
   const slots = day.hosts.find((each) => each.host === host.host)?.slots;
   const about = [host.version, host.docker && `Docker ${host.docker}`, host.queues?.join(", ")];
   return row(host.host,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import servers
 from tests.machines import machine
+from tests.machines.releasedocker import docker_of
 
 # Ctrl-C is ignored in the background of a shell, a hangup under nohup, by children too: not by the tested commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,12 +47,28 @@ def require(service: str, missing: str) -> None:
     pytest.skip(f"{service}: {missing}")
 
 
-@pytest.fixture(scope="session")
-def dockerd() -> Iterator[servers.Dockerd]:
-    """A dockerd with busybox; at the end no container may be left in it, and nothing of it on the machine."""
-    require("docker", servers.Dockerd.missing())
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--docker", metavar="RELEASE", help="run the tests' Docker from this release of Debian, such as trixie"
+    )
+
+
+@contextmanager
+def _docker() -> Iterator[servers.Dockerd]:
+    """That of this computer."""
     with servers.Dockerd() as server:
         server.import_busybox()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dockerd(request: pytest.FixtureRequest) -> Iterator[servers.Dockerd]:
+    """A dockerd with busybox; at the end no container may be left in it, and nothing of it on the machine."""
+    require("docker", servers.Dockerd.missing())
+    release = request.config.getoption("--docker")
+    if release:
+        require("machine", machine.missing())
+    with docker_of(release) if release else _docker() as server:
         yield server
         leftovers = server.containers()
     assert leftovers == [], f"the tests left containers: {leftovers}"

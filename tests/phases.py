@@ -6,6 +6,7 @@ one piece when it has ended; the last lines are the wall time and the result of 
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 _PARTS = 4
 _FILES = sorted((ROOT / "tests/integration").glob("test_*.py"), key=lambda file: file.stat().st_size, reverse=True)
 _INTEGRATION = [tuple(str(file.relative_to(ROOT)) for file in _FILES[part::_PARTS]) for part in range(_PARTS)]
+# What a job may ask for is seen from inside on the Docker of the other release, too.
+_OTHER_RELEASE = "bookworm" if platform.freedesktop_os_release().get("VERSION_CODENAME") == "trixie" else "trixie"
+_FIELDS = tuple(
+    f"tests/integration/test_{name}" for name in ("fields.py", "mounts.py", "notices.py::test_a_job_tells_of_its_end")
+)
 
 
 def _others(*paths: str) -> tuple[str, ...]:
@@ -32,6 +38,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "integration-1": _INTEGRATION[0],
     "system": ("tests/system", *_others("tests/system/test_demo.py")),
     **{f"integration-{part}": files for part, files in enumerate(_INTEGRATION[1:], 2)},
+    "other-docker": (f"--docker={_OTHER_RELEASE}", "-knot podman", *_FIELDS),
     "faults": ("tests/faults", *_others("tests/faults/test_booted.py")),
     "booted-faults": ("tests/faults/test_booted.py",),
     "unit-and-contract": ("tests", *_others("tests/faults", "tests/system", *chain.from_iterable(_INTEGRATION))),

@@ -155,6 +155,13 @@ def base_image(release: str, *, packages: Sequence[str], variant: str, packages_
     return image
 
 
+@contextmanager
+def kept(image: Path) -> Iterator[None]:
+    """Keep an image from being replaced meanwhile, as a machine that uses it does."""
+    with _locked(image, shared=True):
+        yield
+
+
 def _build(image: Path, part: Path, release: str, packages: Sequence[str], packages_of: str) -> None:
     # In namespaces of its own: when this process dies, all of the build and its mounts are gone.
     argv = ["setpriv", "--pdeathsig", "KILL"]
@@ -355,7 +362,7 @@ class Machine:
             _sweep()
             self._folder.mkdir()
             self._while_it_exists.enter_context(_locked(self._folder, wait=False))
-        self._while_it_exists.enter_context(_locked(self._image, shared=True))
+        self._while_it_exists.enter_context(kept(self._image))
 
     def _make_disk(self) -> None:
         for part in ("root", "upper", "work", "docker"):

@@ -1,4 +1,4 @@
-"""`make test` runs every test, and each once."""
+"""`make test` runs every test, and each once; some once more with another Docker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ FILES = sorted(path.relative_to(phases.ROOT) for path in (phases.ROOT / "tests")
 def phases_of(file: Path) -> Iterator[str]:
     for name, arguments in phases.PHASES.items():
         ignored = [argument.removeprefix("--ignore=") for argument in arguments if argument.startswith("--ignore=")]
-        taken = [argument for argument in arguments if not argument.startswith("--")]
+        is_again = any(argument.startswith("--docker=") for argument in arguments)
+        taken = [argument for argument in arguments if not argument.startswith("-") and not is_again]
         if any(map(file.is_relative_to, taken)) and not any(map(file.is_relative_to, ignored)):
             yield name
 
@@ -27,5 +28,6 @@ def test_a_file_of_tests_is_in_one_phase(file: Path) -> None:
 
 def test_a_phase_takes_what_is_there() -> None:
     """pytest would end a phase whose file is gone."""
-    named = {argument for arguments in phases.PHASES.values() for argument in arguments}
-    assert [path for path in named if not (phases.ROOT / path.removeprefix("--ignore=")).exists()] == []
+    named = {argument.removeprefix("--ignore=") for arguments in phases.PHASES.values() for argument in arguments}
+    paths = {argument.partition("::")[0] for argument in named if not argument.startswith("-")}
+    assert [path for path in paths if not (phases.ROOT / path).exists()] == []

@@ -180,6 +180,26 @@ def test_the_journal_has_the_life_of_a_job_and_explains_it(worker: Installed, sh
     assert sent in of_state
 
 
+def test_the_lines_of_very_many_jobs_hide_no_warning(worker: Installed) -> None:
+    """More than the journal takes of one service; on a real one, they are as many jobs in half a minute."""
+    script = """
+import logging
+from celery_docker.host import systemd
+log = logging.getLogger("celery_docker")
+log.addHandler(systemd.log_handler({"JOURNAL_STREAM": "1:1"}))
+log.setLevel("INFO")
+for number in range(100_000):
+    log.info("succeeded", extra={"job": str(number)})
+log.warning("takes no jobs")
+"""
+    python = "/opt/celery/venv/bin/python"
+    worker.debian.run("systemd-run", "--wait", "--quiet", "--unit=many", python, "-c", script, timeout_s=300)
+    worker.debian.run("journalctl", "--sync")
+    lines = worker.debian.run("journalctl", "--unit=many", "--output=cat", timeout_s=120).stdout.splitlines()
+    assert "takes no jobs" in lines
+    assert 10_000 <= len([line for line in lines if line.endswith(": succeeded")]) < 100_000
+
+
 def test_systemd_finds_nothing_to_mend_in_the_unit(installed: Installed) -> None:
     completed = installed.debian.run("systemd-analyze", "verify", "celery-worker.service")
     assert completed.stdout + completed.stderr == ""

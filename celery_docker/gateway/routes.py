@@ -36,6 +36,7 @@ _REFUSALS = {
     "413": "too large",
     "421": "the header Host names another host",
     "429": "over TCP: a wrong token, after many others; or more readers of output than a user may have at a time",
+    "431": "the header, with the query in it, is too large",
     "503": "Redis does not answer, or many large requests wait; try again",
 }
 
@@ -137,7 +138,14 @@ def table(
         Route("GET", f"{API}/identity", overview.identity, "who asks, and what he may"),
         Route("GET", f"{API}/healthz", monitoring.health, "whether Redis answers", right=None),
         Route("GET", "/healthz", monitoring.health, "the same, where monitors look for it", right=None),
-        Route("GET", "/metrics", monitoring.metrics, "figures of hosts and queues for Prometheus", right=None),
+        Route(
+            "GET",
+            "/metrics",
+            monitoring.metrics,
+            "figures of hosts and queues for Prometheus",
+            right=None,
+            content_type="text/plain",
+        ),
         Route("POST", "/login", logins.login, "begin a session of a browser", body=bodies.LOGIN, right=None),
         Route("POST", "/logout", logins.logout, "end a session of a browser", right=None),
         *(_page_file(*line) for line in _PAGE_FILES),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import servers
-from tests.gateways import Gateway
+from tests.gateways import Connection, Gateway
 
 CAROL = 31003
 NOBODY = 65534
@@ -52,6 +52,19 @@ def test_only_what_is_for_everybody_is_public(gateway: Gateway) -> None:
         if operation.get("security") == []
     }
     assert said == {path for path in document["paths"] if is_public(path)}
+
+
+def test_an_answer_is_of_the_content_type_that_the_document_says(gateway: Gateway) -> None:
+    document = gateway.ask("GET", "/api/v1/openapi.json")[1]
+    for path, methods in document["paths"].items():
+        if "get" in methods and "{" not in path:
+            connection = Connection(gateway.path)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            (said,) = methods["get"]["responses"]["200"]["content"]
+            if answer.status == 200:
+                assert str(answer.getheader("Content-Type")).partition(";")[0] == said.partition(";")[0], path
+            connection.close()
 
 
 @pytest.mark.parametrize("token", [None, "wrong", ""])

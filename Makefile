@@ -24,7 +24,7 @@ PYTEST := $(HAND_OVER) $(PYTHON) -m pytest
 
 BUILD_PACKAGES := build-essential ca-certificates debhelper dh-virtualenv lintian python3 python3-docutils \
 	python3-setuptools python3-venv python3-wheel
-TEST_PACKAGES := busybox-static catatonit chromium dbus docker-registry docker.io fish gcc git gnupg iproute2 iptables libc6-dev \
+TEST_PACKAGES := busybox-static catatonit chromium curl dbus docker-registry docker.io fish gcc git gnupg iproute2 iptables libc6-dev \
 	mandoc mmdebstrap openssl podman procps prometheus python3-docutils redis-server reprepro rsync shellcheck slirp4netns \
 	systemd-container tmux zsh
 # Everything that goes into the package: a change of any of it means another build.
@@ -40,12 +40,12 @@ DEPENDENCIES := /usr/bin/python3 -c 'import configparser, sys; c = configparser.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BUILD)/lock/bin/uv pip compile --quiet --no-config --universal \
 	--python-version 3.11.2 --generate-hashes --only-binary :all: --no-annotate -
 
-SHELL_SCRIPTS := .ci/run docs/demo tests/hand-over tests/install-packages tests/make-writable \
+SHELL_SCRIPTS := .ci/run docs/demo $(addprefix docs/snakemake/,common.sh submit status cancel) tests/hand-over tests/install-packages tests/make-writable \
 	debian/build debian/build-clean debian/build-source debian/repository celery_docker/cli/syntax/shells/completion.bash \
 	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
 test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := \
-	redis,docker,podman,flower,machine,shells,man,prometheus,browser
+	redis,docker,podman,flower,snakemake,machine,shells,man,prometheus,browser
 test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made
@@ -84,7 +84,7 @@ test: packages $(TOOLS) wheels deb  ## everything: lint, types, unit, contract, 
 
 lint: $(TOOLS)  ## style and types
 	$(HAND_OVER) $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
-	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR $(SHELL_SCRIPTS); \
 	else echo "shellcheck is not installed: the shell scripts are not checked"; fi
 
 unit: $(TOOLS)  ## the core, in seconds, without services
@@ -112,6 +112,7 @@ bench: packages $(TOOLS) deb  ## figures from a booted machine, each beside its 
 	$(HAND_OVER) $(PYTHON) -m bench.gateway
 	$(HAND_OVER) $(PYTHON) -m bench.scrape
 	$(HAND_OVER) $(PYTHON) -m bench.page
+	$(HAND_OVER) $(PYTHON) -m bench.snakemake
 
 lock:  ## write the requirements with their hashes anew
 	@tests/install-packages python3-venv
@@ -120,6 +121,7 @@ lock:  ## write the requirements with their hashes anew
 	$(DEPENDENCIES) options/install_requires | $(COMPILE) -o requirements.txt
 	$(DEPENDENCIES) options/install_requires options.extras_require/test | $(COMPILE) -c requirements.txt \
 	    -o requirements-test.txt
+	$(DEPENDENCIES) options.extras_require/snakemake | $(COMPILE) --no-binary connection-pool -o tests/snakemake.txt
 
 audit:  ## name known holes of the wheels in the package, and versions of them that are newer
 	@tests/install-packages python3-venv

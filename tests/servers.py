@@ -178,10 +178,14 @@ class DockerSocket:
 
     def import_busybox(self, tag: str = BUSYBOX, labels: Mapping[str, str] = MappingProxyType({})) -> None:
         """Make an image of Debian's static busybox, with no command of its own."""
+        self.import_image(tag, busybox_tar(), labels)
+
+    def import_image(self, tag: str, archive: bytes, labels: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Make an image of a root file system in a tar archive."""
         name, _, version = tag.rpartition(":")
         changes = [("changes", f"LABEL {key}={value}") for key, value in labels.items()]
         query = urlencode([("fromSrc", "-"), ("repo", name), ("tag", version), *changes])
-        status, answer = self.request("POST", f"/images/create?{query}", busybox_tar())
+        status, answer = self.request("POST", f"/images/create?{query}", archive)
         assert status == 200, answer
         assert b'"error"' not in answer, answer
 

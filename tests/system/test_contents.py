@@ -34,6 +34,18 @@ def test_the_bill_of_materials_lists_the_wheels_that_are_there(contents: Path, s
     assert listed == {name for name in present if not name.startswith("celery_docker-")}
 
 
+def test_what_snakemake_needs_is_there(contents: Path) -> None:
+    """The scripts can be run, and no file of bytecode came along."""
+    folder = contents / "usr/share/celery-docker/snakemake"
+    assert {path.name for path in folder.iterdir() if path.stat().st_mode & 0o111 and path.is_file()} == {
+        *("submit", "status", "cancel"),
+    }
+    assert (folder / "example/Snakefile").is_file()
+    assert {path.name for path in (folder / "snakemake_executor_plugin_celery_docker").iterdir()} == {
+        *("__init__.py", "document.py", "gateway.py"),
+    }
+
+
 def test_each_file_of_a_wheel_has_one_license(contents: Path, site_packages: Path) -> None:
     """That of one paragraph of copyright; our own files have that of all files."""
     text = (contents / DOC / "copyright").read_text()

@@ -389,4 +389,6 @@ def test_the_worker_samples_what_there_is(gateway: Gateway, carol: str) -> None:
 
     eventually(sampled, 60, message="a sample of these five minutes")
     status, answer = gateway.ask_tcp(carol, "GET", f"{API}/summary")
-    assert (status, answer["hosts"], answer["problems"]) == (200, {"ready": 1}, [])
+    assert (status, answer["hosts"]) == (200, {"ready": 1})
+    # Other tests here have left jobs in a queue that nobody serves.
+    assert {problem["queue"] for problem in answer["problems"]} <= {"nowhere"}

@@ -188,7 +188,7 @@ def test_check_config_by_root_by_a_member_of_the_group_and_by_anybody(installed:
 def test_doctor_names_what_an_ordinary_user_could_not_look_at(installed: Installed) -> None:
     lines = installed.debian.run("celery-docker", "doctor", user="nobody", check=False).stdout.splitlines()
     skipped = [line for line in lines if line.startswith("skip")]
-    assert [line.split()[1] for line in skipped] == ["docker:", "settings:"]
+    assert [line.split()[1] for line in skipped] == ["docker:", "registries:", "settings:"]
     assert all("→ sudo celery-docker doctor" in line for line in skipped)
 
 

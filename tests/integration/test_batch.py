@@ -303,7 +303,7 @@ def test_a_redis_that_goes_away_is_waited_for(dockerd: servers.Dockerd, tmp_path
 
 def _asks_for_a_state(command: dict[str, Any]) -> bool:
     """Return whether it does; a worker and a `logs -f` ask for receipts and output."""
-    return re.fullmatch(r"EVALSHA \w+ 0 celery-docker:job: 1 state [0-9a-f-]{36}", command["command"]) is not None
+    return re.fullmatch(r"EVALSHA \w+ 0 celery-docker:job: 1 state 0 [0-9a-f-]{36}", command["command"]) is not None
 
 
 def _all(terminal: int) -> str:

@@ -92,7 +92,7 @@ def test_the_prefix_and_suffix_of_a_workflow(tmp_path: Path) -> None:
         (["/a", "/b"], ["/a", "/b"]),
         (["/a/b/c", "/a", "/ab"], ["/a", "/ab"]),
         (["/a", "/a"], ["/a"]),
-        (["/work/wf", "/work/wf/.venv"], ["/work/wf"]),
+        (["/srv/wf", "/srv/wf/.venv"], ["/srv/wf"]),
     ],
 )
 def test_no_folder_lies_in_another(wanted: list[str], kept: list[str]) -> None:

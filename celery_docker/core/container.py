@@ -157,14 +157,22 @@ class Step(StrEnum):
     REPLACE = "replace"
     # Wait for processes that Docker does not know of.
     AWAIT = "await"
+    # The attempt is over: its container may have run, and Docker has lost what became of it.
+    REPEAT = "repeat"
+    GIVE_UP = "give up"
 
 
-def next_step(container: Container | None, attempt: int, *, has_processes: bool = False) -> Step:
+def next_step(
+    container: Container | None, attempt: int, *, has_processes: bool = False, may_have_run: bool = False
+) -> Step:
     """Decide on the next step of an attempt (counted from 1), from the container that the job has.
 
     A container of an earlier attempt has been reported already: its place is needed. One that ended is never run
     again: it is the evidence of this attempt. `has_processes`: the kernel has processes of it. Where Docker says that
     it never started, it was killed in the instant in which it did: nothing may run beside them.
+    `may_have_run`: the record names the container, so somebody may have asked Docker to start it. If Docker says that
+    it never ran, it may have gone down in the instant of the start; another run is another attempt then. If Docker is
+    about to remove it, somebody else has ended it.
     """
     if container is None:
         return Step.CREATE
@@ -176,4 +184,6 @@ def next_step(container: Container | None, attempt: int, *, has_processes: bool 
         return Step.ADOPT
     if container.status is Status.EXITED:
         return Step.HARVEST
-    return Step.REPLACE
+    if not may_have_run:
+        return Step.REPLACE
+    return Step.REPEAT if container.status is Status.CREATED else Step.GIVE_UP

@@ -181,7 +181,7 @@ class Attempts:
     def _continue(self, job: Job, spec: jobspec.JobSpec, existing: Container | None, announcer: Announcer) -> Outcome:
         if existing is not None and existing.labels.get(container.LABEL_JOB) != job.job_id:
             raise errors.RequestError(f"a container named {existing.name} exists that is not this job's; remove it")
-        step = self._unseen.step(existing, job.attempt.number)
+        step = self._unseen.step(existing, job)
         if existing is not None and step is Step.AWAIT:
             return self._await(job, spec, existing, announcer)
         if existing is None or step is Step.CREATE:
@@ -193,6 +193,17 @@ class Attempts:
             )
             self.engine.remove(existing.container_id)
             return self._begin(job, spec, announcer)
+        if step in (Step.REPEAT, Step.GIVE_UP):
+            job.attempt.container_id = existing.container_id
+            if step is Step.GIVE_UP:
+                raise errors.ContainerGone
+            _check_end_request(job)
+            return Outcome(Cause.HOST, f"{self.engine.name} or the host went down as it was started")
+        return self._adopt(job, spec, existing, announcer, is_over=step is Step.HARVEST)
+
+    def _adopt(
+        self, job: Job, spec: jobspec.JobSpec, existing: Container, announcer: Announcer, *, is_over: bool
+    ) -> Outcome:
         authority.check_made_of(job, existing)
         jobevents.adopted(job, existing)
         job.docker_life = job.log_life = self.retrying.until_answered(self.engine.life)
@@ -202,7 +213,7 @@ class Attempts:
         job.was_signalled = container.was_signalled(events)
         if job.end_request is not None:
             self.stop(job)
-        if step is Step.ADOPT:
+        if not is_over:
             self.engine.watch_usage(existing.container_id)
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
         logs = joblogs.of_labels(existing.labels) or resolver.own_logs(spec)
@@ -213,7 +224,6 @@ class Attempts:
             self._reading.replay(job, existing.container_id, files) as stream,
         ):
             self._announce(job, existing.container_id, announcer)
-            is_over = step is not Step.ADOPT
             return self._following.follow(
                 job, existing.container_id, stream, files, watched=not is_over, complete=is_over
             )

@@ -66,11 +66,13 @@ class Unseen:
                 raise errors.EndUnseen from exc
             raise
 
-    def step(self, existing: Container | None, attempt: int) -> Step:
+    def step(self, existing: Container | None, job: Job) -> Step:
         """Return the next step for a job, from the container that it has."""
-        is_doubtful = existing is not None and existing.status is Status.CREATED
-        pids = self.engine.processes(existing.container_id) if existing is not None and is_doubtful else ()
-        return container.next_step(existing, attempt, has_processes=bool(pids))
+        if existing is None:
+            return Step.CREATE
+        pids = self.engine.processes(existing.container_id) if existing.status is Status.CREATED else ()
+        may_have_run = existing.container_id == job.claim.container_id
+        return container.next_step(existing, job.attempt.number, has_processes=bool(pids), may_have_run=may_have_run)
 
     def wait(self, job: Job, container_id: str) -> None:
         """Wait until a container that Docker does not know to run has no processes any more.

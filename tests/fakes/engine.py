@@ -326,6 +326,11 @@ class FakeEngine:
         with self._changed:
             self._known(name).events.append((self.lives, Event.KILL))
 
+    def mark(self, name: str, status: Status) -> None:
+        """Have Docker say another word for the state of a container."""
+        entry = self._known(name)
+        entry.state = replace(entry.state, status=status)
+
     def start_unseen(self, name: str) -> None:
         """Let a container run of which Docker, killed as it started it, says that it never did."""
         with self._changed:

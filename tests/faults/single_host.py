@@ -11,7 +11,10 @@ from tests import servers
 from tests.faults.ledger import SEED, Ledger, Row
 from tests.workers.worker import Worker
 
-DOCKER_WENT_DOWN = ("went down under it", "cannot reach Docker", "broke the connection", "did not answer")
+DOCKER_WENT_DOWN = (
+    *("went down under it", "went down as it was started"),
+    *("cannot reach Docker", "broke the connection", "did not answer"),
+)
 STOPPED = ("was stopped",)
 Conclude = Callable[[Row], None]
 

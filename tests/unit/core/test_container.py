@@ -45,6 +45,23 @@ def test_a_container_of_this_attempt(status: Status, expected: Step) -> None:
     assert container.next_step(found(status), 2) is expected
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (Status.RUNNING, Step.ADOPT),
+        (Status.EXITED, Step.HARVEST),
+        # The start was written down before Docker was asked for it: it may have been cut off in that instant.
+        (Status.CREATED, Step.REPEAT),
+        # It ran, and somebody else ended it.
+        (Status.DEAD, Step.GIVE_UP),
+        (Status.REMOVING, Step.GIVE_UP),
+    ],
+)
+def test_a_container_that_the_record_names(status: Status, expected: Step) -> None:
+    assert container.next_step(found(status), 2, may_have_run=True) is expected
+    assert container.next_step(found(status, "1"), 2, may_have_run=True) is Step.REPLACE
+
+
 @pytest.mark.parametrize("attempt", ["1", "2"])
 def test_a_container_that_runs_although_docker_does_not_know_it_is_waited_for(attempt: str) -> None:
     """Docker was killed in the instant in which it started it; whichever attempt it is of, nothing runs beside it."""

@@ -120,6 +120,35 @@ def test_a_container_that_never_started_is_made_again(before: Bench) -> None:
     assert before.nothing_is_left()
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_start_that_docker_may_have_forgotten_is_an_attempt(before: Bench, is_cancelled: bool) -> None:
+    """After a power cut Docker says of a container that it never ran; it was cut off in the instant of the start."""
+    before.engine.images["busybox:latest"] = OK
+    old_id = before.container(started=False)
+    before.records.update(Holding(JOB, HOST, 1), {"state": State.RUNNING.value, "container_id": old_id})
+    if is_cancelled:
+        before.records.cancel(JOB, reason="no longer needed")
+        assert before.ended().state is State.CANCELLED
+    else:
+        end = before.retried(retries=0)
+        assert end.state is State.SUCCEEDED
+        first, second = end.receipt["attempts"]
+        assert first["reason"] == "Docker or the host went down as it was started"
+        assert (first["container_id"], second["attempt"]) == (old_id, 2)
+    assert before.nothing_is_left()
+
+
+@pytest.mark.parametrize("status", [Status.DEAD, Status.REMOVING])
+def test_a_container_that_somebody_is_removing_is_not_run_again(before: Bench, status: Status) -> None:
+    old_id = before.container()
+    before.records.update(Holding(JOB, HOST, 1), {"state": State.RUNNING.value, "container_id": old_id})
+    before.engine.mark(NAME, status)
+    end = before.ended()
+    assert (end.state, end.receipt["reason"]) == (State.ERROR, str(errors.ContainerGone()))
+    assert before.engine.calls.count("create") == 1
+    assert before.nothing_is_left()
+
+
 def test_a_job_whose_container_was_never_made_is_run(before: Bench) -> None:
     before.engine.images["busybox:latest"] = OK
     end = before.ended()

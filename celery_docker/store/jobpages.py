@@ -1,7 +1,7 @@
 """Pages of jobs: those of an index or a batch that a listing wants, in order. Reads only.
 
 Invariant: Redis looks at `_LOOKS_AT_ONCE` jobs in one question, which takes less than 20 ms. Of jobs in some
-states it looks at these alone, while `listkeeping` vouches for the lists by state.
+states it looks at these alone, while `listkeeping` vouches for the lists by state; in a batch too, if they are few.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class JobPages:
         return [row for row in rows if self.wanted.has(row)], Mark(float(score), name) if has_more else None
 
     def _touched(self) -> list[str]:
-        if self.batch_id is not None:
-            return [keys.batch_jobs(self.batch_id)]
         uid = self.wanted.uid
-        return [keys.INDEX if uid is None else keys.user_jobs(str(uid)), keys.LISTS, keys.HOSTS]
+        index = keys.INDEX if uid is None else keys.user_jobs(str(uid))
+        return [index if self.batch_id is None else keys.batch_jobs(self.batch_id), index, keys.LISTS, keys.HOSTS]

@@ -1,7 +1,7 @@
--- Reads a part of a listing of jobs: those of an index that are wanted, in its order, behind a place in it.
+-- Reads a part of a listing of jobs: those of an index or a batch that are wanted, in its order, behind a place in it.
 -- Of jobs in some states it looks at the lists by state alone, if they are complete: the answer is the same, sooner. Those
--- of jobs that hosts have in hand are short.
--- KEYS: the sorted set of jobs; where it is an index with lists by state, also the mark of these, hosts.
+-- of jobs that hosts have in hand are short. A batch has another order: of lists with few jobs all are looked for in it.
+-- KEYS: the sorted set of jobs, the index with the lists by state in which they are too, the mark of these, hosts.
 -- ARGV: prefix of the keys of records, beginning and end of the keys of hosts' jobs, 1 for the highest scores first, score
 -- and id of the place ('' and '': the beginning), the most rows, the most jobs to look at, the least score of a job that is
 -- looked at ('': any), then as `wanted.lua` says.
@@ -10,7 +10,7 @@
 -- Includes lists.lua.
 -- Includes places.lua.
 -- Includes wanted.lua.
-local PORTION, MOST_IN_HAND = 250, 2000
+local PORTION, MOST_SORTED = 250, 2000
 local is_down, most_rows, most_looks = ARGV[4] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local score, name, least = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[9])
 read_wishes(10)
@@ -22,23 +22,23 @@ end
 
 -- Tells whether each job of the index is in one list. A worker of an older version, which lists no ends, keeps the mark away.
 local function is_complete()
-  if redis.call('EXISTS', KEYS[2]) == 0 then
+  if redis.call('EXISTS', KEYS[3]) == 0 then
     return false
   end
-  local left = redis.call('ZCARD', KEYS[1]) - (size(list_key(KEYS[1], 'live')) or math.huge)
+  local left = redis.call('ZCARD', KEYS[2]) - (size(list_key(KEYS[2], 'live')) or math.huge)
   for _, state in ipairs(FINAL) do
-    left = left - (size(ended_key(KEYS[1], state)) or math.huge)
+    left = left - (size(ended_key(KEYS[2], state)) or math.huge)
   end
   return left == 0
 end
 
--- Returns the jobs that hosts have in hand, with their places in the index; nil if they are many.
+-- Returns the jobs that hosts have in hand; nil if they are many.
 local function in_hand()
   local ids = {}
-  for _, host in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  for _, host in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     local key = ARGV[2] .. host .. ARGV[3]
     if redis.call('TYPE', key).ok == 'set' then
-      if #ids + redis.call('SCARD', key) > MOST_IN_HAND then
+      if #ids + redis.call('SCARD', key) > MOST_SORTED then
         return nil
       end
       for _, id in ipairs(redis.call('SMEMBERS', key)) do
@@ -46,6 +46,25 @@ local function in_hand()
       end
     end
   end
+  return ids
+end
+
+-- Returns the jobs of some lists; nil if they are many, or not fewer than the whole set.
+local function listed(lists)
+  local ids, most = {}, math.min(MOST_SORTED, redis.call('ZCARD', KEYS[1]))
+  for _, key in ipairs(lists) do
+    if #ids + size(key) > most then
+      return nil
+    end
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      ids[#ids + 1] = id
+    end
+  end
+  return ids
+end
+
+-- Returns those of some jobs that are in the set behind the place, in its order.
+local function entries_of(ids)
   local entries, seen = {}, {}
   for i, at in ipairs(#ids > 0 and redis.call('ZMSCORE', KEYS[1], unpack(ids)) or {}) do
     local place = at and tonumber(at)
@@ -64,27 +83,31 @@ local function sorted_set(key)
 end
 
 local function sources_of(states)
-  if not states or #KEYS == 1 then
+  if not states then
     return {sorted_set(KEYS[1])}
   end
   local lists, is_in_hand, is_live = {}, true, false
   for _, state in ipairs(FINAL) do
     if states[state] then
-      lists[#lists + 1], is_in_hand = ended_key(KEYS[1], state), false
+      lists[#lists + 1], is_in_hand = ended_key(KEYS[2], state), false
     end
   end
   for _, state in ipairs({'queued', 'starting', 'running'}) do
     is_live = is_live or states[state]
   end
-  local entries = is_in_hand and not states.queued and in_hand()
-  if entries then
-    return {{entries = entries, at = 1}}
+  local ids = is_in_hand and not states.queued and in_hand()
+  if ids then
+    return {{entries = entries_of(ids), at = 1}}
   end
   if not is_complete() then
     return {sorted_set(KEYS[1])}
   end
   if is_live then
-    lists[#lists + 1] = list_key(KEYS[1], 'live')
+    lists[#lists + 1] = list_key(KEYS[2], 'live')
+  end
+  if KEYS[1] ~= KEYS[2] then
+    ids = listed(lists)
+    return {ids and {entries = entries_of(ids), at = 1} or sorted_set(KEYS[1])}
   end
   local sources = {}
   for i, key in ipairs(lists) do

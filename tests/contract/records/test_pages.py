@@ -96,11 +96,18 @@ class Shelf(RedisWorld):
         entries = self.client.zrange(keys.INDEX if uid is None else keys.user_jobs(str(uid)), 0, -1, withscores=True)
         return [job_id for _, _, job_id in sorted(((at, name.encode(), name) for name, at in entries), reverse=True)]
 
-    def walk(self, wanted: JobFilter, most: int) -> Iterator[list[str]]:
+    def gather(self, seed: int) -> list[str]:
+        """Put half of the jobs into the batch b1, in an order of its own; return it, the highest number first."""
+        draw = random.Random(seed)  # noqa: S311  # the same draw each time
+        names = draw.sample(self.whole(None), self.client.zcard(keys.INDEX) // 2)
+        self.client.zadd(keys.batch_jobs("b1"), {name: number for number, name in enumerate(names, 1)})
+        return names[::-1]
+
+    def walk(self, wanted: JobFilter, most: int, batch_id: str | None = None) -> Iterator[list[str]]:
         """Yield the pages of a listing."""
         place: pages.Mark | None = pages.NEWEST
         while place is not None:
-            rows, place = self.jobs.page(wanted, place, most)
+            rows, place = self.jobs.page(wanted, place, most, batch_id)
             # What a client sends with its next request is a text.
             place = place and pages.mark(str(place))
             assert len(rows) <= most
@@ -269,6 +276,50 @@ def test_a_batch_is_filtered_in_its_order(shelf: Shelf) -> None:
     rows, place = shelf.jobs.page(failed, pages.NEWEST, 2, "b1")
     assert (ids(rows), place) == (["j4", "j2"], pages.Mark(3, "j2"))
     assert ids(shelf.jobs.page(failed, pages.Mark(3, "j2"), 2, "b1")[0]) == ["j0"]
+
+
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_pages_of_a_batch_have_each_job_that_is_wanted_once_and_in_order(shelf: Shelf, *, has_lists: bool) -> None:
+    shelf.fill(400, seed=8)
+    in_order = shelf.gather(seed=9)
+    if has_lists:
+        shelf.keep_lists()
+    for wanted in WANTED:
+        whole = [row.job_id for row in shelf.jobs.rows(in_order) if wanted.has(row)]
+        assert ids(shelf.jobs.each_of_batch("b1", wanted)) == whole[::-1]
+        for most in (1, 7, 100):
+            assert joined(shelf.walk(wanted, most, "b1")) == whole, (wanted, most)
+
+
+def test_few_jobs_of_a_state_are_looked_for_in_a_batch(shelf: Shelf) -> None:
+    """What the list of their state has not is not found, so that this shows; nor is what another job has replaced."""
+    shelf.records.begin_batch("b1", {"size": 5})
+    shelf.records.submit([new(f"j{number}", batch_id="b1", batch_index=number) for number in range(5)])
+    for name in ("j1", "j2", "j3"):
+        end(shelf.records, name, State.FAILED)
+    shelf.records.submit([new("again", batch_id="b1", batch_index=2, about={"retry_of": "j2"})])
+    shelf.keep_lists()
+    failed = JobFilter((State.FAILED,))
+    assert joined(shelf.walk(failed, 5, "b1")) == ["j3", "j1"]
+    place = shelf.client.zscore(keys.INDEX, "j1")
+    shelf.client.zrem(keys.ended(keys.INDEX, "failed"), "j1")
+    shelf.client.zadd(keys.ended(keys.INDEX, "expired"), {"j1": place})
+    assert joined(shelf.walk(failed, 5, "b1")) == ["j3"]
+    shelf.client.delete(keys.LISTS)
+    assert joined(shelf.walk(failed, 5, "b1")) == ["j3", "j1"]
+
+
+def test_many_jobs_of_a_state_are_met_on_the_way_through_a_batch(shelf: Shelf) -> None:
+    names = {f"j{number:04}": float(number) for number in range(2100)}
+    shelf.client.zadd(keys.INDEX, names)
+    pipeline = shelf.client.pipeline()
+    for name in names:
+        pipeline.hset(keys.job(name), "state", "failed")
+    pipeline.execute()
+    shelf.client.zadd(keys.batch_jobs("b1"), {name: -place for name, place in names.items()})
+    shelf.keep_lists()
+    assert joined(shelf.walk(JobFilter((State.FAILED,)), 500, "b1")) == [*names]
+    assert joined(shelf.walk(JobFilter((State.LOST,)), 500, "b1")) == []
 
 
 def ids(rows: Sequence[JobRow] | Iterator[JobRow]) -> list[str]:

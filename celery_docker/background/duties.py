@@ -58,6 +58,7 @@ class Housekeeping(Protocol):
     """The questions to the job records."""
 
     def now(self) -> float: ...
+    def keep_time(self) -> None: ...
     def publish_due(self, now: float) -> int: ...
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
@@ -184,9 +185,7 @@ class Duties:
     def _publish(self) -> None:
         """Put jobs that are due into their queues; every second, so that it also shows whether Redis is there."""
         try:
-            now = self._records.now()
-            self._records.publish_due(now)
-            self._records.expire_due(now)
+            self._records.keep_time()
         except (errors.StoreAway, errors.StoreRefused) as exc:
             if not self._redis_fault:
                 log.warning(

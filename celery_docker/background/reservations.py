@@ -18,7 +18,7 @@ from celery_docker.run.room import Ledger
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 2.0
+_EVERY_S = 5.0
 
 
 class Records(Protocol):
@@ -46,7 +46,7 @@ class Reservations:
     _loop: Periodic = field(init=False)
 
     def __post_init__(self) -> None:
-        self._loop = Periodic("reservations", _EVERY_S, self.take_turn)
+        self._loop = Periodic("reservations", min(_EVERY_S, self.after_s), self.take_turn)
 
     def start(self) -> None:
         """Begin to look for such a job."""

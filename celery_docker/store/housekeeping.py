@@ -51,15 +51,26 @@ class Housekeeping:
             for job_id, (state, reason, queue, text, cause) in zip(job_ids, rows, strict=True)
         ]
 
+    def keep_time(self) -> None:
+        """Publish the jobs that are due now, and mark those that had to start by now; one call if there are none."""
+        _, now, has_expired = self._publish_due("")
+        if has_expired:
+            self.expire_due(now)
+
     def publish_due(self, now: float) -> int:
         """Put the messages of delayed jobs that are due back into their queues; return how many."""
-        touched, count = [keys.DELAYED, keys.WAITING, keys.SHARES, keys.WINDOWS], 0
+        return self._publish_due(now)[0]
+
+    def _publish_due(self, now: float | str) -> tuple[int, float, bool]:
+        """Publish what is due; return how many jobs, the time, and whether a job has expired by then."""
+        touched, count = [keys.DELAYED, keys.WAITING, keys.SHARES, keys.WINDOWS, keys.EXPIRING], 0
         for _ in range(_DUE_TURNS):
-            due, published = self.link.call("publish", touched, [now, _DUE_AT_ONCE, keys.JOB, keys.SHARE])
+            args = [now, _DUE_AT_ONCE, keys.JOB, keys.SHARE]
+            due, published, until, expired = self.link.call("publish", touched, args)
             count += int(published)
             if due < _DUE_AT_ONCE:
                 break
-        return count
+        return count, float(until), bool(expired)
 
     def release_held(self) -> int:
         """Say how large the windows are, and publish what the shares have room for; return how many jobs.
@@ -69,22 +80,25 @@ class Housekeeping:
         with self.link.translated():
             if not self.link.client.set(keys.SHARES_LOCK, "1", nx=True, ex=_SHARES_LOCK_S):
                 return 0
-            self._store_windows()
-            names = self.link.client.hkeys(keys.SHARES)
+            names = self._store_windows()
         touched = [keys.SHARES, keys.WINDOWS, keys.DELAYED, keys.WAITING]
         shared = [keys.JOB, keys.SHARE, _SHARE_AT_ONCE, _SHARE_AT_ONCE]
         return sum(int(self.link.call("refill", touched, [name, *shared])) for name in names)
 
-    def _store_windows(self) -> None:
-        """Store the windows of the queues that hosts serve; those of other queues stay as they were."""
-        hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
+    def _store_windows(self) -> list[str]:
+        """Store the windows of the queues that hosts serve, those of other queues stay; return the names of shares."""
         with self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(keys.HOSTS, 0, -1)
+            pipeline.hkeys(keys.SHARES)
+            hosts, names = redislink.answers(pipeline, [])
             for host in hosts:
                 pipeline.hget(keys.host_about(host), "about")
-            reports = [hostreport.parse(text) for text in redislink.answers(pipeline)]
-        if windows := shares.windows(reports):
-            self.link.client.hset(keys.WINDOWS, mapping=windows)
-            self.link.client.expire(keys.WINDOWS, _WINDOWS_KEPT_S)
+            windows = shares.windows([hostreport.parse(text) for text in redislink.answers(pipeline)])
+            if windows:
+                pipeline.hset(keys.WINDOWS, mapping=windows)
+                pipeline.expire(keys.WINDOWS, _WINDOWS_KEPT_S)
+                pipeline.execute()
+        return list(names)
 
     def keep_lists(self, now: float) -> None:
         """Mend the lists of jobs by state; of several workers that do this at about the same time one does."""

@@ -40,6 +40,8 @@ _IN_PIPELINE = " of pipeline caused error: "
 _IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @\w+:\d+\.")
 # The line in the first comment of a script that names another, which it takes in.
 _INCLUDES = re.compile(r"^-- Includes (\w+)\.lua\.\n", re.MULTILINE)
+# Redis does not know a script by its digest: it was restarted, or told to forget all scripts.
+UnknownScript = redis.exceptions.NoScriptError
 _NETWORK: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -81,12 +83,10 @@ class Link:
 
         Raises `StoreAway` or `StoreRefused`, at the first call that was not answered.
         """
-        text = source(name)
-        digest = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324  # Redis' own name for the script
         with self.translated(), self.client.pipeline(transaction=False) as pipeline:
-            pipeline.script_load(text)
+            pipeline.script_load(source(name))
             for touched, args in calls:
-                pipeline.evalsha(digest, len(touched), *touched, *args)
+                pipeline.evalsha(digest(name), len(touched), *touched, *args)
             answers: list[Any] = pipeline.execute()
         return answers[1:]
 
@@ -210,6 +210,12 @@ def in_list(client: Any, key: str, first: int, last: int) -> list[str]:
 def source(name: str) -> str:
     """Return the text of the script `lua/<name>.lua`."""
     return _sources()[name]
+
+
+@cache
+def digest(name: str) -> str:
+    """Return Redis' own name for the script `lua/<name>.lua`."""
+    return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324  # Redis' choice
 
 
 @cache

@@ -159,7 +159,9 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         # Before the room is looked at: a slot that is freed meanwhile is a reason to ask again.
         self._rest, self._asked_at_change = None, self.ledger.changes
         touched, words = taking.take_call(self.host, lists, self.ledger.free_room, is_new=is_new)
-        self._ask("", "EVAL", redislink.source("take"), len(touched), *touched, *words)
+        # The first call of a connection brings the script.
+        script = ("EVAL", redislink.source("take")) if is_new else ("EVALSHA", redislink.digest("take"))
+        self._ask("", *script, len(touched), *touched, *words)
 
     @property
     def _is_resting(self) -> bool:
@@ -215,6 +217,9 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
         connection = self.client.connection
         try:
             answer = self.client.parse_response(connection, "BLMOVE" if self._source else "EVAL", **options)
+        except redislink.UnknownScript:
+            self._known = None
+            raise Empty from None
         except self.connection_errors:
             connection.disconnect()
             raise

@@ -526,6 +526,10 @@ class FakeRecords:
         with self._call("now"):
             return self.clock()
 
+    def keep_time(self) -> None:
+        self.publish_due(self.clock())
+        self.expire_due(self.clock())
+
     def publish_due(self, now: float) -> int:
         with self._call("publish_due"):
             return sum(self._publish(job_id) for job_id in _up_to(self.delayed, now))

@@ -149,3 +149,13 @@ def test_a_message_that_was_lost_is_published_again(
         redis.zadd(keys.WAITING, {job_id: time.time() - 120})
     with Worker(clean_redis.url, dockerd):
         assert plain.app.AsyncResult(job_id).get(timeout=RESULT_S)["output"] == "again\n"
+
+
+def test_a_redis_that_has_forgotten_all_scripts_gives_out_jobs(
+    worker: Worker, plain: Plain, clean_redis: servers.RedisServer
+) -> None:
+    """As an administrator may have told it."""
+    plain.send("busybox", "echo before").get(timeout=RESULT_S)
+    with clean_redis.client() as client:
+        client.script_flush()
+    assert plain.send("busybox", "echo after").get(timeout=RESULT_S)["state"] == "succeeded"

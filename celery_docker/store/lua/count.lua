@@ -19,17 +19,16 @@ end
 
 -- Returns the name under which the jobs of a queue list are counted.
 local function counted_queue(key, list)
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then
-    redis.call('DEL', key)
-  end
   -- The list of another priority has it behind the name.
   local queue = string.match(list or '', '^[^\6]*')
   if queue == '' or #queue > MOST_NAME_BYTES then
     return OTHER
   end
-  if redis.call('HEXISTS', key, 'queue ' .. queue) == 1 then
+  local is_counted = redis.pcall('HEXISTS', key, 'queue ' .. queue)
+  if is_counted == 1 then
     return queue
+  elseif is_counted ~= 0 then
+    redis.call('DEL', key)
   end
   local known = tonumber(redis.call('HGET', key, 'queues')) or 0
   if known >= MOST_QUEUES and known < math.huge then

@@ -15,6 +15,7 @@ from celery_docker.core import message
 from celery_docker.core.admission import Needs, Offer
 from celery_docker.core.jobrecord import Taken
 from celery_docker.run.room import Ledger
+from celery_docker.store import redislink
 from celery_docker.worker.transport import Channel, QoS
 
 
@@ -145,6 +146,23 @@ def open_channel(channel: Any, mocker: MockerFixture) -> Any:
     mocker.patch.object(Channel, "client", mocker.Mock())
     channel.clock = mocker.patch("celery_docker.worker.transport.monotonic", return_value=100.0)
     return channel
+
+
+def test_the_script_is_sent_whole_once_a_connection_and_where_redis_has_forgotten_it(
+    open_channel: Any, mocker: MockerFixture
+) -> None:
+    """What is put back first on a new connection is put back then, too; nobody else takes from this host's lists."""
+    forgotten = redislink.UnknownScript("No matching script. Please use EVAL.")
+    open_channel.connection_errors = (OSError,)
+    open_channel.client.parse_response.side_effect = [None, forgotten, None]
+    mocker.patch.object(Channel, "_wait")
+    commands = []
+    for _ in range(4):
+        open_channel._brpop_start()
+        commands.append(open_channel._ask.call_args.args[1])
+        with contextlib.suppress(Empty, StopIteration):
+            open_channel._brpop_read()
+    assert commands == ["EVAL", "EVALSHA", "EVAL", "EVALSHA"]
 
 
 def test_a_host_without_room_for_what_is_parked_waits_at_no_list(open_channel: Any, mocker: MockerFixture) -> None:

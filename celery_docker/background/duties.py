@@ -19,6 +19,7 @@ from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.journal import JournalEvent
 from celery_docker.core.lifecycle import EndRequest, State
+from celery_docker.core.outlook import Outlook
 from celery_docker.host import systemd
 from celery_docker.run.job import Job, timeout_request
 from celery_docker.run.periodic import Periodic
@@ -26,7 +27,7 @@ from celery_docker.run.runner import Runner
 
 log = logging.getLogger(__name__)
 
-_PUBLISH_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
 _RELEASE_EVERY_S = 5.0
 _REPAIR_EVERY_S = 60.0
 _CLEAN_EVERY_S = 3600.0
@@ -36,6 +37,8 @@ _STATUS_EVERY_S = 1.0
 # Most jobs that end sooner are retried by their own host, which knows what they ran.
 _NOTE_EVERY_S = 3.0
 _END_EVERY_S = 1.0
+# Where a look wakes the duty.
+_RARELY_S = 60.0
 # The longest time for which the end of thousands of queued jobs waits for slots that are busy.
 _SLOTS_FIRST_S = 5.0
 _PAUSE_S = 0.02
@@ -58,7 +61,7 @@ class Housekeeping(Protocol):
     """The questions to the job records."""
 
     def now(self) -> float: ...
-    def keep_time(self) -> None: ...
+    def look(self, host: str) -> Outlook: ...
     def publish_due(self, now: float) -> int: ...
     def expire_due(self, now: float) -> int: ...
     def republish(self, before: float) -> int: ...
@@ -68,6 +71,9 @@ class Housekeeping(Protocol):
     def forget_expired(self, before: float) -> int: ...
     def repair(self) -> Sequence[str]: ...
     def end_requests(self, host: str) -> Sequence[JobToEnd]: ...
+
+
+def _nothing(_outlook: Outlook) -> None: ...
 
 
 class Duties:
@@ -85,6 +91,7 @@ class Duties:
         environ: Mapping[str, str],
         end_queued: EndQueued,
         scarce: Callable[[], str] = str,
+        heed: Callable[[Outlook], object] = _nothing,
     ) -> None:
         self._runner = runner
         self._records = records
@@ -95,6 +102,9 @@ class Duties:
         self._environ = environ
         self._end_queued = end_queued
         self._scarce = scarce
+        self._heed = heed
+        self._looking = Periodic("looking", _LOOK_EVERY_S, self._look, first_s=_LOOK_EVERY_S)
+        self._ending = Periodic("end requests", _RARELY_S, self._carry_out_end_requests)
         self._loops: list[Periodic] = []
         self._phase = Phase.STARTING
         self._reported = ""
@@ -103,11 +113,13 @@ class Duties:
     def start(self) -> None:
         """Start a loop for each duty."""
         self._loops = [Periodic(name, interval_s, action) for name, interval_s, action in self._duties()]
+        self._loops += [self._looking, self._ending]
+        # Before the first job is taken: this host may be drained.
+        self._looking.take_turn()
         for loop in self._loops:
             loop.start()
 
     def _duties(self) -> Iterator[tuple[str, float, Callable[[], object]]]:
-        yield "publishing", _PUBLISH_EVERY_S, self._publish
         yield "republishing", _REPAIR_EVERY_S, self._republish
         yield "releasing", _RELEASE_EVERY_S, self._records.release_held
         yield "lists", _REPAIR_EVERY_S, self._keep_lists
@@ -115,7 +127,6 @@ class Duties:
         yield "cleaning", _CLEAN_EVERY_S, self._clean
         yield "images of jobs", _NOTE_EVERY_S, self._note_images
         yield "status", _STATUS_EVERY_S, self._report
-        yield "end requests", _END_EVERY_S, self._carry_out_end_requests
         yield "timeouts", _END_EVERY_S, self._end_timed_out
         watchdog_s = systemd.watchdog_interval_s(self._environ)
         if watchdog_s is not None:
@@ -182,10 +193,17 @@ class Duties:
         if ready and status != self._reported and systemd.notify(self._environ, STATUS=status, **ready):
             self._reported = status
 
-    def _publish(self) -> None:
-        """Put jobs that are due into their queues; every second, so that it also shows whether Redis is there."""
+    def _look(self) -> None:
+        """Ask what there is to do, and do it or wake who does; every second, so that it shows if Redis is there."""
         try:
-            self._records.keep_time()
+            outlook = self._records.look(self._host)
+            self._heed(outlook)
+            if outlook.has_end_requests:
+                self._ending.wake()
+            if outlook.is_due:
+                self._records.publish_due(outlook.now)
+            if outlook.has_expired:
+                self._records.expire_due(outlook.now)
         except (errors.StoreAway, errors.StoreRefused) as exc:
             if not self._redis_fault:
                 log.warning(

@@ -22,7 +22,8 @@ from celery_docker.run.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 2.0
+# Between them it is woken while there are orders.
+_LOOK_EVERY_S = 60.0
 _TELL_EVERY_S = 1.0
 _MOST_AT_ONCE = 4
 
@@ -72,6 +73,10 @@ class PullOrders:
     def start(self) -> None:
         """Begin to look for orders."""
         self._loop.start()
+
+    def wake(self) -> None:
+        """Look now: there are orders."""
+        self._loop.wake()
 
     def stop(self) -> None:
         """Begin no more pulls; those under way end with the process, and go on in the next."""

@@ -18,7 +18,8 @@ from celery_docker.run.room import Ledger
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 5.0
+# While room is reserved; else it is woken while jobs are parked.
+_EVERY_S, _RARELY_S = 5.0, 60.0
 
 
 class Records(Protocol):
@@ -46,11 +47,15 @@ class Reservations:
     _loop: Periodic = field(init=False)
 
     def __post_init__(self) -> None:
-        self._loop = Periodic("reservations", min(_EVERY_S, self.after_s), self.take_turn)
+        self._loop = Periodic("reservations", self._pause_s, self.take_turn)
 
     def start(self) -> None:
         """Begin to look for such a job."""
         self._loop.start()
+
+    def wake(self) -> None:
+        """Look now: jobs are parked."""
+        self._loop.wake()
 
     def stop(self) -> None:
         """Look no more. What is reserved then ends by itself."""
@@ -69,6 +74,9 @@ class Reservations:
             waited_s = listed.now - job.parked_at
             log.info("room is kept for it: it is parked for %d s", waited_s, extra={"job": job.job_id})
         return None
+
+    def _pause_s(self) -> float:
+        return _RARELY_S if self._held is None else _EVERY_S
 
     def _reserve(self, job: Parked) -> bool:
         is_reserved = self.records.reserve(job.job_id, self.host)

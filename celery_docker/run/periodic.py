@@ -52,6 +52,15 @@ class Periodic:
         """Begin the next turn without the rest of the pause."""
         self._woken.set()
 
+    def take_turn(self) -> None:
+        """Carry the action out now, in the thread that calls; what it raises is logged."""
+        try:
+            self._action()
+        except errors.CeleryDockerError as exc:
+            log.debug("%s: %s", self._name, exc)
+        except Exception as exc:  # noqa: BLE001  # the loop has to go on, whatever it was
+            log.error("%s: its turn failed and is repeated: %r", self._name, exc)
+
     def _run(self) -> None:
         self._woken.wait(self._first_s)
         while not self._stopped.is_set():
@@ -59,13 +68,5 @@ class Periodic:
             # `stop` may have come just before the line above, which has forgotten it.
             if self._stopped.is_set():
                 return
-            self._take_turn()
+            self.take_turn()
             self._woken.wait(self._interval_s() if callable(self._interval_s) else self._interval_s)
-
-    def _take_turn(self) -> None:
-        try:
-            self._action()
-        except errors.CeleryDockerError as exc:
-            log.debug("%s: %s", self._name, exc)
-        except Exception as exc:  # noqa: BLE001  # the loop has to go on, whatever it was
-            log.error("%s: its turn failed and is repeated: %r", self._name, exc)

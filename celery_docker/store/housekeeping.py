@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from celery_docker.core import hostreport, incoming, lifecycle, message, shares
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
+from celery_docker.core.outlook import Outlook
 from celery_docker.store import historykeeping, keys, listkeeping, redislink
 
 _AT_ONCE = 1000
@@ -35,6 +36,13 @@ class Housekeeping:
             seconds, microseconds = self.link.client.time()
         return float(seconds + microseconds / 1e6)
 
+    def look(self, host: str) -> Outlook:
+        """Return what there is to do for a host, in one call."""
+        touched = [keys.DELAYED, keys.EXPIRING, keys.DRAINED, keys.CANCELLING, keys.PULL_ORDERS, keys.PARKED]
+        now, drained_by, *found = self.link.call("look", touched, [host])
+        is_due, has_expired, has_end_requests, has_orders, has_parked = map(bool, found)
+        return Outlook(float(now), is_due, has_expired, has_end_requests, has_orders, has_parked, drained_by)
+
     def end_requests(self, host: str) -> list[JobToEnd]:
         """Return jobs with an end request that have not ended: the host's, and `TO_END_AT_ONCE` of all at most."""
         touched = [keys.CANCELLING, keys.host_jobs(host)]
@@ -51,26 +59,15 @@ class Housekeeping:
             for job_id, (state, reason, queue, text, cause) in zip(job_ids, rows, strict=True)
         ]
 
-    def keep_time(self) -> None:
-        """Publish the jobs that are due now, and mark those that had to start by now; one call if there are none."""
-        _, now, has_expired = self._publish_due("")
-        if has_expired:
-            self.expire_due(now)
-
     def publish_due(self, now: float) -> int:
         """Put the messages of delayed jobs that are due back into their queues; return how many."""
-        return self._publish_due(now)[0]
-
-    def _publish_due(self, now: float | str) -> tuple[int, float, bool]:
-        """Publish what is due; return how many jobs, the time, and whether a job has expired by then."""
-        touched, count = [keys.DELAYED, keys.WAITING, keys.SHARES, keys.WINDOWS, keys.EXPIRING], 0
+        touched, count = [keys.DELAYED, keys.WAITING, keys.SHARES, keys.WINDOWS], 0
         for _ in range(_DUE_TURNS):
-            args = [now, _DUE_AT_ONCE, keys.JOB, keys.SHARE]
-            due, published, until, expired = self.link.call("publish", touched, args)
+            due, published = self.link.call("publish", touched, [now, _DUE_AT_ONCE, keys.JOB, keys.SHARE])
             count += int(published)
             if due < _DUE_AT_ONCE:
                 break
-        return count, float(until), bool(expired)
+        return count
 
     def release_held(self) -> int:
         """Say how large the windows are, and publish what the shares have room for; return how many jobs.

@@ -160,12 +160,6 @@ class Store:
         with self.link.translated():
             return bool(self.link.client.hdel(keys.DRAINED, host))
 
-    def drained(self, host: str) -> str | None:
-        """Return who keeps a host from taking jobs, and why; None: nobody does."""
-        with self.link.translated():
-            reason: str | None = self.link.client.hget(keys.DRAINED, host)
-        return reason
-
     def image_pin(self, job_id: str) -> str:
         """Return which image the attempts of a job run, as `core.imagepin` reads it; empty where it is not known."""
         with self.link.translated():

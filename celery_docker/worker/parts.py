@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from celery import Celery
@@ -23,6 +23,7 @@ from celery_docker.background.orphans import Orphans
 from celery_docker.background.report import HostReport
 from celery_docker.background.reservations import Reservations
 from celery_docker.core import message, roomwords, settings
+from celery_docker.core.outlook import Outlook
 from celery_docker.core.policy import Policy
 from celery_docker.host import identity, opener, resolver
 from celery_docker.host.keyfile import KeyFile
@@ -62,7 +63,6 @@ class Parts:
     heartbeat: Heartbeat
     health: Health
     broadcast: Broadcast
-    drained: DrainWatch
     orphans: Orphans
     notifying: Notifying
     reservations: Reservations
@@ -80,7 +80,6 @@ class Parts:
         self.duties.start()
         self.health.start()
         self.broadcast.start(self.runner.jobs)
-        self.drained.start()
         self.notifying.start()
         self.reservations.start()
         self.images.start()
@@ -91,7 +90,6 @@ class Parts:
         self.orphans.stop()
         self.notifying.stop()
         self.reservations.stop()
-        self.drained.stop()
         self.broadcast.stop()
         self.health.stop()
         self.duties.stop()
@@ -116,7 +114,18 @@ def build_parts(
         worker_settings.retention_s,
         tell=functools.partial(queuedresults.tell, application.backend, events),
     )
-    duties = _duties(worker_settings, slots, around, environ, runner, intake, queued_ends)
+    drained = DrainWatch(intake)
+
+    def heed(outlook: Outlook) -> None:
+        drained.tell(outlook.drained_by)
+        if outlook.has_parked:
+            reservations.wake()
+        if outlook.has_orders:
+            images.orders.wake()
+
+    duties = _duties(worker_settings, slots, around, environ, runner, intake, queued_ends, heed)
+    reservations = _reservations(worker_settings, around, application, runner, duties)
+    images = imageparts.build(worker_settings, link, around.engine, around.image_notes, host, runner)
     orphans = Orphans(
         around.engine,
         around.records,
@@ -138,11 +147,10 @@ def build_parts(
         _heartbeat(worker_settings, around, runner, inbox, report),
         health,
         broadcast,
-        DrainWatch(around.records, host, intake),
         orphans,
         notices.notifying(worker_settings, policy, around.records.link, environ),
-        _reservations(worker_settings, around, application, runner, duties),
-        imageparts.build(worker_settings, link, around.engine, around.image_notes, host, runner),
+        reservations,
+        images,
     )
 
 
@@ -186,6 +194,7 @@ def _duties(
     runner: Runner,
     intake: Intake,
     queued_ends: QueuedEnds,
+    heed: Callable[[Outlook], object],
 ) -> Duties:
     return Duties(
         runner,
@@ -196,6 +205,7 @@ def _duties(
         retention_s=worker_settings.retention_s,
         environ=environ,
         end_queued=lambda jobs, more: queued_ends.end(jobs, more=more),
+        heed=heed,
         scarce=lambda: roomwords.scarce(runner.ledger.free_room.reserved, around.offer),
     )
 

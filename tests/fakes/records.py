@@ -31,6 +31,7 @@ from celery_docker.core.jobrecord import (
     Term,
     Verdict,
 )
+from celery_docker.core.outlook import Outlook
 
 
 @dataclass
@@ -526,9 +527,11 @@ class FakeRecords:
         with self._call("now"):
             return self.clock()
 
-    def keep_time(self) -> None:
-        self.publish_due(self.clock())
-        self.expire_due(self.clock())
+    def look(self, host: str) -> Outlook:
+        with self._call("look"):
+            now = self.clock()
+            due, expired = (bool(_up_to(index, now)) for index in (self.delayed, self.expiring))
+            return Outlook(now, due, expired, bool(self.marked), has_parked=bool(self.parked))
 
     def publish_due(self, now: float) -> int:
         with self._call("publish_due"):

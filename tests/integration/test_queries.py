@@ -14,6 +14,7 @@ from celery_docker.core import message
 from celery_docker.core.jobrecord import Holding, New
 from celery_docker.core.lifecycle import State
 from celery_docker.store import jobstore, keys, queries
+from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.listing import Load, Match
 from tests import servers
 
@@ -203,9 +204,11 @@ def test_workers_and_who_keeps_them_from_working(shelf: Shelf) -> None:
     assert (silent.host, silent.about, silent.drained) == ("node0", {}, None)
     assert (row.host, row.jobs, row.about, row.drained) == (HOST, 1, {"slots": 2}, "alice@here: a new disk")
     assert -1 < row.heard_s < 60
+    look = Housekeeping(shelf.store.link).look
+    assert (look(HOST).drained_by, look("node0").drained_by) == ("alice@here: a new disk", None)
     assert shelf.store.resume(HOST)
     assert not shelf.store.resume(HOST)
-    assert shelf.store.drained(HOST) is None
+    assert look(HOST).drained_by is None
 
 
 def test_a_lost_host_is_listed_as_such(shelf: Shelf) -> None:

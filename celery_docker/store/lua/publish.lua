@@ -1,13 +1,11 @@
 -- Publishes delayed jobs whose time has come, the longest due first: their messages go back to their queues, as far as
 -- their shares have room. Jobs that are held back are looked at again here.
--- KEYS: delayed, waiting, shares, windows, expiring.
--- ARGV: the time up to which a job is due ('' for now), the most jobs, prefix of the keys of records, prefix of the keys
--- of shares.
--- Returns {how many were due, how many were published, the time, whether a job had to start by then and has not}.
+-- KEYS: delayed, waiting, shares, windows.
+-- ARGV: the time up to which a job is due, the most jobs, prefix of the keys of records, prefix of the keys of shares.
+-- Returns {how many were due, how many were published}.
 -- Includes share.lua.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local until_s = ARGV[1] ~= '' and ARGV[1] or string.format('%.6f', now)
 local at = {delayed = KEYS[1], waiting = KEYS[2], shares = KEYS[3], windows = KEYS[4], job = ARGV[3], share = ARGV[4]}
 
 local function publish(id)
@@ -38,10 +36,9 @@ local function publish(id)
   return count
 end
 
-local ids = redis.call('ZRANGEBYSCORE', at.delayed, '-inf', until_s, 'LIMIT', 0, ARGV[2])
+local ids = redis.call('ZRANGEBYSCORE', at.delayed, '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 local count = 0
 for _, id in ipairs(ids) do
   count = count + publish(id)
 end
-local late = redis.pcall('ZRANGEBYSCORE', KEYS[5], '-inf', until_s, 'LIMIT', 0, 1)
-return {#ids, count, until_s, late.err and 0 or #late}
+return {#ids, count}

@@ -236,5 +236,9 @@ for i = FIRST, #KEYS do
   if message then
     return {KEYS[i], redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')}
   end
+  -- An idle host asks each second: one question for all other lists.
+  if i == FIRST and i < #KEYS and not next(groups) and redis.call('EXISTS', unpack(KEYS, i + 1)) == 0 then
+    break
+  end
 end
 return could_hold and {'', 0} or false

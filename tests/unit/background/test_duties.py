@@ -15,6 +15,7 @@ from celery_docker.background import duties
 from celery_docker.background.intake import Intake
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd, New
+from celery_docker.core.outlook import Outlook
 from celery_docker.core.receipt import Attempt
 from celery_docker.host import systemd
 from tests.fakes.records import FakeRecords
@@ -122,11 +123,11 @@ def test_the_status_and_two_lines_of_the_log_say_that_redis_is_away(
 ) -> None:
     """Two lines however long it is away: it is asked every second."""
     away = errors.StoreAway("cannot reach Redis at redis://r/0: refused")
-    worker = made(1, records=FakeRecords(failures={"publish_due": [away] * 3}))
+    worker = made(1, records=FakeRecords(failures={"look": [away] * 3}))
     worker.serving()
     with caplog.at_level("INFO", logger=duties.__name__):
         for _ in range(5):
-            worker._publish()
+            worker._look()
             worker._report()
     ready = "1 job running, 3 of 4 slots free"
     assert [pairs["STATUS"] for pairs in notices] == [ready, f"Takes no jobs: {away}; 1 job running", ready]
@@ -179,7 +180,7 @@ def test_start_runs_every_duty_and_stop_ends_them(notices: list[dict[str, str | 
     worker = made(records=records, environ={"WATCHDOG_USEC": "30000"})
     worker.start()
     worker.serving()
-    eventually(lambda: {"publish_due", "forget_expired"} <= set(records.calls))
+    eventually(lambda: {"look", "forget_expired"} <= set(records.calls))
     eventually(lambda: any("WATCHDOG" in pairs for pairs in notices))
     worker.stop()
     eventually(lambda: threading.active_count() == before)
@@ -248,6 +249,26 @@ def test_a_busy_slot_goes_before_the_next_portion_of_queued_jobs_but_not_for_eve
     assert portions == [(0, True), (slept, False)]
     assert (slept == 3) is is_short
     assert slept >= 3
+
+
+def test_what_a_look_finds_is_done_or_passed_on(notices: list[dict[str, str | int]]) -> None:
+    records, heard = cancelled(1), list[Outlook]()
+    ended: list[str] = []
+
+    def end(jobs: Sequence[JobToEnd], more: bool) -> int:
+        ended.extend(job.job_id for job in jobs)
+        records.marked.clear()
+        return len(jobs)
+
+    records.delayed["j9"] = records.expiring["j8"] = 0
+    worker = made(records=records, end_queued=end, heed=heard.append)
+    worker.serving()
+    worker.start()
+    eventually(lambda: ended == ["j0"])
+    worker.stop()
+    assert heard[0].is_due
+    assert heard[0].has_expired
+    assert (records.calls.count("publish_due"), records.calls.count("expire_due")) == (1, 1)
 
 
 def test_a_job_whose_image_cannot_be_noted_holds_up_no_other() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
-from celery_docker.background.drained import DrainWatch
 from celery_docker.background.duties import Duties
 from celery_docker.background.health import Health
 from celery_docker.background.heartbeat import Heartbeat
@@ -39,14 +38,6 @@ class Failing:
             raise self.failure
 
         return call
-
-
-@contextmanager
-def drained(world: Any) -> Iterator[None]:
-    loop = DrainWatch(world, "node1", Intake(), interval_s=SOON_S)
-    loop._loop.start()
-    yield
-    loop.stop()
 
 
 @contextmanager
@@ -122,7 +113,7 @@ def broadcast(world: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-@pytest.mark.parametrize("running", [drained, duties, health, heartbeat, orphans, broadcast])
+@pytest.mark.parametrize("running", [duties, health, heartbeat, orphans, broadcast])
 def test_no_exception_ends_a_loop(running: Any, failure: Exception) -> None:
     world = Failing(failure)
     with running(world):

@@ -467,7 +467,7 @@ class RedisServer(_Service):
         self.port: int = self._holder.getsockname()[1]
         self.ca_file = self.folder / "ca.pem"
         if tls:
-            _make_certificate(self.folder, self.ca_file)
+            make_certificate(self.folder, self.ca_file)
 
     @property
     def url(self) -> str:
@@ -557,7 +557,8 @@ def _add(
     tar.addfile(member, io.BytesIO(content))
 
 
-def _make_certificate(folder: Path, certificate: Path) -> None:
+def make_certificate(folder: Path, certificate: Path) -> None:
+    """Write a certificate of 127.0.0.1 that nobody else has signed, and its key to key.pem in the folder."""
     run(
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
         *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/key.pem", "-out", str(certificate)),

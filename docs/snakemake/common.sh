@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034  # some variables are for those who source it
 # Sourced by submit, status and cancel: requests to celery-docker-api with curl, since Python takes longer to start than an
 # answer to come. The service is that of CELERY_DOCKER_BROKER_URL, of the user's client.conf, of the host's, or the socket.
 
@@ -22,7 +22,8 @@ from_file() {
     sed -n "s/^[[:space:]]*$2=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$1" 2>/dev/null | tail -n 1
 }
 
-# ask SECONDS PLACE [BODY]: set $status to that of the answer, 000 without one, and $answer to its text.
+# ask SECONDS PLACE [BODY]: set $status to that of the answer, 000 without one, and $answer to its text; $trouble to why there
+# is none that could come later.
 ask() {
     limit_s=$1 place=/api/v1/$2
     shift 2
@@ -43,11 +44,13 @@ ask() {
     esac
     [ -z "$token" ] || token="header = \"Authorization: Bearer $token\""
     # The token is in no argument, which others could see.
+    trouble=
     answer=$(curl --silent --max-time "$limit_s" --write-out '\n%{http_code}' "$@" --config - "${url%/}$place" <<END
 $token
 END
-    ) || true
-    # shellcheck disable=SC2034  # for whoever asks
+    ) || case $? in
+    60) trouble="the certificate of $url is not valid; correct the URL, or let SSL_CERT_FILE name a file with what it was signed with" ;;
+    esac
     status=$(printf '%s\n' "$answer" | tail -n 1)
     answer=$(printf '%s\n' "$answer" | sed '$d')
 }

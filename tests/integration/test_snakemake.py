@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -229,38 +230,71 @@ def _request(asking: socket.socket) -> bytes:
 
 
 @contextmanager
+def passing(listening: socket.socket, pass_on: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Hand over each connection that comes, one after the other."""
+
+    def serve() -> None:
+        while True:
+            try:
+                asking, _ = listening.accept()
+            except OSError:
+                return
+            pass_on(asking)
+
+    with listening:
+        listening.listen()
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
 def losing(gateway: Gateway, folder: Path) -> Iterator[str]:
     """A way to the service on which the answer to the first job is lost."""
     path = folder / "lossy.sock"
     lost: list[bytes] = []
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        path.chmod(0o666)
-        listening.listen()
 
-        def pass_on(asking: socket.socket) -> None:
-            with asking, socket.socket(socket.AF_UNIX) as service:
-                service.connect(gateway.path)
-                text = _request(asking)
-                service.sendall(text)
-                answer = b"".join(iter(lambda: service.recv(65_536), b""))
-                if text.startswith(b"POST /api/v1/jobs ") and not lost:
-                    lost.append(text)
-                else:
-                    asking.sendall(answer)
+    def pass_on(asking: socket.socket) -> None:
+        with asking, socket.socket(socket.AF_UNIX) as service:
+            service.connect(gateway.path)
+            text = _request(asking)
+            service.sendall(text)
+            answer = b"".join(iter(lambda: service.recv(65_536), b""))
+            if text.startswith(b"POST /api/v1/jobs ") and not lost:
+                lost.append(text)
+            else:
+                asking.sendall(answer)
 
-        def serve() -> None:
-            while True:
-                try:
-                    asking, _ = listening.accept()
-                except OSError:
-                    return
-                pass_on(asking)
-
-        threading.Thread(target=serve, daemon=True).start()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    path.chmod(0o666)
+    with passing(listening, pass_on):
         yield f"http+unix://{path}"
-        listening.shutdown(socket.SHUT_RDWR)
     assert lost
+
+
+@contextmanager
+def behind_tls(gateway: Gateway, folder: Path) -> Iterator[tuple[str, str]]:
+    """A proxy with a certificate of its own in front of the service; yields the URL and the certificate's text."""
+    certificate = folder / "certificate.pem"
+    servers.make_certificate(folder, certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, folder / "key.pem")
+
+    def pass_on(asking: socket.socket) -> None:
+        # One who does not trust the certificate asks nothing.
+        with (
+            suppress(ssl.SSLError, ConnectionError),
+            context.wrap_socket(asking, server_side=True) as secure,
+            socket.create_connection(("127.0.0.1", gateway.port)) as service,
+        ):
+            service.sendall(_request(secure))
+            secure.sendall(b"".join(iter(lambda: service.recv(65_536), b"")))
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    with passing(listening, pass_on):
+        yield url, certificate.read_text()
 
 
 def test_a_lost_answer_makes_no_second_job(environment: Path, gateway: Gateway, tmp_path: Path) -> None:
@@ -337,17 +371,23 @@ def test_every_kind_of_rule(environment: Path, gateway: Gateway) -> None:
         assert (desk.folder / "env.txt").stat().st_mode & 0o222 == 0
 
 
-def test_over_tcp_with_a_token(environment: Path, gateway: Gateway) -> None:
+def test_over_tls_with_a_token(environment: Path, gateway: Gateway, tmp_path: Path) -> None:
+    """Of the certificates that are trusted, SSL_CERT_FILE names the file, as for the command line."""
     gateway.users(alice=ALICE)
-    token = gateway.token("alice")
-    with Desk(environment, ALICE, gateway.tcp_url) as desk:
-        desk.write(f'{BUSYBOX}\nrule one:\n    output: "one.txt"\n    shell: "id -u > {{output}}"\n')
+    with behind_tls(gateway, tmp_path) as (url, certificate), Desk(environment, ALICE, url) as desk:
+        snakefile = f'{BUSYBOX}\nrule one:\n    output: "one.txt"\n    shell: "id -u > {{output}}"\n'
+        desk.write(snakefile, certificate__pem=certificate)
         refused = desk.snakemake(*plugin())
         assert refused.returncode == 1
         assert "cannot read the token" in refused.stdout
-        desk.environ = {**desk.environ, "CELERY_DOCKER_TOKEN": token}
+        desk.environ = {**desk.environ, "CELERY_DOCKER_TOKEN": gateway.token("alice")}
+        refused = desk.snakemake(*plugin())
+        assert refused.returncode == 1
+        assert f"the certificate of {url} is not valid: self-signed certificate; " in refused.stdout
+        desk.environ = {**desk.environ, "SSL_CERT_FILE": f"{desk.folder}/certificate.pem"}
         made = desk.snakemake(*plugin())
         assert made.returncode == 0, made.stdout
+        assert f"Jobs run as alice ({ALICE}) by celery-docker at {url}." in made.stdout
         assert (desk.folder / "one.txt").read_text() == f"{ALICE}\n"
 
 
@@ -424,11 +464,22 @@ def test_a_wrapper_by_itself(desk: Desk, gateway: Gateway) -> None:
     assert desk.run(status, "a", "b", env=away).stdout == "running\nrunning\n"
 
 
-def test_a_wrapper_with_a_token(environment: Path, gateway: Gateway) -> None:
+def test_a_wrapper_over_tls_with_a_token(environment: Path, gateway: Gateway, tmp_path: Path) -> None:
     gateway.users(alice=ALICE)
-    with Desk(environment, ALICE, gateway.tcp_url, CELERY_DOCKER_TOKEN=gateway.token("alice")) as desk:
-        desk.write("", script="true\n")
-        made = desk.run(f"{desk.shipped}/submit", "--image", "busybox", f"{desk.folder}/script")
+    token = gateway.token("alice")
+    with (
+        behind_tls(gateway, tmp_path) as (url, certificate),
+        Desk(environment, ALICE, url, CELERY_DOCKER_TOKEN=token) as desk,
+    ):
+        desk.write("", script="true\n", certificate__pem=certificate)
+        submit = (f"{desk.shipped}/submit", "--image", "busybox", f"{desk.folder}/script")
+        made = desk.run(*submit)
+        assert made.returncode == 1
+        assert f"the certificate of {url} is not valid" in made.stdout
+        # Its certificate may be mended, and what is running goes on.
+        assert desk.run(f"{desk.shipped}/status", "some-job").stdout == "running\n"
+        desk.environ = {**desk.environ, "SSL_CERT_FILE": f"{desk.folder}/certificate.pem"}
+        made = desk.run(*submit)
         assert made.returncode == 0, made.stdout
         job_id = made.stdout.strip()
         eventually(lambda: desk.run(f"{desk.shipped}/status", job_id).stdout == "success\n", 60, "it succeeds")

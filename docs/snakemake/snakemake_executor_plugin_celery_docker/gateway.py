@@ -7,6 +7,7 @@ Invariants: a request may be sent twice; no message has the token in it.
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import json
 import os
@@ -58,6 +59,11 @@ class Gateway:
             connection.request(method, f"{self._base}{_API}/{place}", text, headers)
             answer = connection.getresponse()
             status, words = answer.status, answer.read()
+        except ssl.SSLCertVerificationError as exc:
+            raise Refused(
+                f"the certificate of {self.url} is not valid: {exc.verify_message}; correct the URL, or let "
+                "SSL_CERT_FILE name a file with what it was signed with, such as /etc/ssl/certs/ca-certificates.crt"
+            ) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise Away(f"{self.url}: {getattr(exc, 'strerror', None) or exc or type(exc).__name__}") from exc
         finally:
@@ -131,8 +137,15 @@ class Gateway:
             return _SocketConnection(unquote(parts.path), self.timeout_s)
         if parts.scheme == "http":
             return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self.timeout_s)
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=self.timeout_s, context=context)
+        return http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=self.timeout_s, context=_certificates()
+        )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Return those that this Python trusts; they take a while to read."""
+    return ssl.create_default_context()
 
 
 class _SocketConnection(http.client.HTTPConnection):

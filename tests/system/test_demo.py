@@ -1,4 +1,4 @@
-"""`make demo`, and then `make unit`, as somebody who has just cloned the project."""
+"""`make demo`, and then `make unit`, as somebody who has just cloned the project; and what the journal says there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.machines import machine
+from tests.machines import journal, machine
+from tests.machines.installed import Installed
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,10 @@ def test_a_newcomers_first_hour(debian: machine.Machine, package: Path) -> None:
     assert "sudo apt-get install python3-venv\n" in make(debian, "unit", user=USER, check=False)
     for _ in range(2):
         shows_the_demo(debian, package)
+    # The release has a systemd and a Docker of its own.
+    installed = Installed(debian)
+    installed.configure(LOG_LEVEL="INFO", RETRY_DELAY=0)
+    journal.tells_a_life(installed)
     before = debian.run("stat", "--dereference", "-c", "%y", "/usr/bin/python3").stdout
     make(debian, "build/venv/installed")
     assert debian.run("stat", "--dereference", "-c", "%y", "/usr/bin/python3").stdout == before

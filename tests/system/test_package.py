@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from celery_docker.core.journal import JournalEvent
-from celery_docker.core.lifecycle import State
+from tests.machines import journal
 from tests.machines.installed import SETTINGS, Installed
 from tests.waiting import eventually
 
@@ -143,41 +141,8 @@ def test_each_event_is_one_line_of_the_journal_with_the_job_as_a_field(worker: I
     assert "succeeded" in entries[-1]
 
 
-def test_the_journal_has_the_life_of_a_job_and_explains_it(worker: Installed, shared: str) -> None:
-    """Fails, is tried again, hangs, and is cancelled; its password is nowhere."""
-    command = ["sh", "-c", "[ -e /output/once ] || { touch /output/once; exit 3; }; sleep 1000"]
-    sent = worker.send(
-        image="busybox", command=command, outputpath=shared, env={"PASSWORD": "s3cret"}, retries=1, stop_grace=0
-    )
-    query = ("journalctl", "--unit=celery-worker", "--quiet", "--no-pager", f"CELERY_DOCKER_JOB={sent}")
-    eventually(lambda: "attempt 2 runs" in worker.debian.run(*query).stdout, 60, "the second attempt")
-    worker.debian.run("celery-docker", "cancel", "--reason", "a wrong input\nPRIORITY=0", sent)
-    assert worker.result(sent)[0] == "REVOKED"
-    text = worker.debian.run(*query, "--output=json").stdout
-    entries = [json.loads(line) for line in text.splitlines()]
-    events = [
-        (JournalEvent(one["MESSAGE_ID"]).name, *(one.get(f"CELERY_DOCKER_{name}") for name in ("ATTEMPT", "STATE")))
-        for one in entries
-    ]
-    assert events == [
-        ("JOB_STARTED", "1", "running"),
-        ("JOB_RETRIED", "1", "queued"),
-        ("JOB_STARTED", "2", "running"),
-        ("JOB_STOPPED", "2", "running"),
-        ("JOB_CANCELLED", "2", "cancelled"),
-    ]
-    assert entries[1]["CELERY_DOCKER_EXIT_CODE"] == "3"
-    assert {(one["CELERY_DOCKER_IMAGE"], one["CELERY_DOCKER_QUEUE"], one["PRIORITY"]) for one in entries} == {
-        ("busybox", "celery", "6")
-    }
-    assert "s3cret" not in text
-    explained = worker.debian.run(*query, "--catalog").stdout
-    assert f"Subject: Job {sent} has started" in explained
-    assert f"celery-docker logs {sent}" in explained
-    assert "Subject: Jobs were cancelled" in explained
-    assert explained.count("Defined-By: celery-docker") == 5
-    of_state = worker.debian.run(*query[:-1], f"CELERY_DOCKER_STATE={State.CANCELLED}", "--output=cat").stdout
-    assert sent in of_state
+def test_the_journal_has_the_life_of_a_job_and_explains_it(worker: Installed) -> None:
+    journal.tells_a_life(worker)
 
 
 def test_the_lines_of_very_many_jobs_hide_no_warning(worker: Installed) -> None:

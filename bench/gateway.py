@@ -2,8 +2,9 @@
 
 Starts a Redis and the service of its own, as the tests do, and leaves nothing behind. Eight processes ask at once, each
 with a connection to the service for each request, as every client has; the baseline asks Redis by the same functions,
-with a connection that stays. Then batches, single submissions with and without a key in turns, and restarts of the
-service under forty clients. There is no worker: a host only says that it is alive. Run it on a machine that does
+with a connection that stays; the page and the metrics have none. Then batches, single submissions with and without a
+key in turns, restarts of the service under forty clients, and first answers of a service that is started for a request
+which waits, as systemd does it. There is no worker: a host only says that it is alive. Run it on a machine that does
 nothing else: clients, service and Redis share its CPUs.
 """
 
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import socket
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -47,6 +49,7 @@ BATCH = 10_000
 PAGE = 100
 RESTARTS = 3
 FORTY = 40
+STARTS = 10
 ANSWER_S = 60
 Ask = Callable[[], object]
 
@@ -112,21 +115,32 @@ def heartbeat(url: str) -> None:
 def through(method: str, target: str, body: Any = None) -> Callable[[Bench], Ask]:
     """Return what asks the service, in as few steps as there are: the clients share the CPUs with it."""
     text = b"" if body is None else json.dumps(body).encode()
-    request = f"{method} {API}{target} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+    request = f"{method} {target} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
 
     def make(bench: Bench) -> Ask:
         def ask() -> None:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(ANSWER_S)
-                connection.connect(bench.gateway.path)
-                connection.sendall(request)
-                answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-            if not answer.startswith(b"HTTP/1.1 20"):
-                raise RuntimeError(f"{method} {target}: {answer[:200]!r}")
+            with closing(asked(bench, request)) as connection:
+                answer_of(connection)
 
         return ask
 
     return make
+
+
+def asked(bench: Bench, request: bytes) -> socket.socket:
+    """Send a request and return the connection on which its answer comes."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(ANSWER_S)
+    connection.connect(bench.gateway.path)
+    connection.sendall(request)
+    return connection
+
+
+def answer_of(connection: socket.socket) -> None:
+    """Read the whole answer; raises `RuntimeError` if it is not as it should be."""
+    answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    if not answer.startswith(b"HTTP/1.1 20"):
+        raise RuntimeError(f"an answer begins with {answer[:200]!r}")
 
 
 def direct(question: Callable[[Client], object]) -> Callable[[Bench], Ask]:
@@ -154,18 +168,18 @@ def rates(bench: Bench) -> list[str]:
     """Return the lines of what many ask at once."""
     queued, ended = jobs_of_states(bench.redis.url)
     rows = [
-        ("healthz", through("GET", "/healthz"), "PING of Redis", lambda client: client.store.link.client.ping()),
+        ("healthz", through("GET", f"{API}/healthz"), "PING of Redis", lambda client: client.store.link.client.ping()),
         (
             "states of 1 job",
-            through("GET", f"/states?ids={queued}"),
+            through("GET", f"{API}/states?ids={queued}"),
             "directly",
             lambda client: client.queries.jobs.fields([queued], "state"),
         ),
-        ("a queued job", through("GET", f"/jobs/{queued}"), "directly", lambda client: client.documents([queued])),
-        ("an ended job", through("GET", f"/jobs/{ended}"), "directly", lambda client: client.documents([ended])),
+        ("a queued job", through("GET", f"{API}/jobs/{queued}"), "directly", lambda client: client.documents([queued])),
+        ("an ended job", through("GET", f"{API}/jobs/{ended}"), "directly", lambda client: client.documents([ended])),
         (
             "submit",
-            through("POST", "/jobs", {"image": IMAGE, "command": COMMAND}),
+            through("POST", f"{API}/jobs", {"image": IMAGE, "command": COMMAND}),
             "directly",
             lambda client: client.submit(IMAGE, COMMAND),
         ),
@@ -173,6 +187,8 @@ def rates(bench: Bench) -> list[str]:
     lines = []
     for name, with_it, words, without in rows:
         lines += [f"{name:34} {bench.rate(with_it)}", f"  {words:32} {bench.rate(direct(without))}"]
+    for name, target in (("the page", "/"), ("metrics", "/metrics")):
+        lines.append(f"{name:34} {bench.rate(through('GET', target))}")
     return lines
 
 
@@ -191,9 +207,9 @@ def page_lines(bench: Bench, queued: str) -> list[str]:
         return queries.waits.of(rows)
 
     return [
-        f"{f'a page of {PAGE} among {count:,} queued':34} {bench.rate(through('GET', f'/jobs?limit={PAGE}'))}",
+        f"{f'a page of {PAGE} among {count:,} queued':34} {bench.rate(through('GET', f'{API}/jobs?limit={PAGE}'))}",
         f"  {'directly':32} {bench.rate(direct(page))}",
-        f"{'the last of them':34} {bench.rate(through('GET', f'/jobs/{queued}'))}",
+        f"{'the last of them':34} {bench.rate(through('GET', f'{API}/jobs/{queued}'))}",
         f"  {'directly':32} {bench.rate(direct(lambda client: client.documents([queued])))}",
     ]
 
@@ -250,6 +266,41 @@ def restarts(bench: Bench) -> tuple[int, int]:
     return sum(status == 201 for status in statuses), len(unanswered) + sum(status != 201 for status in statuses)
 
 
+def first_answers_ms(bench: Bench, target: str) -> list[float]:
+    """Return the milliseconds from each start of the service to the answer of a request that was there before it."""
+    took_ms = []
+    for _ in range(STARTS):
+        bench.gateway.end()
+        with closing(asked(bench, f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())) as connection:
+            begin = time.perf_counter()
+            bench.gateway.start()
+            answer_of(connection)
+            took_ms.append((time.perf_counter() - begin) * 1e3)
+    return took_ms
+
+
+def bare_starts_ms() -> list[float]:
+    """Return the milliseconds from each start of a Python that does nothing to its end."""
+    took_ms = []
+    for _ in range(STARTS):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-P", "-c", ""], check=True)
+        took_ms.append((time.perf_counter() - begin) * 1e3)
+    return took_ms
+
+
+def start_lines(bench: Bench) -> list[str]:
+    """Return the lines of first answers."""
+    rows = {
+        "first answer of a start: healthz": first_answers_ms(bench, f"{API}/healthz"),
+        "first answer of a start: metrics": first_answers_ms(bench, "/metrics"),
+        "  a Python that does nothing": bare_starts_ms(),
+    }
+    return [
+        f"{name:34} {statistics.median(took_ms):6.0f} ms, fastest {min(took_ms):.0f}" for name, took_ms in rows.items()
+    ]
+
+
 def report(bench: Bench, rounds: int) -> None:
     """Measure and print."""
     bench.gateway.ask("GET", f"{API}/healthz")
@@ -273,6 +324,7 @@ def report(bench: Bench, rounds: int) -> None:
     print(f"{'RSS of the service':34} {mib}")
     answered, unanswered = restarts(bench)
     print(f"{FORTY} clients over {RESTARTS} restarts: {answered:,} requests answered, {unanswered} not")
+    print(*start_lines(bench), sep="\n")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,7 +2,8 @@
 
 Starts a Redis of its own with 100,001 records as a version before would leave them, lets housekeeping list them by
 state, and reads pages of rare and frequent jobs: by these lists and filters in Redis, and as it was done
-before, with every row in Python. All are jobs of one batch, which is filtered with these lists and without.
+before, with every row in Python. All are jobs of one batch, which is filtered with these lists and without, and
+whose results are asked for as `celery-docker results` does, and by their ids, of Redis and through a gateway.
 Another process asks Redis for a PING all the time, and Redis writes down its own slowest commands: both say for how
 long it did nothing else. Run it on a machine that does nothing else: all share its CPUs.
 """
@@ -10,25 +11,32 @@ long it did nothing else. Run it on a machine that does nothing else: all share 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from celery_docker.cli.rendering import RESULT_FIELDS
+from celery_docker.client.client import Client
+from celery_docker.client.ports import Queries
 from celery_docker.core import jobrecord, message
-from celery_docker.core.lifecycle import State
+from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.store import jobstore, keys, pages, redislink
+from celery_docker.store import queries as store_queries
 from celery_docker.store.housekeeping import Housekeeping
 from celery_docker.store.jobfilter import ALL, JobFilter
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import JobRow
 from tests import servers
+from tests.gateways import Gateway
 
 HOST, UID, BATCH = "bench", 1000, "b1"
 PAGE = 256
@@ -50,6 +58,7 @@ def fill(redis: servers.RedisServer, count: int) -> None:
         client.zadd(keys.HOSTS, {HOST: time.time()})
         client.hset(keys.host_about(HOST), "about", '{"lists_ends": true}')
         client.zadd(keys.USERS, {str(UID): 1})
+        client.hset(keys.batch(BATCH), mapping={"created_at": "1", "size": str(count)})
         for first in range(0, count, AT_ONCE):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(first, min(first + AT_ONCE, count)):
@@ -232,7 +241,29 @@ def questions_of_batch(jobs: JobQueries, link: redislink.Link, count: int) -> li
     return asked
 
 
-def report(bench: Bench, count: int, only: str) -> bool:
+def questions_of_results(queries: Queries, words: str) -> list[Question]:
+    """Return what `celery-docker results` asks about the batch; before, it asked by ids."""
+
+    def whole() -> Sequence[object]:
+        return list(queries.batches.each_job(BATCH, "state", *RESULT_FIELDS))
+
+    def failed() -> Sequence[object]:
+        queries.batches.row(BATCH)
+        return list(queries.batches.each_job(BATCH, *RESULT_FIELDS, states=FAILURES))
+
+    def before(wanted: Collection[str]) -> Sequence[object]:
+        job_ids = queries.batches.job_ids(BATCH)
+        states = zip(job_ids, queries.jobs.fields(job_ids, "state"), strict=True)
+        listed = [job_id for job_id, (state,) in states if state in wanted]
+        return queries.jobs.fields(listed, *RESULT_FIELDS)
+
+    return [
+        Question(f"results of a batch{words}", whole, partial(before, [*State]), math.inf),
+        Question(f"results --failed{words}", failed, partial(before, FAILURES), math.inf),
+    ]
+
+
+def report(bench: Bench, count: int, only: str, through: Queries) -> bool:
     """Measure and print what has a word in its name; return whether everything is as fast as it has to be."""
     records = jobstore.connect(bench.redis.url)
     jobs = JobQueries(records.link)
@@ -246,7 +277,12 @@ def report(bench: Bench, count: int, only: str) -> bool:
     # A long run would outlive it, and no worker is there.
     records.link.client.persist(keys.LISTS)
     failures, holds = [], []
-    for asked in [*questions(jobs, count), *questions_of_batch(jobs, records.link, count)]:
+    for asked in [
+        *questions(jobs, count),
+        *questions_of_batch(jobs, records.link, count),
+        *questions_of_results(store_queries.Queries(records.link), ""),
+        *questions_of_results(through, " through a gateway"),
+    ]:
         if only not in asked.name:
             continue
         now, before = bench.measure(asked.now, bench.turns), bench.measure(asked.before, 1)
@@ -269,7 +305,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"{os.cpu_count()} CPUs, load average before it {os.getloadavg()[0]:.1f}: best is 0", file=sys.stderr)
     with servers.RedisServer() as redis:
         fill(redis, options.jobs)
-        return 0 if report(Bench(redis, options.turns), options.jobs, options.only) else 1
+        with Gateway(redis.url) as gateway, closing(Client(gateway.url)) as client:
+            return 0 if report(Bench(redis, options.turns), options.jobs, options.only, client.queries) else 1
 
 
 if __name__ == "__main__":

@@ -249,9 +249,8 @@ class Batch:
         >>> [job.receipt["exit_code"] for job in made.failed()]
         [1]
         """
-        jobs = self.jobs()
-        states = self.client.queries.jobs.fields([job.id for job in jobs], "state")
-        return [job for job, (state,) in zip(jobs, states, strict=True) if state in FAILURES]
+        failed = self.client.queries.batches.each_job(self.id, "state", states=FAILURES)
+        return [Job(self.client, job_id) for job_id, _ in failed]
 
     def retry_failed(self) -> list[Job]:
         """Queue the failed jobs once more, each under a new id in the place of the old one.

@@ -22,6 +22,10 @@ _RECEIPTS_AT_ONCE = 100
 _STATES = list[str | None]
 # The jobs that have not ended, in the order of a listing.
 _LIVE = ((State.RUNNING, State.STARTING), (State.QUEUED,))
+# The order of a batch.
+_BY_NUMBER = "number"
+# Without its jobs, which may be many.
+_BATCH_FIELDS = "id,name,submitted_at,size,limit,submitted_by,counts,uid"
 # What listings have under another name than records.
 _OTHER_NAMES = {"owner": "host", "batch": "batch_id", "pending": "waits_for"}
 
@@ -84,24 +88,12 @@ class RemoteJobs:
 
     def each_of_batch(self, batch_id: str, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs of a batch in its order."""
-        for part in _parts(RemoteBatches(self.http).job_ids(batch_id), _IDS_AT_ONCE):
-            if wanted.states:
-                states = zip(part, self._states(part), strict=True)
-                part = [job_id for job_id, state in states if state in wanted.states]
-            yield from filter(wanted.has, self.rows(part))
+        yield from self._pages(wanted, batch=batch_id, order=_BY_NUMBER)
 
-    def _pages(self, wanted: JobFilter) -> Iterator[JobRow]:
+    def _pages(self, wanted: JobFilter, **query: str) -> Iterator[JobRow]:
         """Yield the jobs that are wanted; the gateway knows no filter by queue."""
-        states = ",".join(wanted.states) or None
-        before = None
-        while True:
-            page = self.http.get(
-                "jobs", limit=_ROWS_AT_ONCE, before=before, state=states, name=wanted.name, host=wanted.host
-            )
+        for page in _pages(self.http, wanted.states, name=wanted.name, host=wanted.host, **query):
             yield from filter(wanted.has, self._listed(page))
-            before = page["next"]
-            if before is None:
-                return
 
     def _listed(self, page: Mapping[str, Any]) -> list[JobRow]:
         rows = [remoterows.job(document) for document in page["jobs"]]
@@ -160,12 +152,22 @@ class RemoteBatches:
 
     def row(self, batch_id: str) -> BatchRow:
         """Return a batch with the number of its jobs in each state. Raises `NoSuchJob`."""
-        return remoterows.batch(self.http.get("batches", batch_id))
+        return remoterows.batch(self.http.get("batches", batch_id, fields=_BATCH_FIELDS))
 
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return when a batch that is over ended, and the jobs that failed, in order."""
-        document = understood.table(self.http.get("batches", batch_id), failed=list[str])
+        answer = self.http.get("batches", batch_id, fields="finished_at,failed")
+        document = understood.table(answer, failed=list[str])
         return remoterows.moment(document["finished_at"]), document["failed"]
+
+    def each_job(
+        self, batch_id: str, *names: str, states: Iterable[State] = ()
+    ) -> Iterator[tuple[str, list[str | None]]]:
+        """Yield the jobs of a batch in its order with these fields of their records; those in some states, or all."""
+        fields = ",".join(dict.fromkeys(("id", *(_OTHER_NAMES.get(name, name) for name in names))))
+        for page in _pages(self.http, states, batch=batch_id, order=_BY_NUMBER, fields=fields):
+            for document in page["jobs"]:
+                yield understood.table(document, id=str)["id"], [_text(document, name) for name in names]
 
     def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""
@@ -181,12 +183,13 @@ class RemoteBatches:
 
     def field(self, batch_id: str, name: str) -> str | None:
         """Return one field of the record of a batch, None if it has no such field."""
-        value = self.http.get("batches", batch_id).get(name)
+        value = self.http.get("batches", batch_id, fields=name).get(name)
         return None if value is None else str(value)
 
     def job_ids(self, batch_id: str) -> list[str]:
         """Return the jobs of a batch in its order; where one was tried again, the latest."""
-        jobs: list[str] = understood.table(self.http.get("batches", batch_id), jobs=list[str])["jobs"]
+        answer = self.http.get("batches", batch_id, fields="jobs")
+        jobs: list[str] = understood.table(answer, jobs=list[str])["jobs"]
         return jobs
 
     def resolve(self, text: str) -> str:
@@ -259,6 +262,17 @@ def ended(http: HttpSocket, job_ids: Sequence[str]) -> list[tuple[str | None, di
         (state, None if receipt is None else Receipt.of_table(job_id, receipt))
         for job_id, state, receipt in zip(job_ids, answer["states"], answer["receipts"], strict=True)
     ]
+
+
+def _pages(http: HttpSocket, states: Iterable[State], **query: str | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the pages of a listing of jobs, as they are consumed."""
+    before = None
+    while True:
+        page = http.get("jobs", limit=_ROWS_AT_ONCE, before=before, state=",".join(states) or None, **query)
+        yield page
+        before = page["next"]
+        if before is None:
+            return
 
 
 def _looked_up(http: HttpSocket, text: str) -> dict[str, Any]:

@@ -29,17 +29,21 @@ class Jobs:
     shared: Shared = field(default_factory=Shared)
 
     def page(self, request: Request) -> Answer:
-        """List jobs, the newest first; those of a batch by their number. Raises `NoSuchJob`."""
+        """List jobs, the newest first; those of a batch by their number. Raises `NoSuchJob` or `SpecError`."""
         query = request.query
         if "ids" in query:
             own = ownership.of_jobs(self.queries, request, query["ids"])
-            return self._listed(self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own]), None)
-        batch_id = query.get("batch")
+            rows = self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own])
+            return self._listed(request, rows, None)
+        batch_id, is_by_number = query.get("batch"), parameters.ORDER.name in query
         if batch_id is not None:
             ownership.check_batch(self.queries, request, batch_id)
-        wanted = self._wanted(request)
-        rows, following = self.queries.jobs.page(wanted, _before(query), parameters.limit(query), batch_id)
-        return self._listed(rows, following)
+        elif is_by_number:
+            raise errors.SpecError("order: is for the jobs of a batch; name it as batch")
+        rows, following = self.queries.jobs.page(
+            self._wanted(request), _before(query), parameters.limit(query), batch_id, newest_first=not is_by_number
+        )
+        return self._listed(request, rows, following)
 
     def _wanted(self, request: Request) -> JobFilter:
         query = request.query
@@ -52,9 +56,9 @@ class Jobs:
             since_at=self.queries.now() - query["since"] if "since" in query else None,
         )
 
-    def _listed(self, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:
-        now = self.queries.now()
-        waits = self.queries.waits.of(rows)
+    def _listed(self, request: Request, rows: Sequence[JobRow], following: pages.Mark | None) -> Answer:
+        now, names = self.queries.now(), selection.wanted(request)
+        waits = self.queries.waits.of(rows) if names is None or "wait" in names else {}
         documents = [views.job_json(row, waits.get(row.job_id)) for row in rows]
         return Answer({"jobs": documents, "next": _text(following), "now": views.timestamp(now)})
 

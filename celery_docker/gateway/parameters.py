@@ -75,6 +75,12 @@ def _env(text: str) -> str:
     return text
 
 
+def _order(text: str) -> str:
+    if text != "number":
+        raise ValueError("must be number; leave it out for the highest first")
+    return text
+
+
 def _text(text: str) -> str:
     if not 1 <= len(text) <= _LONGEST or not text.isprintable():
         raise ValueError(f"must be 1 to {_LONGEST} printable characters")
@@ -90,6 +96,7 @@ MOST_WAIT_S = 2
 STATE = Parameter("state", "only jobs in one of these states", _states, {"type": "array", "items": {"type": "string"}})
 NAME = Parameter("name", "only jobs of this name", _text)
 BATCH = Parameter("batch", "only jobs of this batch", kinds.parse_job_id)
+ORDER = Parameter("order", "number: the jobs of a batch from the lowest number on", _order, {"const": "number"})
 HOST = Parameter("host", "only jobs that this host has or had", _text)
 MINE = Parameter("mine", "1: only one's own jobs, also for who sees all", _yes, {"const": 1})
 SINCE = Parameter(

@@ -69,7 +69,7 @@ def table(
             f"{API}/jobs",
             selection.of_rows(jobs.page, "jobs"),
             "list jobs",
-            (*_FILTERS, *_PAGE, parameters.IDS, parameters.FIELDS),
+            (*_FILTERS, parameters.ORDER, *_PAGE, parameters.IDS, parameters.FIELDS),
         ),
         Route(
             "POST",

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_docker import errors
+from celery_docker.core.lifecycle import State
 from celery_docker.store import idlookup, keys, listing, redislink
+from celery_docker.store.jobfilter import JobFilter
+from celery_docker.store.jobpages import JobPages
 from celery_docker.store.listing import BatchRow
 
 _AT_ONCE = 2000
@@ -50,6 +53,12 @@ class BatchQueries:
         for first in range(0, self.count(batch_id), _AT_ONCE):
             args = [keys.JOB, first, first + _AT_ONCE - 1, *words]
             yield self.link.call(script, [keys.batch_jobs(batch_id)], args)
+
+    def each_job(
+        self, batch_id: str, *names: str, states: Iterable[State] = ()
+    ) -> Iterator[tuple[str, list[str | None]]]:
+        """Yield the jobs of a batch in its order with these fields of their records; those in some states, or all."""
+        return JobPages(self.link, JobFilter(tuple(states)), batch_id, newest_first=False).cells(*names)
 
     def of_template(self, template_id: str, limit: int = 1000) -> list[str]:
         """Return the batches that were made of this template, the newest first."""

@@ -7,7 +7,7 @@ states it looks at these alone, while `listkeeping` vouches for the lists by sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from celery_docker.store import jobfilter, keys, listing, redislink
@@ -50,19 +50,32 @@ class JobPages:
             rows, place = self._part(place, _ROWS_AT_ONCE)
             yield from rows
 
+    def cells(self, *names: str) -> Iterator[tuple[str, list[str | None]]]:
+        """Yield all of the jobs with these fields of their records, None for what is not there, whatever they hold."""
+        place: Mark | None = NEWEST
+        while place is not None:
+            jobs, place = self._select(place, _LOOKS_AT_ONCE, names)
+            yield from jobs
+
     def _part(self, before: Mark, most: int) -> tuple[list[JobRow], Mark | None]:
+        jobs, following = self._select(before, most, listing.ROW_FIELDS)
+        rows = [listing.job(job_id, values) for job_id, values in jobs if values[0]]
+        # A record that cannot be read is in no state that anybody asks for.
+        return [row for row in rows if self.wanted.has(row)], following
+
+    def _select(
+        self, before: Mark, most: int, names: Sequence[str]
+    ) -> tuple[list[tuple[str, list[str | None]]], Mark | None]:
         first, _, last = keys.HOST
         place = ["", ""] if before.name == "" else [repr(before.score), before.name]
         args = [keys.JOB, first, last, int(self.newest_first), *place, most, _LOOKS_AT_ONCE]
         # A batch has its jobs by their number, an index by the time at which they were submitted or first seen.
         has_end = self.wanted.since_at is not None and self.batch_id is None
         args.append(repr(self.wanted.since_at) if has_end else "")
-        args += jobfilter.wishes(listing.ROW_FIELDS, self.wanted.conditions())
+        args += jobfilter.wishes(names, self.wanted.conditions())
         has_more, score, name, text = self.link.call("select", self._touched(), args)
-        answer = json.loads(text)
-        rows = [listing.job(job_id, [value or None for value in values]) for job_id, *values in answer if values[0]]
-        # A record that cannot be read is in no state that anybody asks for.
-        return [row for row in rows if self.wanted.has(row)], Mark(float(score), name) if has_more else None
+        jobs = [(job_id, [value or None for value in values]) for job_id, *values in json.loads(text)]
+        return jobs, Mark(float(score), name) if has_more else None
 
     def _touched(self) -> list[str]:
         uid = self.wanted.uid

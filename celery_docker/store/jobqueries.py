@@ -65,10 +65,16 @@ class JobQueries:
             yield [None if value is False else value for value in values or []]
 
     def page(
-        self, wanted: JobFilter, before: pages.Mark, most: int, batch_id: str | None = None
+        self,
+        wanted: JobFilter,
+        before: pages.Mark,
+        most: int,
+        batch_id: str | None = None,
+        *,
+        newest_first: bool = True,
     ) -> tuple[list[JobRow], pages.Mark | None]:
-        """Return a page of the jobs that are wanted, the newest first, and where the next begins; see `JobPages`."""
-        return JobPages(self.link, wanted, batch_id).page(before, most)
+        """Return a page of the jobs that are wanted, and where the next begins; see `JobPages`."""
+        return JobPages(self.link, wanted, batch_id, newest_first).page(before, most)
 
     def each_live(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield the jobs that have not ended: those that run first, then by what they wait for.

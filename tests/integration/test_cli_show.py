@@ -229,6 +229,36 @@ def test_a_listing_has_a_bound_and_says_so(environ: dict[str, str], ended: Job, 
     assert printed_by(environ, "results", "--failed", "-q", batch.id)[0].split() == [batch.failed()[0].id]
 
 
+def test_results_of_jobs_and_batches_are_there_once(environ: dict[str, str], ended: Job, batch: Batch) -> None:
+    job_ids = [job.id for job in batch.jobs()]
+    failed = batch.failed()[0].id
+    for line, listed in (
+        ((batch.id, ended.id), [*job_ids, ended.id]),
+        ((ended.id, job_ids[2], batch.id), [ended.id, job_ids[2], *job_ids[:2]]),
+        (("--failed", batch.id, batch.id), [failed]),
+        (("--failed", job_ids[0], ended.id, batch.id), [ended.id, failed]),
+    ):
+        assert printed_by(environ, "results", "-q", *line) == ("".join(f"{job_id}\n" for job_id in listed), "")
+    rows = [line.split() for line in printed_by(environ, "results", batch.id)[0].splitlines()[1:]]
+    assert [row[:4] for row in rows] == [
+        [str(number), job.id, job.state.value, str((job.receipt or {})["exit_code"])]
+        for number, job in enumerate(batch.jobs(), 1)
+    ]
+
+
+def test_results_count_what_has_not_ended(environ: dict[str, str], client: Client) -> None:
+    waiting = client.map(lambda _: {"image": "busybox", "queue": "nowhere"}, range(3))
+    single = waiting.jobs()[1].id
+    for line, words in (
+        ((waiting.id,), "3 of 3 jobs"),
+        (("--failed", waiting.id), "3 of 3 jobs"),
+        (("--failed", single, waiting.id), "3 of 3 jobs"),
+        ((single,), "1 of 1 job"),
+    ):
+        assert printed_by(environ, "results", "-q", *line) == ("", f"not ended: {words}\n")
+    waiting.cancel()
+
+
 def test_a_worker_lists_jobs_by_state_for_whoever_asks(client: Client, environ: dict[str, str], ended: Job) -> None:
     redis = client.store.link.client
     eventually(lambda: redis.exists(keys.LISTS), 90, "the worker to vouch for the lists")

@@ -282,6 +282,28 @@ def test_pages_by_state_have_each_job_once_while_jobs_end(*, has_lists: bool) ->
         assert gateway.ask("GET", f"{JOBS}?state=succeeded")[1]["jobs"] == []
 
 
+def test_the_jobs_of_a_batch_come_from_either_end(gateway: Gateway, client: Client) -> None:
+    made = gateway.ask_as(BOB, ("POST", JOBS, {"jobs": [ONE] * 7, "batch": {"name": "n"}}))[0][1]
+    ids, of_batch = [job["id"] for job in made["jobs"]], f"{JOBS}?batch={made['batch']['id']}"
+    for job_id in ids[::2]:
+        ended(client, job_id)
+
+    def walked(target: str) -> list[str]:
+        seen, page = [], gateway.ask_as(BOB, ("GET", target))[0][1]
+        while page["next"] is not None:
+            seen += [job["id"] for job in page["jobs"]]
+            page = gateway.ask_as(BOB, ("GET", f"{target}&before={page['next']}"))[0][1]
+        return seen + [job["id"] for job in page["jobs"]]
+
+    assert walked(f"{of_batch}&limit=3") == ids[::-1]
+    assert walked(f"{of_batch}&limit=3&order=number") == ids
+    assert walked(f"{of_batch}&limit=2&order=number&state=failed&fields=id") == ids[::2]
+    for target in (f"{JOBS}?order=number", f"{of_batch}&order=name"):
+        ((status, body),) = gateway.ask_as(BOB, ("GET", target))
+        assert (status, body["error"].partition(":")[0]) == (400, "order")
+    assert gateway.ask_as(ALICE, ("GET", f"{of_batch}&order=number"))[0][0] == 404
+
+
 def test_a_batch_in_two_parts_and_twice_the_same(gateway: Gateway, client: Client) -> None:
     batch_id, ids = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(3)]
     batch = {"id": batch_id, "name": "n", "limit": 2, "size": 3}

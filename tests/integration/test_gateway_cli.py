@@ -119,7 +119,12 @@ def test_a_batch(gateway: Gateway) -> None:
     assert (table["counts"], table["limit"], len(table["failed"])) == ({"succeeded": 4, "failed": 1}, 2, 1)
     rows = said(gateway, "ps", "-a", "--batch", batch_id, "-q").splitlines()
     assert len(rows) == 5
-    assert len(said(gateway, "results", "-q", "--failed", batch_id).splitlines()) == 1
+    failed = said(gateway, "results", "-q", "--failed", batch_id)
+    assert failed == rows[3]
+    assert said(gateway, "results", "-q", rows[4], batch_id).splitlines() == [rows[4], *rows[:4]]
+    assert said(gateway, "results", "-q", "--failed", rows[0], rows[3]) == failed
+    assert said(gateway, "results", "--failed", batch_id).splitlines()[1].split()[:4] == ["4", failed, "failed", "1"]
+    assert [line.split()[0] for line in said(gateway, "results", batch_id).splitlines()[1:]] == [*"12345"]
     assert said(gateway, "retry", "--failed", batch_id) == batch_id
     assert command(gateway, BOB, "watch", batch_id).returncode == 4
 
@@ -184,6 +189,9 @@ def test_a_batch_in_parts_that_a_request_may_have(gateway: Gateway) -> None:
         made = client.submit_batch(jobs, limit=3, name="many")
         assert made.counts() == {"queued": 2500}
         assert [row.batch_index for row in client.queries.jobs.each_of_batch(made.id)] == list(range(1, 2501))
+        for words in ((), ("--failed",)):
+            out = command(gateway, 0, "results", *words, made.id)
+            assert out.stderr.decode() == "not ended: 2,500 of 2,500 jobs\n"
         assert set(made.cancel()) == {"queued"}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,10 +19,11 @@ from celery_docker.core import kinds, wording
 from celery_docker.core.lifecycle import FAILURES, State
 from celery_docker.core.waiting import Wait
 from celery_docker.store.jobfilter import JobFilter
-from celery_docker.store.listing import BatchRow, JobRow
+from celery_docker.store.listing import BatchRow, JobRow, Match
 
 _SHOWN = 100
 _FAILURES_SHOWN = 5
+_STATE = rendering.RESULT_FIELDS.index("state")
 
 
 def ps(context: Context) -> int:
@@ -116,7 +119,7 @@ def _upcoming(queries: Queries, batch: BatchRow, now: float) -> tuple[str, Wait]
     """Return the first job of a batch that no host has, with its wait."""
     if not batch.counts.get(State.QUEUED):
         return None
-    first = list(islice((row for row in queries.jobs.each_of_batch(batch.batch_id) if row.state is State.QUEUED), 1))
+    first = list(islice(queries.jobs.each_of_batch(batch.batch_id, JobFilter((State.QUEUED,))), 1))
     return next(iter(queries.waits.of(first).items()), None)
 
 
@@ -151,30 +154,60 @@ def results(context: Context) -> int:
     with context.client() as client:
         queries = client.queries
         resolved = operands.resolve(queries, names)
-        job_ids = list(
-            dict.fromkeys(job_id for match in resolved.matches for job_id in operands.jobs_of(queries, match))
-        )
-        states = queries.jobs.fields(job_ids, "state")
-        rows = [(job_id, State(state)) for job_id, (state,) in zip(job_ids, states, strict=True) if state is not None]
-        listed_ids = [
-            job_id for job_id, state in rows if (state in FAILURES if context.has("--failed") else state.is_final)
-        ]
-        _show_results(context, queries, listed_ids)
-    going = sum(not state.is_final for _, state in rows)
-    if going:
-        context.screen.note(f"not ended: {going:,} of {wording.counted(len(rows), 'job')}")
+        ends = (_failures if context.has("--failed") else _ends)(queries, resolved.matches)
+        _show_results(context, queries, ends.listed)
+    if ends.going:
+        context.screen.note(f"not ended: {ends.going:,} of {wording.counted(ends.count, 'job')}")
     return operands.report_problems(context, resolved)
 
 
-def _show_results(context: Context, queries: Queries, job_ids: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class _Ends:
+    """Jobs that have ended, with the values of `RESULT_FIELDS`; and how many of how many have not."""
+
+    listed: Mapping[str, Sequence[str | None]]
+    going: int
+    count: int
+
+
+def _ends(queries: Queries, matches: Sequence[Match]) -> _Ends:
+    """Return how the jobs that are named, and those of batches, have ended; each is there once."""
+    singles = [match.name for match in matches if not match.is_batch]
+    values_of = dict(zip(singles, queries.jobs.fields(singles, *rendering.RESULT_FIELDS), strict=True))
+    jobs: dict[str, Sequence[str | None]] = {}
+    for match in matches:
+        if match.is_batch:
+            jobs |= queries.batches.each_job(match.name, *rendering.RESULT_FIELDS)
+        else:
+            jobs[match.name] = values_of[match.name]
+    states = {job_id: State(state) for job_id, values in jobs.items() if (state := values[_STATE]) is not None}
+    listed = {job_id: jobs[job_id] for job_id, state in states.items() if state.is_final}
+    return _Ends(listed, len(states) - len(listed), len(states))
+
+
+def _failures(queries: Queries, matches: Sequence[Match]) -> _Ends:
+    """Return the same with the failed jobs alone; of a batch, the others are counted and not read."""
+    if not all(match.is_batch for match in matches):
+        # One of the jobs that are named may be one of a batch.
+        ends = _ends(queries, matches)
+        failed = {job_id: values for job_id, values in ends.listed.items() if values[_STATE] in FAILURES}
+        return replace(ends, listed=failed)
+    counts: Counter[str] = Counter()
+    listed: dict[str, Sequence[str | None]] = {}
+    for match in matches:
+        # The numbers first: what ends meanwhile is counted, and listed too.
+        counts.update(queries.batches.row(match.name).counts)
+        listed |= queries.batches.each_job(match.name, *rendering.RESULT_FIELDS, states=FAILURES)
+    return _Ends(listed, sum(counts[state] for state in counts if not State(state).is_final), counts.total())
+
+
+def _show_results(context: Context, queries: Queries, ended: Mapping[str, Sequence[str | None]]) -> None:
     if context.is_quiet or context.wants_json:
-        for text in job_ids if context.is_quiet else queries.jobs.receipt_texts(job_ids):
+        for text in ended if context.is_quiet else queries.jobs.receipt_texts([*ended]):
             context.screen.data(text)
         return
     whole = context.is_whole
-    # Of thousands of jobs, only what is shown is asked for.
-    fields = queries.jobs.fields(job_ids, *rendering.RESULT_FIELDS)
-    cells = (rendering.result_cells(*row, whole=whole) for row in zip(job_ids, fields, strict=True))
+    cells = (rendering.result_cells(job_id, values, whole=whole) for job_id, values in ended.items())
     context.screen.table(rendering.RESULT_COLUMNS, cells, whole=whole)
 
 

@@ -11,6 +11,7 @@ import pytest
 from celery_docker.core import jobrecord
 from celery_docker.core.lifecycle import State
 from celery_docker.store import keys, pages
+from celery_docker.store.batchqueries import BatchQueries
 from celery_docker.store.jobfilter import ALL, JobFilter
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import JobRow
@@ -289,6 +290,21 @@ def test_pages_of_a_batch_have_each_job_that_is_wanted_once_and_in_order(shelf: 
         assert ids(shelf.jobs.each_of_batch("b1", wanted)) == whole[::-1]
         for most in (1, 7, 100):
             assert joined(shelf.walk(wanted, most, "b1")) == whole, (wanted, most)
+
+
+def test_fields_of_the_jobs_of_a_batch_come_in_its_order(shelf: Shelf) -> None:
+    """Over more than one portion, as they are: also of a record that cannot be read."""
+    names = [f"j{number:04}" for number in range(1200)]
+    shelf.records.submit([new(name, batch_id="b1", batch_index=int(name[1:])) for name in reversed(names)])
+    end(shelf.records, "j0007", State.FAILED)
+    shelf.write("j0007", attempt="many")
+    shelf.lose("j0008")
+    batches = BatchQueries(shelf.records.link)
+    values = dict(batches.each_job("b1", "batch_index", "exit_code", "state"))
+    assert [*values] == [name for name in names if name != "j0008"]
+    assert (values["j0007"], values["j1199"]) == (["7", "0", "failed"], ["1199", None, "queued"])
+    assert list(batches.each_job("b1", "state", states=FAILURES)) == [("j0007", ["failed"])]
+    assert list(batches.each_job("b1", states=[State.LOST])) == list(batches.each_job("nobody", "state")) == []
 
 
 def test_few_jobs_of_a_state_are_looked_for_in_a_batch(shelf: Shelf) -> None:

@@ -59,6 +59,7 @@ READS: list[tuple[Any, Callable[[Remote], Any]]] = [
     (BATCH, lambda way: way.queries.batches.row(ID)),
     (BATCH, lambda way: way.queries.batches.ends(ID, ())),
     (BATCH, lambda way: way.queries.batches.job_ids(ID)),
+    ({"jobs": [JOB], "next": None}, lambda way: list(way.queries.batches.each_job(ID, "state", "exit_code", "owner"))),
     (BATCH, lambda way: way.queries.batches.field(ID, "template")),
     ({"batches": [BATCH], "next": None}, lambda way: way.queries.batches.of_template("t")),
     ({"hosts": [HOST]}, lambda way: way.queries.hosts.rows()),

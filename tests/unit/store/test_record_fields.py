@@ -122,9 +122,9 @@ def _fields_read(node: ast.AST, whole: str) -> Iterator[tuple[str, str]]:
     elif method in ("hget", "hmget") and key != "keys.DRAINED":
         record = "batch" if "keys.batch(" in key else "host" if "keys.host_about(" in key else "job"
         yield from ((record, field) for argument in node.args[1:] for field in _texts(argument))
-    elif method in ("fields", "_fields"):
+    elif method in ("fields", "_fields", "each_job"):
         yield from (("job", field) for argument in node.args[1:] for field in _texts(argument))
-    elif method in ("_answer", "wishes"):
+    elif method in ("_answer", "_select", "wishes"):
         yield from (("job", field) for argument in node.args for field in _texts(argument))
     elif method == "field":
         yield from (("batch", field) for argument in node.args[1:] for field in _texts(argument))

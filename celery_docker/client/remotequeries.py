@@ -91,8 +91,8 @@ class RemoteJobs:
         yield from self._pages(wanted, batch=batch_id, order=_BY_NUMBER)
 
     def _pages(self, wanted: JobFilter, **query: str) -> Iterator[JobRow]:
-        """Yield the jobs that are wanted; the gateway knows no filter by queue."""
-        for page in _pages(self.http, wanted.states, name=wanted.name, host=wanted.host, **query):
+        filters = {"name": wanted.name, "host": wanted.host, "queue": wanted.queue}
+        for page in _pages(self.http, wanted.states, **filters, **query):
             yield from filter(wanted.has, self._listed(page))
 
     def _listed(self, page: Mapping[str, Any]) -> list[JobRow]:

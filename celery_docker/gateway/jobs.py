@@ -52,6 +52,7 @@ class Jobs:
             tuple(query.get("state", ())),
             query.get("name"),
             query.get("host"),
+            query.get(parameters.IN_QUEUE.name),
             uid=None if sees_all else request.identity.uid,
             since_at=self.queries.now() - query["since"] if "since" in query else None,
         )

@@ -98,6 +98,7 @@ NAME = Parameter("name", "only jobs of this name", _text)
 BATCH = Parameter("batch", "only jobs of this batch", kinds.parse_job_id)
 ORDER = Parameter("order", "number: the jobs of a batch from the lowest number on", _order, {"const": "number"})
 HOST = Parameter("host", "only jobs that this host has or had", _text)
+IN_QUEUE = Parameter("queue", "only jobs of this queue", _text)
 MINE = Parameter("mine", "1: only one's own jobs, also for who sees all", _yes, {"const": 1})
 SINCE = Parameter(
     "since",

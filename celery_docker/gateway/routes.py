@@ -19,7 +19,15 @@ from celery_docker.gateway.submitting import Submitting
 
 API = "/api/v1"
 _PAGE = (parameters.BEFORE, parameters.LIMIT)
-_FILTERS = (parameters.STATE, parameters.NAME, parameters.BATCH, parameters.HOST, parameters.MINE, parameters.SINCE)
+_FILTERS = (
+    parameters.STATE,
+    parameters.NAME,
+    parameters.BATCH,
+    parameters.HOST,
+    parameters.IN_QUEUE,
+    parameters.MINE,
+    parameters.SINCE,
+)
 _LOG = (parameters.AFTER, parameters.WAIT, parameters.ENTRIES)
 _PAGE_FILES = (
     ("/", "index.html", "text/html"),

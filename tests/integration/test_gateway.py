@@ -250,6 +250,9 @@ def test_pages_have_each_job_once_and_filters_hold(gateway: Gateway) -> None:
     assert len(asked[2][1]["jobs"]) == 350
     nothing = gateway.ask_as(BOB, ("GET", f"{JOBS}?state=failed,lost"), ("GET", f"{JOBS}?host=node9"))
     assert [body["jobs"] for _, body in nothing] == [[], []]
+    ((_, elsewhere),) = gateway.ask_as(BOB, ("POST", JOBS, {**ONE, "queue": "elsewhere", "priority": 9}))
+    for query, listed in (("queue=elsewhere", [elsewhere["id"]]), ("queue=no+queue&state=queued", [])):
+        assert [job["id"] for job in gateway.ask_as(BOB, ("GET", f"{JOBS}?{query}"))[0][1]["jobs"]] == listed
     some = ids[3:6]
     assert [entry["id"] for entry in gateway.ask_as(BOB, ("GET", f"{JOBS}?ids={','.join(some)}"))[0][1]["jobs"]] == some
 

@@ -27,6 +27,7 @@ from celery_docker.gateway.logs import Logs
 from celery_docker.gateway.monitoring import Monitoring
 from celery_docker.gateway.overview import Overview
 from celery_docker.gateway.sessions import Sessions
+from celery_docker.gateway.shared import Shared
 from celery_docker.gateway.status import RedisFacts, Status
 from celery_docker.gateway.submitting import Submitting
 from celery_docker.gateway.webserver import WebServer
@@ -94,10 +95,11 @@ def _application(environ: Mapping[str, str], token_file: TokenFile, opened: Exit
         return Closed(f"{exc}; correct it, then: systemctl try-restart {PROGRAM} {PROGRAM}-tcp")
     queries = Queries(store.link, Heads(store.link, _KEEP_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
-    submitting = Submitting(store, queries, KeyFile(key_file))
+    shared = Shared()
+    submitting = Submitting(store, queries, KeyFile(key_file), shared)
     status = Status(queries, RedisFacts(queries))
     overview, sessions = Overview(queries), Sessions(callers)
-    table = routes.table(Jobs(store, queries), submitting, log, overview, sessions, status, Monitoring(quick))
+    table = routes.table(Jobs(store, queries, shared), submitting, log, overview, sessions, status, Monitoring(quick))
     return Application(table, callers)
 
 

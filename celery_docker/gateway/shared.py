@@ -1,14 +1,15 @@
-"""Answers about large batches: Redis does nothing else while it counts one, so each is asked for once in a while.
+"""Answers about large batches: Redis is busy while one is looked at whole, so each is asked for once in a while.
 
-Invariant: one is asked for at a time, and holds for five times as long as Redis takes for it; those that wait for it
-hold a part of the threads, one too many is answered at once.
+Invariant: one is looked at at a time, and its answer holds for five times as long as Redis takes for it; those that
+wait hold a part of the threads, one too many is answered at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,14 +42,27 @@ class Shared:
         kept = self._holding(batch_id)
         if kept is not None:
             return kept
+        with self.turn(jobs):
+            kept = self._holding(batch_id)
+            return self._keep(batch_id, jobs, ask()) if kept is None else kept
+
+    @contextlib.contextmanager
+    def turn(self, jobs: int) -> Iterator[None]:
+        """Wait until a batch of so many jobs may be looked at whole. Raises `Busy` where too many wait."""
+        if jobs < LARGE:
+            yield
+            return
         if not self._present.acquire(blocking=False):
             raise errors.Busy("many ask about large batches; try again in a moment")
         try:
             with self._asking:
-                kept = self._holding(batch_id)
-                return self._keep(batch_id, jobs, ask()) if kept is None else kept
+                yield
         finally:
             self._present.release()
+
+    def forget(self, batch_id: str) -> None:
+        """Have a batch that was changed looked at again by whoever asks next."""
+        self._kept = {key: value for key, value in self._kept.items() if key != batch_id}
 
     def _holding(self, batch_id: str) -> Table | None:
         until_s, _, table = self._kept.get(batch_id, (0.0, 0, None))

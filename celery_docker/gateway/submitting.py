@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -25,6 +25,7 @@ from celery_docker.core.batchinputs import Row, Source
 from celery_docker.core.jobrecord import New
 from celery_docker.gateway import bodies, ownership
 from celery_docker.gateway.routing import Answer, Refusal, Request
+from celery_docker.gateway.shared import Shared
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.store.jobstore import Store
 from celery_docker.store.queries import Queries
@@ -37,6 +38,7 @@ class Submitting:
     store: Store
     queries: Queries
     key_file: KeyFile
+    shared: Shared = field(default_factory=Shared)
 
     def submit(self, request: Request) -> Answer:
         """Queue a job, or up to a thousand; return their ids. Raises `SpecError`, `NotAllowed`, `NoSuchJob`."""
@@ -88,17 +90,21 @@ class Submitting:
     def retry_failed(self, request: Request) -> Answer:
         """Queue the jobs of a batch once more that failed and have not been, up to a thousand, if they are as many.
 
-        The number is what somebody has confirmed. Raises `Refusal` and as `retry` does, before any is queued.
+        The number is what somebody has confirmed. Raises `Refusal`, `Busy` and as `retry` does, before any is queued.
         """
         batch_id, expected = request.names["id"], bodies.expected(request.body)
         ownership.check_batch(self.queries, request, batch_id)
-        # One that runs again has the place of the old one in the batch.
-        _, failed = self.queries.batches.ends(batch_id, lifecycle.FAILURES)
+        # As they are now, and not as they were counted for somebody: one that runs again has the place of the old one.
+        with self.shared.turn(self.queries.batches.count(batch_id)):
+            failed = [
+                job_id for job_id, _ in self.queries.batches.each_job(batch_id, "state", states=lifecycle.FAILURES)
+            ]
         if len(failed) != expected:
             raise Refusal(409, f"expected: {expected:,} is not the number of jobs to run again, now {len(failed):,}")
         job_ids = failed[: bodies.MOST_JOBS]
         # Of two who ask this at the same time, both name the same new jobs, and one queues them.
         jobs = self._again(request, job_ids, [_next_id(batch_id, job_id) for job_id in job_ids]) if job_ids else []
+        self.shared.forget(batch_id)
         return Answer({"batch": batch_id, "count": len(jobs), "remaining": len(failed) - len(jobs), "jobs": jobs}, 201)
 
     def _again(self, request: Request, job_ids: Sequence[str], new_ids: Sequence[str | None]) -> list[dict[str, Any]]:

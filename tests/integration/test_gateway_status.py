@@ -6,21 +6,28 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.client.client import Client
-from celery_docker.core import history
+from celery_docker.core import access, history
 from celery_docker.core.container import Stream
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Chunk, Piece
 from celery_docker.core.receipt import Receipt
+from celery_docker.gateway import shared
+from celery_docker.gateway.routing import Request
+from celery_docker.gateway.submitting import Submitting
+from celery_docker.host.keyfile import KeyFile
 from celery_docker.store import keys, redislink
 from celery_docker.store.historykeeping import HistoryKeeping
 from celery_docker.store.hosts import HostStore
 from celery_docker.store.livelog import LiveLog
+from celery_docker.store.queries import Queries
 from tests import servers
 from tests.gateways import Gateway
 from tests.integration.test_worker import clean_redis
@@ -158,6 +165,24 @@ def test_two_who_confirm_the_same_number_queue_the_jobs_once(gateway: Gateway, c
     assert 201 in statuses
     # The batch had 21 jobs, and 20 more are in the index.
     assert client.store.link.client.zcard(keys.INDEX) == 41
+
+
+def test_the_failed_jobs_of_a_large_batch_are_looked_for_in_turn(
+    gateway: Gateway, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In this process, in which any batch is a large one."""
+    monkeypatch.setattr(shared, "LARGE", 1)
+    monkeypatch.setattr(shared, "_MOST", 1)
+    batch_id, taken = batch(gateway, client, State.FAILED), shared.Shared()
+    handler = Submitting(client.store, Queries(client.store.link), KeyFile(str(tmp_path / "key")), taken)
+    root = access.Identity("root", 0, 0, ())
+    request = Request(root, access.rights_of(root, None), {"id": batch_id}, body={"expected": 1})
+    with taken.turn(1), pytest.raises(errors.Busy):
+        handler.retry_failed(request)
+    counted = [taken.answer(batch_id, 1, lambda: {"failed": [None]})["failed"]]
+    assert handler.retry_failed(request).body["count"] == 1
+    counted.append(taken.answer(batch_id, 1, lambda: {"failed": []})["failed"])
+    assert counted == [[None], []]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,19 @@ def test_one_too_many_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert kept.answer("b", LARGE, ask) == {"failed": []}
 
 
+def test_a_large_one_is_looked_at_in_turn_and_counted_anew_once_it_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_MOST", 1)
+    kept, ask = Shared(lambda: 10.0), Asked()
+    assert [kept.answer("b", LARGE, ask)["number"] for _ in range(2)] == [1, 1]
+    with kept.turn(LARGE), pytest.raises(errors.Busy), kept.turn(LARGE):
+        pytest.fail("two at a time")
+    with kept.turn(LARGE), kept.turn(LARGE - 1):
+        assert kept.answer("b", LARGE, ask)["number"] == 1
+    kept.forget("b")
+    kept.forget("unknown")
+    assert kept.answer("b", LARGE, ask)["number"] == 2
+
+
 def test_what_is_kept_has_a_bound() -> None:
     kept = Shared(lambda: 0.0)
     for number in range(10):

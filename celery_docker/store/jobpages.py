@@ -17,6 +17,17 @@ from celery_docker.store.pages import MOST_ENTRIES, NEWEST, Mark
 
 _ROWS_AT_ONCE = 500
 _LOOKS_AT_ONCE = 1000
+# A job, and some fields of its record.
+Cells = tuple[str, list[str | None]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Jobs that are wanted, of so many that were looked at; and the place behind these, None behind the last."""
+
+    jobs: Sequence[Cells]
+    looks: int
+    following: Mark | None
 
 
 @dataclass(frozen=True)
@@ -31,51 +42,48 @@ class JobPages:
     def page(self, before: Mark, most: int) -> tuple[list[JobRow], Mark | None]:
         """Return up to `most` rows behind a place, and where the next page begins; None: there are no more.
 
-        A page may be short, or empty, and have a next one, where few jobs are wanted.
+        A page that is short, or empty, and has a next one went through `MOST_ENTRIES` jobs.
         """
         rows: list[JobRow] = []
         looks = 0
         while len(rows) < most and looks < MOST_ENTRIES:
-            part, following = self._part(before, min(most - len(rows), _ROWS_AT_ONCE))
-            rows += part
-            if following is None:
+            part = self._select(before, min(most - len(rows), _ROWS_AT_ONCE), listing.ROW_FIELDS)
+            rows += self._rows(part.jobs)
+            if part.following is None:
                 return rows, None
-            before, looks = following, looks + _LOOKS_AT_ONCE
+            before, looks = part.following, looks + part.looks
         return rows, before
 
     def __iter__(self) -> Iterator[JobRow]:
         """Yield all of the jobs. Redis is asked for them part by part, as they are consumed."""
         place: Mark | None = NEWEST
         while place is not None:
-            rows, place = self._part(place, _ROWS_AT_ONCE)
-            yield from rows
+            part = self._select(place, _ROWS_AT_ONCE, listing.ROW_FIELDS)
+            yield from self._rows(part.jobs)
+            place = part.following
 
-    def cells(self, *names: str) -> Iterator[tuple[str, list[str | None]]]:
+    def cells(self, *names: str) -> Iterator[Cells]:
         """Yield all of the jobs with these fields of their records, None for what is not there, whatever they hold."""
         place: Mark | None = NEWEST
         while place is not None:
-            jobs, place = self._select(place, _LOOKS_AT_ONCE, names)
-            yield from jobs
+            part = self._select(place, _LOOKS_AT_ONCE, names)
+            yield from part.jobs
+            place = part.following
 
-    def _part(self, before: Mark, most: int) -> tuple[list[JobRow], Mark | None]:
-        jobs, following = self._select(before, most, listing.ROW_FIELDS)
+    def _rows(self, jobs: Sequence[Cells]) -> list[JobRow]:
         rows = [listing.job(job_id, values) for job_id, values in jobs if values[0]]
         # A record that cannot be read is in no state that anybody asks for.
-        return [row for row in rows if self.wanted.has(row)], following
+        return [row for row in rows if self.wanted.has(row)]
 
-    def _select(
-        self, before: Mark, most: int, names: Sequence[str]
-    ) -> tuple[list[tuple[str, list[str | None]]], Mark | None]:
+    def _select(self, before: Mark, most: int, names: Sequence[str]) -> _Part:
         first, _, last = keys.HOST
         place = ["", ""] if before.name == "" else [repr(before.score), before.name]
         args = [keys.JOB, first, last, int(self.newest_first), *place, most, _LOOKS_AT_ONCE]
-        # A batch has its jobs by their number, an index by the time at which they were submitted or first seen.
-        has_end = self.wanted.since_at is not None and self.batch_id is None
-        args.append(repr(self.wanted.since_at) if has_end else "")
+        args.append("" if self.wanted.since_at is None else repr(self.wanted.since_at))
         args += jobfilter.wishes(names, self.wanted.conditions())
-        has_more, score, name, text = self.link.call("select", self._touched(), args)
+        has_more, score, name, looks, text = self.link.call("select", self._touched(), args)
         jobs = [(job_id, [value or None for value in values]) for job_id, *values in json.loads(text)]
-        return jobs, Mark(float(score), name) if has_more else None
+        return _Part(jobs, looks, Mark(float(score), name) if has_more else None)
 
     def _touched(self) -> list[str]:
         uid = self.wanted.uid

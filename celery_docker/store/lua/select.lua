@@ -3,16 +3,16 @@
 -- of jobs that hosts have in hand are short. A batch has another order: of lists with few jobs all are looked for in it.
 -- KEYS: the sorted set of jobs, the index with the lists by state in which they are too, the mark of these, hosts.
 -- ARGV: prefix of the keys of records, beginning and end of the keys of hosts' jobs, 1 for the highest scores first, score
--- and id of the place ('' and '': the beginning), the most rows, the most jobs to look at, the least score of a job that is
--- looked at ('': any), then as `wanted.lua` says.
--- Returns {1 if there are more jobs to look at, score and id of the last that it looked at ('' if none), JSON list of rows},
--- a row as a list of its id and the values.
+-- and id of the place ('' and '': the beginning), the most rows, the most jobs to look at, the earliest submission of a job
+-- that is wanted ('': any), then as `wanted.lua` says.
+-- Returns {1 if there are more jobs to look at, score and id of the last that it looked at ('' if none), how many it looked
+-- at, JSON list of rows}, a row as a list of its id and the values.
 -- Includes lists.lua.
 -- Includes places.lua.
 -- Includes wanted.lua.
 local PORTION, MOST_SORTED = 250, 2000
 local is_down, most_rows, most_looks = ARGV[4] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
-local score, name, least = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[9])
+local score, name, since = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[9])
 read_wishes(10)
 
 local function size(key)
@@ -141,10 +141,15 @@ local function first_of(sources)
       first = source
     end
   end
-  if first and least and head(first)[1] < least then
+  -- An index has its jobs by the time at which they were submitted, or first seen; a batch has them by their number.
+  if first and since and is_down and KEYS[1] == KEYS[2] and head(first)[1] < since then
     return nil
   end
   return first
+end
+
+local function is_recent(key)
+  return not since or (tonumber(redis.call('HGET', key, 'submitted_at')) or 0) >= since
 end
 
 local sources, rows, last, looks = sources_of(wanted_states), {}, {'', '', ''}, 0
@@ -154,11 +159,11 @@ while source and #rows < most_rows and looks < most_looks do
   source.at = source.at + 1
   local key = ARGV[1] .. last[2]
   local kind = redis.call('TYPE', key).ok
-  if is_wanted(kind, key) then
+  if is_wanted(kind, key) and (kind ~= 'hash' or is_recent(key)) then
     local row = row_of(kind, key)
     table.insert(row, 1, last[2])
     rows[#rows + 1] = row
   end
   source = first_of(sources)
 end
-return {source and 1 or 0, last[3], last[2], #rows > 0 and cjson.encode(rows) or '[]'}
+return {source and 1 or 0, last[3], last[2], looks, #rows > 0 and cjson.encode(rows) or '[]'}

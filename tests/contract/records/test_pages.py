@@ -292,6 +292,33 @@ def test_pages_of_a_batch_have_each_job_that_is_wanted_once_and_in_order(shelf: 
             assert joined(shelf.walk(wanted, most, "b1")) == whole, (wanted, most)
 
 
+def test_a_page_of_a_batch_is_full_however_many_jobs_are_too_old(shelf: Shelf) -> None:
+    names = [f"j{number:03}" for number in range(200)]
+    shelf.records.submit([new(name, batch_id="b1", batch_index=int(name[1:])) for name in names])
+    for name in names[5:]:
+        shelf.write(name, submitted_at="1e9")
+    recent = JobFilter(since_at=1.5e9)
+    rows, place = shelf.jobs.page(recent, pages.NEWEST, 5, "b1")
+    assert (ids(rows), place) == (names[4::-1], None)
+    assert joined(shelf.walk(recent, 2, "b1")) == names[4::-1]
+
+
+def test_a_page_that_is_short_and_no_end_went_through_ten_thousand_jobs(shelf: Shelf) -> None:
+    names = {f"j{number:05}": float(number) for number in range(10_001)}
+    shelf.client.zadd(keys.INDEX, names)
+    pipeline = shelf.client.pipeline()
+    for name in names:
+        pipeline.hset(keys.job(name), mapping={"state": "failed", "name": name})
+    pipeline.execute()
+    for wanted, rows, place in (
+        (JobFilter(name="j00000"), [], pages.Mark(1.0, "j00001")),
+        (JobFilter(name="j00002"), ["j00002"], pages.Mark(1.0, "j00001")),
+    ):
+        part, following = shelf.jobs.page(wanted, pages.NEWEST, 5)
+        assert (ids(part), following) == (rows, place)
+    assert ids(shelf.jobs.page(JobFilter(name="j00000"), pages.Mark(1.0, "j00001"), 5)[0]) == ["j00000"]
+
+
 def test_fields_of_the_jobs_of_a_batch_come_in_its_order(shelf: Shelf) -> None:
     """Over more than one portion, as they are: also of a record that cannot be read."""
     names = [f"j{number:04}" for number in range(1200)]

@@ -148,6 +148,8 @@ def _listed(kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 def _needs(kwargs: Mapping[str, Any]) -> dict[str, str]:
     """Return the field of a record that tells hosts without room for a job to leave its message where it is."""
+    if not any(kwargs.get(name) for name in shares.NEEDS):
+        return {}
     wanted = gpus.parse(kwargs.get("gpus", 0))
     devices = wanted if isinstance(wanted, tuple) else ()
     # All of a host are at least one.

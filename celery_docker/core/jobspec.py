@@ -22,6 +22,8 @@ CONTAINER_INPUT = "/input"
 CONTAINER_OUTPUT = "/output"
 # So many problems of one job are told in one line.
 _MOST_PROBLEMS = 10
+_POSITIONAL = tuple(line.name for line in FIELDS if line.positional)
+_OF_SPEC, _OF_OPTIONS, _OF_DOCUMENT = ({line.name: line for line in lines} for lines in (FIELDS, OPTIONS, DOCUMENT))
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobSpec:
     """
     if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise errors.SpecError("a job's arguments must be a list and a table of keywords")
-    values, problems = _bind(args, kwargs, FIELDS)
+    values, problems = _bind(args, kwargs, _OF_SPEC)
     spec = _spec_values(values, problems)
     refuse(problems)
     return JobSpec(**spec)
@@ -146,9 +148,9 @@ def parse_document(document: Mapping[str, Any]) -> tuple[JobSpec, Submission]:
     """
     if not isinstance(document, Mapping):
         raise errors.SpecError("a job document must be a table of fields, like {'image': 'busybox'}")
-    values, problems = _bind((), document, DOCUMENT)
+    values, problems = _bind((), document, _OF_DOCUMENT)
     spec = _spec_values(values, problems)
-    options = _values(OPTIONS, values, problems)
+    options = _values(_OF_OPTIONS, values, problems)
     refuse(problems)
     return JobSpec(**spec), Submission(**options)
 
@@ -173,16 +175,16 @@ def check_job_id(job_id: str) -> str:
         raise errors.SpecError(f"id: {kinds.shown(job_id)} {exc}") from exc
 
 
-def _bind(args: Sequence[Any], kwargs: Mapping[str, Any], fields: Sequence[Field]) -> tuple[dict[str, Any], list[str]]:
-    names = [line.name for line in fields]
-    positional = [line.name for line in fields if line.positional]
+def _bind(
+    args: Sequence[Any], kwargs: Mapping[str, Any], known: Mapping[str, Field]
+) -> tuple[dict[str, Any], list[str]]:
     problems = []
-    if len(args) > len(positional):
-        problems.append(f"{len(args)} positional arguments are too many; they are {', '.join(positional)}")
-    values = dict(zip(positional, args, strict=False))
+    if len(args) > len(_POSITIONAL):
+        problems.append(f"{len(args)} positional arguments are too many; they are {', '.join(_POSITIONAL)}")
+    values = dict(zip(_POSITIONAL, args, strict=False))
     for name, value in kwargs.items():
-        if name not in names:
-            problems.append(f"{kinds.shown(name)} is not an argument{_why(name, names)}")
+        if name not in known:
+            problems.append(f"{kinds.shown(name)} is not an argument{_why(name, list(known))}")
         elif name in values:
             problems.append(f"{name}: was given twice, by position and by keyword")
         else:
@@ -197,7 +199,7 @@ def _why(name: Any, names: Sequence[str]) -> str:
 
 
 def _spec_values(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    parsed = _values(FIELDS, values, problems)
+    parsed = _values(_OF_SPEC, values, problems)
     if values.get("image") is None:
         problems.append("image: is missing; name the image to run, like 'busybox'")
     problems += _contradictions(parsed)
@@ -221,6 +223,8 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[str]:
 
 def _mount_values(parsed: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Return the mounts of the host, and all folders in memory, whichever field names them."""
+    if "mounts" not in parsed and "tmpfs" not in parsed:
+        return {}
     mounts, in_memory = mountkinds.divided(parsed.get("mounts") or ())
     tmpfs = parsed.get("tmpfs") or {}
     problems += [
@@ -230,17 +234,17 @@ def _mount_values(parsed: Mapping[str, Any], problems: list[str]) -> dict[str, A
     return {"mounts": mounts or None, "tmpfs": {**tmpfs, **in_memory} or None}
 
 
-def _values(lines: Sequence[Field], values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+def _values(known: Mapping[str, Field], values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Return the parsed values; a problem is added to `problems`."""
     parsed = {}
-    for line in lines:
-        value = values.get(line.name)
+    for name, line in known.items():
+        value = values.get(name)
         if value is None:
             continue
         try:
-            parsed[line.name] = line.parse(value)
+            parsed[name] = line.parse(value)
         except ValueError as exc:
-            problems.append(line.complaint(line.name, value, exc))
+            problems.append(line.complaint(name, value, exc))
     return parsed
 
 

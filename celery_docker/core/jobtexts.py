@@ -64,8 +64,7 @@ def _check_interpreter(first_line: str) -> None:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be a string, the text itself, not {type(value).__name__}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be valid Unicode")
+    kinds.check_unicode(value)
     if len(value) > MOST_BYTES or len(value.encode()) > MOST_BYTES:
         most = wording.size(MOST_BYTES)
         raise ValueError(f"has more than {most}, which is the most that travels with a job; put it into a mounted file")

@@ -140,10 +140,17 @@ def parse_text(value: Any) -> str:
         raise ValueError(f"must be a string, not {type(value).__name__}")
     if "\0" in value:
         raise ValueError("must not contain a NUL byte")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be valid Unicode")
+    check_unicode(value)
     check_length(value)
     return value
+
+
+def check_unicode(text: str) -> None:
+    """Raise `ValueError` for a text with half a pair of UTF-16, which has no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("must be valid Unicode") from exc
 
 
 def check_length(word: str) -> None:

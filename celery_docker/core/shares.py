@@ -16,7 +16,7 @@ from celery_docker.core import message
 # A slot that a job has just left finds the next one in the queue: so many are there besides those that run.
 _JOBS_PER_SLOT = 2
 # What a job takes of a host, by the fields of its document.
-_NEEDS = ("cpus", "memory", "gpus")
+NEEDS = ("cpus", "memory", "gpus")
 
 
 def submitter(uid: int | None, origin: str) -> str:
@@ -29,7 +29,7 @@ def submitter(uid: int | None, origin: str) -> str:
 
 def name(queue_list: str, who: str, kwargs: Mapping[str, Any]) -> str:
     """Return the name of the share of a job with this document."""
-    return " ".join([queue_list, who, *filter(None, (_need(field, kwargs.get(field)) for field in _NEEDS))])
+    return " ".join([queue_list, who, *filter(None, (_need(field, kwargs.get(field)) for field in NEEDS))])
 
 
 def window(slots: int) -> int:

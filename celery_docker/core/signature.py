@@ -143,32 +143,37 @@ def canonical(value: Any) -> bytes:
 
 def _write(value: Any, parts: list[bytes]) -> None:
     # bool before int, whose kind it is too; 1 and 1.0 are two values, as they are for whoever reads the arguments.
-    if value is None or isinstance(value, bool):
+    if isinstance(value, str):
+        parts.append(_text_bytes(value))
+    elif value is None or isinstance(value, bool):
         parts.append({None: b"n", True: b"t", False: b"f"}[value])
     elif isinstance(value, int):
         parts.append(b"i%d;" % value)
     elif isinstance(value, float):
         parts.append(b"d%b;" % value.hex().encode())
-    elif isinstance(value, str):
-        text = value.encode("utf-8", "surrogatepass")
-        parts.append(b"s%d:%b" % (len(text), text))
     elif isinstance(value, list | tuple):
         parts.append(b"l%d:" % len(value))
         for item in value:
             _write(item, parts)
     elif isinstance(value, Mapping):
         parts.append(b"m%d:" % len(value))
-        for name in sorted(value, key=_name_bytes):
-            _write(name, parts)
+        # In the order of their code points, which is that of their UTF-8.
+        for name in sorted(map(_name, value)):
+            parts.append(_text_bytes(name))
             _write(value[name], parts)
     else:
         raise TypeError(f"{type(value).__name__} is nothing that JSON has")
 
 
-def _name_bytes(name: Any) -> bytes:
+def _name(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a table in JSON has no {type(name).__name__} for a name")
-    return name.encode("utf-8", "surrogatepass")
+    return name
+
+
+def _text_bytes(value: str) -> bytes:
+    text = value.encode("utf-8", "surrogatepass")
+    return b"s%d:%b" % (len(text), text)
 
 
 def _fields(signature: Signature) -> dict[str, Any]:

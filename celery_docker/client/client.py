@@ -1,7 +1,8 @@
 """Submitting and finding jobs from Python: needs Redis or the gateway, neither Celery nor Docker.
 
-Owns what a submitter does: the record is written before a worker can see the message, in one step. The examples of the
-docstrings are run as tests, with `client = Client()`.
+Owns what a submitter does: the record is written before a worker can see the message, in one step. A module that a
+submission to Redis does not need is imported where it is needed, since that takes longer than to submit a job. The
+examples of the docstrings are run as tests, with `client = Client()`.
 """
 
 from __future__ import annotations
@@ -11,25 +12,24 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery_docker import errors
 from celery_docker.client import batchlogs, configfiles, documents, usertoken
 from celery_docker.client.direct import Direct
 from celery_docker.client.handles import Batch, Job, Progress
-from celery_docker.client.images import HostImages
 from celery_docker.client.ports import Queries, Way
-from celery_docker.client.remote import Remote
-from celery_docker.client.remotequeries import needs_redis
 from celery_docker.core import batch, batchinputs, gatewayurl, jobspec, redisurl
 from celery_docker.core.access import Identity
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.store import livelog
-from celery_docker.store.figurequeries import FigureQueries
-from celery_docker.store.imagestore import ImageStore
 from celery_docker.store.jobstore import Store
 from celery_docker.store.refused import RefusedMessages
+
+if TYPE_CHECKING:
+    from celery_docker.client.images import HostImages
+    from celery_docker.store.figurequeries import FigureQueries
 
 Template = Mapping[str, Any] | Callable[[Any], JobSpec | Mapping[str, Any]]
 
@@ -293,6 +293,9 @@ class Client:
         >>> client.images.reports(["no-such-host"])
         {}
         """
+        from celery_docker.client.images import HostImages
+        from celery_docker.store.imagestore import ImageStore
+
         return HostImages(ImageStore(self._redis("images").store.link))
 
     @property
@@ -302,6 +305,8 @@ class Client:
         >>> client.figures.read().delayed
         0
         """
+        from celery_docker.store.figurequeries import FigureQueries
+
         return FigureQueries(self._redis("metrics").store.link)
 
     @property
@@ -313,6 +318,8 @@ class Client:
     def _way(self) -> Way:
         if not gatewayurl.is_gateway(self.url):
             return Direct(self.url)
+        from celery_docker.client.remote import Remote
+
         try:
             url = gatewayurl.parse(self.url)
         except ValueError as exc:
@@ -321,4 +328,8 @@ class Client:
 
     def _redis(self, what: str) -> Direct:
         way = self._way
-        return way if isinstance(way, Direct) else needs_redis(what)
+        if isinstance(way, Direct):
+            return way
+        from celery_docker.client.remotequeries import needs_redis
+
+        needs_redis(what)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from celery_docker import errors
-from celery_docker.client import configfiles, documents, submission, summary, views
+from celery_docker.client import configfiles, documents, submission, views
 from celery_docker.core.batch import Expanded
 from celery_docker.core.jobspec import JobSpec, Submission
 from celery_docker.store import jobstore, livelog, redislink
@@ -90,6 +90,9 @@ class Direct:
 
     def summary(self, queue: str) -> dict[str, Any]:
         """Return how much there is to do, and who does it."""
+        # As in `client`: a submission does not need it.
+        from celery_docker.client import summary
+
         return summary.of(self.queries, queue)
 
     def submitter(self) -> None:

@@ -24,7 +24,7 @@ def _word(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="replace")
     if isinstance(value, bytes | bytearray):
-        return value
+        return bytes(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value).encode()
     raise ValueError(f"no word of a command is {value!r}")

@@ -71,7 +71,7 @@ SHARE = PREFIX + "share:"
 USER = PREFIX + "user:"
 # What the keys of hosts begin with, and what those of reports and of sets of jobs end with.
 HOST = (PREFIX + "host:", ":about", ":jobs")
-# The states in which jobs end, as `lists.lua` has them.
+# The states in which jobs end, as `finalstates.lua` has them.
 _ENDS = tuple(state.value for state in State if state.is_final)
 
 

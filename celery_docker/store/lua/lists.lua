@@ -3,8 +3,6 @@
 -- in which a job ends. A job has the same score in all of them: its place does not change when it ends, so that who reads
 -- page by page, over several lists, meets each job once.
 -- They are made of the records, and can be made again: a list that cannot be written is left alone.
-local FINAL = {'succeeded', 'failed', 'timed_out', 'expired', 'cancelled', 'rejected', 'error', 'lost'}
-
 local function list_key(index, name)
   return string.sub(index, 1, -5) .. name
 end

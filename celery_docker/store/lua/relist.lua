@@ -4,6 +4,7 @@
 -- jobs to look at.
 -- Returns score and id of the last of them, nothing if there is none.
 -- Includes lists.lua.
+-- Includes finalstates.lua.
 -- Includes places.lua.
 local live = list_key(KEYS[1], 'live')
 local keys, key_of = {live}, {}

@@ -8,6 +8,7 @@
 -- Returns {1 if there are more jobs to look at, score and id of the last that it looked at ('' if none), how many it looked
 -- at, JSON list of rows}, a row as a list of its id and the values.
 -- Includes lists.lua.
+-- Includes finalstates.lua.
 -- Includes places.lua.
 -- Includes wanted.lua.
 local PORTION, MOST_SORTED = 250, 2000

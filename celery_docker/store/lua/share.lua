@@ -57,7 +57,7 @@ local function publish_in_turn(at, now, id, list, message, share, submitted_at)
   end
   local order = tonumber(submitted_at or '')
   redis.call('ZADD', held, order and order == order and order or now, id)
-  redis.call('HSET', at.job .. id, 'over_share', 1)
+  redis.call('HSET', at.job .. id, 'over_share', '1')
   -- Spread, so that no more than some hundreds come up in a second.
   redis.call('ZADD', at.delayed, now + LOOK_AGAIN_S + before / A_SECOND + now % 0.001 * 1000 * SPREAD_S, id)
   return 0

@@ -7,15 +7,15 @@
 -- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
 -- Includes share.lua.
 -- Includes lists.lua.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+    return 0
+  end
+  -- A key that holds something else is no record: it counts as lost.
   redis.call('DEL', KEYS[1])
 end
 local FIXED, AFTER = 14, 11
 local count = #KEYS - FIXED
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return 0
-end
 -- Ends here, before anything is written, where the key of the queue holds no list.
 redis.call('LLEN', ARGV[2])
 for i = 1, count do
@@ -25,8 +25,9 @@ for i = 1, count do
 end
 
 local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', 0, 'attempt', 0,
+-- A text, since Redis writes down a number anew, digit by digit, for each command that gets it.
+local now = time[1] .. '.' .. string.format('%06d', time[2])
+redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', '0', 'attempt', '0',
   'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4], unpack(ARGV, AFTER + count + 1))
 list_live(KEYS[2], now, ARGV[1])
 if ARGV[8] ~= '' then
@@ -60,18 +61,18 @@ if ARGV[6] ~= '' then
   redis.call('ZADD', KEYS[8], ARGV[7], ARGV[1])
   local batch = redis.call('HMGET', KEYS[7], 'limit', 'active', 'open')
   local open, active, limit = (tonumber(batch[3]) or 0) + 1, tonumber(batch[2]) or 0, tonumber(batch[1])
-  redis.call('HSET', KEYS[7], 'open', string.format('%.0f', open))
+  held = limit and active >= limit
+  if held then
+    redis.call('HSET', KEYS[1], 'held', '1')
+    redis.call('RPUSH', KEYS[9], ARGV[1])
+  else
+    active = active + 1
+  end
+  redis.call('HSET', KEYS[7], 'open', string.format('%.0f', open), 'active', string.format('%.0f', active))
   if open == 1 then
     for i = 7, 9 do
       redis.call('PERSIST', KEYS[i])
     end
-  end
-  held = limit and active >= limit
-  if held then
-    redis.call('HSET', KEYS[1], 'held', 1)
-    redis.call('RPUSH', KEYS[9], ARGV[1])
-  else
-    redis.call('HSET', KEYS[7], 'active', string.format('%.0f', active + 1))
   end
 end
 

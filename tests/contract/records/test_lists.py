@@ -109,7 +109,7 @@ def real(redis_server: servers.RedisServer) -> Any:
 
 
 def test_the_scripts_know_the_states_of_ends() -> None:
-    (states,) = re.findall(r"^local FINAL = \{(.*)\}$", redislink.source("lists"), re.MULTILINE)
+    (states,) = re.findall(r"^local FINAL = \{(.*)\}$", redislink.source("finalstates"), re.MULTILINE)
     assert re.findall(r"'(\w+)'", states) == [state.value for state in State if state.is_final]
 
 

@@ -1,6 +1,7 @@
 """The command line of Celery's worker: our words and the administrator's options, checked or run.
 
 Owns click, with which Celery's command line is made; its complaints about options are the administrator's to read.
+`celery.bin.celery` is not imported: it brings all other commands and an interactive shell, 9 MiB of this process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 import click
 from celery import Celery
 from celery.bin.base import CLIContext
-from celery.bin.celery import celery as program
 from celery.bin.worker import worker as command
 
 from celery_docker import errors
@@ -23,8 +23,7 @@ def check(worker_settings: settings.Settings) -> None:
     """Read the options as Celery's worker would. Raises `SettingsError` for one that it does not know or cannot use."""
     app = Celery("celery_docker", set_as_current=False)
     with _translated(worker_settings):
-        parent = click.Context(program, obj=CLIContext(app=app, no_color=True, workdir=None, quiet=True))
-        context = command.make_context("worker", _words(worker_settings, slots=1), parent=parent)
+        context = _context(app, worker_settings, slots=1)
         try:
             app.config_from_cmdline(context.args, namespace="worker")
         except (KeyError, ValueError, AttributeError) as exc:
@@ -35,11 +34,22 @@ def check(worker_settings: settings.Settings) -> None:
 def run(app: Celery, worker_settings: settings.Settings, slots: int) -> int:
     """Run Celery's worker until it ends; return its exit status. Raises `SettingsError` as `check` does."""
     with _translated(worker_settings):
+        context = _context(app, worker_settings, slots)
         try:
-            app.worker_main(["--quiet", "worker", *_words(worker_settings, slots)])
+            with context:
+                command.invoke(context)
+        except click.exceptions.Exit:  # how the command ends
+            return 0
         except SystemExit as exc:
             return exc.code if isinstance(exc.code, int) else 1
     return 0
+
+
+def _context(app: Celery, worker_settings: settings.Settings, slots: int) -> click.Context:
+    """Return the command `worker` with its options read, under a parent in place of the command `celery`."""
+    parent = click.Context(click.Command("celery"), obj=CLIContext(app=app, no_color=True, workdir=None, quiet=True))
+    context: click.Context = command.make_context("worker", _words(worker_settings, slots), parent=parent)
+    return context
 
 
 def _words(worker_settings: settings.Settings, slots: int) -> list[str]:

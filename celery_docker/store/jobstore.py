@@ -9,8 +9,9 @@ every script may be sent twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from celery_docker import errors
@@ -32,8 +33,10 @@ from celery_docker.core.receipt import Receipt
 from celery_docker.core.recordfields import Fields
 from celery_docker.store import keys, ownership, redislink
 
-# How many new jobs go to Redis at once, and what a listing shows of a receipt.
+# How many new jobs go to Redis at once, how many of them in one call, during which it answers nobody else, and what a
+# listing shows of a receipt.
 _AT_ONCE = 500
+_IN_ONE_CALL = 25
 _LISTED = ("name", "image", "exit_code", "reason", "run_s")
 _LISTED_CHARS = 300
 # The live log of a job that has ended; its receipt has the end of the output for longer.
@@ -59,7 +62,8 @@ class Store:
         answers: list[Any] = []
         for first in range(0, len(jobs), _AT_ONCE):
             part = jobs[first : first + _AT_ONCE]
-            answers += self.link.call_many("submit", [_submission(new) for new in part])
+            for answered in self.link.call_many("submit", [_submission(alike) for alike in _in_calls(part)]):
+                answers += answered
             for new, answer in zip(part, answers[first:], strict=True):
                 if isinstance(answer, str):
                     raise errors.NoSuchJob(f"job {new.job_id} cannot run after {answer!r}: no job has this id")
@@ -199,19 +203,32 @@ def connect(url: str, *, connections: int | None = None) -> Store:
     return Store(redislink.connect(url, connections=connections))
 
 
-def _submission(new: New) -> tuple[list[str], list[Any]]:
+def _in_calls(jobs: Sequence[New]) -> Iterator[list[New]]:
+    """Divide jobs, in their order, into those that can be submitted by one call."""
+    for _, group in groupby(jobs, _in_common):
+        alike = list(group)
+        yield from (alike[first : first + _IN_ONE_CALL] for first in range(0, len(alike), _IN_ONE_CALL))
+
+
+def _in_common(new: New) -> tuple[str, str, str, str, tuple[str, ...]]:
+    """Return what the jobs of one call have in common: queue, batch, user, share, and the jobs after which they run."""
+    uid, share = new.about.get(jobrecord.UID, ""), new.about.get(jobrecord.SHARE, "")
+    return new.queue, new.batch_id or "", uid, share, tuple(dict.fromkeys(new.after))
+
+
+def _submission(alike: Sequence[New]) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of `lua/submit.lua`."""
-    batch_id = new.batch_id or ""
-    after, uid = list(dict.fromkeys(new.after)), new.about.get(jobrecord.UID, "")
-    share = new.about.get(jobrecord.SHARE, "")
-    touched = [keys.job(new.job_id), keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
+    queue, batch_id, uid, share, after = _in_common(alike[0])
+    touched = [keys.INDEX, keys.WAITING, keys.EXPIRING, keys.BLOCKED, keys.CANCELLING]
     touched += [keys.batch(batch_id), keys.batch_jobs(batch_id), keys.batch_held(batch_id)]
     touched += [keys.USERS, keys.user_jobs(uid), keys.DELAYED, keys.SHARES, keys.WINDOWS]
-    touched += [keys.job(after_id) for after_id in after]
-    args = [new.job_id, new.queue, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s)]
-    args += [batch_id, new.batch_index, uid, share, keys.JOB, keys.SHARE, *after]
-    args += [part for pair in new.about.items() for part in pair]
-    return touched, args
+    touched += [keys.job(new.job_id) for new in alike] + [keys.job(after_id) for after_id in after]
+    args: list[Any] = [queue, batch_id, uid, share, keys.JOB, keys.SHARE, len(alike)]
+    for new in alike:
+        fields = [part for pair in new.about.items() for part in pair]
+        args += [new.job_id, _dump(new.envelope), _dump(new.spec), _or_blank(new.expires_s), new.batch_index]
+        args += [len(fields), *fields]
+    return touched, [*args, *after]
 
 
 def _claim_call(

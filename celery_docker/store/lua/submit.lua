@@ -1,88 +1,119 @@
--- Submits a job: writes its record, and publishes its message unless it has to wait. A known job is left alone.
--- KEYS: job, index, waiting, expiring, blocked, cancelling, its batch, the batch's jobs, the batch's held jobs, users,
--- the jobs of its user, delayed, shares, windows, then the records of the jobs after which it is to run.
--- ARGV: job id, queue list, envelope, spec, seconds in which it has to start ('': no limit), batch id ('' for none),
--- index in the batch, uid of its user ('' for none), its share ('' for none), prefix of the keys of records, prefix of the keys
--- of shares, the ids of the jobs after which it is to run, then field, value, field, value...
--- Returns 1, 0 for a known job, or the first id among those it is to run after that is not known.
+-- Submits jobs that have queue, batch, user and share in common, and run after the same jobs: writes the record of each, and
+-- publishes its message unless it has to wait. A known job is left alone.
+-- KEYS: index, waiting, expiring, blocked, cancelling, their batch, the batch's jobs, the batch's held jobs, users, the jobs
+-- of their user, delayed, shares, windows, then the records of the jobs, then those of the jobs after which they are to run.
+-- ARGV: queue list, batch id ('' for none), uid of their user ('' for none), their share ('' for none), prefix of the keys of
+-- records, prefix of the keys of shares, how many jobs these are, and for each of them: id, envelope, spec, seconds in which
+-- it has to start ('': no limit), index in the batch, the number of words that follow for it, field, value, field, value...;
+-- then the ids of the jobs after which they are to run.
+-- Returns for each 1, 0 for a known job, or the first id among those it is to run after that is not known.
 -- Includes share.lua.
 -- Includes lists.lua.
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  if redis.call('TYPE', KEYS[1]).ok == 'hash' then
-    return 0
-  end
-  -- A key that holds something else is no record: it counts as lost.
-  redis.call('DEL', KEYS[1])
-end
-local FIXED, AFTER = 14, 11
-local count = #KEYS - FIXED
+local list, batch_id, uid, share, jobs = ARGV[1], ARGV[2], ARGV[3], ARGV[4] ~= '' and ARGV[4], tonumber(ARGV[7])
+local RECORDS = 13
+local AFTER = RECORDS + jobs
+local count = #KEYS - AFTER
+local after = {unpack(ARGV, #ARGV - count + 1)}
+local at = {delayed = KEYS[11], waiting = KEYS[2], shares = KEYS[12], windows = KEYS[13], job = ARGV[5], share = ARGV[6]}
 -- Ends here, before anything is written, where the key of the queue holds no list.
-redis.call('LLEN', ARGV[2])
+redis.call('LLEN', list)
+
+local unknown
 for i = 1, count do
-  if redis.call('TYPE', KEYS[FIXED + i]).ok ~= 'hash' then
-    return ARGV[AFTER + i]
+  if redis.call('TYPE', KEYS[AFTER + i]).ok ~= 'hash' then
+    unknown = unknown or after[i]
+  end
+end
+
+-- A key that holds something else is no record: it counts as lost.
+local function is_known(key)
+  if redis.call('EXISTS', key) == 0 then
+    return false
+  end
+  return redis.call('TYPE', key).ok == 'hash' or redis.call('DEL', key) == 0
+end
+
+-- Returns how many of the jobs before it have not ended, and why it cannot run, if one of them has failed.
+local function await(id)
+  local pending, failed = 0, nil
+  for i = 1, count do
+    local before = redis.call('HMGET', KEYS[AFTER + i], 'state', 'receipt')
+    if not before[2] then
+      redis.call('SADD', KEYS[AFTER + i] .. ':dependents', id)
+      pending = pending + 1
+    elseif before[1] ~= 'succeeded' then
+      failed = failed or ('job ' .. after[i] .. ', after which it was to run, ended as ' .. before[1])
+    end
+  end
+  return pending, failed
+end
+
+-- Gives a job its place in the batch. Returns true if the batch's limit holds it back.
+local function enter_batch(key, id, index)
+  redis.call('HSET', key, 'batch', batch_id, 'batch_index', index)
+  -- A job that is tried again takes the place of the one that ended.
+  redis.call('ZREMRANGEBYSCORE', KEYS[7], index, index)
+  redis.call('ZADD', KEYS[7], index, id)
+  local batch = redis.call('HMGET', KEYS[6], 'limit', 'active', 'open')
+  local open, active, limit = (tonumber(batch[3]) or 0) + 1, tonumber(batch[2]) or 0, tonumber(batch[1])
+  local held = limit and active >= limit
+  if held then
+    redis.call('HSET', key, 'held', '1')
+    redis.call('RPUSH', KEYS[8], id)
+  else
+    active = active + 1
+  end
+  redis.call('HSET', KEYS[6], 'open', string.format('%.0f', open), 'active', string.format('%.0f', active))
+  if open == 1 then
+    for i = 6, 8 do
+      redis.call('PERSIST', KEYS[i])
+    end
+  end
+  return held
+end
+
+-- `first` and `last` are the places of the job's words.
+local function submit(key, now, first, last)
+  local id, message, spec, expires_s, index = unpack(ARGV, first, first + 4)
+  redis.call('HSET', key, 'state', 'queued', 'fence', '0', 'attempt', '0', 'submitted_at', now, 'queue', list,
+    'message', message, 'spec', spec, unpack(ARGV, first + 6, last))
+  list_live(KEYS[1], now, id)
+  if uid ~= '' then
+    redis.call('ZADD', KEYS[9], now, uid)
+    list_live(KEYS[10], now, id)
+  end
+  if expires_s ~= '' then
+    redis.call('HSET', key, 'expires_at', now + expires_s)
+    redis.call('ZADD', KEYS[3], now + expires_s, id)
+  end
+  local pending, failed = await(id)
+  if pending > 0 then
+    redis.call('HSET', key, 'pending', pending)
+  end
+  local held = batch_id ~= '' and enter_batch(key, id, index)
+  if failed then
+    redis.call('HSET', key, 'cancelled_at', now, 'cancel_cause', 'cancelled', 'cancel_reason', failed)
+    redis.call('SADD', KEYS[5], id)
+  elseif held or pending > 0 then
+    redis.call('ZADD', KEYS[4], now, id)
+  else
+    publish_in_turn(at, now, id, list, message, share, now)
   end
 end
 
 local time = redis.call('TIME')
--- A text, since Redis writes down a number anew, digit by digit, for each command that gets it.
-local now = time[1] .. '.' .. string.format('%06d', time[2])
-redis.call('HSET', KEYS[1], 'state', 'queued', 'fence', '0', 'attempt', '0',
-  'submitted_at', now, 'queue', ARGV[2], 'message', ARGV[3], 'spec', ARGV[4], unpack(ARGV, AFTER + count + 1))
-list_live(KEYS[2], now, ARGV[1])
-if ARGV[8] ~= '' then
-  redis.call('ZADD', KEYS[10], now, ARGV[8])
-  list_live(KEYS[11], now, ARGV[1])
-end
-if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[1], 'expires_at', now + ARGV[5])
-  redis.call('ZADD', KEYS[4], now + ARGV[5], ARGV[1])
-end
-
-local pending, failed = 0, nil
-for i = 1, count do
-  local before = redis.call('HMGET', KEYS[FIXED + i], 'state', 'receipt')
-  if not before[2] then
-    redis.call('SADD', KEYS[FIXED + i] .. ':dependents', ARGV[1])
-    pending = pending + 1
-  elseif before[1] ~= 'succeeded' then
-    failed = failed or ('job ' .. ARGV[AFTER + i] .. ', after which it was to run, ended as ' .. before[1])
-  end
-end
-if pending > 0 then
-  redis.call('HSET', KEYS[1], 'pending', pending)
-end
-
-local held = false
-if ARGV[6] ~= '' then
-  redis.call('HSET', KEYS[1], 'batch', ARGV[6], 'batch_index', ARGV[7])
-  -- A job that is tried again takes the place of the one that ended.
-  redis.call('ZREMRANGEBYSCORE', KEYS[8], ARGV[7], ARGV[7])
-  redis.call('ZADD', KEYS[8], ARGV[7], ARGV[1])
-  local batch = redis.call('HMGET', KEYS[7], 'limit', 'active', 'open')
-  local open, active, limit = (tonumber(batch[3]) or 0) + 1, tonumber(batch[2]) or 0, tonumber(batch[1])
-  held = limit and active >= limit
-  if held then
-    redis.call('HSET', KEYS[1], 'held', '1')
-    redis.call('RPUSH', KEYS[9], ARGV[1])
+local answers, first = {}, 8
+for i = 1, jobs do
+  local last = first + 5 + ARGV[first + 5]
+  if is_known(KEYS[RECORDS + i]) then
+    answers[i] = 0
+  elseif unknown then
+    answers[i] = unknown
   else
-    active = active + 1
+    -- One after the other, each with a time of its own. A text: a number is written down anew for each command.
+    submit(KEYS[RECORDS + i], string.format('%.6f', time[1] + (time[2] + i) / 1000000), first, last)
+    answers[i] = 1
   end
-  redis.call('HSET', KEYS[7], 'open', string.format('%.0f', open), 'active', string.format('%.0f', active))
-  if open == 1 then
-    for i = 7, 9 do
-      redis.call('PERSIST', KEYS[i])
-    end
-  end
+  first = last + 1
 end
-
-if failed then
-  redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'cancelled', 'cancel_reason', failed)
-  redis.call('SADD', KEYS[6], ARGV[1])
-elseif held or pending > 0 then
-  redis.call('ZADD', KEYS[5], now, ARGV[1])
-else
-  local at = {delayed = KEYS[12], waiting = KEYS[3], shares = KEYS[13], windows = KEYS[14], job = ARGV[10], share = ARGV[11]}
-  publish_in_turn(at, now, ARGV[1], ARGV[2], ARGV[3], ARGV[9] ~= '' and ARGV[9], now)
-end
-return 1
+return answers

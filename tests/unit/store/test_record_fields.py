@@ -25,7 +25,7 @@ READS, WRITES = {"HGET", "HMGET", "HEXISTS"}, {"HSET", "HSETNX", "HINCRBY", "HDE
 # The keys in scripts that are not those of a job's record.
 OTHER_KEYS = {
     ("batch.lua", "KEYS[1]"): "batch",
-    ("submit.lua", "KEYS[7]"): "batch",
+    ("submit.lua", "KEYS[6]"): "batch",
     ("finish.lua", "batch"): "batch",
     ("finish.lua", "ARGV[7] .. job[4]"): "batch",
     ("settle.lua", "batch"): "batch",

@@ -76,9 +76,8 @@ class JobPages:
         return [row for row in rows if self.wanted.has(row)]
 
     def _select(self, before: Mark, most: int, names: Sequence[str]) -> _Part:
-        first, _, last = keys.HOST
         place = ["", ""] if before.name == "" else [repr(before.score), before.name]
-        args = [keys.JOB, first, last, int(self.newest_first), *place, most, _LOOKS_AT_ONCE]
+        args = [keys.JOB, *keys.HOST, int(self.newest_first), *place, most, _LOOKS_AT_ONCE]
         args.append("" if self.wanted.since_at is None else repr(self.wanted.since_at))
         args += jobfilter.wishes(names, self.wanted.conditions())
         has_more, score, name, looks, text = self.link.call("select", self._touched(), args)

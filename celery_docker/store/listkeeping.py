@@ -1,20 +1,24 @@
 """Keeping the lists of jobs by state: filled once, mended where they differ from the index, and looked at hourly.
 
 Invariant: the mark `keys.LISTS` stands while every job that has ended is in the list of its state. A worker of an older
-version ends jobs without that: while there is one, the mark is away, and whoever asks reads the whole index. What else
-may go wrong shows in the numbers: each job of an index is in one of its lists.
+version ends jobs without that: while there is one, the mark is away, and whoever asks reads the whole index. What it
+leaves behind is among the jobs that have not ended, which are looked at each time, unless they are many. What else may
+go wrong shows in the numbers: each job of an index is in one of its lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from celery_docker.core import hostreport
 from celery_docker.core.recordfields import Fields
 from celery_docker.store import keys, redislink
 
 _AT_ONCE = 500
+# So many jobs that have not ended are looked at each time.
+_MOST_LIVE = 5000
 # One worker of all does it, once in so many seconds.
 _LOCK_S = 50
 _WHOLE_EVERY_S = 3600
@@ -66,24 +70,39 @@ class ListKeeping:
         yield from map(keys.user_jobs, uids)
 
     def _mend(self, index: str, *, is_due: bool) -> None:
-        """List the jobs of an index anew, until the numbers agree; all of them if that is due."""
-        if not is_due and self._agrees(index):
-            return
-        for key in keys.lists(index):
-            self._drop_strangers(index, key)
-        place = ["", ""]
-        while place and (is_due or not self._agrees(index)):
-            place = self.link.call("relist", [index], [keys.JOB, *place, _AT_ONCE])
-            with self.link.translated():
-                self.link.client.expire(keys.LISTS_LOCK, _LOCK_S)
+        """List the jobs of an index anew, until the numbers agree; all of them if that is due.
+
+        Where they agree, a job that has ended may still be among those that have not.
+        """
+        if is_due or not self._agrees(index):
+            for key in keys.lists(index):
+                self._drop_strangers(index, key)
+            place = ["", ""]
+            while place and (is_due or not self._agrees(index)):
+                place = self._relisted(index, index, place)
+        elif (self._sizes(keys.live(index))[0] or 0) <= _MOST_LIVE:
+            place = ["", ""]
+            while place:
+                place = self._relisted(index, keys.live(index), place)
+
+    def _relisted(self, index: str, key: str, place: list[str]) -> list[str]:
+        """List some jobs of a list anew; return the place behind them, nothing behind the last."""
+        following: list[str] = self.link.call("relist", [index, key], [keys.JOB, *place, _AT_ONCE])
+        with self.link.translated():
+            self.link.client.expire(keys.LISTS_LOCK, _LOCK_S)
+        return following
 
     def _agrees(self, index: str) -> bool:
         """Tell whether there are as many jobs in the lists as in the index."""
-        with self.link.translated(), self.link.client.pipeline() as pipeline:
-            for key in [index, *keys.lists(index)]:
-                pipeline.zcard(key)
-            count, *listed = redislink.answers(pipeline)
+        count, *listed = self._sizes(index, *keys.lists(index))
         return None not in listed and count == sum(listed)
+
+    def _sizes(self, *names: str) -> list[Any]:
+        """Return the numbers of jobs in sorted sets, None for what is none."""
+        with self.link.translated(), self.link.client.pipeline() as pipeline:
+            for key in names:
+                pipeline.zcard(key)
+            return redislink.answers(pipeline)
 
     def _drop_strangers(self, index: str, key: str) -> None:
         """Drop from a list what is not in the index, as a worker of an older version leaves it."""

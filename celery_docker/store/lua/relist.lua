@@ -1,5 +1,5 @@
 -- Lists some jobs of an index by state, as their records say it, each in one list; the newest first.
--- KEYS: index.
+-- KEYS: index, the sorted set of the jobs: itself, or one of its lists.
 -- ARGV: prefix of the keys of records, score and id of the job behind which it begins ('' and '': with the newest), the most
 -- jobs to look at.
 -- Returns score and id of the last of them, nothing if there is none.
@@ -12,7 +12,7 @@ for _, state in ipairs(FINAL) do
   key_of[state] = ended_key(KEYS[1], state)
   keys[#keys + 1] = key_of[state]
 end
-local entries = entries_from(KEYS[1], rank_behind(KEYS[1], tonumber(ARGV[2]), ARGV[3], true), tonumber(ARGV[4]), true)
+local entries = entries_from(KEYS[2], rank_behind(KEYS[2], tonumber(ARGV[2]), ARGV[3], true), tonumber(ARGV[4]), true)
 local own, others = {}, {}
 for _, key in ipairs(keys) do
   own[key], others[key] = {}, {}

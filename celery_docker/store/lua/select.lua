@@ -2,9 +2,9 @@
 -- Of jobs in some states it looks at the lists by state alone, if they are complete: the answer is the same, sooner. Those
 -- of jobs that hosts have in hand are short. A batch has another order: of lists with few jobs all are looked for in it.
 -- KEYS: the sorted set of jobs, the index with the lists by state in which they are too, the mark of these, hosts.
--- ARGV: prefix of the keys of records, beginning and end of the keys of hosts' jobs, 1 for the highest scores first, score
--- and id of the place ('' and '': the beginning), the most rows, the most jobs to look at, the earliest submission of a job
--- that is wanted ('': any), then as `wanted.lua` says.
+-- ARGV: prefix of the keys of records, beginning of the keys of hosts, ends of those of their reports and their jobs, 1 for
+-- the highest scores first, score and id of the place ('' and '': the beginning), the most rows, the most jobs to look at, the
+-- earliest submission of a job that is wanted ('': any), then as `wanted.lua` says.
 -- Returns {1 if there are more jobs to look at, score and id of the last that it looked at ('' if none), how many it looked
 -- at, JSON list of rows}, a row as a list of its id and the values.
 -- Includes lists.lua.
@@ -12,18 +12,31 @@
 -- Includes places.lua.
 -- Includes wanted.lua.
 local PORTION, MOST_SORTED = 250, 2000
-local is_down, most_rows, most_looks = ARGV[4] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
-local score, name, since = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[9])
-read_wishes(10)
+local is_down, most_rows, most_looks = ARGV[5] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
+local score, name, since = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[10])
+read_wishes(11)
 
 local function size(key)
   local count = redis.pcall('ZCARD', key)
   return type(count) == 'number' and count or nil
 end
 
--- Tells whether each job of the index is in one list. A worker of an older version, which lists no ends, keeps the mark away.
+-- Tells whether there is a worker of an older version, which lists no ends; the mark may stand until another one sees it.
+local function has_older_host()
+  for _, host in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    local about = redis.pcall('HGET', ARGV[2] .. host .. ARGV[3], 'about')
+    -- In a text within the report there would be a backslash before the second quote.
+    local _, last = string.find(type(about) == 'string' and about or '', '"lists_ends":', 1, true)
+    if not last or not string.find(about, '^ *true', last + 1) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Tells whether each job of the index is in one list, that of its state.
 local function is_complete()
-  if redis.call('EXISTS', KEYS[3]) == 0 then
+  if redis.call('EXISTS', KEYS[3]) == 0 or has_older_host() then
     return false
   end
   local left = redis.call('ZCARD', KEYS[2]) - (size(list_key(KEYS[2], 'live')) or math.huge)
@@ -37,7 +50,7 @@ end
 local function in_hand()
   local ids = {}
   for _, host in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
-    local key = ARGV[2] .. host .. ARGV[3]
+    local key = ARGV[2] .. host .. ARGV[4]
     if redis.call('TYPE', key).ok == 'set' then
       if #ids + redis.call('SCARD', key) > MOST_SORTED then
         return nil

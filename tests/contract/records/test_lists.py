@@ -10,7 +10,7 @@ import pytest
 
 from celery_docker.core import jobrecord
 from celery_docker.core.lifecycle import State
-from celery_docker.store import keys, redislink
+from celery_docker.store import keys, listkeeping, redislink
 from tests import servers
 from tests.contract.records.worlds import (
     HOST,
@@ -242,7 +242,27 @@ def test_a_job_in_two_lists_is_in_one_again(real: RedisWorld, client: Any) -> No
     assert real.listed() == {"error": {"j1"}}
 
 
-def test_what_the_numbers_do_not_show_is_mended_within_an_hour(real: RedisWorld, client: Any) -> None:
+def test_an_end_that_a_worker_left_behind_that_is_gone_again_is_listed(real: RedisWorld, client: Any) -> None:
+    """After a downgrade and an upgrade the mark may still stand; over more than one portion, and of a user."""
+    names = [f"j{number:04}" for number in range(600)]
+    real.records.submit([new(name, about=ALICE) for name in names])
+    assert keep(real, client)
+    for index in (keys.INDEX, USERS_INDEX):
+        places = {name: client.zscore(index, name) for name in ("j0000", "j0599")}
+        for name in places:
+            end(real.records, name, State.FAILED)
+        client.zrem(keys.ended(index, "failed"), *places)
+        client.zadd(keys.live(index), places)
+    assert keep(real, client)
+    listed = {"live": {*names[1:-1]}, "failed": {"j0000", "j0599"}}
+    assert (real.listed(), real.listed("1000")) == (listed, listed)
+
+
+def test_what_the_numbers_do_not_show_is_mended_within_an_hour(
+    real: RedisWorld, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more jobs have not ended than are looked at each time."""
+    monkeypatch.setattr(listkeeping, "_MOST_LIVE", 0)
     submit(real.records)
     end(real.records, "j1")
     assert keep(real, client)

@@ -12,6 +12,7 @@ from celery_docker.core import jobrecord
 from celery_docker.core.lifecycle import State
 from celery_docker.store import keys, pages
 from celery_docker.store.batchqueries import BatchQueries
+from celery_docker.store.hosts import HostStore
 from celery_docker.store.jobfilter import ALL, JobFilter
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import JobRow
@@ -153,6 +154,7 @@ def test_pages_have_each_job_that_is_wanted_once_and_in_order(shelf: Shelf, *, h
 
 def test_jobs_of_one_state_are_looked_at_alone(shelf: Shelf) -> None:
     """The lists by state are read while they are complete; what is in none of them is not found, so that this shows."""
+    HostStore(shelf.records.link).beat(HOST, machine="m", about={"unit": "u", "lists_ends": True, "slots": 1})
     shelf.records.submit([new("j1"), new("j2")])
     end(shelf.records, "j1", State.FAILED)
     end(shelf.records, "j2", State.LOST)
@@ -167,6 +169,22 @@ def test_jobs_of_one_state_are_looked_at_alone(shelf: Shelf) -> None:
     shelf.client.set(keys.LISTS, "1")
     shelf.client.zrem(keys.ended(keys.INDEX, "expired"), "j1")
     assert joined(shelf.walk(failed, 5)) == ["j1"], "the numbers tell that one is missing"
+
+
+@pytest.mark.parametrize(
+    "about", ["", '{"version": "0.1.0"}', '{"lists_ends": false}', '{"unit": "\\"lists_ends\\": true"}']
+)
+def test_what_a_worker_of_an_older_version_has_ended_is_found_at_once(shelf: Shelf, about: str) -> None:
+    """It lists no ends, and is there since housekeeping has vouched for the lists."""
+    shelf.fill(30, seed=3)
+    shelf.records.submit([new("j1", batch_id="b1", batch_index=1), new("j2", batch_id="b1", batch_index=2)])
+    shelf.keep_lists()
+    shelf.client.zadd(keys.HOSTS, {"old": 1})
+    shelf.client.hset(keys.host_about("old"), "about", about)
+    shelf.write("j1", state="failed", receipt="{}")
+    failed = JobFilter((State.FAILED,))
+    assert "j1" in joined(shelf.walk(failed, 5))
+    assert joined(shelf.walk(failed, 5, "b1")) == ["j1"]
 
 
 def test_a_list_may_be_wrong_about_a_job_but_no_page_is(shelf: Shelf) -> None:

@@ -31,6 +31,7 @@ OTHER_KEYS = {
     ("settle.lua", "batch"): "batch",
     ("beat.lua", "KEYS[2]"): "host",
     ("hosts.lua", "ARGV[1] .. name .. ARGV[2]"): "host",
+    ("select.lua", "ARGV[2] .. host .. ARGV[3]"): "host",
 }
 # Hashes that are no records: their fields are the ids of readers, and the counters of queues.
 NO_RECORDS = {

@@ -248,7 +248,7 @@ def questions_of_results(queries: Queries, words: str) -> list[Question]:
         return list(queries.batches.each_job(BATCH, "state", *RESULT_FIELDS))
 
     def failed() -> Sequence[object]:
-        queries.batches.row(BATCH)
+        queries.batches.going(BATCH)
         return list(queries.batches.each_job(BATCH, *RESULT_FIELDS, states=FAILURES))
 
     def before(wanted: Collection[str]) -> Sequence[object]:

@@ -154,6 +154,11 @@ class RemoteBatches:
         """Return a batch with the number of its jobs in each state. Raises `NoSuchJob`."""
         return remoterows.batch(self.http.get("batches", batch_id, fields=_BATCH_FIELDS))
 
+    def going(self, batch_id: str) -> tuple[int, int]:
+        """Return how many jobs of a batch have not ended, of how many."""
+        counts = self.row(batch_id).counts
+        return sum(count for state, count in counts.items() if not State(state).is_final), sum(counts.values())
+
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return when a batch that is over ended, and the jobs that failed, in order."""
         answer = self.http.get("batches", batch_id, fields="finished_at,failed")

@@ -18,6 +18,7 @@ from celery_docker.store.jobpages import JobPages
 from celery_docker.store.listing import BatchRow
 
 _AT_ONCE = 2000
+_LIVE = tuple(state for state in State if not state.is_final)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class BatchQueries:
             pipeline.zcard(keys.batch_jobs(batch_id))
             (count,) = redislink.answers(pipeline, 0)
         return int(count)
+
+    def going(self, batch_id: str) -> tuple[int, int]:
+        """Return how many jobs of a batch have not ended, of how many."""
+        return sum(1 for _ in self.each_job(batch_id, "state", states=_LIVE)), self.count(batch_id)
 
     def ends(self, batch_id: str, failures: Iterable[str]) -> tuple[float | None, list[str]]:
         """Return the time of the latest end in a batch, and the jobs that ended in one of these states, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -192,13 +191,12 @@ def _failures(queries: Queries, matches: Sequence[Match]) -> _Ends:
         ends = _ends(queries, matches)
         failed = {job_id: values for job_id, values in ends.listed.items() if values[_STATE] in FAILURES}
         return replace(ends, listed=failed)
-    counts: Counter[str] = Counter()
+    # The numbers first: what ends meanwhile is counted, and listed too.
+    numbers = [queries.batches.going(match.name) for match in matches]
     listed: dict[str, Sequence[str | None]] = {}
     for match in matches:
-        # The numbers first: what ends meanwhile is counted, and listed too.
-        counts.update(queries.batches.row(match.name).counts)
         listed |= queries.batches.each_job(match.name, *rendering.RESULT_FIELDS, states=FAILURES)
-    return _Ends(listed, sum(counts[state] for state in counts if not State(state).is_final), counts.total())
+    return _Ends(listed, sum(going for going, _ in numbers), sum(count for _, count in numbers))
 
 
 def _show_results(context: Context, queries: Queries, ended: Mapping[str, Sequence[str | None]]) -> None:

@@ -348,6 +348,7 @@ def test_fields_of_the_jobs_of_a_batch_come_in_its_order(shelf: Shelf) -> None:
     values = dict(batches.each_job("b1", "batch_index", "exit_code", "state"))
     assert [*values] == [name for name in names if name != "j0008"]
     assert (values["j0007"], values["j1199"]) == (["7", "0", "failed"], ["1199", None, "queued"])
+    assert batches.going("b1") == (1198, 1200)
     assert list(batches.each_job("b1", "state", states=FAILURES)) == [("j0007", ["failed"])]
     assert list(batches.each_job("b1", "state", states=[State.LOST])) == list(batches.each_job("nobody", "state")) == []
 

@@ -58,6 +58,7 @@ READS: list[tuple[Any, Callable[[Remote], Any]]] = [
     ({"id": ID, "settled": True}, lambda way: way.queries.jobs.is_settled(ID, "h")),
     (BATCH, lambda way: way.queries.batches.row(ID)),
     (BATCH, lambda way: way.queries.batches.ends(ID, ())),
+    (BATCH, lambda way: way.queries.batches.going(ID)),
     (BATCH, lambda way: way.queries.batches.job_ids(ID)),
     ({"jobs": [JOB], "next": None}, lambda way: list(way.queries.batches.each_job(ID, "state", "exit_code", "owner"))),
     (BATCH, lambda way: way.queries.batches.field(ID, "template")),

@@ -299,7 +299,7 @@ def test_a_batch_is_filtered_in_its_order(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("has_lists", [True, False])
 def test_pages_of_a_batch_have_each_job_that_is_wanted_once_and_in_order(shelf: Shelf, *, has_lists: bool) -> None:
-    shelf.fill(400, seed=8)
+    shelf.fill(200, seed=8)
     in_order = shelf.gather(seed=9)
     if has_lists:
         shelf.keep_lists()

@@ -52,6 +52,15 @@ def test_of_a_share_the_window_is_published_and_one_for_each_that_ends(world: Wo
     assert published(world) == ids(range(1, 5))
 
 
+def test_jobs_of_a_share_come_in_the_order_of_their_submission(world: World, records: Records) -> None:
+    """Those that were submitted together too, whatever their ids."""
+    world.open_window(2)
+    records.submit(of("a", range(60, 20, -1)))
+    for _ in range(38):
+        end(records, published(world)[-1])
+    assert published(world) == ids(range(60, 20, -1))
+
+
 def test_another_share_is_not_held_back(world: World, records: Records) -> None:
     """Its jobs come before those of the full share that are held back, and jobs without a share too."""
     world.open_window(2)

@@ -12,6 +12,7 @@ from tests.contract.records.worlds import (
     envelope,
     finish,
     new,
+    published,
     submit,
 )
 
@@ -45,6 +46,24 @@ def test_an_id_that_is_running_or_over_is_not_submitted_again(world: World, reco
     assert submit(records) is False
     assert records.record("j1")["state"] == "succeeded"
     assert len(world.queued()) == 1
+
+
+def test_jobs_that_are_submitted_together_have_their_order(world: World, records: Records) -> None:
+    """Also where that of their ids is another."""
+    job_ids = [f"j{number}" for number in range(90, 20, -1)]
+    assert records.submit([new(job_id) for job_id in job_ids]) == [True] * 70
+    assert published(world) == job_ids
+    times = [float(records.record(job_id)["submitted_at"]) for job_id in job_ids]
+    assert times == sorted(set(times))
+
+
+def test_of_jobs_that_are_submitted_together_the_known_one_is_left_alone(world: World, records: Records) -> None:
+    submit(records, "j3")
+    together = [new("j1"), new("j2", about={"name": "two", "image": "busybox"}), new("j3"), new("j4", expires_s=60)]
+    assert records.submit(together) == [True, True, False, True]
+    assert published(world) == ["j3", "j1", "j2", "j4"]
+    described = [(record.get("name"), "expires_at" in record) for record in map(records.record, ("j1", "j2", "j4"))]
+    assert described == [(None, False), ("two", False), (None, True)]
 
 
 def test_an_unknown_job_has_an_empty_record(records: Records) -> None:

@@ -19,11 +19,10 @@ class OutputLost(Exception):
     """A test failed, and a Docker of it has lost output meanwhile."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each test run again, for this reason only. (A build of the package has no plugin for that, and no Docker.)"""
-    if config.pluginmanager.hasplugin("rerunfailures"):
-        for item in items:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=OutputLost.__name__))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each test run again, for this reason only."""
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=OutputLost.__name__))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""`make test`: all tests in phases, three at a time, since a test waits more than it computes.
+"""`make test`: all tests in phases, four at a time, since a test waits more than it computes.
 
 Each phase is a pytest with servers and machines of its own. What it prints goes to a file in build/phases, and comes in
 one piece when it has ended; the last lines are the wall time and the result of each.
@@ -14,34 +14,48 @@ import time
 from itertools import chain
 from pathlib import Path
 
-LANES = 3
+LANES = 4
 OUTPUT = Path("build/phases")
 ROOT = Path(__file__).parents[1]
-# As many phases of about the same length: the longest file is in the first.
-_PARTS = 4
-_FILES = sorted((ROOT / "tests/integration").glob("test_*.py"), key=lambda file: file.stat().st_size, reverse=True)
-_INTEGRATION = [tuple(str(file.relative_to(ROOT)) for file in _FILES[part::_PARTS]) for part in range(_PARTS)]
-# What a job may ask for is seen from inside on the Docker of the other release, too.
+_PARTS = 6
+# They take about twice as long as others of their size.
+_SLOW = ("attached", "gpus", "jobs", "page", "pulls", "reload", "room", "snakemake", "waits", "worker")
+# What a job may ask for is seen from inside on the Docker of the other release, too, and Snakemake's jobs run there.
 _OTHER_RELEASE = "bookworm" if platform.freedesktop_os_release().get("VERSION_CODENAME") == "trixie" else "trixie"
-_FIELDS = tuple(
-    f"tests/integration/test_{name}" for name in ("fields.py", "mounts.py", "notices.py::test_a_job_tells_of_its_end")
+_SNAKEMAKE = ("the_example_while_a_worker_is_killed", "ctrl_c_leaves_no_container", "the_wrappers_cancel")
+_AGAIN = (
+    *("tests/integration/test_fields.py", "tests/integration/test_mounts.py"),
+    "tests/integration/test_notices.py::test_a_job_tells_of_its_end",
+    *(f"tests/integration/test_snakemake.py::test_{name}" for name in _SNAKEMAKE),
 )
+
+
+def _parts() -> list[tuple[str, ...]]:
+    """Share out the files of the integration tests to phases of about the same length."""
+
+    def length(file: Path) -> int:
+        return file.stat().st_size * (2 if file.stem.removeprefix("test_") in _SLOW else 1)
+
+    parts: list[list[Path]] = [[] for _ in range(_PARTS)]
+    for file in sorted((ROOT / "tests/integration").glob("test_*.py"), key=length, reverse=True):
+        min(parts, key=lambda part: sum(map(length, part))).append(file)
+    return [tuple(str(file.relative_to(ROOT)) for file in part) for part in parts]
 
 
 def _others(*paths: str) -> tuple[str, ...]:
     return tuple(f"--ignore={path}" for path in paths)
 
 
-# The longest first, so that no long one is left for the end; what has no phase of its own is in the last.
+_INTEGRATION = _parts()
+# The longest first, so that no long one is left for the end; what has no phase of its own is in unit-and-contract.
 PHASES: dict[str, tuple[str, ...]] = {
-    "demo": ("tests/system/test_demo.py",),
-    "integration-1": _INTEGRATION[0],
     "system": ("tests/system", *_others("tests/system/test_demo.py")),
-    **{f"integration-{part}": files for part, files in enumerate(_INTEGRATION[1:], 2)},
-    "other-docker": (f"--docker={_OTHER_RELEASE}", "-knot podman", *_FIELDS),
+    "demo": ("tests/system/test_demo.py",),
+    **{f"integration-{part}": files for part, files in enumerate(_INTEGRATION, 1)},
     "faults": ("tests/faults", *_others("tests/faults/test_booted.py")),
-    "booted-faults": ("tests/faults/test_booted.py",),
     "unit-and-contract": ("tests", *_others("tests/faults", "tests/system", *chain.from_iterable(_INTEGRATION))),
+    "booted-faults": ("tests/faults/test_booted.py",),
+    "other-docker": (f"--docker={_OTHER_RELEASE}", "-knot podman", *_AGAIN),
 }
 
 

@@ -107,15 +107,17 @@ def test_what_jobs_depend_on_and_was_edited_before_a_kill_waits_for_the_next_res
 def test_an_old_redis_that_is_gone_is_waited_for_only_a_while(held: Held, redis_server: servers.RedisServer) -> None:
     """It may have moved: the worker takes the new one, and says what it leaves behind."""
     with servers.RedisServer() as moved:
-        redis_server.pause()
+        with redis_server.client() as client:
+            client.save()
+        redis_server.kill()
         try:
             held.worker.kill()
             held.worker.start({"CELERY_DOCKER_BROKER_URL": moved.url})
             assert "what the last worker has left there is left: " in held.worker.log
-            with closing(Client(moved.url)) as client:
-                assert client.submit("busybox", "true").wait(30) == "succeeded"
+            with closing(Client(moved.url)) as submitter:
+                assert submitter.submit("busybox", "true").wait(30) == "succeeded"
         finally:
-            redis_server.resume()
+            redis_server.start()
         held.worker.kill()
     held.worker.start()
     (held.folder / "go").touch()

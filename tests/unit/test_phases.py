@@ -27,7 +27,17 @@ def test_a_file_of_tests_is_in_one_phase(file: Path) -> None:
 
 
 def test_a_phase_takes_what_is_there() -> None:
-    """pytest would end a phase whose file is gone."""
+    """pytest would end a phase whose file is gone, or one of its tests."""
     named = {argument.removeprefix("--ignore=") for arguments in phases.PHASES.values() for argument in arguments}
     paths = {argument.partition("::")[0] for argument in named if not argument.startswith("-")}
     assert [path for path in paths if not (phases.ROOT / path).exists()] == []
+    tests = [argument.split("::") for argument in named if "::" in argument]
+    assert [name for path, name in tests if f"def {name}(" not in (phases.ROOT / path).read_text()] == []
+
+
+def test_the_integration_tests_are_shared_out_evenly() -> None:
+    """And a file that was renamed is not still called slow."""
+    names = [file.stem.removeprefix("test_") for file in FILES if file.is_relative_to("tests/integration")]
+    assert [name for name in phases._SLOW if name not in names] == []
+    counts = [len(files) for name, files in phases.PHASES.items() if name.startswith("integration-")]
+    assert max(counts) < 2 * min(counts)

@@ -26,7 +26,7 @@ from redis.retry import Retry
 
 from celery_docker import errors
 from celery_docker.core import redisurl
-from celery_docker.store import commandbytes, relatives
+from celery_docker.store import relatives
 
 # The longest a call may take before Redis counts as away; the default of the library is to wait for ever.
 CALL_TIMEOUT_S = 15
@@ -132,7 +132,6 @@ def connect(url: str, *, connections: int | None = None, text: bool = True, time
             decode_responses=text,
             # Anybody may have written bytes that are no text; they are shown as such, and name nothing.
             encoding_errors="replace",
-            command_packer=commandbytes.CommandWriter(),
             **_waits(url, timeout_s),
             health_check_interval=HEALTH_CHECK_S,
             max_connections=connections,

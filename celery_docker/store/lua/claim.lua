@@ -14,34 +14,34 @@
 -- attempts, receipt, cancel reason, cancel cause, id of the container that this attempt may have started, its batch}.
 -- Includes count.lua.
 -- Includes lists.lua.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
-end
+-- Includes record.lua.
+local job = read_record(KEYS[1], 'state', 'owner', 'queue', 'needs', 'parked_at', 'cancelled_at', 'submitted_at',
+  'expires_at', 'fence', 'attempt')
+local state, owner, queue, needs, parked_at, cancelled_at = unpack(job, 1, 6)
+local submitted_at, own_expires_at, fence, attempt = unpack(job, 7, 10)
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 
 local function answer(verdict)
-  local job = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts',
-    'receipt', 'cancel_reason', 'cancel_cause')
+  local values = redis.call('HMGET', KEYS[1], 'fence', 'attempt', 'exits', 'host_faults', 'submitted_at', 'attempts',
+    'receipt', 'cancel_reason', 'cancel_cause', 'container_id', 'batch', 'state')
   local row = {verdict}
-  for i = 1, 9 do
-    row[i + 1] = job[i] or ''
+  for i = 1, 11 do
+    row[i + 1] = values[i] or ''
   end
-  -- In any other state the field is that of an earlier attempt.
-  local running = redis.call('HGET', KEYS[1], 'state') == 'running'
-  row[11] = running and redis.call('HGET', KEYS[1], 'container_id') or ''
-  row[12] = redis.call('HGET', KEYS[1], 'batch') or ''
+  -- In any other state the container is that of an earlier attempt.
+  if values[12] ~= 'running' then
+    row[11] = ''
+  end
   return row
 end
 
 -- Takes the job out of the group in which it is parked, if it is.
 local function unpark()
-  local job = redis.call('HMGET', KEYS[1], 'parked_at', 'queue', 'needs')
-  if not job[1] then
+  if not parked_at then
     return
   end
-  local group = (job[2] or '') .. '|' .. (job[3] or '')
+  local group = (queue or '') .. '|' .. (needs or '')
   redis.pcall('ZREM', ARGV[8] .. group, ARGV[1])
   if redis.call('EXISTS', ARGV[8] .. group) == 0 then
     redis.pcall('SREM', KEYS[8], group)
@@ -54,11 +54,10 @@ local function park(expires_at)
   redis.call('HSETNX', KEYS[1], 'message', ARGV[4])
   redis.call('HSETNX', KEYS[1], 'parked_at', now)
   redis.call('HSET', KEYS[1], 'needs', ARGV[9])
-  local job = redis.call('HMGET', KEYS[1], 'queue', 'parked_at')
-  local group, parked_at = job[1] .. '|' .. ARGV[9], tonumber(job[2]) or now
-  if type(redis.pcall('ZADD', ARGV[8] .. group, parked_at, ARGV[1])) == 'table' then
+  local group, since = (queue or ARGV[3]) .. '|' .. ARGV[9], tonumber(parked_at or now) or now
+  if type(redis.pcall('ZADD', ARGV[8] .. group, since, ARGV[1])) == 'table' then
     redis.call('DEL', ARGV[8] .. group)
-    redis.call('ZADD', ARGV[8] .. group, parked_at, ARGV[1])
+    redis.call('ZADD', ARGV[8] .. group, since, ARGV[1])
   end
   redis.pcall('SADD', KEYS[8], group)
   -- Housekeeping publishes it again, should the group be lost.
@@ -75,12 +74,11 @@ if ARGV[5] ~= '' then
   redis.call('LREM', KEYS[7], 1, ARGV[5])
 end
 
-local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   -- A plain Celery client wrote only the message; the record begins here.
   redis.call('HSET', KEYS[1], 'state', 'queued', 'queue', ARGV[3], 'message', ARGV[4])
   list_live(KEYS[2], now, ARGV[1])
-  state = 'queued'
+  state, queue = 'queued', ARGV[3]
 end
 
 -- A plain client's job that was cancelled before anybody read its message: what is to follow it stands only there.
@@ -92,7 +90,7 @@ if unread and redis.call('HEXISTS', KEYS[1], 'receipt') == 1 then
 end
 
 if state ~= 'queued' then
-  if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then
+  if owner ~= ARGV[2] then
     redis.call('SREM', KEYS[3], ARGV[1])
     return answer('drop')
   end
@@ -106,15 +104,16 @@ if state ~= 'queued' then
 end
 
 local expires_at
-if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
+if not cancelled_at then
   if redis.call('ZSCORE', KEYS[4], ARGV[1]) then
     redis.call('SREM', KEYS[3], ARGV[1])
     -- It waits for its time: this is a second copy of the message, the one that counts comes later.
     return answer('drop')
   end
-  if (tonumber(redis.call('HGET', KEYS[1], 'attempt')) or 0) == 0 then
-    expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or ARGV[7])
+  if (tonumber(attempt or 0) or 0) == 0 then
+    expires_at = tonumber(own_expires_at or ARGV[7])
     if expires_at and expires_at <= now then
+      cancelled_at = now
       redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'expired',
         'cancel_reason', 'no host had a free slot for it before it expired')
     elseif ARGV[6] ~= '' and tonumber(ARGV[6]) > now then
@@ -129,17 +128,16 @@ if redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
   end
 end
 
-if ARGV[10] == '0' and redis.call('HEXISTS', KEYS[1], 'cancelled_at') == 0 then
+if ARGV[10] == '0' and not cancelled_at then
   return park(expires_at)
 end
 
 -- The same message finds the job started when it comes again.
-local job = redis.call('HMGET', KEYS[1], 'queue', 'attempt', 'submitted_at', 'cancelled_at')
-if not job[4] then
-  local queue, submitted_at = counted_queue(KEYS[9], job[1] or ARGV[3]), tonumber(job[3] or '')
-  count(KEYS[9], queue, 'started')
-  if submitted_at and (tonumber(job[2] or 0) or 0) == 0 then
-    observe(KEYS[9], queue, 'queue_s', math.max(0, now - submitted_at))
+if not cancelled_at then
+  local counted, since = counted_queue(KEYS[9], queue or ARGV[3]), tonumber(submitted_at or '')
+  count(KEYS[9], counted, 'started')
+  if since and (tonumber(attempt or 0) or 0) == 0 then
+    observe(KEYS[9], counted, 'queue_s', math.max(0, now - since))
   end
 end
 
@@ -148,15 +146,17 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('HDEL', KEYS[1], 'parked_at', 'pulled_bytes', 'pull_size_bytes')
--- A number that is none begins again; the fence above every one that it may have been.
-for _, name in ipairs({'fence', 'attempt'}) do
-  local number = tonumber(redis.call('HGET', KEYS[1], name) or 0)
+
+local function following(value, otherwise)
+  local number = tonumber(value or 0)
   if not number or number % 1 ~= 0 or number < 0 or number > 9e14 then
-    redis.call('HSET', KEYS[1], name, name == 'fence' and time[1] or 0)
+    number = otherwise
   end
+  return string.format('%.0f', number + 1)
 end
-redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', now)
-redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+
+-- A number that is none begins again; the fence above every one that it may have been.
+redis.call('HSET', KEYS[1], 'state', 'starting', 'owner', ARGV[2], 'claimed_at', now,
+  'fence', following(fence, time[1]), 'attempt', following(attempt, 0))
 redis.call('SADD', KEYS[3], ARGV[1])
 return answer('run')

@@ -11,12 +11,11 @@
 -- Includes share.lua.
 -- Includes count.lua.
 -- Includes lists.lua.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
+-- Includes record.lua.
+if tonumber(ARGV[9]) > 0 then
+  -- Ends here, before anything is written, where the key of the notices holds something else.
+  redis.call('ZCARD', KEYS[10])
 end
--- Ends here, before anything is written, where the key of the notices holds something else.
-redis.call('ZCARD', KEYS[10])
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local at = {delayed = KEYS[7], waiting = KEYS[5], shares = KEYS[8], windows = KEYS[9], job = ARGV[6], share = ARGV[8]}
@@ -95,8 +94,8 @@ local function announce_batch(batch, id)
   end
 end
 
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue', 'uid')
-if redis.call('EXISTS', KEYS[1]) == 0 then
+local job = read_record(KEYS[1], 'owner', 'fence', 'receipt', 'batch', 'held', 'share', 'queue', 'uid', 'state')
+if not job[9] and redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2])
   redis.call('ZADD', KEYS[2], now, ARGV[3])
   redis.call('SADD', KEYS[3], ARGV[3])
@@ -117,12 +116,13 @@ if string.match(job[8] or '', '^%d+$') then
   list_ended(ARGV[13] .. job[8] .. ':jobs', ARGV[3], ARGV[4])
 end
 redis.call('ZREM', KEYS[6], ARGV[3])
-if redis.call('TYPE', KEYS[1] .. ':dependents').ok == 'set' then
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[1] .. ':dependents')) do
-    go_on_after(id)
-  end
+local dependents = redis.pcall('SMEMBERS', KEYS[1] .. ':dependents')
+for _, id in ipairs(dependents) do
+  go_on_after(id)
 end
-redis.call('DEL', KEYS[1] .. ':dependents')
+if dependents.err or #dependents > 0 then
+  redis.call('DEL', KEYS[1] .. ':dependents')
+end
 if job[4] and is_record(ARGV[7] .. job[4]) then
   add(ARGV[7] .. job[4], 0, -1)
   -- A job that was held back until its end took no place among the published ones.

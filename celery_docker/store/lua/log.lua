@@ -8,11 +8,8 @@
 -- Returns {1, reader, sign, reader, sign...}; the first is 2 if nothing was stored because the log is full, and 0 for a
 -- host that is not the owner, and after the job's end. A sign is the last entry that a reader has acknowledged, a space
 -- and a number.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
-end
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt', 'log_attempt', 'log_bytes', 'log_1', 'log_2')
+-- Includes record.lua.
+local job = read_record(KEYS[1], 'owner', 'fence', 'receipt', 'log_attempt', 'log_bytes', 'log_1', 'log_2')
 local attempt, known = tonumber(ARGV[3]), tonumber(job[4]) or 0
 if redis.call('TYPE', KEYS[2]).ok ~= 'stream' and redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('DEL', KEYS[2])

@@ -2,12 +2,9 @@
 -- gets its expiry; its batch does too after the last job.
 -- KEYS: job, the host's jobs, the job's log.
 -- ARGV: job id, retention in seconds, the same for the log, prefix of the keys of batches.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
-end
+-- Includes record.lua.
 redis.call('SREM', KEYS[2], ARGV[1])
-local job = redis.call('HMGET', KEYS[1], 'receipt', 'batch')
+local job = read_record(KEYS[1], 'receipt', 'batch')
 if not job[1] then
   return 1
 end

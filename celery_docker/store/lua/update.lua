@@ -4,12 +4,9 @@
 -- ARGV: host, fence, job id, queue list, envelope, then field, value, field, value...
 -- Returns 1, or 0 for a host that is not the owner.
 -- Includes lists.lua.
--- A key that holds something else is no record: it counts as lost.
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[1])
-end
-local job = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'receipt')
-if redis.call('EXISTS', KEYS[1]) == 0 then
+-- Includes record.lua.
+local job = read_record(KEYS[1], 'owner', 'fence', 'receipt', 'state')
+if not job[4] and redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', ARGV[2], 'queue', ARGV[4], 'message', ARGV[5])
   list_live(KEYS[2], redis.call('TIME')[1], ARGV[3])
   redis.call('SADD', KEYS[3], ARGV[3])

@@ -71,16 +71,17 @@ def _uses_in_scripts() -> tuple[Uses, Uses]:
     reads: Uses = defaultdict(set)
     writes: Uses = defaultdict(set)
     for path in sorted((PACKAGE / "store" / "lua").glob("*.lua")):
-        for match in re.finditer(r"redis\.p?call\('(H[A-Z]+)', ", path.read_text()):
+        for match in re.finditer(r"redis\.p?call\('(H[A-Z]+)', |read_record\(", path.read_text()):
+            command = match[1] or "HMGET"
             key, *arguments = _arguments(path.read_text()[match.end() :])
             if (path.name, key) in NO_RECORDS:
                 continue
             record = OTHER_KEYS.get((path.name, key), "job")
-            assert match[1] in READS | WRITES, f"{path.name}: {match[1]} is not counted here"
-            fields = arguments[:1] if match[1] in ("HGET", "HEXISTS", "HSETNX", "HINCRBY") else arguments
-            for field in fields[::2] if match[1] == "HSET" else fields:
+            assert command in READS | WRITES, f"{path.name}: {command} is not counted here"
+            fields = arguments[:1] if command in ("HGET", "HEXISTS", "HSETNX", "HINCRBY") else arguments
+            for field in fields[::2] if command == "HSET" else fields:
                 if field.startswith("'"):
-                    (reads if match[1] in READS else writes)[record, field.strip("'")].add(path.name)
+                    (reads if command in READS else writes)[record, field.strip("'")].add(path.name)
     return reads, writes
 
 

@@ -657,15 +657,16 @@ async function refresh(isArrival) {
   clearTimeout(timer);
   asking?.abort();
   if (document.hidden) return;
-  const mine = asking = new AbortController(), spot = here(), { view, query, id } = spot, { signal } = mine;
+  const mine = asking = new AbortController(), spot = here(), at = location.hash, { view, query, id } = spot, { signal } = mine;
   let wait_s = WAIT_S;
   try {
     if (!me) show(await ask(`${API}/identity`, { signal }));
     const data = await view.load(query, signal, id);
-    if (mine !== asking) return;
-    const isNew = drawn !== location.hash;
+    // The address changes before the page hears of it.
+    if (mine !== asking || at !== location.hash) return;
+    const isNew = drawn !== at;
     place(view.draw(data, query, id), isNew);
-    document.body.dataset.shown = drawn = location.hash;
+    document.body.dataset.shown = drawn = at;
     frame(spot);
     if (isNew && isArrival === true) document.querySelector("#main h1").focus({ preventScroll: true });
     await view.after?.(data, signal);

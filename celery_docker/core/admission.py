@@ -75,7 +75,7 @@ class Offer:
     @property
     def whole(self) -> Room:
         """The room of the host while no job is there."""
-        return room(self, ())
+        return Room(self.millicpus, self.memory_bytes, len(self.gpus), self.gpus)
 
     def could_hold(self, needs: Needs) -> bool:
         """Tell whether a job would fit if it were alone."""
@@ -164,16 +164,15 @@ def of_group(name: str) -> tuple[str, Needs] | None:
 
 def room(offer: Offer, leases: Iterable[Lease], reserved: Needs = NOTHING) -> Room:
     """Return the room that is left of an offer; what is reserved counts as taken."""
-    held = tuple(leases)
-    leased = {name for lease in held for name in lease.gpus}
-    devices = tuple(name for name in offer.gpus if name not in leased and name not in reserved.devices)
-    free = sum(name not in leased for name in offer.gpus)
-    return Room(
-        offer.millicpus - sum(lease.needs.millicpus for lease in held) - reserved.millicpus,
-        offer.memory_bytes - sum(lease.needs.memory_bytes for lease in held) - reserved.memory_bytes,
-        free - reserved.gpus,
-        devices,
-    )
+    millicpus, memory_bytes = offer.millicpus - reserved.millicpus, offer.memory_bytes - reserved.memory_bytes
+    leased: set[str] = set()
+    for held in leases:
+        millicpus -= held.needs.millicpus
+        memory_bytes -= held.needs.memory_bytes
+        leased.update(held.gpus)
+    free = [name for name in offer.gpus if name not in leased]
+    devices = tuple([name for name in free if name not in reserved.devices])
+    return Room(millicpus, memory_bytes, len(free) - reserved.gpus, devices)
 
 
 def fits(needs: Needs, free: Room) -> bool:
@@ -190,8 +189,9 @@ def free_room(offer: Offer, use: Use) -> FreeRoom:
     """Return the room for the next job. A job that has its part already has no room reserved any more."""
     reserved_id = "" if use.reserved_id in use.leases else use.reserved_id
     leases = use.leases.values()
-    free = room(offer, leases, use.reserved if reserved_id else NOTHING)
-    return FreeRoom(free, room(offer, leases), offer.whole, reserved_id)
+    unreserved = room(offer, leases)
+    free = room(offer, leases, use.reserved) if reserved_id else unreserved
+    return FreeRoom(free, unreserved, offer.whole, reserved_id)
 
 
 def verdict(job_id: str, needs: Needs, offer: Offer, use: Use) -> Verdict:

@@ -7,7 +7,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -117,7 +117,7 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form, with these fields in this order."""
-        return asdict(self)
+        return {**vars(self), "attempts": tuple([dict(entry) for entry in self.attempts])}
 
     def sentence(self) -> str:
         """Return the receipt in one line for people, the state first; nothing of the job's own output is in it."""

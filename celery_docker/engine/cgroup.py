@@ -22,6 +22,7 @@ _CONTROLLERS = ("cpuacct", "memory")
 _RUNTIMES = ("runc", "crun")
 # Field 22 of /proc/PID/stat, counted from the one behind the program's name.
 _START_TIME = 19
+_PART_BYTES = 65_536
 
 
 # The folders of one container's control group by controller; version 2 has one for all, under an empty name.
@@ -31,9 +32,9 @@ Folders = Mapping[str, str]
 def folders(pid: int, container_id: str, *, root: str = ROOT, proc: str = PROC) -> Folders:
     """Return the folders of a container from one of its processes; none if it is not one of that container's."""
     found: dict[str, str] = {}
-    with contextlib.suppress(OSError), open(f"{proc}/{pid}/cgroup", encoding="utf-8") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
+    with contextlib.suppress(OSError):
+        for line in _text(f"{proc}/{pid}/cgroup").splitlines():
+            _, controllers, path = line.split(":", 2)
             before, own_id, rest = path.partition(container_id)
             if not own_id:  # the process id may be somebody else's by now
                 continue
@@ -94,9 +95,9 @@ def usage(places: Folders) -> container.Usage:
 
 def age_s(c: container.Container, *, proc: str = PROC) -> float | None:
     """Return for how many seconds a container's first process has run, by a clock that nobody can set."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open(f"{proc}/{c.pid}/stat", encoding="utf-8") as file:
+    with contextlib.suppress(OSError, ValueError, IndexError):
         # The second field is the program's name, in parentheses, and may hold anything (proc(5)).
-        ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
+        ticks = int(_text(f"{proc}/{c.pid}/stat").rpartition(")")[2].split()[_START_TIME])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return None
 
@@ -121,8 +122,15 @@ def _runs_command(line: str) -> bool:
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    """Return the text of a kernel's file, by its bare calls: a file object makes five more, and each job has many."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, _PART_BYTES):
+            parts.append(part)
+    finally:
+        os.close(file)
+    return b"".join(parts).decode(errors="replace")
 
 
 def _place(places: Folders, controller: str) -> str:
@@ -135,8 +143,8 @@ def _is_unified(root: str) -> bool:
 
 def _number(path: str, key: str = "") -> int | None:
     """Return the number in a kernel's file, or the one behind `key`."""
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-        for line in file:
+    with contextlib.suppress(OSError, ValueError):
+        for line in _text(path).splitlines():
             name, _, value = line.rpartition(" ")
             if name == key:
                 return int(value)

@@ -24,15 +24,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's answer to one call. `date`: the second of the answer by the server's clock, None if it has none."""
+    """The server's answer to one call. `date_line` is the header that says when it was given, empty if it has none."""
 
     status: int
     body: bytes
-    date: float | None = None
+    date_line: str = ""
 
     @property
     def ok(self) -> bool:
         return self.status < 400
+
+    @property
+    def date(self) -> float | None:
+        """The second of the answer by the server's clock, in seconds since the epoch; None if that is not known."""
+        try:
+            return email.utils.parsedate_to_datetime(self.date_line).timestamp()
+        except ValueError:
+            return None
 
     def json(self) -> Any:
         """Return the parsed body; raises `HTTPException` for one that is cut off."""
@@ -116,7 +124,7 @@ class Http:
         """
         connection, response = self._send(method, path, body, timeout_s, {})
         try:
-            answer = Answer(response.status, response.read(), _date(response.headers.get("Date", "")))
+            answer = Answer(response.status, response.read(), response.headers.get("Date", ""))
         except BaseException:
             connection.close()
             raise
@@ -235,13 +243,6 @@ class Lifeline:
             for connection in connections:
                 _is_readable(connection, None)
         self._ends.setdefault(number, time.time())
-
-
-def _date(text: str) -> float | None:
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return None
 
 
 def _is_readable(sock: socket.socket, timeout_ms: int | None = 0) -> bool:

@@ -20,7 +20,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 
@@ -75,13 +75,14 @@ class UsageWatch:
 
     def begin(self, container_id: str) -> None:
         """Watch a container that has been started, or started again; one that cannot be watched has no figures."""
-        places = self._places(container_id)
-        if places is None:
+        found = self._find(container_id)
+        if found is None:
             return
+        places, pids = found
         watched = _Watched(places, time.monotonic())
         with self._lock:
             self._watched[container_id] = watched
-            if not self._is_awaited(container_id, watched) and not cgroup.members(places):
+            if not pids or (not self._is_awaited(container_id, watched, pids) and not cgroup.members(places)):
                 watched.read(is_over=True)
             elif self._thread is None:
                 self._thread = Thread(target=self._run, daemon=True, name="usage")
@@ -98,27 +99,31 @@ class UsageWatch:
         with self._lock:
             self._watched.pop(container_id, None)
 
-    def _places(self, container_id: str) -> cgroup.Folders | None:
-        """Return the folders of a container. Docker is asked only where they are not where others were."""
-        guesses = [*cgroup.usual_folders(container_id, self._slice_path, root=self._root)]
-        if self._example is not None:
-            other_id, places = self._example
-            guesses.insert(0, {name: path.replace(other_id, container_id) for name, path in places.items()})
-        for places in guesses:
-            if cgroup.members(places) is not None:
-                return places
+    def _find(self, container_id: str) -> tuple[cgroup.Folders, list[int]] | None:
+        """Return a container's folders and processes. Docker is asked only where they are not where others were."""
+        for places in self._guesses(container_id):
+            pids = cgroup.members(places)
+            if pids is not None:
+                self._example = container_id, places
+                return places, pids
         with contextlib.suppress(errors.HostError):
             existing = self._inspect(container_id)
             if existing is not None and existing.pid:
                 places = cgroup.folders(existing.pid, existing.container_id, root=self._root, proc=self._proc)
                 if places:
                     self._example = existing.container_id, places
-                    return places
+                    return places, cgroup.members(places) or []
         return None
 
-    def _is_awaited(self, container_id: str, watched: _Watched) -> bool:
+    def _guesses(self, container_id: str) -> Iterator[cgroup.Folders]:
+        if self._example is not None:
+            other_id, places = self._example
+            yield {name: path.replace(other_id, container_id) for name, path in places.items()}
+        yield from cgroup.usual_folders(container_id, self._slice_path, root=self._root)
+
+    def _is_awaited(self, container_id: str, watched: _Watched, pids: list[int]) -> bool:
         """Have the thread woken by the end of a container; False if its first process has ended or is not seen."""
-        for pid in (cgroup.members(watched.places) or ())[:_MOST_MEMBERS]:
+        for pid in pids[:_MOST_MEMBERS]:
             with contextlib.suppress(OSError):
                 end = os.pidfd_open(pid)
                 if cgroup.is_first(pid, container_id, proc=self._proc):

@@ -94,7 +94,7 @@ def resolve(
         own_platform=own_platform(),
         mounts=tuple(path for path in mounts.values() if path),
         logs=tuple(path for path in logs.values() if path),
-        sockets=tuple({os.path.realpath(s) for s in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)}),
+        sockets=_sockets(docker_host) if sources else (),
         notify=spec.notify or (),
         problems=tuple(problems),
     )
@@ -109,6 +109,10 @@ def resolve(
         gids |= {submitter.gid, *submitter.groups}
     resolved = replace(resolved, groups=tuple(sorted(gids - {gid})))
     return resolved, request
+
+
+def _sockets(docker_host: str) -> tuple[str, ...]:
+    return tuple({os.path.realpath(path) for path in (docker_host.removeprefix("unix://"), *_ENGINE_SOCKETS)})
 
 
 def group_names(submitter: Identity) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class Attempts:
             if job.claim.verdict is Verdict.RUN:
                 self.authority.rules_for(job)
             jobspec.check_job_id(job.job_id)
-            spec = jobspec.parse(job.delivery.args, job.delivery.kwargs)
+            spec = job.delivery.spec
             spec = job.spec = timelimits.limited(spec, job.delivery.limits)
             if job.claim.verdict is Verdict.ADOPT:
                 return spec, self._continue(job, spec, self._lookup.of_this_attempt(job), announcer)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -39,6 +40,11 @@ class Delivery:
     refusal: str = ""
     limits: Limits = NO_LIMITS
     signature: Signature | None = None
+
+    @cached_property
+    def spec(self) -> jobspec.JobSpec:
+        """The job that its arguments describe; raises `SpecError`."""
+        return jobspec.parse(self.args, self.kwargs)
 
 
 def delivery(message: Incoming, queue: str, taken: Taken | None = None) -> Delivery:

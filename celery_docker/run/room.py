@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from celery_docker import errors
-from celery_docker.core import admission, container, gpus, jobspec
+from celery_docker.core import admission, container, gpus
 from celery_docker.core.admission import FreeRoom, Lease, Needs, Offer, Use, Verdict
 from celery_docker.core.container import ALIVE, Listed
 from celery_docker.core.policy import Defaults
@@ -136,7 +136,7 @@ def needs_of(delivery: Delivery, offer: Offer, defaults: Defaults) -> Needs:
     if delivery.refusal:
         return admission.NOTHING
     try:
-        spec = jobspec.parse(delivery.args, delivery.kwargs)
+        spec = delivery.spec
     except errors.SpecError:
         return admission.NOTHING
     devices = spec.gpus if isinstance(spec.gpus, tuple) else ()

@@ -69,13 +69,12 @@ class Link:
         if problem is not None:
             raise problem
 
-    def call(self, name: str, keys: list[str], args: list[Any]) -> Any:
+    def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script `lua/<name>.lua` and return its answer. Raises `StoreAway` or `StoreRefused`."""
-        text = source(name)
         with self.translated():
             script = self._scripts.get(name)
             if script is None:
-                script = self._scripts[name] = self.client.register_script(text)
+                script = self._scripts[name] = self.client.register_script(source(name))
             return script(keys=keys, args=args)
 
     def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
@@ -83,6 +82,9 @@ class Link:
 
         Raises `StoreAway` or `StoreRefused`, at the first call that was not answered.
         """
+        if len(calls) == 1:
+            ((touched, args),) = calls
+            return [self.call(name, touched, args)]
         with self.translated(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.script_load(source(name))
             for touched, args in calls:
@@ -93,28 +95,31 @@ class Link:
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn what `redis` raises into `StoreAway` or `StoreRefused`; an error of a file is no error of Redis."""
-        where = redisurl.masked(self.url)
         try:
             yield
             self.is_known.set()
         except redis.exceptions.NoPermissionError as exc:
-            raise errors.StoreRefused(f"Redis at {where} refuses: {exc}; it lacks a right, see README") from exc
+            raise errors.StoreRefused(f"Redis at {self._where} refuses: {exc}; it lacks a right, see README") from exc
         except redis.AuthenticationError as exc:
-            raise relatives.of_login(where, has_password=_has_password(self.url)) from exc
+            raise relatives.of_login(self._where, has_password=_has_password(self.url)) from exc
         except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse, OSError) as exc:
             if isinstance(exc, OSError) and exc.filename is not None:
                 raise
             # One that has answered is away; another may be a server of another kind.
-            stranger = None if self.is_known.is_set() else relatives.of_answer(*_answer(self.url), where)
+            stranger = None if self.is_known.is_set() else relatives.of_answer(*_answer(self.url), self._where)
             raise stranger or _of_connection(exc, self.url) from exc
         except TypeError as exc:  # an option of the URL that the library does not know shows at the first connection
-            raise errors.StoreRefused(f"cannot use {where}: {exc}; check the options in the URL") from exc
+            raise errors.StoreRefused(f"cannot use {self._where}: {exc}; check the options in the URL") from exc
         except redis.RedisError as exc:
             raise _of_response(exc, self.url) from exc
 
     def close(self) -> None:
         """Close every connection."""
         self.client.close()
+
+    @property
+    def _where(self) -> str:
+        return redisurl.masked(self.url)
 
 
 def connect(url: str, *, connections: int | None = None, text: bool = True, timeout_s: float = CALL_TIMEOUT_S) -> Link:

@@ -187,7 +187,8 @@ def test_input_and_output_may_not_be_the_same_place(data: Path, inputpath: str, 
 def test_the_engine_sockets_are_followed_too(data: Path) -> None:
     """A link to the socket, or a link instead of it, is the socket all the same."""
     (data / "docker.sock").symlink_to(data / "file")
-    _, request = resolver.resolve(JobSpec("busybox"), f"unix://{data}/docker.sock", ANYWHERE)
+    spec = JobSpec("busybox", inputpath=f"{data}/dir")
+    _, request = resolver.resolve(spec, f"unix://{data}/docker.sock", ANYWHERE)
     assert f"{data}/file" in request.sockets
     assert os.path.realpath("/run/docker.sock") in request.sockets
     assert os.path.realpath("/run/containerd/containerd.sock") in request.sockets

@@ -243,9 +243,9 @@ def flood(port: int, count: int) -> Iterator[int]:
 COMMAND = """
 import encodings.idna, importlib, os, pkgutil, sys
 import celery_docker
-rooms = tuple(f"celery_docker.{room}" for room in ("cli", "client", "doctor"))
+layers = tuple(f"celery_docker.{layer}" for layer in ("cli", "client", "doctor"))
 for found in pkgutil.walk_packages(celery_docker.__path__, "celery_docker."):
-    if found.name.startswith(rooms) and not found.name.endswith("__main__"):
+    if found.name.startswith(layers) and not found.name.endswith("__main__"):
         importlib.import_module(found.name)
 uid = int(sys.argv[1])
 os.setgroups([]); os.setgid(uid); os.setuid(uid)

@@ -1,6 +1,6 @@
 """An action that is repeated in a thread of its own for as long as the worker lives.
 
-It stands in `run`, the lowest room with such a loop (broadcast); those of `background` import it from here.
+It stands in `run`, the lowest layer with such a loop (broadcast); those of `background` import it from here.
 Invariant: no exception of an action ends its loop.
 """
 

@@ -87,7 +87,9 @@ class ListKeeping:
 
     def _relisted(self, index: str, key: str, place: list[str]) -> list[str]:
         """List some jobs of a list anew; return the place behind them, nothing behind the last."""
-        following: list[str] = self.link.call("relist", [index, key], [keys.JOB, *place, _AT_ONCE])
+        touched = [index, key, keys.WAITING, keys.DELAYED, keys.BLOCKED, keys.CANCELLING, keys.EXPIRING]
+        args = [keys.JOB, *place, _AT_ONCE, keys.HOST[0], keys.HOST[2]]
+        following: list[str] = self.link.call("relist", touched, args)
         with self.link.translated():
             self.link.client.expire(keys.LISTS_LOCK, _LOCK_S)
         return following

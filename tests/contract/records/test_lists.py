@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from celery_docker.core import jobrecord
+from celery_docker.core.admission import Needs
 from celery_docker.core.lifecycle import State
 from celery_docker.store import keys, listkeeping, redislink
 from tests import servers
@@ -25,6 +26,7 @@ from tests.contract.records.worlds import (
     finish,
     held,
     new,
+    published,
     requeue,
     submit,
     update,
@@ -318,3 +320,66 @@ def test_nothing_is_left_of_a_user_without_jobs(real: RedisWorld, client: Any) -
     real.lose("j1")
     real.housekeeping.forget_expired(LATE)
     assert client.keys(f"{keys.USER}*") == []
+
+
+# A key of Redis is lost: what has not ended goes on by its record
+
+
+@pytest.mark.parametrize("lost", [keys.WAITING, keys.DELAYED])
+def test_a_job_that_waits_and_is_in_no_list_is_published_again(real: RedisWorld, client: Any, lost: str) -> None:
+    submit(real.records)
+    if lost == keys.DELAYED:
+        requeue(real.records, claim(real.records).fence)
+    client.delete(lost, QUEUE)
+    keep(real, client)
+    assert real.housekeeping.republish(LATE) == 1
+    assert published(real) == ["j1"]
+    keep(real, client)
+    assert real.housekeeping.republish(LATE) == 0
+
+
+def test_a_parked_job_is_published_again(real: RedisWorld, client: Any) -> None:
+    needs = Needs(0, 2**30)
+    real.records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), needs=needs, fits=False)
+    client.delete(keys.WAITING)
+    assert real.housekeeping.republish(LATE) == 0
+    keep(real, client)
+    assert real.housekeeping.republish(LATE) == 1
+
+
+def test_jobs_after_others_go_on_without_the_set_of_those_that_wait(real: RedisWorld, client: Any) -> None:
+    submit(real.records)
+    real.records.submit([new("j2", after=("j1",))])
+    client.delete(keys.BLOCKED)
+    keep(real, client)
+    end(real.records, "j1")
+    assert published(real) == ["j1", "j2"]
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_cancel_means_cancel_without_the_set_of_those_to_end(real: RedisWorld, client: Any, is_running: bool) -> None:
+    submit(real.records)
+    if is_running:
+        claim(real.records)
+    real.records.cancel("j1", reason="by alice")
+    client.delete(keys.CANCELLING)
+    keep(real, client)
+    assert [job.job_id for job in real.housekeeping.end_requests(HOST)] == ["j1"]
+
+
+def test_a_job_that_had_to_start_by_now_ends_without_the_set_of_those(real: RedisWorld, client: Any) -> None:
+    real.records.submit([new("j1", expires_s=60)])
+    client.delete(keys.EXPIRING)
+    keep(real, client)
+    assert real.housekeeping.expire_due(LATE) == 1
+
+
+def test_a_host_finds_its_jobs_without_the_set_of_them(real: RedisWorld, client: Any) -> None:
+    fence = claim(real.records).fence
+    client.delete(keys.host_jobs(HOST))
+    keep(real, client)
+    assert real.owned(HOST) == {"j1"}
+    finish(real.records, fence)
+    real.records.settle("j1", host=HOST, retention_s=60)
+    keep(real, client)
+    assert real.owned(HOST) == set()

@@ -139,8 +139,12 @@ class Runner:
         left = [incoming.of_envelope(job_id, envelope) for job_id, envelope in owned.items() if job_id not in here]
         for parsed in left:
             # Nothing new may start in its room before it is in a slot.
-            self.ledger.expect(parsed.job_id, self._needs(delivery_of(parsed, incoming.list_of(parsed.envelope))))
+            self.ledger.expect(parsed.job_id, self.needs_of(parsed))
         return [message.redelivery(parsed.envelope, _new_tag()) for parsed in left]
+
+    def needs_of(self, parsed: incoming.Incoming) -> Needs:
+        """Return what this host would give to the job of a message."""
+        return self._needs(delivery_of(parsed, incoming.list_of(parsed.envelope)))
 
     def count_room(self) -> None:
         """Count what containers of earlier processes take of this host's room."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from celery_docker.core import admission
-from celery_docker.core.admission import Listed, Parked
+from celery_docker.core import admission, incoming
+from celery_docker.core.admission import Listed, Needs, Parked
 from celery_docker.store import keys, redislink
 
 # A host that died keeps nothing from a job for longer.
@@ -39,3 +41,31 @@ class ReservationStore:
     def release(self, job_id: str, host: str) -> None:
         """End the reservation that a host has for a job; another's is left alone."""
         self.link.call("release", [keys.RESERVED + job_id], [host])
+
+    def groups(self) -> list[str]:
+        """Return the names of the groups of parked jobs."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.smembers(keys.PARKED)
+            (names,) = redislink.answers(pipeline, ())
+        return sorted(names)
+
+    def jobs_of(self, group: str) -> list[str]:
+        """Return the ids of the jobs of a group, parked for longest first."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(keys.PARKED_GROUP + group, 0, -1)
+            (job_ids,) = redislink.answers(pipeline, ())
+        return list(job_ids)
+
+    def envelopes(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the envelope of each of the jobs whose record has one."""
+        with self.link.translated(), self.link.client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hget(keys.job(job_id), "message")
+            texts = zip(job_ids, redislink.answers(pipeline), strict=True)
+        read = ((job_id, incoming.of_record(job_id, text or None)) for job_id, text in texts)
+        return {job_id: envelope for job_id, envelope in read if envelope is not None}
+
+    def repark(self, job_id: str, queue_list: str, before: Needs, needs: Needs) -> bool:
+        """Move a parked job to the group of other needs; False if it is not parked as before any more."""
+        args = [job_id, queue_list, str(before), str(needs), keys.PARKED_GROUP]
+        return bool(self.link.call("repark", [keys.job(job_id), keys.PARKED], args))

@@ -20,9 +20,10 @@ from celery_docker.background.heartbeat import Heartbeat
 from celery_docker.background.intake import Intake
 from celery_docker.background.notifying import Notifying
 from celery_docker.background.orphans import Orphans
+from celery_docker.background.recounting import Recount
 from celery_docker.background.report import HostReport
 from celery_docker.background.reservations import Reservations
-from celery_docker.core import message, roomwords, settings
+from celery_docker.core import incoming, message, roomwords, settings
 from celery_docker.core.outlook import Outlook
 from celery_docker.core.policy import Policy
 from celery_docker.host import identity, opener, resolver
@@ -66,6 +67,7 @@ class Parts:
     orphans: Orphans
     notifying: Notifying
     reservations: Reservations
+    recount: Recount
     images: ImageParts
 
     def start(self) -> None:
@@ -82,6 +84,7 @@ class Parts:
         self.broadcast.start(self.runner.jobs)
         self.notifying.start()
         self.reservations.start()
+        self.recount.start()
         self.images.start()
 
     def stop(self) -> None:
@@ -90,6 +93,7 @@ class Parts:
         self.orphans.stop()
         self.notifying.stop()
         self.reservations.stop()
+        self.recount.stop()
         self.broadcast.stop()
         self.health.stop()
         self.duties.stop()
@@ -150,6 +154,7 @@ def build_parts(
         orphans,
         notices.notifying(worker_settings, policy, around.records.link, environ),
         reservations,
+        _recount(around, reservations, runner),
         images,
     )
 
@@ -220,6 +225,16 @@ def _reservations(
         lists=lambda: {key for queue in application.amqp.queues.consume_from for key in message.queue_keys(queue)},
         is_taking=lambda: duties.is_serving and duties.is_accepting,
         after_s=worker_settings.reserve_after_s,
+    )
+
+
+def _recount(around: Surroundings, reservations: Reservations, runner: Runner) -> Recount:
+    return Recount(
+        ReservationStore(around.records.link),
+        runner.ledger.offer,
+        reservations.lists,
+        reservations.is_taking,
+        needs_of=lambda job_id, envelope: runner.needs_of(incoming.of_envelope(job_id, envelope)),
     )
 
 

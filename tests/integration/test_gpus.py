@@ -100,6 +100,22 @@ def test_those_that_a_job_names_and_all(
         assert [output(job) for job in (first, named, every)] == ["2\n", "2,0\n", "0,1,2,3\n"]
 
 
+def test_a_parked_job_has_all_gpus_that_its_host_offers_by_now(
+    broker: servers.RedisServer, nvidia: servers.Dockerd, client: Client, folder: Path
+) -> None:
+    """It was parked with what all of them were before a reload."""
+    with Worker(broker.url, nvidia, **FOUR) as worker:
+        first = submit(client, 1, HELD, folder)
+        eventually(lambda: first.state is State.RUNNING, 60, "the first job to run")
+        every = submit(client, "all")
+        eventually(lambda: parked(broker) == 1, 60, "it to wait")
+        worker.hand_over()
+        assert worker.wait() == 0
+        worker.start({"CELERY_DOCKER_GPUS": "device=0,1"})
+        (folder / "go").touch()
+        assert output(every) == "0,1\n"
+
+
 @pytest.mark.parametrize("way", ["kill", "hand over"])
 def test_gpus_in_use_stay_so_in_the_next_process(
     broker: servers.RedisServer, nvidia: servers.Dockerd, client: Client, folder: Path, way: str

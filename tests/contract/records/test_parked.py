@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from celery_docker.core import admission, jobrecord, message
 from celery_docker.core.admission import NOTHING, FreeRoom, Lease, Needs, Offer, Use
 from celery_docker.core.jobrecord import JobToEnd, Taken, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.store.reservations import ReservationStore
+from tests import servers
 from tests.contract.records.worlds import (
     HOST,
     LATE,
     OTHER,
     QUEUE,
     Records,
+    RedisWorld,
     World,
     claim,
     envelope,
@@ -321,3 +325,39 @@ def test_a_job_that_a_host_of_an_older_version_has_claimed_is_passed_over(record
     world.write("j1", state="running", owner=OTHER)
     assert taken_ids(world, EMPTY) == ["j2"]
     assert world.parked() == {}
+
+
+# Counted anew
+
+
+@pytest.fixture
+def real(redis_server: servers.RedisServer) -> Iterator[RedisWorld]:
+    world = RedisWorld(redis_server)
+    yield world
+    world.close()
+
+
+def test_a_parked_job_waits_for_other_needs(real: RedisWorld) -> None:
+    """It keeps its time, and its old group ends with its last job."""
+    park(real.records, "j1", LARGE)
+    before, store = real.records.record("j1")["parked_at"], ReservationStore(real.records.link)
+    assert (store.groups(), store.jobs_of(store.groups()[0])) == ([admission.group(QUEUE, LARGE)], ["j1"])
+    assert store.envelopes(["j1", "unknown"]) == {"j1": envelope(job_id="j1")}
+    assert store.repark("j1", QUEUE, LARGE, SMALL)
+    assert not store.repark("j1", QUEUE, LARGE, SMALL)
+    assert (real.parked(), store.groups()) == ({admission.group(QUEUE, SMALL): ["j1"]}, [admission.group(QUEUE, SMALL)])
+    (job,) = store.parked().jobs
+    assert (job.needs, job.parked_at) == (SMALL, pytest.approx(float(before)))
+    assert taken_ids(real, HALF) == ["j1"]
+
+
+def test_a_job_that_is_parked_no_more_keeps_its_needs(real: RedisWorld) -> None:
+    """A host has just taken it, it has begun, or it is to end."""
+    store = ReservationStore(real.records.link)
+    for job_id in ("j1", "j2", "j3"):
+        park(real.records, job_id)
+    real.records.cancel("j3", reason="by alice")
+    real.take(HALF)
+    claim(real.records, job_id="j2")
+    assert [store.repark(job_id, QUEUE, SMALL, LARGE) for job_id in ("j1", "j2", "j3")] == [False] * 3
+    assert admission.group(QUEUE, LARGE) not in real.parked()

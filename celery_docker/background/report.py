@@ -48,6 +48,8 @@ class HostReport:
     unknown_containers: Callable[[], int | None]
     # Of this process: those that have brought an image, and those that failed.
     pulls: Callable[[], tuple[int, int]]
+    # The parked job for which room is kept, if any.
+    reserved_for: Callable[[], str] = str
     version: str | None = field(default_factory=version)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -71,6 +73,7 @@ class HostReport:
             "status": self.activity.status,
             "offer": hostreport.of_offer(self.offer),
             "free": hostreport.of_room(self.free()),
+            "reserved_for": self.reserved_for(),
             "lists_ends": True,
             "sick": list(self.sick()),
             "unknown_containers": self.unknown_containers(),

@@ -50,6 +50,11 @@ def room(report: Mapping[str, Any]) -> Room | None:
     return Room(round(said["cpus"] * 1000), said["memory"], said["gpus"]) if _is_room(said) else None
 
 
+def reserved_for(report: Mapping[str, Any]) -> str:
+    """Return the parked job for which a host keeps room, as it reported; empty for none."""
+    return str(report.get("reserved_for", ""))
+
+
 def lists_ends(report: Mapping[str, Any]) -> bool:
     """Tell whether the host that wrote this report lists the jobs that it ends; one of an older version does not."""
     return report.get("lists_ends") is True
@@ -106,4 +111,5 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("queues", "sick"), _is_names),
     "offer": _is_offer,
     "free": _is_room,
+    "reserved_for": _is_text,
 }

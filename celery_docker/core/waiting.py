@@ -71,7 +71,8 @@ class Wait:
 class HostFacts:
     """A host as far as waits depend on it; `obstacle` is the reason for which it takes no jobs, empty if it does.
 
-    `offer` is what it has for jobs, and `room` what is free of that, None of a host of an older version.
+    `offer` is what it has for jobs, and `room` what is free of that, None of a host of an older version. `reserved_for`
+    is the parked job that it keeps room for, empty for none.
     """
 
     name: str
@@ -82,6 +83,7 @@ class HostFacts:
     is_lost: bool = False
     offer: Offer | None = None
     room: Room | None = None
+    reserved_for: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -251,7 +253,7 @@ def _for_room(job: JobFacts, taking: Sequence[HostFacts]) -> Wait:
         if host.offer is None or host.room is None:
             continue
         lacking = roomwords.lacking(job.needs, host.room, host.offer)
-        parts.append(f"{host.name} has {lacking or ('enough' if host.free_slots > 0 else 'no free slot')}")
+        parts.append(f"{host.name} has {lacking or _unused(host)}")
     others = len(large) - _NAMED_HOSTS
     if others > 0:
         parts.append(f"{wording.counted(others, 'more host')}")
@@ -259,6 +261,13 @@ def _for_room(job: JobFacts, taking: Sequence[HostFacts]) -> Wait:
     if job.place is None or not job.place.before:
         return Wait(WaitKind.ROOM, reason, jobs_before=None if job.place is None else 0)
     return Wait(WaitKind.ROOM, f"{reason}; {_place_sentence(job.place)}", jobs_before=job.place.before)
+
+
+def _unused(host: HostFacts) -> str:
+    """Return what a host has that has enough room for a job and does not take it."""
+    if host.free_slots <= 0:
+        return "no free slot"
+    return f"enough, which it keeps for job {wording.short_id(host.reserved_for)}" if host.reserved_for else "enough"
 
 
 def _for_slot(job: JobFacts, taking: Sequence[HostFacts]) -> Wait:

@@ -257,6 +257,7 @@ def host_facts(row: WorkerRow) -> HostFacts:
         is_lost=row.lost,
         offer=hostreport.offer(row.about),
         room=hostreport.room(row.about),
+        reserved_for=hostreport.reserved_for(row.about),
     )
 
 

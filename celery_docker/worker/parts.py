@@ -261,6 +261,7 @@ def _report(
         sick=lambda: health.sick,
         unknown_containers=lambda: orphans.unknown,
         pulls=lambda: around.engine.pull_counts,
+        reserved_for=lambda: runner.ledger.free_room.reserved_id,
     )
 
 

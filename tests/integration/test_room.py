@@ -135,6 +135,22 @@ def test_a_large_job_starts_within_the_bound(
     assert all(needs.memory_bytes <= 4 * GIB for needs in sampler.peaks.values())
 
 
+def test_a_job_says_for_which_other_one_the_room_is_kept(
+    broker: servers.RedisServer, dockerd: servers.Dockerd, client: Client, folder: Path
+) -> None:
+    with Worker(broker.url, dockerd, **OFFER, CELERY_DOCKER_RESERVE_AFTER="1"):
+        running = submit(client, "2g", HELD, folder)
+        eventually(lambda: running.state is State.RUNNING, 60, "the first job to run")
+        large = submit(client, "4g", "true")
+        with broker.client() as records:
+            eventually(lambda: records.exists(keys.RESERVED + large.id), 60, "room to be kept for it")
+        small = submit(client, "1g", "true")
+        kept = f"has enough, which it keeps for job {large.id[:8]}"
+        eventually(lambda: kept in str(client.documents([small.id])[0]["wait"]), 60, "the reason for its wait")
+        (folder / "go").touch()
+        assert [job.wait(60) for job in (running, large, small)] == [State.SUCCEEDED] * 3
+
+
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_the_room_in_use_is_the_same_in_the_next_process(
     broker: servers.RedisServer,

@@ -232,8 +232,14 @@ NOWHERE = "no host offers 64 GiB; the largest is node3 with 32 GiB"
             WaitKind.ROOM,
             "waits for room: needs 9 GiB, node3 has 6 of 32 GiB free",
         ),
-        # Room that is kept for another, or that nobody has seen yet.
+        # Room that no host has seen yet, or that is kept for another.
         (PARKED, [LARGE], WaitKind.ROOM, "waits for room: needs 4 GiB, node3 has enough"),
+        (
+            PARKED,
+            [replace(LARGE, reserved_for="large"), replace(SMALL, reserved_for="other")],
+            WaitKind.ROOM,
+            "waits for room: needs 4 GiB, node3 has enough, which it keeps for job large, node1 has 2 of 8 GiB free",
+        ),
         (
             PARKED,
             [replace(LARGE, free_slots=0)],

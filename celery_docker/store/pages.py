@@ -18,7 +18,7 @@ _AT_ONCE = 1000
 MOST_ENTRIES = 10_000
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Mark:
     """A place in an index: behind this entry the next page begins."""
 
@@ -58,19 +58,22 @@ def page(
     """
     rows: list[Row] = []
     # Where everything is wanted, the first portion is all of the page.
-    offset, portion = 0, min(most, _AT_ONCE)
-    while offset < MOST_ENTRIES:
-        with link.translated():
-            entries = link.client.zrange(
-                index, before.score, "-inf", desc=True, byscore=True, offset=offset, num=portion, withscores=True
-            )
-        marks = [found for name, score in entries if (found := Mark(score, name)) < before or before is NEWEST]
+    looks, portion = 0, min(most, _AT_ONCE)
+    while looks < MOST_ENTRIES:
+        marks = _behind(link, index, before, portion)
         places = {place.name: place for place in marks}
         for name, row in rows_of([place.name for place in marks]):
             rows.append(row)
             if len(rows) == most:
                 return rows, places[name]
-        if len(entries) < portion:
+        if len(marks) < portion:
             return rows, None
-        offset, portion = offset + portion, _AT_ONCE
-    return rows, marks[-1] if marks else before
+        before, looks, portion = marks[-1], looks + portion, _AT_ONCE
+    return rows, before
+
+
+def _behind(link: redislink.Link, index: str, before: Mark, count: int) -> list[Mark]:
+    """Return the places of the entries behind a place, also where thousands have its score or its own is gone."""
+    score = "" if before is NEWEST else repr(before.score)
+    flat = link.call("behind", [index], [score, before.name, count])
+    return [Mark(float(score), name) for name, score in zip(flat[::2], flat[1::2], strict=True)]

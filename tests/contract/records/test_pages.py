@@ -242,6 +242,30 @@ def test_thousands_of_jobs_of_one_moment_have_pages(shelf: Shelf) -> None:
     assert len(joined(shelf.walk(ALL, 500))) == len(names)
 
 
+def test_thousands_of_batches_of_one_moment_have_pages(shelf: Shelf) -> None:
+    """Each page begins behind the one before, also where that is within so many and the last batch of it is gone."""
+    names = [f"b{number:05}" for number in range(12_000)]
+    shelf.client.zadd(keys.BATCHES, {**dict.fromkeys(names, 1e9), "later": 1e9 + 1, "earlier": 1e9 - 1})
+    wanted = {"earlier", *(name for name in names if name.endswith("7"))}
+    seen: list[str] = []
+    place: pages.Mark | None = pages.NEWEST
+    while place is not None:
+        before = place
+        rows, place = pages.page(
+            shelf.records.link,
+            keys.BATCHES,
+            before,
+            500,
+            lambda part: [(name, name) for name in part if name in wanted],
+        )
+        assert place != before
+        seen += rows
+        if place is not None:
+            shelf.client.zrem(keys.BATCHES, place.name)
+            place = pages.mark(str(place))
+    assert seen == [*sorted(wanted - {"earlier"}, reverse=True), "earlier"]
+
+
 def test_thousands_of_running_jobs_have_pages(shelf: Shelf) -> None:
     """So many that looking at those that hosts have in hand takes longer than looking at all that have not ended."""
     names = [f"j{number:05}" for number in range(2100)]

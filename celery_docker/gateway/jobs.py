@@ -32,6 +32,7 @@ class Jobs:
         """List jobs, the newest first; those of a batch by their number. Raises `NoSuchJob` or `SpecError`."""
         query = request.query
         if "ids" in query:
+            _check_only_ids(query)
             own = ownership.of_jobs(self.queries, request, query["ids"])
             rows = self.queries.jobs.rows([job_id for job_id in query["ids"] if job_id in own])
             return self._listed(request, rows, None)
@@ -169,6 +170,13 @@ class Jobs:
         facts: dict[str, Any] = {name: self.queries.batches.field(batch_id, name) for name in bodies.FACTS}
         facts |= {"failed": failed, "retryable": len(failed)}
         return {**views.batch_json(row, finished_at, self.queries.now(), None), **facts}
+
+
+def _check_only_ids(query: Mapping[str, Any]) -> None:
+    """Raise `SpecError` for what would choose among jobs that are named."""
+    for name in query:
+        if name not in (parameters.IDS.name, parameters.FIELDS.name):
+            raise errors.SpecError(f"{name}: does not choose among the jobs that ids names; leave out one of both")
 
 
 def _before(query: Mapping[str, Any]) -> pages.Mark:

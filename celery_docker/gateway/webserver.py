@@ -26,7 +26,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, UnixWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest, Error
 
 from celery_docker.core import browsers, wording
@@ -50,19 +50,23 @@ _CLEANUP_S = 2
 WsgiApp = application.Application | application.Closed
 
 
-class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+class _LastTask(Task):  # type: ignore[misc]  # waitress has no types
+    def build_response_header(self) -> bytes:
+        # A client of HTTP/1.0 that asks for more requests on this connection would be told yes, and no.
+        self.request.headers.pop("CONNECTION", None)
+        self.set_close_on_finish()
+        return bytes(super().build_response_header())
+
+
+class _Task(_LastTask, WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         if isinstance(self.channel, _LocalChannel):
             environ[callers.IDENTITY] = self.channel.identity
         return environ
 
-    def build_response_header(self) -> bytes:
-        self.set_close_on_finish()
-        return bytes(super().build_response_header())
 
-
-class _ErrorTask(ErrorTask):  # type: ignore[misc]
+class _ErrorTask(_LastTask, ErrorTask):  # type: ignore[misc]
     """The answer to what is no request that an application could see."""
 
     def execute(self) -> None:
@@ -70,9 +74,8 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         body = application.encoded(application.refused(error.code, _explained(error.code, str(error.body))).body)
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", "application/json"), *browsers.ANSWER_HEADERS.items()]
-        self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        self.write(b"" if self.request.command == "HEAD" else body)
 
 
 def _explained(status: int, reason: str) -> str:
@@ -151,6 +154,7 @@ class _Response(OverflowableBuffer):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    command: str
     completed: bool
     error: Any
     expect_continue: bool
@@ -166,6 +170,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
+        # Also of a header that cannot be read, so that the answer to HEAD has no body.
+        self.command = header_plus.partition(b" ")[0].decode("latin-1")
         try:
             super().parse_header(header_plus)
         except ValueError as exc:  # Such as a number, or an address in the target, that Python cannot read.

@@ -253,8 +253,13 @@ def test_pages_have_each_job_once_and_filters_hold(gateway: Gateway) -> None:
     ((_, elsewhere),) = gateway.ask_as(BOB, ("POST", JOBS, {**ONE, "queue": "elsewhere", "priority": 9}))
     for query, listed in (("queue=elsewhere", [elsewhere["id"]]), ("queue=no+queue&state=queued", [])):
         assert [job["id"] for job in gateway.ask_as(BOB, ("GET", f"{JOBS}?{query}"))[0][1]["jobs"]] == listed
-    some = ids[3:6]
-    assert [entry["id"] for entry in gateway.ask_as(BOB, ("GET", f"{JOBS}?ids={','.join(some)}"))[0][1]["jobs"]] == some
+    named = f"{JOBS}?ids={','.join(ids[3:6])}"
+    assert [entry["id"] for entry in gateway.ask_as(BOB, ("GET", f"{named}&fields=id"))[0][1]["jobs"]] == ids[3:6]
+    # It would be passed over, and the jobs taken for failed ones.
+    assert gateway.ask_as(BOB, ("GET", f"{named}&state=failed"))[0] == (
+        400,
+        {"error": "state: does not choose among the jobs that ids names; leave out one of both", "kind": "SpecError"},
+    )
 
 
 @pytest.mark.parametrize("has_lists", [True, False])

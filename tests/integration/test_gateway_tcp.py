@@ -278,6 +278,19 @@ def test_one_request_on_a_connection(gateway: Gateway, carol: str) -> None:
     assert (answer.count(b"HTTP/1.1 200"), answer.count(b"Connection: close")) == (1, 1)
 
 
+@pytest.mark.parametrize("target", [f"{API}/healthz", "/%ff", "/ "])
+def test_a_client_that_wants_to_keep_its_connection_is_told_once_that_it_cannot(gateway: Gateway, target: str) -> None:
+    asked = f"GET {target} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
+    head = raw(gateway, asked.encode()).partition(b"\r\n\r\n")[0]
+    assert [line for line in head.split(b"\r\n") if line.startswith(b"Connection:")] == [b"Connection: close"]
+
+
+@pytest.mark.parametrize("lines", ["", "Content-Length: x\r\n", "Content-Length: 9999999\r\n", "X: é\r\n", "X : y\r\n"])
+def test_no_answer_to_head_has_a_body(gateway: Gateway, carol: str, lines: str) -> None:
+    head = f"HEAD {JOBS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {carol}\r\n{lines}\r\n"
+    assert raw(gateway, head.encode("latin-1")).endswith(b"\r\n\r\n")
+
+
 def test_bounds(gateway: Gateway, carol: str) -> None:
     status, answer = gateway.ask_tcp(carol, "POST", JOBS, " " * 20 * 2**20)
     assert (status, answer["error"]) == (413, "the body is larger than 8 MiB; send fewer jobs at once")

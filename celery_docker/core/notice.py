@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import EmailMessage
-from email.policy import SMTP
 from typing import Any
 
 from celery_docker.core import lifecycle, wording
@@ -42,6 +40,10 @@ class Notice:
 
     def as_mail(self, address: str) -> str:
         """Return the notice as a mail; what is sent again has the same Message-ID."""
+        # Half a MiB, which the service for HTTP and most workers never need.
+        from email.message import EmailMessage
+        from email.policy import SMTP
+
         mail = EmailMessage(SMTP)
         mail["To"] = address
         mail["Subject"] = self.line

@@ -36,6 +36,7 @@ from celery_docker.host.keyfile import KeyFile
 from celery_docker.host.tokenfile import TokenFile
 from celery_docker.store import jobstore, redislink
 from celery_docker.store.heads import Heads
+from celery_docker.store.hostqueries import LatestHosts
 from celery_docker.store.livelog import RedisLog
 from celery_docker.store.queries import Queries
 
@@ -45,8 +46,8 @@ _THREADS = 16
 _IDLE_S = 600.0
 _PATIENCE_S = 30.0
 _FIRST_FD = 3
-# For so long a job's place in its queue may be told as it was.
-_KEEP_S = 1.0
+# For so long a job's place in its queue may be told as it was, and why it waits for a host.
+_KEEP_HEADS_S, _KEEP_HOSTS_S = 1.0, 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _application(environ: Mapping[str, str], token_file: TokenFile, opened: Exit
     except (errors.SettingsError, errors.StoreRefused) as exc:
         _log.error("%s", exc)  # one line for who set it up
         return Closed(f"{exc}; correct it, then: systemctl try-restart {PROGRAM} {PROGRAM}-tcp")
-    queries = Queries(store.link, Heads(store.link, _KEEP_S))
+    queries = Queries(store.link, Heads(store.link, _KEEP_HEADS_S), LatestHosts(store.link, _KEEP_HOSTS_S))
     log = Logs(RedisLog(raw), queries, threading.Semaphore(_THREADS // 2))
     shared = Shared()
     submitting = Submitting(store, queries, KeyFile(key_file), shared)

@@ -8,7 +8,7 @@ from celery_docker.core import ids
 from celery_docker.store import idlookup, keys, redislink
 from celery_docker.store.batchqueries import BatchQueries
 from celery_docker.store.heads import Heads
-from celery_docker.store.hostqueries import HostQueries
+from celery_docker.store.hostqueries import HostQueries, LatestHosts
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import Match
 from celery_docker.store.waitqueries import WaitQueries
@@ -18,11 +18,13 @@ from celery_docker.store.waitqueries import WaitQueries
 class Queries:
     """Questions to one Redis. Each raises `StoreAway` or `StoreRefused`.
 
-    `kept` has the heads of queues for a process that answers many; without it each is read when it is asked for.
+    `heads` and `latest` have the heads of queues, and the hosts, for a process that answers many; without them each is
+    read when it is asked for.
     """
 
     link: redislink.Link
-    kept: Heads | None = None
+    heads: Heads | None = None
+    latest: LatestHosts | None = None
 
     @property
     def jobs(self) -> JobQueries:
@@ -42,7 +44,7 @@ class Queries:
     @property
     def waits(self) -> WaitQueries:
         """Questions about the reasons for which jobs wait."""
-        return WaitQueries(self.link, self.kept or Heads(self.link))
+        return WaitQueries(self.link, self.heads or Heads(self.link), self.latest or LatestHosts(self.link))
 
     def now(self) -> float:
         """Return the time by Redis' clock."""

@@ -13,9 +13,9 @@ from celery_docker.core import waiting
 from celery_docker.core.lifecycle import State
 from celery_docker.core.recordfields import Fields
 from celery_docker.core.waiting import JobFacts, Place, SharePlace, Wait
-from celery_docker.store import keys, listing, redislink
+from celery_docker.store import keys, redislink
 from celery_docker.store.heads import Head, Heads
-from celery_docker.store.hostqueries import HostQueries
+from celery_docker.store.hostqueries import LatestHosts
 from celery_docker.store.jobqueries import JobQueries
 from celery_docker.store.listing import JobRow
 from celery_docker.store.parking import Parking
@@ -40,6 +40,7 @@ class WaitQueries:
 
     link: redislink.Link
     heads: Heads
+    hosts: LatestHosts
 
     def of(self, rows: Sequence[JobRow]) -> dict[str, Wait]:
         """Return the wait of each of these jobs that has one.
@@ -49,7 +50,7 @@ class WaitQueries:
         live = [row for row in rows if not row.state.is_final]
         if not live:
             return {}
-        hosts = [listing.host_facts(row) for row in HostQueries(self.link).rows()]
+        hosts = self.hosts.facts()
         free = [row for row in live if _is_free(row)]
         times = self._times([row.job_id for row in free])
         jobs = self._facts(live, free, times)

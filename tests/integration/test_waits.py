@@ -18,6 +18,7 @@ from celery_docker.core.lifecycle import State, Tally
 from celery_docker.core.waiting import Wait, WaitKind
 from celery_docker.doctor import redisfacts
 from celery_docker.store import heads, jobstore, keys, queries
+from celery_docker.store.hostqueries import LatestHosts
 from celery_docker.store.hosts import HostStore
 from celery_docker.store.housekeeping import Housekeeping
 from tests import servers
@@ -172,7 +173,7 @@ def test_a_head_that_is_kept_is_told_while_it_is_true(shelf: Shelf) -> None:
     """To jobs that were there when it was read, for a second; for those that came since it is read anew."""
     now_s = [0.0]
     kept = heads.Heads(shelf.store.link, 1.0, lambda: now_s[0])
-    shelf.queries, housekeeping = queries.Queries(shelf.store.link, kept), Housekeeping(shelf.store.link)
+    shelf.queries, housekeeping = queries.Queries(shelf.store.link, heads=kept), Housekeeping(shelf.store.link)
     shelf.beat(slots=9)
     shelf.submit("j1", "j2", "j3")
     assert shelf.reason("j3") == "2 jobs before it"
@@ -196,6 +197,23 @@ def test_a_head_that_is_kept_is_told_while_it_is_true(shelf: Shelf) -> None:
     shelf.client.zrem(keys.WAITING, "j2")
     shelf.client.lrem("celery", 1, shelf.client.lindex("celery", 0))
     assert (shelf.reason("j2"), shelf.reason("low")) == ("it is next", "3 jobs before it")
+
+
+def test_hosts_that_are_kept_are_told_for_a_moment(shelf: Shelf) -> None:
+    now_s = [0.0]
+    latest = LatestHosts(shelf.store.link, 0.2, lambda: now_s[0])
+    shelf.queries = queries.Queries(shelf.store.link, latest=latest)
+    shelf.submit("j1")
+    assert shelf.reason("j1") == "no worker is alive"
+    shelf.beat()
+    now_s[0] = 0.19
+    assert shelf.reason("j1") == "no worker is alive"
+    now_s[0] = 0.2
+    assert shelf.reason("j1") == "it is next"
+    before = shelf.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert [shelf.reason("j1") for _ in range(5)] == ["it is next"] * 5
+    # A job's row and its queue are read each time, the hosts no more.
+    assert shelf.client.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 10
 
 
 def test_as_many_heads_are_kept_as_memory_allows(shelf: Shelf) -> None:

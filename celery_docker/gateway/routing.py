@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -80,15 +79,10 @@ class Route:
     content_type: str = JSON
     is_page: bool = False
 
-    @cached_property
-    def words(self) -> list[str]:
-        """The parts of its path."""
-        return self.path.split("/")
-
     def names(self, parts: Sequence[str]) -> dict[str, str] | None:
-        """Return the names in a path, which is given in its parts; None where it is that of another route."""
+        """Return the names in a path, which is given in as many parts; None where it is that of another route."""
         names = {}
-        for word, part in zip(self.words, parts, strict=True):
+        for word, part in zip(self.path.split("/"), parts, strict=True):
             if word.startswith("{") and part:
                 names[word.strip("{}")] = part
             elif word != part:
@@ -99,8 +93,8 @@ class Route:
 def find(routes: Sequence[Route], method: str, path: str) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the names in its path. Raises `Refusal`."""
     parts = path.split("/")
-    as_long = [route for route in routes if len(route.words) == len(parts)]
-    fitting = [(route, names) for route in as_long if (names := route.names(parts)) is not None]
+    as_deep = [route for route in routes if route.path.count("/") == len(parts) - 1]
+    fitting = [(route, names) for route in as_deep if (names := route.names(parts)) is not None]
     wanted = "GET" if method == "HEAD" else method
     for route, names in fitting:
         if route.method == wanted:

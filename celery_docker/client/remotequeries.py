@@ -17,8 +17,8 @@ from celery_docker.store.jobfilter import ALL, JobFilter
 from celery_docker.store.listing import BatchRow, JobRow, Load, Match, WorkerRow
 
 _ROWS_AT_ONCE = 500
-_IDS_AT_ONCE = 200
-_RECEIPTS_AT_ONCE = 100
+_STATES_AT_ONCE = 200
+_IDS_AT_ONCE = 100
 _STATES = list[str | None]
 # The jobs that have not ended, in the order of a listing.
 _LIVE = ((State.RUNNING, State.STARTING), (State.QUEUED,))
@@ -67,7 +67,7 @@ class RemoteJobs:
         return [[_text(documents.get(job_id, {}), name) for name in names] for job_id in job_ids]
 
     def _states(self, job_ids: Sequence[str]) -> list[str | None]:
-        parts = _parts(job_ids, _IDS_AT_ONCE)
+        parts = _parts(job_ids, _STATES_AT_ONCE)
         answers = ((part, understood.table(self.http.get("states", ids=list(part)), states=_STATES)) for part in parts)
         return [state for part, answer in answers for _, state in zip(part, answer["states"], strict=True)]
 
@@ -114,11 +114,11 @@ class RemoteJobs:
 
     def receipts(self, job_ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the receipt of each job, None for one that has not ended or has no record."""
-        return [receipt for part in _parts(job_ids, _RECEIPTS_AT_ONCE) for _, receipt in ended(self.http, part)]
+        return [receipt for part in _parts(job_ids, _IDS_AT_ONCE) for _, receipt in ended(self.http, part)]
 
     def receipt_texts(self, job_ids: Sequence[str]) -> Iterator[str]:
         """Yield the receipts of those jobs that have ended, each a JSON text in one line."""
-        for part in _parts(job_ids, _RECEIPTS_AT_ONCE):
+        for part in _parts(job_ids, _IDS_AT_ONCE):
             yield from (json.dumps(receipt) for receipt in self.receipts(part) if receipt is not None)
 
     def is_settled(self, job_id: str, host: str) -> bool:

@@ -149,12 +149,13 @@ class Jobs:
                 continue  # Its record is gone, and the index is not cleared yet.
 
     def batch(self, request: Request) -> Answer:
-        """Return a batch, with its jobs in its order and those that failed. Raises `NoSuchJob`."""
+        """Return a batch, with its jobs in its order and those that failed. Raises `NoSuchJob` and `Busy`."""
         batch_id = request.names["id"]
         ownership.check_batch(self.queries, request, batch_id)
         facts, names = self._facts(batch_id), selection.wanted(request)
         if names is None or "jobs" in names:
-            facts = {**facts, "jobs": self.queries.batches.job_ids(batch_id)}
+            with self.shared.turn(self.queries.batches.count(batch_id)):
+                facts = {**facts, "jobs": self.queries.batches.job_ids(batch_id)}
         return Answer(facts if names is None else selection.cut(facts, names))
 
     def _batch(self, batch_id: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Logs:
 
     def last_lines(self, request: Request) -> Answer:
         """Return the last line that each of these jobs has printed; another's job is not among them."""
-        own = list(ownership.of_jobs(self.queries, request, request.query.get(parameters.LINE_IDS.name, [])))
+        own = list(ownership.of_jobs(self.queries, request, request.query.get(parameters.IDS.name, [])))
         lines = zip(own, LastLines(self.log.link).of(own), strict=True)
         return Answer({"lines": {job_id: None if line is None else _line_json(line) for job_id, line in lines}})
 

@@ -125,9 +125,9 @@ HOSTS_LIMIT = Parameter(
     whole(1, MOST_ROWS),
     {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
 )
-IDS = Parameter("ids", "these jobs, in this order, with commas between", ids(MOST_ROWS), _ids_schema(MOST_ROWS))
-LINE_IDS = Parameter("ids", "the jobs, up to 100", ids(100), _ids_schema(100))
-RECEIPT_IDS = Parameter("ids", "the jobs", ids(100), _ids_schema(100))
+STATE_IDS = Parameter("ids", "the jobs, with commas between", ids(MOST_ROWS), _ids_schema(MOST_ROWS))
+# Rows, lines and receipts may be large, and all of them are in memory.
+IDS = Parameter("ids", "the jobs, up to 100, with commas between", ids(100), _ids_schema(100))
 ENV = Parameter("env", "names: of the environment only the names of its variables", _env, {"const": "names"})
 WORD = Parameter("id", "an id, or the beginning of one", _text)
 QUEUE = Parameter("queue", "a queue that is to be among them", kinds.QUEUE.parse)

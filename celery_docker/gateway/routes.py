@@ -102,9 +102,9 @@ def table(
         Route("PUT", reader, logs.sign, "have the job wait for a reader", body=bodies.SIGN),
         Route("DELETE", reader, logs.detach, "let the job go on without a reader"),
         Route("GET", f"{API}/jobs/{{id}}/settled", jobs.settled, "whether a job's container is gone"),
-        Route("GET", f"{API}/lastlines", logs.last_lines, "the last line of jobs", (parameters.LINE_IDS,)),
-        Route("GET", f"{API}/states", jobs.states, "states of jobs", (parameters.IDS,)),
-        Route("GET", f"{API}/receipts", jobs.receipts, "receipts of jobs", (parameters.RECEIPT_IDS,)),
+        Route("GET", f"{API}/lastlines", logs.last_lines, "the last line of jobs", (parameters.IDS,)),
+        Route("GET", f"{API}/states", jobs.states, "states of jobs", (parameters.STATE_IDS,)),
+        Route("GET", f"{API}/receipts", jobs.receipts, "receipts of jobs", (parameters.IDS,)),
         Route("GET", f"{API}/lookup", jobs.lookup, "the job or batch that an id stands for", (parameters.WORD,)),
         Route("POST", f"{API}/cancel", jobs.cancel_many, "cancel jobs", body=bodies.CANCEL_MANY, right=Right.CANCEL),
         Route(

@@ -17,16 +17,22 @@ from celery_docker.store.pages import MOST_ENTRIES, NEWEST, Mark
 
 _ROWS_AT_ONCE = 500
 _LOOKS_AT_ONCE = 1000
+# Many pages may be in memory at a time, each some ten times as large there; `select.lua` returns little more.
+_MOST_SIZE = 2**20
 # A job, and some fields of its record.
 Cells = tuple[str, list[str | None]]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Jobs that are wanted, of so many that were looked at; and the place behind these, None behind the last."""
+    """Jobs that are wanted, of so many that were looked at; and the place behind these, None behind the last.
+
+    `size` is that of all their fields.
+    """
 
     jobs: Sequence[Cells]
     looks: int
+    size: int
     following: Mark | None
 
 
@@ -42,16 +48,16 @@ class JobPages:
     def page(self, before: Mark, most: int) -> tuple[list[JobRow], Mark | None]:
         """Return up to `most` rows behind a place, and where the next page begins; None: there are no more.
 
-        A page that is short, or empty, and has a next one went through `MOST_ENTRIES` jobs.
+        A page that is short, or empty, and has a next one went through `MOST_ENTRIES` jobs, or has large ones.
         """
         rows: list[JobRow] = []
-        looks = 0
-        while len(rows) < most and looks < MOST_ENTRIES:
+        looks = size = 0
+        while len(rows) < most and looks < MOST_ENTRIES and size < _MOST_SIZE:
             part = self._select(before, min(most - len(rows), _ROWS_AT_ONCE), listing.ROW_FIELDS)
             rows += self._rows(part.jobs)
             if part.following is None:
                 return rows, None
-            before, looks = part.following, looks + part.looks
+            before, looks, size = part.following, looks + part.looks, size + part.size
         return rows, before
 
     def __iter__(self) -> Iterator[JobRow]:
@@ -82,7 +88,7 @@ class JobPages:
         args += jobfilter.wishes(names, self.wanted.conditions())
         has_more, score, name, looks, text = self.link.call("select", self._touched(), args)
         jobs = [(job_id, [value or None for value in values]) for job_id, *values in json.loads(text)]
-        return _Part(jobs, looks, Mark(float(score), name) if has_more else None)
+        return _Part(jobs, looks, len(text), Mark(float(score), name) if has_more else None)
 
     def _touched(self) -> list[str]:
         uid = self.wanted.uid

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Chunk, Piece
 from celery_docker.core.receipt import Receipt
 from celery_docker.gateway import shared
+from celery_docker.gateway.jobs import Jobs
 from celery_docker.gateway.routing import Request
 from celery_docker.gateway.submitting import Submitting
 from celery_docker.host.keyfile import KeyFile
@@ -183,6 +185,24 @@ def test_the_failed_jobs_of_a_large_batch_are_looked_for_in_turn(
     assert handler.retry_failed(request).body["count"] == 1
     counted.append(taken.answer(batch_id, 1, lambda: {"failed": []})["failed"])
     assert counted == [[None], []]
+
+
+def test_the_jobs_of_a_large_batch_are_named_in_turn(
+    gateway: Gateway, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes a hundred MiB with a million of them; the facts about a batch alone, as they are kept, none."""
+    monkeypatch.setattr(shared, "LARGE", 1)
+    batch_id, taken = batch(gateway, client, State.FAILED), shared.Shared(lambda: 0.0)
+    monkeypatch.setattr(taken, "_present", threading.Semaphore(1))
+    handler = Jobs(client.store, Queries(client.store.link), taken)
+    root = access.Identity("root", 0, 0, ())
+    request = Request(root, access.rights_of(root, None), {"id": batch_id})
+    answer = handler.batch(request).body
+    assert len(answer["jobs"]) == answer["size"]
+    with taken.turn(1):
+        assert handler.batch(replace(request, query={"fields": ["id"]})).body == {"id": batch_id}
+        with pytest.raises(errors.Busy):
+            handler.batch(request)
 
 
 @pytest.mark.parametrize(

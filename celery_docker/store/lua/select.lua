@@ -11,7 +11,7 @@
 -- Includes finalstates.lua.
 -- Includes places.lua.
 -- Includes wanted.lua.
-local PORTION, MOST_SORTED = 250, 2000
+local PORTION, MOST_SORTED, MOST_BYTES = 250, 2000, 1048576
 local is_down, most_rows, most_looks = ARGV[5] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local score, name, since = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[10])
 read_wishes(11)
@@ -166,15 +166,18 @@ local function is_recent(key)
   return not since or (tonumber(redis.call('HGET', key, 'submitted_at')) or 0) >= since
 end
 
-local sources, rows, last, looks = sources_of(wanted_states), {}, {'', '', ''}, 0
+local sources, rows, bytes, last, looks = sources_of(wanted_states), {}, 0, {'', '', ''}, 0
 local source = first_of(sources)
-while source and #rows < most_rows and looks < most_looks do
+while source and #rows < most_rows and bytes < MOST_BYTES and looks < most_looks do
   last, looks = head(source), looks + 1
   source.at = source.at + 1
   local key = ARGV[1] .. last[2]
   local kind = redis.call('TYPE', key).ok
   if is_wanted(kind, key) and (kind ~= 'hash' or is_recent(key)) then
     local row = row_of(kind, key)
+    for _, value in ipairs(row) do
+      bytes = bytes + (value and #value or 0)
+    end
     table.insert(row, 1, last[2])
     rows[#rows + 1] = row
   end

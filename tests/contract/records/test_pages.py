@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -264,6 +265,20 @@ def test_thousands_of_batches_of_one_moment_have_pages(shelf: Shelf) -> None:
             shelf.client.zrem(keys.BATCHES, place.name)
             place = pages.mark(str(place))
     assert seen == [*sorted(wanted - {"earlier"}, reverse=True), "earlier"]
+
+
+@pytest.mark.parametrize("label", ["x", "é", "\x01"])
+def test_a_page_of_large_jobs_is_shorter(shelf: Shelf, label: str) -> None:
+    """Each has labels as long as they may be: five hundred such rows would take a hundred MiB where they are read."""
+    names = [f"j{number:03}" for number in range(300)]
+    labels = json.dumps({"a": label * (16_000 // len(label.encode()))}, ensure_ascii=False)
+    for name in names:
+        shelf.client.zadd(keys.INDEX, {name: 1e9})
+        shelf.client.hset(keys.job(name), mapping={"state": "queued", "labels": labels})
+    parts = list(shelf.walk(ALL, 500))
+    assert [name for part in parts for name in part] == names[::-1]
+    assert max(map(len, parts)) < 150
+    assert len(joined(shelf.walk(JobFilter(name="nobody"), 500))) == 0
 
 
 def test_thousands_of_running_jobs_have_pages(shelf: Shelf) -> None:

@@ -35,7 +35,10 @@ def missing_input(arguments: parser.Arguments, path: str | None) -> str:
     typed = arguments.flags.get("--input")
     if typed is None or path is None or typed.startswith(("/", "~")) or "{" in typed or os.path.lexists(path):
         return ""
-    return f"-i {typed}: there is no such file or folder here; the host that runs the job must have {path}"
+    return (
+        f"-i {typed}: there is no such file or folder here; the host that runs the job must have {path}; "
+        "-i is --input, and --stdin - hands on the standard input"
+    )
 
 
 def check_outputs(jobs: Iterable[Mapping[str, Any]]) -> None:

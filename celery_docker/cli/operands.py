@@ -36,6 +36,17 @@ def resolve(queries: Queries, operands: Sequence[str]) -> Resolved:
     return Resolved(list(matches), problems)
 
 
+def job_id(queries: Queries, operand: str, of_batch: str) -> str:
+    """Return the whole id of the job that an operand names.
+
+    Raises `AmbiguousId`, or `NoSuchJob`; for a batch that says to do `of_batch`, a sentence that ends before its id.
+    """
+    match = queries.match(operand)
+    if match.is_batch:
+        raise errors.NoSuchJob(f"{operand!r} is a batch and not a job; {of_batch} {operand}")
+    return match.name
+
+
 def jobs_of(queries: Queries, match: Match) -> list[str]:
     """Return the job, or the jobs of the batch in its order."""
     return queries.batches.job_ids(match.name) if match.is_batch else [match.name]

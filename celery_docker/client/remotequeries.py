@@ -33,7 +33,8 @@ _OTHER_NAMES = {"owner": "host", "batch": "batch_id", "pending": "waits_for"}
 def needs_redis(what: str) -> NoReturn:
     """Raise `NotAllowed` for what only an administrator can do, with the URL of Redis."""
     raise errors.NotAllowed(
-        f"{what}: not through celery-docker-api; an administrator does it with --broker redis://..."
+        f"{what}: not through celery-docker-api; an administrator does it with sudo on a host of the queue, "
+        "or with --broker redis://..."
     )
 
 

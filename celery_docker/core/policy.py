@@ -170,7 +170,8 @@ def applying(policy: Policy, submitter: Identity | None, groups: Sequence[str]) 
         if policy.unsigned is None:
             raise errors.SignatureError(
                 f"signature: the job has none, and this host runs signed jobs only; rule submitters = {SIGNED!r}: "
-                "submit it as root or a member of group celery with celery-docker, on a host of this queue"
+                "submit it with celery-docker on a host of this queue, as root or a member of group celery, or "
+                "through celery-docker-api"
             )
         return policy.unsigned
     own = [name for name in policy.sections if name == submitter.name]

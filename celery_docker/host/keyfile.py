@@ -43,10 +43,7 @@ class KeyFile:
         if os.path.islink(self.path) and not os.path.exists(self.path):
             raise errors.KeysError(f"key: {self.path} is a link to what is not there; remove it")
         if os.path.lexists(self.path):
-            raise errors.KeysError(
-                f"key: this user may not read {self.path}; chown root:{secretfile.GROUP} {self.path}; "
-                f"chmod 0640 {self.path}"
-            )
+            raise errors.KeysError(f"key: this user may not read {self.path}; {secretfile.to_read(self.path)}")
         raise errors.KeysError(
             f"key: there is no {self.path}; on the first host of a queue make it with: celery-docker key new; on "
             "another one bring it: celery-docker key export | ssh HOST celery-docker key import --yes"

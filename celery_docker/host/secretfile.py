@@ -65,6 +65,13 @@ def is_closed(path: str) -> bool:
     return not (_lets(os.path.dirname(path), stat.S_IXGRP, stat.S_IXOTH) and _lets(path, stat.S_IRGRP, stat.S_IROTH))
 
 
+def to_read(path: str) -> str:
+    """Return what to do for a file that is there, by a user who may not read it. Raises `OSError`."""
+    if is_closed(path):
+        return f"chown root:{GROUP} {path}; chmod 0640 {path}"
+    return f"do it as root, or as a member of group {GROUP}"
+
+
 def is_public(path: str) -> bool:
     """Tell whether everybody can read a file. Raises `OSError`."""
     return bool(os.stat(path).st_mode & stat.S_IROTH and os.stat(os.path.dirname(path)).st_mode & stat.S_IXOTH)

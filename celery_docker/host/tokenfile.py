@@ -86,6 +86,8 @@ class TokenFile:
 
     def _unreadable(self, exc: OSError) -> errors.TokensError:
         remedy = f"it must be a file of root:{secretfile.GROUP} with mode 0640"
+        if isinstance(exc, PermissionError) and os.path.lexists(self.path):
+            remedy = secretfile.to_read(self.path)
         return errors.TokensError(f"token: cannot read {self.path}: {exc.strerror}; {remedy}")
 
 

@@ -120,6 +120,14 @@ def test_what_there_is_not(celery_docker: Commands, line: tuple[str, ...], statu
     assert completed.stderr.startswith(expected)
 
 
+def test_a_batch_is_no_job(worker: Worker, celery_docker: Commands) -> None:
+    batch_id = celery_docker("batch", "--wait", "--array", "1-2", "busybox", "true").stdout.strip()
+    assert celery_docker("retry", "@last", status=4).stderr == (
+        f"celery-docker: {batch_id!r} is a batch and not a job; run what has failed of it again with: "
+        f"celery-docker retry --failed {batch_id}\n"
+    )
+
+
 def test_a_job_is_no_batch(worker: Worker, celery_docker: Commands) -> None:
     job_id = celery_docker("submit", "busybox", "true").stdout.strip()
     assert celery_docker("watch", status=4).stderr == (

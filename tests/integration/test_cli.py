@@ -118,12 +118,13 @@ def test_a_message_that_is_none_is_left_alone(celery_docker: Commands, redis_ser
     assert json.loads(celery_docker("queue", "purge", "-y", "--json").stdout)["cancelled"] == []
 
 
-def test_somebody_without_access_is_told_whom_to_ask() -> None:
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_somebody_without_access_is_told_whom_to_ask(command: str) -> None:
     with servers.RedisServer({"requirepass": "secret"}) as server:
-        completed = commandline.call("submit", "--broker", server.url.replace(":secret@", ""), "busybox", environ={})
+        completed = commandline.call(command, "--broker", server.url.replace(":secret@", ""), "busybox", environ={})
     assert completed.returncode == 125
     assert completed.stderr.count("\n") == 1
-    assert "ask the administrator" in completed.stderr
+    assert completed.stderr.count("ask the administrator") == 1
     assert "~/.config/celery-docker/client.conf" in completed.stderr
 
 

@@ -165,13 +165,14 @@ def test_hosts_and_queues(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["queue", "purge"], ["queue", "refused"], ["drain", "node1"], ["resume", "node1"], ["doctor"]]
+    "words", [["queue", "purge"], ["queue", "refused"], ["drain", "node1"], ["resume", "node1"], ["doctor"], ["images"]]
 )
 def test_what_needs_redis_says_so(gateway: Gateway, words: list[str]) -> None:
     made = command(gateway, ALICE, *words)
     assert made.returncode == 125
     line = f"celery-docker: {' '.join(words[:1] if words[0] != 'queue' else words)}: not through celery-docker-api; "
-    assert made.stderr.decode() == f"{line}an administrator does it with --broker redis://...\n"
+    remedy = "an administrator does it with sudo on a host of the queue, or with --broker redis://..."
+    assert made.stderr.decode() == f"{line}{remedy}\n"
 
 
 def test_a_forged_user_is_refused(gateway: Gateway) -> None:

@@ -340,7 +340,15 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     def submit(*words: str, user: str | None = None) -> str:
         return debian.run("celery-docker", "submit", *words, "busybox", "true", user=user).stdout.split()[0]
 
+    gateway = {"CELERY_DOCKER_BROKER_URL": "http+unix:///run/celery-docker/api.sock"}
+
+    def submitted_through_the_service() -> bool:
+        return debian.run("celery-docker", "run", "busybox", "true", env=gateway, timeout_s=60).returncode == 0
+
+    debian.run("systemctl", "start", "celery-docker-api.socket")
+    assert submitted_through_the_service()
     announced = setup("--dry-run").stdout
+    assert "restart celery-docker-api celery-worker" in announced
     assert f"set CELERY_DOCKER_BROKER_URL=redis://:***@127.0.0.1:6380/0 in {SETTINGS}" in announced
     assert not debian.path(config).exists()
     waiting = submit("--queue", "nobody")
@@ -352,6 +360,7 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     assert setup("--yes").stdout == announced
     installed.wait_until_ready()
     assert debian.run("stat", "-c", "%U:%G %a", SETTINGS).stdout == "root:celery 640\n"
+    assert submitted_through_the_service()
     assert setup("--yes").stderr == "nothing to do: all is set up\n"
     doctor = debian.run("celery-docker", "doctor", check=False).stdout
     for line in ("redis: answers at 127.0.0.1:6380", "password: Redis asks for one", "eviction: Redis throws nothing"):
@@ -373,6 +382,7 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     setup("--yes", "--port", "6390")
     assert "queued" in debian.run("celery-docker", "status", waiting, check=False).stdout
     setup("--remove", "--yes", "--leave-jobs", "--delete-data")
+    debian.run("systemctl", "stop", "celery-docker-api.socket", "celery-docker-api.service")
     assert not debian.path("/var/lib/redis/celery-docker").exists()
     installed.wait_until_ready()
 

@@ -55,7 +55,8 @@ def retry(context: Context) -> int:
             return _retry_failed(
                 context, client, _batch_id(client.queries, lastid.expand(context.environ, batch_operand))
             )
-        job_ids = [client.queries.jobs.resolve(name) for name in context.operands]
+        of_batch = f"run what has failed of it again with: {PROGRAM} retry --failed"
+        job_ids = [operands.job_id(client.queries, name, of_batch) for name in context.operands]
         new_ids = [job.id for job in client.retry_many(job_ids)]
     lastid.remember(context.environ, new_ids[-1])
     with context.screen.safe(f"{PROGRAM}: queued again: {' '.join(new_ids)}"):

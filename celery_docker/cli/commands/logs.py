@@ -6,12 +6,10 @@ import codecs
 from collections.abc import Iterable
 from functools import partial
 
-from celery_docker import errors
-from celery_docker.cli import attached
+from celery_docker.cli import attached, operands
 from celery_docker.cli.context import Context
 from celery_docker.cli.screen import Screen
 from celery_docker.cli.syntax.grammar import PROGRAM
-from celery_docker.client.ports import Queries
 from celery_docker.core import wording
 from celery_docker.core.container import Stream
 from celery_docker.store.livelog import BOTH, Output, Reader
@@ -22,7 +20,7 @@ def logs(context: Context) -> int:
     lines = context.arguments.flags.get("--lines")
     (name,) = context.operands
     with context.client() as client:
-        job_id = _job(client.queries, name)
+        job_id = operands.job_id(client.queries, name, f"list its jobs with: {PROGRAM} ps -a --batch")
         reader = client.logs_of(job_id, streams=_streams(context))
         show = _show_json if context.wants_json else _show
         if context.has("--follow"):
@@ -36,14 +34,6 @@ def logs(context: Context) -> int:
         if reader.is_of_receipt:
             context.screen.note(f"{PROGRAM}: this is the end of both streams, in one, as the receipt keeps it")
     return 0
-
-
-def _job(queries: Queries, name: str) -> str:
-    """Return the id of the job; raises `NoSuchJob` for a batch, whose jobs have each their own output."""
-    match = queries.match(name)
-    if match.is_batch:
-        raise errors.NoSuchJob(f"{name!r} is a batch and not a job; list its jobs with: {PROGRAM} ps -a --batch {name}")
-    return match.name
 
 
 def _streams(context: Context) -> tuple[Stream, ...]:

@@ -25,7 +25,10 @@ from celery_docker.core import ownredis, redisurl, settings, textinput, wording
 from celery_docker.core.ownredis import Server
 
 _UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
-_WORKERS = ("celery-worker.service", "celery-worker@*.service")
+_OF_BROKER = (
+    *("celery-worker.service", "celery-worker@*.service"),
+    *("celery-docker-api.service", "celery-docker-api-tcp.service"),
+)
 # A Redis that reads a large file before it is ready, and a worker that ends its last claim.
 _TIMEOUT_S = 600
 _LEAVE = "--leave-jobs"
@@ -109,8 +112,8 @@ def _switch(context: Context, url: str) -> list[Step]:
         _check_no_jobs(context, _broker_url(before), may_be_away=bool(url))
         says = f"{_set(url)} in {settings.FILE}, for root and group celery"
         steps.append(Step(says, lambda: _write_over(settings.FILE, after, is_private=True)))
-        if workers := _workers():
-            steps.append(Step(f"restart {' '.join(workers)}", lambda: _systemctl("restart", "--no-block", *workers)))
+        if services := _services():
+            steps.append(Step(f"restart {' '.join(services)}", lambda: _systemctl("restart", "--no-block", *services)))
     # Who may not read the former would submit to the usual Redis, where no worker is.
     public = ownredis.without_login(url)
     said, to_say = _edited(configlayers.SYSTEM_FILE, public)
@@ -179,9 +182,9 @@ def _check_port(port: int) -> None:
             raise errors.UsageError(f"port {port} is in use ({exc.strerror}): choose another one with --port") from exc
 
 
-def _workers() -> list[str]:
-    """Return the services of workers that run, or are to."""
-    listed = _asked("list-units", "--all", "--full", "--plain", "--no-legend", *_WORKERS)
+def _services() -> list[str]:
+    """Return the services with the broker's URL in their settings that run, or are to."""
+    listed = _asked("list-units", "--all", "--full", "--plain", "--no-legend", *_OF_BROKER)
     rows = [line.split() for line in listed.splitlines()]
     return [row[0].removesuffix(".service") for row in rows if len(row) > 2 and row[2] != "inactive"]
 

@@ -17,6 +17,7 @@ from celery_docker.core import jobspec, lifecycle
 from celery_docker.core.receipt import Receipt
 
 if TYPE_CHECKING:
+    from celery_docker.client.client import Client
     from celery_docker.store import livelog
 
 
@@ -25,7 +26,8 @@ def submit(context: Context) -> int:
     spec, submission = _parsed_job(context)
     if context.has("--dry-run"):
         return _preview(context, spec, submission)
-    job_id = _queue(context, spec, submission)
+    with context.client() as client:
+        job_id = _queue(context, client, spec, submission)
     with context.screen.safe(f"{PROGRAM}: the job is queued, its id is {job_id}"):
         if context.wants_json:
             context.screen.json({"id": job_id, "name": spec.name, "state": lifecycle.State.QUEUED.value})
@@ -45,7 +47,7 @@ def run(context: Context) -> int:
     with attached.Cancellation(context.screen) as cancellation, context.client() as client:
         reader = None if context.wants_json else client.logs_of("")
         with attached.attached(reader):
-            cancellation.job_id = _queue(context, spec, submission, before=partial(_attach, reader))
+            cancellation.job_id = _queue(context, client, spec, submission, before=partial(_attach, reader))
             outages = context.outages()
             wait_lines = WaitLines(client.queries, cancellation.job_id, partial(attached.note, context.screen))
             job = attached.Attached(context.screen, client, cancellation, reader, wait_lines, repeats=repeats)
@@ -87,16 +89,16 @@ def _parsed_job(context: Context) -> tuple[jobspec.JobSpec, jobspec.Submission]:
 
 def _queue(
     context: Context,
+    client: Client,
     spec: jobspec.JobSpec,
     submission: jobspec.Submission,
     before: Callable[[str], object] | None = None,
 ) -> str:
-    with context.client() as client:
-        localfiles.make_outputs([spec.to_kwargs()], jobargs.of_process(context.environ, context.config.broker_url).user)
-        options = {name: value for name, value in asdict(submission).items() if value}
-        if submission.after:
-            options["after"] = operands.job_ids(client.queries, submission.after)
-        job = client.submit(spec, **options) if before is None else client.submit(spec, before=before, **options)
+    localfiles.make_outputs([spec.to_kwargs()], jobargs.of_process(context.environ, context.config.broker_url).user)
+    options = {name: value for name, value in asdict(submission).items() if value}
+    if submission.after:
+        options["after"] = operands.job_ids(client.queries, submission.after)
+    job = client.submit(spec, **options) if before is None else client.submit(spec, before=before, **options)
     lastid.remember(context.environ, job.id)
     return job.id
 

@@ -247,7 +247,8 @@ COMMANDS = (
         "Valkey is installed), beside any other Redis. It listens on this host only, asks for a password, has each "
         "change on disk before it answers, and throws nothing away. Its URL goes into /etc/default/celery-worker, "
         "which members of group celery may read, and without the password into /etc/celery-docker/client.conf, so "
-        "that others are refused. The workers are restarted. A second run does what is missing, and nothing else.",
+        "that others are refused. The workers, and celery-docker-api where it runs, are restarted. A second run does "
+        "what is missing, and nothing else.",
     ),
     Command(
         "completion",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from celery_docker import errors
-from celery_docker.cli.syntax import commandtable, flagtable
+from celery_docker.cli.syntax import commandtable, flagtable, otherwords
 from celery_docker.cli.syntax.grammar import PROGRAM, Command, Flag
 from celery_docker.core import jobfields, kinds, notoffered, wording
 
@@ -143,7 +143,7 @@ def _unknown_command(word: str) -> str:
     common = flagtable.BROKER, flagtable.JSON, flagtable.QUIET
     if any(word.partition("=")[0] in flag.names for flag in common):
         return f"{_shown(word)}: name the command first; usage: {PROGRAM} COMMAND [FLAGS] ..."
-    hint = _closest(word, [command.name for command in commandtable.COMMANDS])
+    hint = _meant(word, [command.name for command in commandtable.COMMANDS], otherwords.COMMANDS.get(word))
     return f"{kinds.shown(word)} is not a command{hint}; {PROGRAM} --help lists them"
 
 
@@ -153,7 +153,9 @@ def _unknown_flag(command: Command, word: str) -> str:
     if reason is not None:
         shown = name if name.startswith("--") else name[:2]
         return f"{command.name}: {shown} is a flag of docker run that a job does not have: {reason}"
-    hint = _closest(name, [candidate for flag in command.flags for candidate in flag.names])
+    names = [candidate for flag in command.flags for candidate in flag.names]
+    other = otherwords.FLAGS.get(name, "")
+    hint = _meant(name, names, other if other in names or " " in other else None)
     return f"{command.name}: {name} is not a flag{hint}; {PROGRAM} {command.name} --help lists them"
 
 
@@ -163,8 +165,9 @@ def _shown(word: str) -> str:
     return text if len(word) <= _MOST_SHOWN else f"{text}..."
 
 
-def _closest(word: str, candidates: Iterable[str]) -> str:
+def _meant(word: str, candidates: Iterable[str], other: str | None) -> str:
+    """Ask for what was meant: `other`, if that is known, else the candidate that looks like the word, if one does."""
     import difflib  # only for somebody who has erred already
 
-    matches = difflib.get_close_matches(word, list(candidates), n=1)
+    matches = [other] if other else difflib.get_close_matches(word, list(candidates), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""

@@ -13,7 +13,7 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.signingkeys import Keys
-from celery_docker.host import keyfile
+from celery_docker.host import keyfile, secretfile
 from celery_docker.host.keyfile import KeyFile
 
 A, B = b"a" * 32, b"b" * 32
@@ -90,8 +90,18 @@ def test_whoever_may_not_read_it_signs_nothing() -> None:
             "except KeysError as exc: print(exc)\n"
         )
         output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert output.splitlines()[0] == "None"
-    assert "may not read" in output
+        remedy = secretfile.to_read(file.path)
+    assert output.splitlines() == ["None", f"key: this user may not read {file.path}; {remedy}"]
+
+
+def test_who_may_not_read_it_is_told_what_helps(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another mode does not help somebody who is not meant to read it."""
+    monkeypatch.setattr(secretfile, "group", os.getgid)
+    file.write(Keys(A))
+    os.chmod(os.path.dirname(file.path), 0o755)  # noqa: S103  # as /etc/celery-docker is
+    assert secretfile.to_read(file.path) == "do it as root, or as a member of group celery"
+    os.chmod(file.path, 0o600)
+    assert secretfile.to_read(file.path) == f"chown root:celery {file.path}; chmod 0640 {file.path}"
 
 
 def test_a_full_disk_leaves_the_keys_as_they_were(file: KeyFile) -> None:

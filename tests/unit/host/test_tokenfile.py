@@ -127,12 +127,12 @@ def test_whoever_may_not_is_told() -> None:
         file = TokenFile(str(folder / "tokens"))
         file.add(A)
         output = subprocess.check_output([sys.executable, "-c", code, file.path], text=True)
+        remedy = secretfile.to_read(file.path)
     finally:
         for path in (*folder.iterdir(), folder):
             path.rmdir() if path.is_dir() else path.unlink()
     read, write = output.splitlines()
-    assert "cannot read" in read
-    assert "Permission denied; it must be a file of root:celery with mode 0640" in read
+    assert read == f"token: cannot read {file.path}: Permission denied; {remedy}"
     assert write.endswith("the tokens are as before; do it as root")
 
 

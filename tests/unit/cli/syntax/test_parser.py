@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker import errors
-from celery_docker.cli.syntax import flagtable, parser
+from celery_docker.cli.syntax import commandtable, flagtable, otherwords, parser
 
 
 def parsed(line: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -45,12 +45,29 @@ def test_words(line: str, flags: dict[str, Any], operands: tuple[str, ...]) -> N
     assert parsed(line) == (flags, operands)
 
 
+def test_other_words_are_none_of_ours_and_lead_to_ours() -> None:
+    for word, meant in otherwords.COMMANDS.items():
+        assert commandtable.find(word) is None
+        if not meant.startswith("--"):
+            name, *flags = meant.split()
+            command = commandtable.find(name)
+            assert command is not None
+            assert all(command.flag(flag) for flag in flags), meant
+    known = {name for command in commandtable.COMMANDS for flag in command.flags for name in flag.names}
+    assert {meant.split()[-1] for meant in otherwords.FLAGS.values()} <= known
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("", "name a command; celery-docker --help lists them"),
         ("cancle x", "'cancle' is not a command; did you mean cancel?; celery-docker --help lists them"),
         ("xyzzy", "'xyzzy' is not a command; celery-docker --help lists them"),
+        ("scancel 5", "'scancel' is not a command; did you mean cancel?; celery-docker --help lists them"),
+        ("attach 5", "'attach' is not a command; did you mean logs -f?"),
+        ("submit --out x busybox", "submit: --out is not a flag; did you mean --log-file?; celery-docker submit"),
+        ("submit --array 1-9 busybox", "submit: --array is not a flag; did you mean batch --array?"),
+        ("ps --dependency 5", "ps: --dependency is not a flag; celery-docker ps --help lists them"),
         ("--json ps", "--json: name the command first; usage: celery-docker COMMAND [FLAGS] ..."),
         ("run --memry 5 busybox", "run: --memry is not a flag; did you mean --memory?; celery-docker run --help lists"),
         ("run --mem=5g busybox", "run: --mem is not a flag; did you mean --memory?"),

@@ -60,7 +60,7 @@ def main(
     token_file: str = tokens.FILE,
 ) -> int:
     """Serve until a signal, or until it is idle; return the exit status."""
-    logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler(environ)])
+    logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler(environ, PROGRAM)])
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     # It names what was asked by whoever goes away before the answer.
     logging.getLogger("waitress").setLevel(logging.WARNING)

@@ -17,6 +17,7 @@ from typing import Any
 
 from celery_docker.core import journal, wording
 
+_WORKER = "celery-worker"
 _JOURNAL = "/run/systemd/journal/socket"
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
@@ -107,10 +108,10 @@ def slice_path(proc: str = "/proc/self/cgroup") -> str:
     return match[1] if match and match[1] != "/system.slice" else ""
 
 
-def log_handler(environ: Mapping[str, str]) -> logging.Handler:
+def log_handler(environ: Mapping[str, str], program: str = _WORKER) -> logging.Handler:
     """Return a handler to the journal if stderr leads there, else one to stderr."""
     if environ.get("JOURNAL_STREAM") and os.path.exists(_JOURNAL):
-        return JournalHandler()
+        return JournalHandler(program)
     handler = logging.StreamHandler()
     handler.setFormatter(_PlainFormatter())
     return handler
@@ -122,27 +123,28 @@ class JournalHandler(logging.Handler):
     What `journal.attributes` has added to a record becomes fields of ours; its `event`, a `JournalEvent`, MESSAGE_ID.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         super().__init__()
         self.setFormatter(_Formatter())
+        self._program = program
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_JOURNAL_PATIENCE_S)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record; a journal that does not listen loses it, which must not stop a job."""
         try:
-            self._socket.sendto(entry(record, self.format(record)), _JOURNAL)
+            self._socket.sendto(entry(record, self.format(record), self._program), _JOURNAL)
         except Exception:  # noqa: BLE001  # as every handler of the standard library does
             self.handleError(record)
 
 
-def entry(record: logging.LogRecord, text: str) -> bytes:
-    """Return a log record as a journal entry."""
+def entry(record: logging.LogRecord, text: str, program: str = _WORKER) -> bytes:
+    """Return a log record as a journal entry; each of its lines in the journal begins with the program's name."""
     job, event = getattr(record, "job", None), getattr(record, "event", None)
     own = [
         ("MESSAGE", _named(job, text)[:_LONGEST_MESSAGE]),
         ("PRIORITY", str(_priority(record.levelno))),
-        ("SYSLOG_IDENTIFIER", "celery-worker"),
+        ("SYSLOG_IDENTIFIER", program),
         ("LOGGER", record.name),
         *([("MESSAGE_ID", str(event))] if event else []),
     ]

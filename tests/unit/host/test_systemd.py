@@ -254,7 +254,14 @@ def journal_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_under_systemd_the_handler_writes_to_the_journal(journal_socket: socket.socket) -> None:
     handler = systemd.log_handler({"JOURNAL_STREAM": "8:12345"})
     handler.handle(record("pulling busybox", job="0f3a"))
-    assert fields(journal_socket.recv(65536))["MESSAGE"] == b"job 0f3a: pulling busybox"
+    entry = fields(journal_socket.recv(65536))
+    assert entry["MESSAGE"] == b"job 0f3a: pulling busybox"
+    assert entry["SYSLOG_IDENTIFIER"] == b"celery-worker"
+
+
+def test_lines_of_the_service_for_users_bear_its_name(journal_socket: socket.socket) -> None:
+    systemd.log_handler({"JOURNAL_STREAM": "8:12345"}, "celery-docker-api").handle(record("alice: GET /: 200"))
+    assert fields(journal_socket.recv(65536))["SYSLOG_IDENTIFIER"] == b"celery-docker-api"
 
 
 def test_a_journal_that_is_gone_stops_no_job(

@@ -16,6 +16,7 @@ from celery_docker.cli.syntax import flagtable, parser
 from celery_docker.cli.syntax.grammar import PROGRAM
 from celery_docker.client import configfiles
 from celery_docker.client.outages import Outages
+from celery_docker.core import gatewayurl
 
 if TYPE_CHECKING:
     from celery_docker.client.client import Client
@@ -87,6 +88,11 @@ class Context:
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    @property
+    def advice(self) -> str:
+        """What may help a job that no host runs; doctor is for those with Redis."""
+        return "ask the administrator" if gatewayurl.is_gateway(self.config.broker_url) else f"see {PROGRAM} doctor"
 
     def outages(self) -> Outages:
         """Return what lets this wait for a Redis that has answered already, and says so."""

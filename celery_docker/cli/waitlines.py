@@ -27,11 +27,12 @@ _JOBS_LOOKED_AT = 50
 
 @dataclass
 class WaitLines:
-    """The lines about one job; `note` writes one. `look` often, then `end` once."""
+    """The lines about one job; `note` writes one, `advice` is for a stuck one. `look` often, then `end` once."""
 
     queries: Queries
     job_id: str
     note: Callable[[str], None]
+    advice: str
     clock: Callable[[], float] = time.monotonic
     _looked_at_s: float = float("-inf")
     _asked_at_s: float = float("-inf")
@@ -92,7 +93,7 @@ class WaitLines:
         is_stuck = wait.kind in waiting.OBSTACLES
         if is_stuck or now_s - self._begun_at_s >= _PATIENCE_S:
             self._noted, self._noted_at_s = wait.reason, now_s
-            self._write(f"{wait.reason}: the job waits; see {PROGRAM} doctor" if is_stuck else wait.reason)
+            self._write(f"{wait.reason}: the job waits; {self.advice}" if is_stuck else wait.reason)
 
     def _write(self, sentence: str) -> None:
         self.note(wording.harmless(f"{PROGRAM}: {sentence}"))
@@ -104,6 +105,7 @@ class ObstacleLines:
 
     queries: Queries
     note: Callable[[str], None]
+    advice: str
     clock: Callable[[], float] = time.monotonic
     _asked_at_s: float = float("-inf")
     _noted: set[str] = field(default_factory=set)
@@ -120,5 +122,5 @@ class ObstacleLines:
             subject = wait.reason if wait.kind is WaitKind.OFFER else wait.kind.value
             if wait.kind in waiting.OBSTACLES and subject not in self._noted:
                 self._noted.add(subject)
-                sentence = f"{wording.short_id(job_id)}: {wait.reason}: it waits; see {PROGRAM} doctor"
+                sentence = f"{wording.short_id(job_id)}: {wait.reason}: it waits; {self.advice}"
                 self.note(wording.harmless(f"{PROGRAM}: {sentence}"))

@@ -175,6 +175,13 @@ def test_what_needs_redis_says_so(gateway: Gateway, words: list[str]) -> None:
     assert made.stderr.decode() == f"{line}{remedy}\n"
 
 
+def test_who_cannot_ask_doctor_is_not_sent_there(gateway: Gateway) -> None:
+    job_id = said(gateway, "submit", "--queue", "nowhere", "busybox", "true")
+    waiting = command(gateway, ALICE, "wait", "--timeout", "1s", job_id).stderr.decode().splitlines()[0]
+    assert waiting.endswith(": no worker serves the queue 'nowhere': it waits; ask the administrator")
+    said(gateway, "cancel", job_id)
+
+
 def test_a_forged_user_is_refused(gateway: Gateway) -> None:
     made = command(gateway, ALICE, "run", "--user", "0", "busybox", "id")
     assert made.returncode == 125

@@ -361,6 +361,7 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     installed.wait_until_ready()
     assert debian.run("stat", "-c", "%U:%G %a", SETTINGS).stdout == "root:celery 640\n"
     assert submitted_through_the_service()
+    debian.run("systemctl", "stop", "celery-docker-api.socket", "celery-docker-api.service")
     assert setup("--yes").stderr == "nothing to do: all is set up\n"
     doctor = debian.run("celery-docker", "doctor", check=False).stdout
     for line in ("redis: answers at 127.0.0.1:6380", "password: Redis asks for one", "eviction: Redis throws nothing"):
@@ -382,7 +383,6 @@ def test_a_redis_of_our_own_comes_and_goes(installed: Installed) -> None:
     setup("--yes", "--port", "6390")
     assert "queued" in debian.run("celery-docker", "status", waiting, check=False).stdout
     setup("--remove", "--yes", "--leave-jobs", "--delete-data")
-    debian.run("systemctl", "stop", "celery-docker-api.socket", "celery-docker-api.service")
     assert not debian.path("/var/lib/redis/celery-docker").exists()
     installed.wait_until_ready()
 

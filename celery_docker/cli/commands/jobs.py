@@ -75,7 +75,7 @@ def wait(context: Context) -> int:
     with context.detaching("wait", *names), context.client() as client:
         job_ids = operands.job_ids(client.queries, names)
         outages = context.outages()
-        lines = None if context.is_quiet else ObstacleLines(client.queries, context.screen.note)
+        lines = None if context.is_quiet else ObstacleLines(client.queries, context.screen.note, context.advice)
         if not _have_ended(client.queries, job_ids, deadline, outages, lines):
             going = _going(client.queries, job_ids)
             subject = going[0] if len(job_ids) == 1 else f"{len(going):,} of {wording.counted(len(job_ids), 'job')}"

@@ -62,7 +62,10 @@ def setup_redis(context: Context) -> int:
         step.act()
     if removes:
         return 0
-    context.screen.note("done; who may submit: sudo adduser USER celery; what is left to do: celery-docker doctor")
+    context.screen.note(
+        "done; members of group celery may submit, and are as good as root; other users do it through "
+        "celery-docker-api(8); what is left to do: sudo celery-docker doctor"
+    )
     return 0
 
 

@@ -49,7 +49,8 @@ def run(context: Context) -> int:
         with attached.attached(reader):
             cancellation.job_id = _queue(context, client, spec, submission, before=partial(_attach, reader))
             outages = context.outages()
-            wait_lines = WaitLines(client.queries, cancellation.job_id, partial(attached.note, context.screen))
+            note = partial(attached.note, context.screen)
+            wait_lines = WaitLines(client.queries, cancellation.job_id, note, context.advice)
             job = attached.Attached(context.screen, client, cancellation, reader, wait_lines, repeats=repeats)
             stored = job.follow(outages)
     return _report(context, job, stored)

@@ -17,7 +17,8 @@ NOBODY = Wait(WaitKind.WORKER, "no worker is alive")
 FAILED = "attempt 1 failed: exit code 1"
 ENTRY = {"attempt": 1, "reason": "exit code 1"}
 RETRY = Wait(WaitKind.RETRY, f"{FAILED}; attempt 2 in 10s")
-NO_WORKER_LINE = "no worker is alive: the job waits; see celery-docker doctor"
+ADVICE = "see celery-docker doctor"
+NO_WORKER_LINE = f"no worker is alive: the job waits; {ADVICE}"
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Looks:
     at: float = 100.0
 
     def __post_init__(self) -> None:
-        self.lines_of_job = WaitLines(self, "j1", self.lines.append, lambda: self.at)  # type: ignore[arg-type]
+        self.lines_of_job = WaitLines(self, "j1", self.lines.append, ADVICE, lambda: self.at)  # type: ignore[arg-type]
 
     @property
     def jobs(self) -> Looks:
@@ -153,7 +154,7 @@ def test_what_nobody_runs_of_many_jobs_is_a_line_once() -> None:
         "j4": Wait(WaitKind.HOST, "its host node1 has been silent for 45s"),
     }
     looks.of = lambda rows: {job_id: waits[job_id] for job_id in rows}  # type: ignore[method-assign]
-    lines = ObstacleLines(looks, looks.lines.append, lambda: at[0])  # type: ignore[arg-type]
+    lines = ObstacleLines(looks, looks.lines.append, ADVICE, lambda: at[0])  # type: ignore[arg-type]
     lines.look(["j1", "j2", "j3"])
     assert looks.lines == ["celery-docker: j2: no host offers 64 GiB: it waits; see celery-docker doctor"]
     lines.look(["j4"])

@@ -21,7 +21,11 @@ def container_of(details: Mapping[str, Any]) -> container.Container:
     """Return what an inspection says about a container."""
     state = details["State"]
     status = _status(state["Status"]) or _status_by_facts(state)
-    ended = status not in container.ALIVE and (_moment(state["FinishedAt"]) is not None or _cannot_start(state))
+    started_at, finished_at = _moment(state["StartedAt"]), _moment(state["FinishedAt"])
+    ended = status not in container.ALIVE and (finished_at is not None or _cannot_start(state))
+    if started_at is not None and finished_at is not None:
+        # Docker reads the clock for each in another place: what ran for a moment has ended before its start there.
+        finished_at = max(started_at, finished_at)
     return container.Container(
         container_id=details["Id"],
         name=details["Name"].removeprefix("/"),
@@ -32,8 +36,8 @@ def container_of(details: Mapping[str, Any]) -> container.Container:
         oom_killed=state["OOMKilled"] if ended else None,
         error=state.get("Error") or None,
         pid=state["Pid"] or None,
-        started_at=_moment(state["StartedAt"]),
-        finished_at=_moment(state["FinishedAt"]) if ended else None,
+        started_at=started_at,
+        finished_at=finished_at if ended else None,
         restarts=details["HostConfig"].get("RestartPolicy", {}).get("Name") not in (None, "", "no"),
     )
 

@@ -37,6 +37,12 @@ def test_the_words_of_podman(word: str, expected: Status) -> None:
     assert (state.status, state.exit_code) == (expected, None if expected is Status.RUNNING else 3)
 
 
+def test_nothing_ends_before_its_start() -> None:
+    """As Docker has it of a command that ran for a moment."""
+    state = answers.container_of(details("exited", "2026-11-26T11:55:20.509944325Z"))
+    assert state.finished_at == state.started_at
+
+
 @pytest.mark.parametrize(("exit_code", "expected"), [(127, 127), (0, None)], ids=["docker", "podman"])
 def test_a_command_that_could_not_be_started(exit_code: int, expected: int | None) -> None:
     """Podman 5 writes the error, and an exit code of 0 that never was."""

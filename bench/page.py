@@ -89,7 +89,8 @@ def furnish(scene: Scene) -> dict[str, str]:
     heartbeats(scene)
     scene.client.drain("node2", "new disk")
     scene.day("node1", "node2", "gpu@node4")
-    batch, members = scene.batch("scans-2026-11", 240)
+    batch = scene.batch("scans-2026-11", 240)
+    members = scene.members(batch)
     for number, job_id in enumerate(members[:60]):
         scene.start(job_id)
         ends = {"exit_code": 1, "reason": "exit code 1"} if number in (17, 40) else {"exit_code": 0}

@@ -125,14 +125,17 @@ class Scene:
         """Queue a job straight into Redis."""
         return self.client.submit("busybox", ["sleep", "1000"], name=name, **options).id
 
-    def batch(self, name: str, size: int) -> tuple[str, list[str]]:
-        """Queue a batch; return its id and those of its jobs."""
+    def batch(self, name: str, size: int) -> str:
+        """Queue a batch; return its id."""
         jobs = [
             Expanded(Row(number, Source.ARRAY, {}), {"image": "busybox", "name": f"{name}-{number}"}, {})
             for number in range(1, size + 1)
         ]
-        batch = self.client.submit_batch(jobs, name=name)
-        return batch.id, [job.id for job in batch.jobs()]
+        return self.client.submit_batch(jobs, name=name).id
+
+    def members(self, batch_id: str) -> list[str]:
+        """Return the ids of a batch's jobs, in order."""
+        return [job.id for job in self.client.batch(batch_id).jobs()]
 
     def _holding(self, job_id: str) -> Holding:
         host, fence = self._fences[job_id]

@@ -44,9 +44,9 @@ SHELL_SCRIPTS := .ci/run docs/demo $(addprefix docs/snakemake/,common.sh submit 
 	debian/build debian/build-clean debian/build-source debian/repository celery_docker/cli/syntax/shells/completion.bash \
 	debian/tests/service debian/tests/venv $(addprefix debian/celery-docker.,preinst postinst prerm postrm)
 # Nothing is skipped in silence here: what a test needs and does not find is a failure.
-test contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := \
+test coverage contract integration faults system: export CELERY_DOCKER_TEST_REQUIRE := \
 	redis,docker,podman,flower,snakemake,machine,shells,man,prometheus,browser
-test faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
+test coverage faults system bench: export CELERY_DOCKER_TEST_DEB := $(DEB)
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -77,8 +77,11 @@ wheels: $(WHEELS)/requirements.txt  ## fetch the wheels of both packages into bu
 
 test: packages $(TOOLS) wheels deb  ## everything: lint, types, unit, contract, integration, faults in short, system
 	$(MAKE) --no-print-directory lint
-	rm -rf $(BUILD)/coverage
 	$(HAND_OVER) $(PYTHON) -m tests.phases
+
+coverage: packages $(TOOLS) wheels deb  ## the same tests, measured, which takes longer: how much of the program they run
+	rm -rf $(BUILD)/coverage
+	$(HAND_OVER) $(PYTHON) -m tests.phases --coverage
 	@$(HAND_OVER) $(PYTHON) -m coverage combine --quiet
 	@echo "coverage: $$($(PYTHON) -m coverage report --format=total) %; $(PYTHON) -m coverage report lists the gaps"
 
@@ -169,4 +172,4 @@ $(WHEELS)/requirements.txt: requirements.txt
 	@tests/make-writable $(BUILD)
 	@$(HAND_OVER) $(MAKE) --no-print-directory -f debian/rules wheels
 
-.PHONY: help demo deb deb-all repository source wheels test lint unit contract integration faults system release-check bench lock audit packages clean
+.PHONY: help demo deb deb-all repository source wheels test coverage lint unit contract integration faults system release-check bench lock audit packages clean

@@ -1,5 +1,7 @@
 """`make test`: all tests in phases, four at a time, since a test waits more than it computes.
 
+With `--coverage` each is measured, which costs as much of the processor as the unit tests themselves.
+
 Each phase is a pytest with servers and machines of its own. What it prints goes to a file in build/phases, and comes in
 one piece when it has ended; the last lines are the wall time and the result of each.
 """
@@ -50,7 +52,8 @@ _INTEGRATION = _parts()
 # The longest first, so that no long one is left for the end; what has no phase of its own is in unit-and-contract.
 PHASES: dict[str, tuple[str, ...]] = {
     "system": ("tests/system", *_others("tests/system/test_demo.py")),
-    "demo": ("tests/system/test_demo.py",),
+    "demo-trixie": ("tests/system/test_demo.py", "-ktrixie"),
+    "demo": ("tests/system/test_demo.py", "-knot trixie"),
     **{f"integration-{part}": files for part, files in enumerate(_INTEGRATION, 1)},
     "faults": ("tests/faults", *_others("tests/faults/test_booted.py")),
     "unit-and-contract": ("tests", *_others("tests/faults", "tests/system", *chain.from_iterable(_INTEGRATION))),
@@ -62,14 +65,14 @@ PHASES: dict[str, tuple[str, ...]] = {
 class Phase:
     """A pytest that runs."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_measured: bool) -> None:
         self._name = name
         self._began_s = time.monotonic()
         self._output = OUTPUT / name
         print(f"== {name} begins, see {self._output}", flush=True)
         # It ends when this process is killed; Ctrl-C reaches both.
-        pytest = ("-m", "coverage", "run", "-m", "pytest", *PHASES[name])
-        command = ("setpriv", "--pdeathsig", "TERM", sys.executable, *pytest)
+        measured = ("-m", "coverage", "run") if is_measured else ()
+        command = ("setpriv", "--pdeathsig", "TERM", sys.executable, *measured, "-m", "pytest", *PHASES[name])
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
@@ -91,7 +94,7 @@ class Phase:
         return line
 
 
-def main() -> int:
+def main(*, is_measured: bool) -> int:
     """Run every phase; return 0 if all have passed."""
     began_s = time.monotonic()
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,7 @@ def main() -> int:
     try:
         while waiting or running:
             while waiting and len(running) < LANES:
-                running.append(Phase(waiting.pop(0)))
+                running.append(Phase(waiting.pop(0), is_measured=is_measured))
             for phase in [phase for phase in running if phase.is_over]:
                 running.remove(phase)
                 over.append(phase)
@@ -123,4 +126,4 @@ def _time_since(began_s: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(is_measured="--coverage" in sys.argv[1:]))

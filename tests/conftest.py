@@ -25,6 +25,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # How long an example takes says something of the machine, nothing of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For those who run the tests once more, on the same code: `--hypothesis-profile=few`.
+settings.register_profile("few", parent=settings.get_profile("any machine"), max_examples=10)
 settings.load_profile("any machine")
 # Settings of whoever runs the tests are not theirs.
 for name in [name for name in os.environ if name.startswith("CELERY_DOCKER_")]:

@@ -10,12 +10,12 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.background import heartbeat
-from celery_docker.core import hostloss, jobrecord, message
+from celery_docker.core import admission, hostloss, jobrecord, message
 from celery_docker.core.hostloss import Loss, Silence, Takeover
 from celery_docker.core.jobrecord import Holding, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest, State
 from celery_docker.run import ports
-from celery_docker.store import hosts, jobstore, keys
+from celery_docker.store import hosts, jobstore, keys, taking
 from celery_docker.store.listing import WorkerRow
 from celery_docker.store.queries import Queries
 from tests import servers
@@ -369,6 +369,40 @@ def test_a_host_whose_jobs_are_no_set_is_lost_like_any_other(redis_server: serve
         client.set(keys.host_jobs(HOST), "no set")
     assert world.hosts.jobs(HOST) == {}
     assert world.hosts.bury(host_silence) is True
+    world.close()
+
+
+@pytest.mark.parametrize("damaged", [keys.host_sources(HOST), keys.taken(HOST, QUEUE), QUEUE])
+def test_a_host_whose_other_keys_hold_anything_is_in_nobodys_way(
+    damaged: str, redis_server: servers.RedisServer
+) -> None:
+    world = RedisWorld(redis_server)
+    world.take(HOST, QUEUE, ["a"])
+    world.take(HOST, "other", ["x"])
+    with redis_server.client() as client:
+        client.set(damaged, "anything")
+        is_kept = damaged == QUEUE
+        assert world.hosts.bury(silence(world)) is not is_kept, "what belongs into a queue stays until it can go there"
+        if is_kept:
+            client.delete(QUEUE)
+            assert world.hosts.bury(silence(world)) is True
+    assert world.queued() == (["a"] if is_kept else [])
+    assert world.queued("other") == ([] if damaged == keys.host_sources(HOST) else ["x"])
+    world.close()
+
+
+@pytest.mark.parametrize("damaged", [keys.host_sources(HOST), keys.taken(HOST, QUEUE), QUEUE])
+def test_a_host_that_connects_again_takes_whatever_its_keys_hold(
+    damaged: str, redis_server: servers.RedisServer
+) -> None:
+    world = RedisWorld(redis_server)
+    with redis_server.client() as client:
+        client.set(damaged, "anything")
+        client.lpush("other", "x")
+    call = taking.take_call(
+        HOST, [QUEUE, "other"], admission.free_room(admission.UNBOUNDED, admission.Use()), is_new=True
+    )
+    assert world.records.link.call("take", *call) == ["other", "x"]
     world.close()
 
 

@@ -4,13 +4,13 @@
 -- ARGV: host, its last heartbeat as read, prefix of the keys of its taken messages,
 -- seconds for which it is remembered.
 -- Returns 1 if it is lost now.
+-- Includes putback.lua.
 local heard = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not heard or tonumber(heard) > tonumber(ARGV[2]) or redis.call('SCARD', KEYS[4]) > 0 then
   return 0
 end
-for _, source in ipairs(redis.call('SMEMBERS', KEYS[5])) do
-  while redis.call('LMOVE', ARGV[3] .. source, source, 'LEFT', 'RIGHT') do
-  end
+if not put_back(KEYS[5], ARGV[3]) then
+  return 0
 end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', heard - ARGV[4])

@@ -14,6 +14,7 @@
 -- room is reserved for, the room of the host without jobs, the id of that job ('' for none). A room is written as needs are.
 -- Returns {list, message}, false if all of them are empty, {'', number of messages dropped or parked}: then it is asked
 -- again, or {'', 0}: jobs are parked that the host could hold, so that it should ask again soon.
+-- Includes putback.lua.
 local FIRST, LONGEST = 5, 1572864
 -- The most groups that are looked at, drawn by lot, and the most jobs of one that are found to have gone on.
 local GROUPS, GONE = 1000, 100
@@ -183,7 +184,11 @@ end
 -- is left.
 local function clear(list)
   local count, gone, to_end = 0, {}, {}
-  local message = redis.call('LINDEX', list, -1)
+  local message = redis.pcall('LINDEX', list, -1)
+  if type(message) == 'table' then
+    -- What is no list holds no messages, and is in the way of no other.
+    return 0
+  end
   while message and count < tonumber(ARGV[4]) do
     local id, fate, needs = aside(message, list)
     if not id then
@@ -209,13 +214,11 @@ local function clear(list)
 end
 
 if ARGV[2] == '1' then
+  lose_unless('set', KEYS[1])
   for i = FIRST, #KEYS do
     redis.call('SADD', KEYS[1], KEYS[i])
   end
-  for _, source in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-    -- The newest first, so that the oldest is the next to be served.
-    while redis.call('LMOVE', ARGV[1] .. source, source, 'LEFT', 'RIGHT') do end
-  end
+  put_back(KEYS[1], ARGV[1])
 end
 local taken = ARGV[9] ~= '' and take_reserved()
 if taken then

@@ -25,7 +25,7 @@ class HostQueries:
         now, *hosts = json.loads(self.link.call("hosts", touched, list(keys.HOST)))
         rows = []
         for host, score, lost, text, jobs, drained in hosts:
-            report, heard_at = hostreport.parse(text or None), float(score)
+            report, heard_at = hostreport.parse(text or None), _time(score, float(now))
             ahead_s = listing.ahead_s(report.get("clock"), heard_at)
             heard_s = float(now) - heard_at
             rows.append(WorkerRow(host, heard_s, ahead_s, jobs or 0, report, drained or None, bool(lost)))
@@ -52,3 +52,8 @@ class LatestHosts:
         facts = [listing.host_facts(row) for row in HostQueries(self.link).rows()]
         self._kept = (now_s, facts) if self.keep_s else None
         return facts
+
+
+def _time(score: str, now: float) -> float:
+    """Return the time of a heartbeat; one that no clock of Redis can have shown counts as the earliest, or as now."""
+    return min(max(float(score), 0.0), now)

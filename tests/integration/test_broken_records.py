@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -272,9 +273,21 @@ def test_reports_of_other_hosts_may_say_anything(server: servers.RedisServer, st
         client.zadd(keys.HOSTS, {b"\xff\xfe": time.time()})
         client.set(keys.host_about("string"), "x")
         client.zadd(keys.HOSTS, {"string": time.time()})
-    for words in (("workers",), ("workers", "--json"), ("status",), ("doctor",), ("ps",)):
-        _, _, complaint = cli(server, *words)
+        # Heartbeats of no clock.
+        client.zadd(keys.HOSTS, {"never": -math.inf, "\x1b[31mlate": math.inf, "late": 1e300, "early": -1e300})
+        client.zadd(keys.LOST_HOSTS, {"lost": -math.inf, "lost late": math.inf})
+    for words in (("workers",), ("workers", "--json"), ("status",), ("doctor",), ("ps",), ("metrics",)):
+        status, out, complaint = cli(server, *words)
         assert "Traceback" not in complaint, (words, complaint)
+        assert status in (0, 1), (words, complaint)
+        assert "\x1b" not in out or words == ("metrics",), words
     assert "odd3" in cli(server, "workers")[1]
+    rows = {row["host"]: row for row in map(json.loads, cli(server, "workers", "--json")[1].splitlines())}
+    assert rows["never"]["state"] == "silent"
+    assert rows["never"]["heard_at"] == "1970-01-01T00:00:00.000Z"
+    assert 0 <= rows["late"]["heard_s"] < 60
+    assert rows["lost"]["state"] == rows["lost late"]["state"] == "lost"
+    odd = [*(f"odd{number}" for number in range(len(reports))), "never", "\x1b[31mlate", "late", "early"]
     with server.client() as client:
-        client.zrem(keys.HOSTS, b"\xff\xfe", "string", *(f"odd{number}" for number in range(len(reports))))
+        client.zrem(keys.HOSTS, b"\xff\xfe", "string", *odd)
+        client.zrem(keys.LOST_HOSTS, "lost", "lost late")

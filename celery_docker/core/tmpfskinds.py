@@ -62,35 +62,33 @@ def options(path: str, value: Any) -> str:
         name, equals, text = option.partition("=")
         if name in given or _TMPFS_FLAGS.get(name, "") in given:
             raise ValueError(f"has {kinds.shown(path)} with {kinds.shown(value)}, which says twice what {name!r} says")
-        try:
-            given[name] = f"{name}={_VALUES[name](text)}" if equals else name
-            is_known = name in (_VALUES if equals else _TMPFS_FLAGS)
-        except (KeyError, ValueError):
-            is_known = False
-        if not is_known:
+        if name not in (_VALUES if equals else _TMPFS_FLAGS):
             raise ValueError(
                 f"has {kinds.shown(path)} with {kinds.shown(option)}, which is none of size=N[k|m|g], mode=1777, "
                 f"uid=N, gid=N, {', '.join(_TMPFS_FLAGS)}"
             )
+        try:
+            given[name] = f"{name}={_VALUES[name](text)}" if equals else name
+        except ValueError as exc:
+            raise ValueError(f"has {kinds.shown(path)} with {kinds.shown(option)}: {name} {exc}") from exc
     return ",".join(given.values())
 
 
-def _matching(pattern: re.Pattern[str], text: str) -> str:
-    if not pattern.fullmatch(text):
-        raise ValueError
+def _mode(text: str) -> str:
+    if not _MODE.fullmatch(text):
+        raise ValueError("must be three or four digits from 0 to 7, like 1777")
     return text
 
 
 def _id(text: str) -> int:
-    number = int(_matching(_NUMBER, text))
-    if number > kinds.MAX_ID:
-        raise ValueError
-    return number
+    if not _NUMBER.fullmatch(text) or int(text) > kinds.MAX_ID:
+        raise ValueError(f"must be a number from 0 to {kinds.MAX_ID}")
+    return int(text)
 
 
 _VALUES: Mapping[str, Callable[[str], Any]] = {
     "size": sizes.parse_space,
-    "mode": lambda text: _matching(_MODE, text),
+    "mode": _mode,
     "uid": _id,
     "gid": _id,
 }

@@ -160,10 +160,13 @@ def test_what_docker_run_means(entry: Any, expected: Mount | MemoryMount) -> Non
         (f"/a:/{'a/' * 513}", "'/a/a"),
         # A folder in memory.
         ("type=tmpfs,target=/proc", "'/proc' must lie outside of /proc, /sys, /dev, /input, /output, /celery-docker"),
-        ("type=tmpfs,target=/s,tmpfs-size=0", "type=tmpfs has '/s' with 'size=0', which is none of size=N[k|m|g]"),
-        ("type=tmpfs,target=/s,tmpfs-mode=888", "type=tmpfs has '/s' with 'mode=888', which is none of"),
+        ("type=tmpfs,target=/s,tmpfs-size=0", "type=tmpfs has '/s' with 'size=0': size must be at least 4k"),
+        (
+            "type=tmpfs,target=/s,tmpfs-mode=888",
+            "type=tmpfs has '/s' with 'mode=888': mode must be three or four digits",
+        ),
         ({"type": "tmpfs", "target": "/s", "tmpfs-size": "1g,exec"}, "'/s' has a comma in its size or mode"),
-        ({"type": "tmpfs", "target": "/s", "tmpfs-size": True}, "type=tmpfs has '/s' with 'size=True', which is none"),
+        ({"type": "tmpfs", "target": "/s", "tmpfs-size": True}, "type=tmpfs has '/s' with 'size=True': size must be"),
     ],
     ids=lambda value: ascii(value)[:80],
 )

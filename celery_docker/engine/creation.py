@@ -200,7 +200,7 @@ def _with_stdin(plan: ContainerPlan, image: imageusers.Image) -> ContainerPlan:
     command = plan.body.get("Cmd", () if "Entrypoint" in plan.body else image.command)
     words = [*(() if entrypoint == NO_ENTRYPOINT else entrypoint), *command]
     if not words:
-        raise errors.RequestError(f"command: image {plan.image!r} names none; name the command to run")
+        raise faults.no_command(plan.image)
     first, *others = jobtexts.with_stdin(words)
     return replace(plan, body={**plan.body, "Entrypoint": [first], "Cmd": others})
 

@@ -40,6 +40,8 @@ LOGIN_FOLDER = "/etc/celery-docker/docker"
 _PASSING_STATUS = (404, 408, 409, _BUSY_STATUS)
 # Docker has 400 for it, and writes 127 into the container, as if its command did not exist.
 _KIND_PHRASE = "are you trying to mount a directory onto a file"
+# Docker's words, and Podman's with status 500.
+_NO_COMMAND_PHRASES = ("no command specified", "no command or entrypoint provided")
 # Docker answers with 500 to these too, which stand in the job: its folder, mounts, user and command.
 _JOBS_PHRASES = (
     "not a directory",
@@ -48,6 +50,8 @@ _JOBS_PHRASES = (
     "no matching entries in passwd file",
     "unable to find group",
     "no matching entries in group file",
+    # Of an image's USER.
+    "uids and gids must be in range",
     "invalid working directory",
     "chdir to cwd",
     "argument list too long",
@@ -110,6 +114,8 @@ def create_refused(
         return errors.ImageMissing(f"image {image!r} is not on this host; pull it")
     if status == 409 or _NAME_TAKEN_PHRASE in text:
         return errors.NameTaken(f"a container named {name} exists already; look at it first")
+    if any(phrase in text.lower() for phrase in _NO_COMMAND_PHRASES):
+        return no_command(image)
     if _is_jobs_fault(status, text):
         return errors.RequestError(f"{service.capitalize()} refuses this job: {one_line(text)}")
     if _NO_INIT_PHRASE in text:
@@ -142,6 +148,11 @@ def _is_jobs_fault(status: int | None, text: str) -> bool:
         return status is not None and status >= 400 and status not in _PASSING_STATUS
     words = text.lower()
     return any(phrase in words for phrase in _JOBS_PHRASES)
+
+
+def no_command(image: str) -> errors.RequestError:
+    """Return the error for a job without a command whose image has none either."""
+    return errors.RequestError(f"command: image {image!r} names none; name the command to run")
 
 
 def ended_before_its_start(text: str) -> bool:

@@ -146,8 +146,14 @@ class ImageUsersCache:
         return None
 
     def has(self, container_id: str, path: str) -> bool:
-        """Return True if there is something at a path, a link that leads nowhere too. Raises `HostError`."""
-        return self._about(container_id, path) is not None
+        """Return True if there is something at a path, a link that leads nowhere too, but none in a circle.
+
+        Raises `HostError` where Docker does not answer.
+        """
+        try:
+            return self._about(container_id, path) is not None
+        except ValueError:  # Docker cannot tell
+            return False
 
     def is_of(self, image: str, platform: str) -> bool:
         """Return True if an image is here, and of that platform; Podman takes one of any."""

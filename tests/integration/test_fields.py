@@ -634,6 +634,8 @@ def test_a_standard_input_that_nobody_reads_or_can_open(plain: Plain, dockerd: s
         "rejected: stdin: image 'shellless:latest' has no /bin/sh, which opens the standard input of its command; "
         "put the text into a file that the job mounts"
     )
+    circle = make_image(dockerd, "circle", {"bin/sh": "sh"})
+    assert plain.fail(circle, ["cat"], stdin="a")[0].startswith("rejected: stdin: image 'circle:latest' has no /bin/sh")
     error, _ = plain.fail("busybox", stdin="a")
     assert error.startswith("rejected: command: image 'busybox:latest' names none; name the command to run")
 

@@ -270,6 +270,29 @@ def test_a_job_hears_that_its_workdir_is_not_there(plain: Plain, output: Path) -
     assert made(output) == BEFORE
 
 
+@pytest.mark.parametrize("service", ["dockerd", "podman"])
+@pytest.mark.parametrize(
+    ("changes", "command", "words"),
+    [
+        ("USER 99999999999", "true", ""),
+        ("USER -1", "true", ""),
+        ("USER nobody:99999999999", "true", ""),
+        ("", None, "command: image 'impossible:latest' names none; name the command to run"),
+    ],
+)
+def test_what_an_image_makes_impossible_is_the_jobs_fault(
+    service: str, changes: str, command: str | None, words: str, request: pytest.FixtureRequest
+) -> None:
+    """No other try would go better."""
+    engine = request.getfixturevalue("engine" if service == "dockerd" else "podman_engine")
+    image = make_image(request.getfixturevalue(service), "impossible", {}, changes=changes)
+    spec = JobSpec(image, (command,) if command else None, network="none", pull="never")
+    job = plan.plan(spec, job_id="impossible", attempt=1, host="here", resolved=plan.Resolved(), policy=policy.Policy())
+    with pytest.raises(errors.RequestError) as caught:
+        engine.start(engine.create(job))
+    assert words in str(caught.value)
+
+
 TRY = """
 cd /input; for p in . sub sub/deep 'a b' hidden; do touch "$p/w" 2>/dev/null && echo "wrote $p"; done
 sh -c 'echo x > file' 2>/dev/null && echo wrote file

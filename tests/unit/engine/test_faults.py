@@ -107,6 +107,25 @@ def test_a_refused_create(status: int, kind: type[Exception]) -> None:
     assert type(faults.create_refused("run-x", "x:y", status, "why")) is kind
 
 
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, '{"message":"No command specified"}'),
+        (500, "no command or entrypoint provided, and no CMD or ENTRYPOINT from image"),
+    ],
+)
+def test_a_job_without_a_command(status: int, text: str) -> None:
+    """Docker's words, and Podman's."""
+    error = faults.create_refused("run-x", "x:y", status, text)
+    assert type(error) is errors.RequestError
+    assert str(error) == "command: image 'x:y' names none; name the command to run"
+
+
+def test_a_user_of_an_image_that_nobody_can_be() -> None:
+    error = faults.start_refused("true", None, 500, "uids and gids must be in range 0-2147483647")
+    assert type(error) is errors.RequestError
+
+
 def test_a_full_disk_is_told_apart() -> None:
     """The host takes no new jobs then."""
     text = "mkdir /var/lib/docker/overlay2/9f: no space left on device"

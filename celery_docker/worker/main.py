@@ -19,8 +19,9 @@ from celery_docker import errors
 from celery_docker.core import redisurl, roomwords, settings, wording
 from celery_docker.core.journal import JournalEvent
 from celery_docker.host import capacity, systemd
-from celery_docker.worker import configuration, options, parts, shutdown, surroundings
+from celery_docker.worker import configuration, control, options, parts, shutdown, surroundings, transport
 from celery_docker.worker.configuration import EX_CONFIG, Configuration
+from celery_docker.worker.fewlines import FewLines
 from celery_docker.worker.parts import EX_UNAVAILABLE
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ _SILENT = "celery.backends.base"
 # A chord whose part has not succeeded is an error to it, with a traceback through Celery.
 _OF_CHORDS = "celery.backends.redis"
 _READY = {"event": JournalEvent.READY}
+# What they say, strangers can have them say.
+_DRIVEN = (control.__name__, transport.__name__)
 _QUIET = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer.connection")
 
 
@@ -56,6 +59,8 @@ def configure_logging(level: str, environ: Mapping[str, str]) -> None:
         logging.getLogger(name).setLevel(max(logging.INFO, root.level))
     logging.getLogger(_SILENT).setLevel(logging.ERROR)
     logging.getLogger(_OF_CHORDS).addFilter(_without_traceback)
+    for name in _DRIVEN:
+        logging.getLogger(name).addFilter(FewLines())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 

@@ -15,6 +15,7 @@ import pytest
 from celery_docker.core import message
 from celery_docker.store import keys, refused
 from celery_docker.store.redislink import connect
+from celery_docker.worker import fewlines
 from tests import commandline, servers
 from tests.integration.test_messages import in_hand
 from tests.integration.test_worker import RESULT_S, Plain, clean_redis, plain
@@ -246,6 +247,21 @@ def test_the_client_of_a_message_that_is_refused_is_told(
 def test_what_can_be_read_runs(name: str, sender: Plain, server: servers.RedisServer) -> None:
     put(server, json.dumps(FINE[name]).encode())
     assert sender.app.AsyncResult(JOB).get(timeout=RESULT_S)["state"] == "succeeded"
+
+
+def test_a_flood_of_refused_messages_fills_no_journal(
+    sender: Plain, steady: Worker, server: servers.RedisServer
+) -> None:
+    """All are put aside, the last five hundred are kept, and a line says that more of them are not written."""
+    count = 600
+    before = steady.log.count("is refused and put aside")
+    with server.client() as client:
+        client.lpush("celery", *(b"flood %d" % number for number in range(count)))
+        eventually(lambda: client.llen("celery") == 0 and in_hand(server) == [], 120, "the end of the flood")
+        assert client.hlen(keys.REFUSED) == refused.MOST
+    assert steady.log.count("is refused and put aside") - before <= 2 * fewlines.MOST, "a minute may end within"
+    assert "no more of these lines are written until a minute is over" in steady.log
+    assert sender.succeed("busybox", "echo on")["output"] == "on\n"
 
 
 def test_what_a_worker_had_taken_before_it_died_does_no_harm_to_the_next(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery_docker import errors
-from celery_docker.core import incoming
+from celery_docker.core import incoming, messageheaders
 from celery_docker.core.notice import LEASE_S, DueNotice, NoticeFacts
 from celery_docker.core.receipt import Receipt
 from celery_docker.core.redishealth import FailedNotices
@@ -105,6 +105,8 @@ def _due(entry: str, tries: int) -> DueNotice:
     job_id, _, rest = entry.partition(" ")
     number, _, batch_id = rest.partition(" ")
     is_sound = number.isascii() and number.isdigit() and len(number) < 4
+    # The id of a batch becomes part of a header.
+    is_sound = is_sound and (not batch_id or messageheaders.is_usable_id(batch_id))
     return DueNotice(job_id, int(number) if is_sound else 0, batch_id or None, tries, entry)
 
 

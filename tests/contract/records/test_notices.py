@@ -255,13 +255,46 @@ def test_of_very_many_some_are_looked_at(
     assert notices.failed() == FailedNotices()
 
 
-@pytest.mark.parametrize("entry", ["", "j1", "j1 x", "j1 1111", "j1 -1", "\u202e 1", "j9 1"])
+@pytest.mark.parametrize(
+    "entry", ["", "j1", "j1 x", "j1 1111", "j1 -1", "\u202e 1", "j9 1", "j1 1 b\r\nX: y", "j1 1  "]
+)
 def test_an_entry_that_was_damaged_is_of_no_job(redis_world: RedisWorld, notices: NoticeStore, entry: str) -> None:
     redis_world.records.link.client.zadd(keys.NOTICES, {entry: 0})
     (due,) = notices.take(9)
     assert due.number == 0 or notices.facts(due) is None
     notices.strike_off(due)
     assert redis_world.notices() == set()
+
+
+@pytest.mark.parametrize("tries", ["many", str(2**63 - 1), ""])
+def test_a_number_of_tries_that_is_none_keeps_no_other_notice(
+    redis_world: RedisWorld, notices: NoticeStore, tries: str
+) -> None:
+    client = redis_world.records.link.client
+    client.zadd(keys.NOTICES, {"j1 1": 0, "j2 1": 1})
+    client.hset(keys.NOTICE_TRIES, "j1 1", tries)
+    assert [(due.job_id, due.tries) for due in notices.take(9)] == [("j1", 0), ("j2", 0)]
+
+
+def test_the_id_of_a_batch_is_no_header(redis_world: RedisWorld, notices: NoticeStore, tmp_path: Path) -> None:
+    """Of a notice that somebody has made up in Redis: nothing is sent, and it is given up."""
+    place, authority = Place(tmp_path), Authority(Policy(notify=("lab-chat", "a@b.c")), KeyFile(str(tmp_path / "key")))
+    forged = "b1\r\nX-Forged:1"
+    with Web() as web:
+        place.target(lab_chat=web.url)
+        envelope = message.task_message(
+            "j1", {"image": "busybox", "notify": ["lab-chat", "a@b.c"]}, queue=QUEUE, tag="t", origin="1@here"
+        )
+        redis_world.records.submit([New("j1", QUEUE, envelope, {})])
+        holding = Holding("j1", HOST, claim(redis_world.records).fence, QUEUE, envelope)
+        redis_world.records.finish(holding, State.SUCCEEDED, RECEIPT)
+        client = redis_world.records.link.client
+        client.hset(keys.batch(forged), "size", 1)
+        client.zadd(keys.NOTICES, {f"j1 1 {forged}": 0, f"j1 2 {forged}": 0})
+        Notifying(notices, authority.rules_of, place.messenger.send).look()
+        eventually(lambda: redis_world.notices() == set())
+        assert web.posts == []
+        assert place.mails() == []
 
 
 def test_a_key_of_another_type_ends_no_job_by_half(redis_world: RedisWorld) -> None:

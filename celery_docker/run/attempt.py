@@ -216,7 +216,8 @@ class Attempts:
         if not is_over:
             self.engine.watch_usage(existing.container_id)
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
-        logs = joblogs.of_labels(existing.labels) or resolver.own_logs(spec)
+        # A container has the labels of its image, too, which would choose what root writes for a job without log files.
+        logs = (joblogs.of_labels(existing.labels) if spec.log_files else None) or resolver.own_logs(spec)
         with (
             self.retrying.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *self._opened_by(logs))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from celery_docker.core.access import Identity
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.policy import Policy
 from tests import servers
+from tests.integration.test_home import make_image
 from tests.integration.test_opener import ALICE, lab, swapped
 from tests.integration.test_worker import RESULT_S, WAIT, Plain
 from tests.waiting import eventually
@@ -119,6 +123,23 @@ def test_a_log_that_is_swapped_before_an_adoption(plain: Plain, worker: Worker, 
     error = sent.get(timeout=RESULT_S, propagate=False)
     assert "a link is in the way to the log file" in str(error)
     assert os.listdir(lab.parent / "secret") == ["notes"]
+
+
+def test_an_image_does_not_say_where_a_log_goes(
+    plain: Plain, worker: Worker, dockerd: servers.Dockerd, lab: Path
+) -> None:
+    """A container has the labels of its image: whoever follows it after a crash would have root write there."""
+    place, output = lab.parent / "secret/of-the-image", lab / "alice"
+    ((name, text),) = JobLogs(str(place), None, Identity("root", 0, 0, (0,))).labels.items()
+    image = make_image(dockerd, "telling", {}, f"LABEL {name}={json.dumps(text)}")
+    command = ["sh", "-c", f"touch /output/on; {WAIT}; echo done"]
+    sent = plain.send(image, command, outputpath=str(output), pull="never")
+    eventually((output / "on").exists, 60, "its start")
+    worker.kill()
+    (output / "go").touch()
+    worker.start()
+    assert sent.get(timeout=RESULT_S)["output"] == "done\n"
+    assert not place.exists()
 
 
 def test_worker_and_opener_are_killed_in_the_middle(plain: Plain, worker: Worker, lab: Path) -> None:

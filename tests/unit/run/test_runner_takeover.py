@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from celery_docker import errors
 from celery_docker.core.container import Frame, Status, Stream
+from celery_docker.core.joblogs import JobLogs
 from celery_docker.core.jobrecord import Holding
 from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
 from celery_docker.core.policy import Policy
+from celery_docker.host import resolver
 from celery_docker.run.runner import Ended, LetGo
 from tests.unit.run.workbench import (
     HOST,
@@ -50,6 +53,20 @@ def test_a_running_container_is_adopted(before: Bench) -> None:
     assert before.engine.calls.count("create") == 1
     before.runner.done(job, settled=True)
     assert before.nothing_is_left()
+
+
+def test_an_image_does_not_say_where_a_log_goes(before: Bench) -> None:
+    """Its labels are those of its containers: root would write the output of its job anywhere."""
+    target = before.folder / "of the image"
+    logs = JobLogs(str(target), str(target), resolver.identity("root", Policy()))
+    script = before.engine.images["busybox:latest"]
+    before.engine.images["busybox:latest"] = replace(script, labels=logs.labels)
+    before.container()
+    before.engine.release(NAME, exit_code=0)
+    end = before.ended(logoutfile=None)
+    assert end.state is State.SUCCEEDED
+    assert end.receipt["output"] == "hello\nwarning\n"
+    assert not target.exists()
 
 
 def test_a_container_that_ended_meanwhile_is_harvested(before: Bench) -> None:

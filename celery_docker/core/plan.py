@@ -104,10 +104,8 @@ def plan(
         "Env": _environment(spec, job_id),
         "Labels": {
             **_labels(spec, job_id, attempt, host, boot),
-            **({container.LABEL_ARGUMENTS: digest} if digest else {}),
             **(logs.labels if logs is not None else {}),
-            **({container.LABEL_GPUS: ",".join(given)} if given else {}),
-            **({} if needs == NOTHING else {container.LABEL_NEEDS: str(needs)}),
+            **_labels_of_run(digest, given or (), needs),
         },
         "AttachStdout": True,
         "AttachStderr": True,
@@ -251,6 +249,16 @@ def _labels(spec: jobspec.JobSpec, job_id: str, attempt: int, host: str, boot: s
         container.LABEL_ATTEMPT: str(attempt),
         **({container.LABEL_BOOT: boot} if boot else {}),
     }
+
+
+def _labels_of_run(digest: str, given: Sequence[str], needs: Needs) -> dict[str, str]:
+    """Return the labels by which a container is followed; empty ones are there to replace those of its image."""
+    labels = {
+        container.LABEL_ARGUMENTS: digest,
+        container.LABEL_GPUS: ",".join(given),
+        container.LABEL_NEEDS: "" if needs == NOTHING else str(needs),
+    }
+    return labels if digest else {name: text for name, text in labels.items() if text}
 
 
 def _host_config(spec: jobspec.JobSpec, resolved: Resolved, policy: Policy) -> dict[str, Any]:

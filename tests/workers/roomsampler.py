@@ -28,6 +28,7 @@ class _Sampler:
 
     def __init__(self, dockerd: servers.DockerSocket, label: str) -> None:
         self._dockerd = dockerd
+        self._label = label
         self._filters = quote(json.dumps({"status": ["running"], "label": [label]}))
         self._stopped = Event()
         self._thread = Thread(target=self._run, daemon=True)
@@ -43,10 +44,10 @@ class _Sampler:
         self._thread.join(60)
 
     def labels(self) -> list[Mapping[str, str]]:
-        """Return the labels of each container now."""
+        """Return the labels of each container now of which the label says something."""
         status, body = self._dockerd.request("GET", f"/containers/json?filters={self._filters}")
         rows: list[Any] = json.loads(body) if status == 200 else []
-        return [row["Labels"] for row in rows]
+        return [row["Labels"] for row in rows if row["Labels"][self._label]]
 
     def _run(self) -> None:
         while not self._stopped.wait(_PAUSE_S):

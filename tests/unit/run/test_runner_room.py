@@ -11,8 +11,9 @@ from celery_docker import errors
 from celery_docker.core import container
 from celery_docker.core.admission import Needs, Offer
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.run.room import leases_of
 from celery_docker.run.runner import LetGo
-from tests.unit.run.workbench import HOST, JOB, LONG, OTHER, Background, Bench, make_bench
+from tests.unit.run.workbench import HOST, JOB, LONG, OTHER, Background, Bench, container_status, make_bench
 from tests.waiting import eventually
 
 GIB = 2**30
@@ -83,6 +84,19 @@ def test_the_container_says_what_its_job_takes(bench: Bench) -> None:
     eventually(lambda: len(bench.engine.containers({container.LABEL_HOST: HOST})) == 1)
     (row,) = bench.engine.containers({container.LABEL_HOST: HOST})
     assert row.labels[container.LABEL_NEEDS] == str(Needs(500, GIB))
+    bench.runner.end(job, EndRequest(Cause.CANCELLED, "enough"))
+    running.answer()
+
+
+def test_an_image_does_not_say_what_its_job_takes(bench: Bench) -> None:
+    """A container has the labels of its image: the next process would find no room for others."""
+    labels = {container.LABEL_NEEDS: str(Needs(64_000, 1000 * GIB)), container.LABEL_GPUS: "0,1"}
+    script = bench.engine.images["busybox:latest"]
+    bench.engine.images["busybox:latest"] = replace(script, labels=labels)
+    job = bench.claimed()
+    running = Background(lambda: bench.runner.run(job, bench.announced))
+    eventually(lambda: container_status(bench) is container.Status.RUNNING)
+    assert leases_of(bench.engine.containers({container.LABEL_HOST: HOST})) == {}
     bench.runner.end(job, EndRequest(Cause.CANCELLED, "enough"))
     running.answer()
 

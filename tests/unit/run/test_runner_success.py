@@ -14,9 +14,11 @@ from celery_docker.core.container import (
     LABEL_ARGUMENTS,
     LABEL_ATTEMPT,
     LABEL_BOOT,
+    LABEL_GPUS,
     LABEL_HOST,
     LABEL_JOB,
     LABEL_LOGS,
+    LABEL_NEEDS,
     Stream,
 )
 from celery_docker.core.joblogs import JobLogs, of_labels
@@ -200,7 +202,9 @@ def test_the_container_gets_what_the_names_mean_here(bench: Bench) -> None:
     assert len(plan.body["Labels"].pop(LABEL_ARGUMENTS)) == 64
     root = resolver.identity("root", Policy())
     assert of_labels({LABEL_LOGS: plan.body["Labels"].pop(LABEL_LOGS)}) == JobLogs(str(bench.log), None, root)
-    assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1"}
+    # Those of an image would count where there are none.
+    empty = {LABEL_GPUS: "", LABEL_NEEDS: ""}
+    assert plan.body["Labels"] == {LABEL_JOB: JOB, LABEL_HOST: HOST, LABEL_BOOT: "boot1", LABEL_ATTEMPT: "1", **empty}
     assert [mount["Source"] for mount in plan.body["HostConfig"]["Mounts"]] == [
         f"/pins/{JOB}/inputpath",
         f"/pins/{JOB}/outputpath",

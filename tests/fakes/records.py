@@ -354,7 +354,7 @@ class FakeRecords:
         return True
 
     def _mark_expired(self, job: dict[str, str]) -> None:
-        reason = "no host had a free slot for it before it expired"
+        reason = "no host had a free slot and room for it before it expired"
         if int(job.get("pending", 0)) > 0:
             reason = "the jobs after which it was to run had not succeeded before it expired"
         elif "held" in job:

@@ -115,7 +115,7 @@ if not cancelled_at then
     if expires_at and expires_at <= now then
       cancelled_at = now
       redis.call('HSET', KEYS[1], 'cancelled_at', now, 'cancel_cause', 'expired',
-        'cancel_reason', 'no host had a free slot for it before it expired')
+        'cancel_reason', 'no host had a free slot and room for it before it expired')
     elseif ARGV[6] ~= '' and tonumber(ARGV[6]) > now then
       redis.call('ZADD', KEYS[4], ARGV[6], ARGV[1])
       redis.call('ZREM', KEYS[5], ARGV[1])

@@ -9,7 +9,7 @@ local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelled_at', 'pe
 if job[1] ~= 'queued' or (tonumber(job[2]) or 0) > 0 or job[3] then
   return 0
 end
-local reason = 'no host had a free slot for it before it expired'
+local reason = 'no host had a free slot and room for it before it expired'
 if (tonumber(job[4]) or 0) > 0 then
   reason = 'the jobs after which it was to run had not succeeded before it expired'
 elseif job[5] then

@@ -284,7 +284,8 @@ def test_reports_of_other_hosts_may_say_anything(server: servers.RedisServer, st
     assert "odd3" in cli(server, "workers")[1]
     rows = {row["host"]: row for row in map(json.loads, cli(server, "workers", "--json")[1].splitlines())}
     assert rows["never"]["state"] == "silent"
-    assert rows["never"]["heard_at"] == "1970-01-01T00:00:00.000Z"
+    # As long ago as can be, but for the time between two looks at the clock.
+    assert rows["never"]["heard_at"].startswith("1970-01-01T00:")
     assert 0 <= rows["late"]["heard_s"] < 60
     assert rows["lost"]["state"] == rows["lost late"]["state"] == "lost"
     odd = [*(f"odd{number}" for number in range(len(reports))), "never", "\x1b[31mlate", "late", "early"]

@@ -191,8 +191,8 @@ class TestRefusals:
         assert dockerd.containers() == []
 
     def test_no_command_and_an_image_that_has_none(self, engine: DockerEngine) -> None:
-        """Docker's own words are clear enough."""
-        with pytest.raises(errors.RequestError, match=r"(?i)no command specified"):
+        """The remedy is named."""
+        with pytest.raises(errors.RequestError, match=r"'busybox:latest' names none; name the command to run"):
             engine.create(planned())
 
     @pytest.mark.parametrize(("command", "exit_code"), [("nope", 127), ("/etc/passwd", 126), ("/bin", 126)])

@@ -535,7 +535,7 @@ def busybox_tar() -> bytes:
     """Return a root file system with busybox, its links, two users and /tmp."""
     program = shutil.which("busybox")
     assert program is not None
-    applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True, timeout=10).stdout.split()
+    applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True, timeout=60).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
@@ -570,7 +570,7 @@ def free_network() -> str:
 
     It is one of many, at random: another run of tests that looks at this moment sees the same routes.
     """
-    routes = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=10).stdout
+    routes = subprocess.run(["ip", "-4", "route"], check=True, capture_output=True, text=True, timeout=60).stdout
     return secrets.choice([net for number in range(255) if f"{(net := f'10.213.{number}')}." not in routes])
 
 
@@ -596,7 +596,7 @@ def _remove_cgroup(folder: Path) -> None:
 
 
 def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 @contextmanager

@@ -25,9 +25,9 @@ _HOUR_S = 3600
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system with 256 KiB, below /tmp as the policy of these tests wants it."""
     folder = tmp_path_factory.mktemp("small-disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "cdt-small", str(folder)], check=True, timeout=30)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "cdt-small", str(folder)], check=True, timeout=60)
     yield folder
-    subprocess.run(["umount", str(folder)], check=True, timeout=30)
+    subprocess.run(["umount", str(folder)], check=True, timeout=60)
 
 
 @pytest.mark.only_in_full

@@ -147,7 +147,7 @@ def test_a_signal_in_watch_leaves_the_jobs_alone(
     assert watching.stdout is not None
     assert watching.stdout.readline().startswith("0/2 0%")
     watching.send_signal(number)
-    _, err = watching.communicate(timeout=30)
+    _, err = watching.communicate(timeout=120)
     assert watching.returncode == status
     assert err == (
         f"nothing was cancelled; come back with: celery-docker watch {batch_id}, "

@@ -169,7 +169,7 @@ def test_a_damaged_record_is_shown_as_what_it_is(
 def test_the_end_of_a_newer_version_is_an_end(server: servers.RedisServer, steady: Worker) -> None:
     damage(server, DAMAGE["its end"])
     client = Client(server.url)
-    assert client.job(BAD).wait(timeout=20).is_final
+    assert client.job(BAD).wait(timeout=120).is_final
     client.close()
 
 

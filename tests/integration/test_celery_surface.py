@@ -93,7 +93,7 @@ class Desk:
 
     def control(self, command: str, **arguments: Any) -> Any:
         """Return the answer of the worker to a control or inspect command."""
-        (answer,) = self.app.control.broadcast(command, arguments=arguments, reply=True, timeout=10, limit=1)
+        (answer,) = self.app.control.broadcast(command, arguments=arguments, reply=True, timeout=60, limit=1)
         ((_, reply),) = answer.items()
         return reply
 

@@ -272,7 +272,7 @@ def test_a_reader_that_has_enough_ends_a_listing_quietly(environ: dict[str, str]
     os.close(reading)
     process = started(environ, "results", "--json", batch.id, stdout=writing)
     os.close(writing)
-    assert process.communicate(timeout=30)[1] == ""
+    assert process.communicate(timeout=120)[1] == ""
     assert process.returncode == exitcodes.READER_GONE
 
 
@@ -309,7 +309,7 @@ def test_an_interruption_leaves_the_job_and_says_how_to_come_back(
     assert following.stdout.readline() == "hello\n"
     assert printed_by(environ, "ps", "-q")[0].split() == [job.id]
     following.send_signal(signal.SIGINT)
-    _, err = following.communicate(timeout=30)
+    _, err = following.communicate(timeout=120)
     assert following.returncode == exitcodes.INTERRUPTED
     assert err == (
         f"nothing was cancelled; come back with: celery-docker logs -f {job.id}, "

@@ -57,7 +57,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 def test_a_command_that_would_leave_a_host_in_an_unseen_state_is_refused_with_the_remedy(
     name: str, sender: Plain
 ) -> None:
-    (answer,) = sender.app.control.broadcast(name, arguments=REFUSED[name], reply=True, timeout=5, limit=1)
+    (answer,) = sender.app.control.broadcast(name, arguments=REFUSED[name], reply=True, timeout=60, limit=1)
     ((_, reply),) = answer.items()
     assert reply["error"].startswith(f"{name} is refused: ")
 
@@ -67,13 +67,14 @@ def test_a_command_that_would_leave_a_host_in_an_unseen_state_is_refused_with_th
     [("ping", {}), ("registered", {}), ("active", {}), ("reserved", {}), ("scheduled", {}), ("revoked", {})],
 )
 def test_questions_are_answered(name: str, arguments: dict[str, Any], sender: Plain) -> None:
-    (answer,) = sender.app.control.broadcast(name, arguments=arguments, reply=True, timeout=5, limit=1)
+    (answer,) = sender.app.control.broadcast(name, arguments=arguments, reply=True, timeout=60, limit=1)
     ((_, reply),) = answer.items()
     assert "error" not in reply
 
 
 def test_nothing_but_our_task_is_registered(sender: Plain) -> None:
-    (answer,) = sender.app.control.broadcast("registered", arguments={"builtins": True}, reply=True, timeout=5, limit=1)
+    control = sender.app.control
+    (answer,) = control.broadcast("registered", arguments={"builtins": True}, reply=True, timeout=60, limit=1)
     assert list(answer.values()) == [["tasks.run_docker"]]
 
 
@@ -117,7 +118,7 @@ def test_a_reply_goes_into_no_list_but_a_reply_list(sender: Plain, server: serve
     elsewhere = {"exchange": "", "routing_key": "victim"}
     with server.client() as client:
         client.publish(CHANNEL, control({"method": "ping", "reply_to": elsewhere, "ticket": "t"}))
-        assert sender.app.control.ping(timeout=5, limit=1)
+        assert sender.app.control.ping(timeout=60, limit=1)
         assert client.llen("victim") == 0
 
 

@@ -186,11 +186,11 @@ def test_a_docker_that_is_too_old(dockerd: servers.Dockerd, old_dockerd: servers
 def test_a_nearly_full_disk(tmp_path: Path) -> None:
     """A file system of its own, with less left than Docker needs for an image."""
     require("docker", "" if os.geteuid() == 0 else "a mount needs root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)], check=True, timeout=10)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)], check=True, timeout=60)
     try:
         disk_facts = hostfacts.disks((str(tmp_path), "/no/such/folder"))
     finally:
-        subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
+        subprocess.run(["umount", str(tmp_path)], check=True, timeout=60)
     (finding,) = hostchecks.disks(
         facts.Host((facts.Unit("celery-worker", "active", "running"),), facts.DockerFacts("d"), disk_facts)
     )

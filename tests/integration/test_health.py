@@ -62,11 +62,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     require("docker", servers.Dockerd.missing())
     mount("-t", "tmpfs", "-o", "size=8m", "none", str(tmp_path))
     yield tmp_path
-    subprocess.run(["umount", "-l", tmp_path], check=True, timeout=10)
+    subprocess.run(["umount", "-l", tmp_path], check=True, timeout=60)
 
 
 def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, timeout=10)
+    subprocess.run(["mount", *arguments], check=True, timeout=60)
 
 
 def test_a_full_disk_is_seen_and_room_too(

@@ -57,7 +57,7 @@ def watching(plain: Plain) -> Iterator[Monitor]:
             return any(event["type"] == "worker-heartbeat" for event in monitor.events)
 
         eventually(listens, RESULT_S, "a heartbeat")
-        plain.app.control.enable_events(reply=True, timeout=5, limit=1)
+        plain.app.control.enable_events(reply=True, timeout=60, limit=1)
         try:
             yield monitor
         finally:

@@ -26,7 +26,7 @@ def offered(*words: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=10,
+        timeout=120,
     )
     assert process.stderr == ""
     return process.stdout.split()
@@ -61,7 +61,7 @@ def test_bash(words: list[str], expected: list[str]) -> None:
 def test_the_shells_can_read_their_scripts(shell: str) -> None:
     require("shells", "" if shutil.which(shell) else f"{shell} is not installed")
     process = subprocess.run(
-        [shell, "-n"], input=completion.SHELLS[shell](), capture_output=True, text=True, check=False, timeout=20
+        [shell, "-n"], input=completion.SHELLS[shell](), capture_output=True, text=True, check=False, timeout=120
     )
     assert (process.returncode, process.stderr) == (0, "")
 
@@ -87,6 +87,6 @@ def test_fish_offers_values(tmp_path: Path) -> None:
     script.write_text(completion.fish())
     question = f"source {script}; complete -C 'celery-docker run --network '"
     process = subprocess.run(
-        ["fish", "--no-config", "-c", question], capture_output=True, text=True, check=True, timeout=20
+        ["fish", "--no-config", "-c", question], capture_output=True, text=True, check=True, timeout=120
     )
     assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["bridge", "none"]

@@ -51,7 +51,7 @@ def shown(built: Path, page: str) -> str:
     """Return a page as a reader sees it, each run of blanks as one."""
     require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
     command = ["mandoc", "-Tutf8", "-Owidth=200", str(built / "man" / page)]
-    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return flat(re.sub(".\b", "", process.stdout))
 
 
@@ -63,7 +63,7 @@ def flat(text: str) -> str:
 def test_mandoc_finds_nothing_to_complain_of(built: Path, page: str) -> None:
     require("man", "" if shutil.which("mandoc") else "mandoc is not installed")
     command = ["mandoc", "-Tlint", "-Wwarning", str(built / "man" / page)]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert process.stdout + process.stderr == ""
 
 
@@ -174,9 +174,9 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
     odd = "A_B=a *b* `c` |d| e_ f\\g redis://h ~/i ^ 'j' .k"
     blocks = manual.settings(f"# -x {odd}\n#{odd}\n")
     assert manual.rules(f"# -x {odd}\n{odd}\n") == blocks
-    page = subprocess.run(["rst2man", "-"], input=blocks, capture_output=True, text=True, check=True, timeout=20)
+    page = subprocess.run(["rst2man", "-"], input=blocks, capture_output=True, text=True, check=True, timeout=120)
     reader = ["mandoc", "-Tutf8", "-Owidth=200"]
-    process = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=20)
+    process = subprocess.run(reader, input=page.stdout, capture_output=True, text=True, check=True, timeout=120)
     assert f"{odd} -x {odd}" in flat(re.sub(".\b", "", process.stdout))
     assert page.stderr == ""
 

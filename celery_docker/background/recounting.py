@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from celery_docker.core import admission
+from celery_docker.core import admission, wording
 from celery_docker.core.admission import Needs, Offer
 from celery_docker.run.periodic import Periodic
 
@@ -35,7 +35,7 @@ class Recount:
     """Counts the needs of parked jobs anew; `start` and `stop` once.
 
     `lists` returns the Redis lists that the host serves, `needs_of` what it would give to the job of an envelope. Where
-    that differs, and the host could hold it, the job waits for that from now on.
+    the host could hold that, and not what the job is parked with, it waits for that from now on.
     """
 
     records: Records
@@ -67,7 +67,8 @@ class Recount:
         served, known, self._known = self.lists(), self._known, {}
         for group in self.records.groups():
             parts = admission.of_group(group)
-            if parts is not None and parts[0] in served:
+            # One that it could hold as it is parked, it takes in its turn; so two hosts do not move one to and fro.
+            if parts is not None and parts[0] in served and not self.offer.could_hold(parts[1]):
                 job_ids = self.records.jobs_of(group)
                 new = [job_id for job_id in job_ids if job_id not in known.get(group, ())]
                 self._known[group] = set(job_ids) - self._moved(new, *parts)
@@ -81,11 +82,9 @@ class Recount:
         for first in range(0, len(job_ids), _AT_ONCE):
             for job_id, envelope in self.records.envelopes(job_ids[first : first + _AT_ONCE]).items():
                 needs = self.needs_of(job_id, envelope)
-                if needs == before or not self.offer.could_hold(needs):
-                    continue
-                moved.add(job_id)
-                if self.records.repark(job_id, queue_list, before, needs):
-                    log.info(
-                        "it is parked with other needs: this host would give it less or more", extra={"job": job_id}
-                    )
+                if self.offer.could_hold(needs):
+                    moved.add(job_id)
+                    self.records.repark(job_id, queue_list, before, needs)
+        if moved:
+            log.info("%s parked with other needs: this host would give less", wording.counted(len(moved), "job"))
         return moved

@@ -74,26 +74,31 @@ class Broadcast:
 
     def last_words(self, job: Job) -> None:
         """Send the rest of a job's output before its end is written, unless Redis did not answer lately."""
-        while not job.outbox.is_empty and job.waits_for_readers and not self._stopped.is_set():
-            self.send([job])
-            if not job.outbox.is_empty:
-                self._stopped.wait(_AWAY_PAUSE_S if self._away else _PAUSE_S)
+        # The loop may have taken the rest, to give it back because the readers are behind: whether nothing is left shows
+        # only while nobody else sends.
+        while job.waits_for_readers and not self._stopped.is_set():
+            if self.send([job]):
+                return
+            self._stopped.wait(_AWAY_PAUSE_S if self._away else _PAUSE_S)
         if not self._away:
             self.send([job])
 
-    def send(self, jobs: Sequence[Job]) -> None:
-        """Send what these jobs have printed since the last time, or keep it for the next."""
+    def send(self, jobs: Sequence[Job]) -> bool:
+        """Send what these jobs have printed since the last time, or keep it for the next; return whether all was sent.
+
+        A single job is waited for where somebody else sends of it, and is passed over among others.
+        """
         with contextlib.ExitStack() as held:
-            # A job whose slot is sending just now is not waited for.
             free = [job for job in jobs if job.outbox.sending.acquire(blocking=len(jobs) == 1)]
             for job in free:
                 held.callback(job.outbox.sending.release)
-            self._send(free)
+            return self._send(free)
 
-    def _send(self, jobs: Sequence[Job]) -> None:
+    def _send(self, jobs: Sequence[Job]) -> bool:
         taken = [(job, pieces) for job in jobs if (pieces := job.outbox.take())]
         if not taken:
-            return
+            return True
+        is_all_sent = True
         chunks = [
             Chunk(job.job_id, self._host, job.claim.fence, pieces, tuple(job.readers.gone)) for job, pieces in taken
         ]
@@ -109,6 +114,8 @@ class Broadcast:
                 job.readers.hear(reply.signs, now_s)
             if reply is None or reply.is_full:
                 job.outbox.put_back(pieces, keep_all=job.waits_for_readers)
+                is_all_sent = False
+        return is_all_sent
 
     @contextlib.contextmanager
     def _attempted(self) -> Iterator[None]:

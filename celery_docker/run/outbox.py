@@ -63,12 +63,6 @@ class Outbox:
         with self._lock:
             return self._size > LIVE_BYTES
 
-    @property
-    def is_empty(self) -> bool:
-        """True if everything was taken."""
-        with self._lock:
-            return not self._pieces
-
     def take(self) -> list[Piece]:
         """Return what was added since the last time, in order, in pieces of at most `PIECE_BYTES`."""
         with self._lock:

@@ -141,8 +141,8 @@ def test_a_slow_reader_slows_the_job(
             assert run.read(_MEGABYTE)
             assert client.info("memory")["used_memory"] - before < _GROWTH_BYTES
             rest = run.md5(2 * _MEGABYTE)
-    assert rest == hashlib.md5(short.read_bytes()[_MEGABYTE:]).hexdigest()  # noqa: S324  # a checksum, not a secret
     assert (run.wait(), run.err) == (0, "")
+    assert rest == hashlib.md5(short.read_bytes()[_MEGABYTE:]).hexdigest()  # noqa: S324  # a checksum, not a secret
     assert growth.size < _GROWTH_BYTES
 
 
@@ -335,7 +335,7 @@ def test_several_readers_each_at_its_own_pace(worker: Worker, tmp_path: Path, no
     slow = threading.Thread(target=lambda: sums.append(logs.md5(_MEGABYTE)), daemon=True)
     sums: list[str] = []
     slow.start()
-    assert run.md5() == md5_of(short)
+    assert (run.md5(), run.err) == (md5_of(short), "")
     slow.join(60)
     assert sums == [md5_of(short)]
     assert (run.wait(), logs.wait()) == (0, 0)

@@ -169,3 +169,28 @@ def test_the_end_waits_until_the_readers_have_room_for_the_rest() -> None:
     sink.room = 1
     waiting.join(10)
     assert sink.text == b"the end"
+
+
+def test_the_end_waits_for_what_the_loop_has_taken_and_gives_back() -> None:
+    """It has nothing left while the loop sends the rest, which Redis has no room for."""
+    is_sending, may_answer = threading.Event(), threading.Event()
+
+    class Slow(Sink):
+        def append(self, chunks: Sequence[Chunk]) -> list[Reply]:
+            is_sending.set()
+            may_answer.wait(10)
+            return super().append(chunks)
+
+    sink = Slow()
+    live, job = read(sink, room=0)
+    job.outbox.add(Frame(Stream.STDOUT, b"the end"))
+    loop = threading.Thread(target=live.send, args=([job, running("silent")],), daemon=True)
+    loop.start()
+    assert is_sending.wait(10)
+    waiting = threading.Thread(target=live.last_words, args=(job,), daemon=True)
+    waiting.start()
+    may_answer.set()
+    eventually(lambda: sink.calls > 2)
+    sink.room = 1
+    waiting.join(10)
+    assert (waiting.is_alive(), sink.text) == (False, b"the end")

@@ -1,8 +1,14 @@
 """The output of a container as it arrives: Docker's framed byte stream, taken apart.
 
 Owns the frame format of attach and logs (8 bytes: stream, three zeros, length as big-endian uint32). Must not import
-docker; whoever opens the connection hands in what it reads. Invariant: memory is constant for output of any size.
+docker; whoever opens the connection hands in what it reads. Invariants: memory is constant for output of any size; what
+a container has left in Docker's pipes at its end is read within Docker's time for it, whatever keeps the reader.
 """
+
+# The race that `read_ahead` wins:
+#   reader     waits before it reads on: for somebody slow who reads the job's output, for Redis, for a disk
+#   container  ends; up to 2.5 MB of its output are still in pipes and buffers of Docker
+#   Docker     waits two seconds for whoever is attached, then throws the rest away, for its own log too, in silence
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ import operator
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -85,6 +92,9 @@ class LogStream:
         self._records = records
         self._reading = threading.Lock()
         self._closed = False
+        # What was read ahead.
+        self._kept: deque[bytes] = deque()
+        self._is_over = False
 
     def __iter__(self) -> Iterator[container.Frame]:
         demultiplexer, records = Demultiplexer(), self._records
@@ -93,9 +103,28 @@ class LogStream:
         if records is not None:
             yield from joined(records.rest())
 
+    def read_ahead(self) -> None:
+        """Have the rest kept here until it is asked for: the container has ended. Returns at once, from any thread."""
+        self._is_over = True
+        # Whoever reads just now sees it as soon as it has read.
+        if self._reading.acquire(blocking=False):
+            self._reading.release()
+            threading.Thread(target=self._read_rest, daemon=True, name="rest of output").start()
+
     def _next_chunk(self) -> bytes:
         with self._reading:
-            return b"" if self._closed else next(self._chunks, b"")
+            chunk = self._kept.popleft() if self._kept and not self._closed else self._read()
+        if self._is_over:
+            self._read_rest()
+        return chunk
+
+    def _read_rest(self) -> None:
+        with self._reading:
+            while chunk := self._read():
+                self._kept.append(chunk)
+
+    def _read(self) -> bytes:
+        return b"" if self._closed else next(self._chunks, b"")
 
     def close(self) -> None:
         """End the iteration and free the connection; from any thread, as often as one likes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -22,13 +23,21 @@ class Outputs:
     def __init__(self, calls: api.Calls, details: Callable[[str], dict[str, Any] | None]) -> None:
         self._calls = calls
         self._details = details
+        self._attached: weakref.WeakValueDictionary[str, logstream.LogStream] = weakref.WeakValueDictionary()
 
     def attach(self, container_id: str) -> logstream.LogStream:
-        """Return the output from now on; attached before the start, nothing is lost."""
+        """Return the output from now on; attached before the start, nothing is lost, however slowly it is read."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         opened = self._open("POST", container_id, "attach?stdout=1&stderr=1&stream=1", headers)
         # The answer has no body: what follows it on the connection is the stream.
-        return _log_stream(opened, opened.response.fp.read1)
+        stream = self._attached[container_id] = _log_stream(opened, opened.response.fp.read1)
+        return stream
+
+    def read_ahead(self, container_id: str) -> None:
+        """Read what a container that has ended has left, if it is attached to: Docker does not keep it for long."""
+        stream = self._attached.get(container_id)
+        if stream is not None:
+            stream.read_ahead()
 
     def replay(self, container_id: str) -> logstream.LogStream:
         """Return the whole log from its beginning, followed while the container runs."""

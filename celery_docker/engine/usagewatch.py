@@ -36,6 +36,7 @@ _MOST_MEMBERS = 64
 
 @dataclass
 class _Watched:
+    container_id: str
     places: cgroup.Folders
     begun_s: float
     usage: Usage = field(default_factory=Usage)
@@ -50,7 +51,8 @@ class _Watched:
 class UsageWatch:
     """Watches containers from any thread; one thread of its own reads, while there is a container to watch.
 
-    `slice_path` is the control group that the containers are made in, empty for Docker's own.
+    `slice_path` is the control group that the containers are made in, empty for Docker's own. `on_end` is called with
+    the id of a container that was seen to end, its figures being read; it must not wait.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class UsageWatch:
         inspect: Callable[[str], container.Container | None],
         slice_path: str = "",
         *,
+        on_end: Callable[[str], object] = lambda _container_id: None,
         root: str = cgroup.ROOT,
         proc: str = cgroup.PROC,
     ) -> None:
         self._inspect = inspect
         self._slice_path = slice_path
+        self._on_end = on_end
         self._root, self._proc = root, proc
         self._lock = Lock()
         self._watched: dict[str, _Watched] = {}
@@ -79,7 +83,7 @@ class UsageWatch:
         if found is None:
             return
         places, pids = found
-        watched = _Watched(places, time.monotonic())
+        watched = _Watched(container_id, places, time.monotonic())
         with self._lock:
             self._watched[container_id] = watched
             if not pids or (not self._is_awaited(container_id, watched, pids) and not cgroup.members(places)):
@@ -100,12 +104,16 @@ class UsageWatch:
             self._watched.pop(container_id, None)
 
     def _find(self, container_id: str) -> tuple[cgroup.Folders, list[int]] | None:
-        """Return a container's folders and processes. Docker is asked only where they are not where others were."""
+        """Return a container's folders and processes. Docker is asked only about the first container."""
         for places in self._guesses(container_id):
             pids = cgroup.members(places)
             if pids is not None:
                 self._example = container_id, places
                 return places, pids
+        # Where those of others are, its own are while it runs. Docker would answer about one that has ended only once
+        # its output is read, for which it waits two seconds: that is what its reader has to do now.
+        if self._example is not None:
+            return None
         with contextlib.suppress(errors.HostError):
             existing = self._inspect(container_id)
             if existing is not None and existing.pid:
@@ -156,5 +164,6 @@ class UsageWatch:
             with self._lock:
                 watched = self._ends.pop(end)
             watched.read(is_over=True)
+            self._on_end(watched.container_id)
             self._epoll.unregister(end)
             os.close(end)

@@ -74,8 +74,8 @@ class Broadcast:
 
     def last_words(self, job: Job) -> None:
         """Send the rest of a job's output before its end is written, unless Redis did not answer lately."""
-        # The loop may have taken the rest, to give it back because the readers are behind: whether nothing is left shows
-        # only while nobody else sends.
+        # The loop may have taken the rest, to give it back as the readers are behind: only while nobody else sends it
+        # shows whether nothing is left.
         while job.waits_for_readers and not self._stopped.is_set():
             if self.send([job]):
                 return

@@ -23,6 +23,8 @@ from tests.fakes import engine as fakes
 from tests.waiting import eventually
 
 _TIMEOUT_S = 30
+# About what the pipes and buffers on the way of output hold. Where they are just full it matters what a reader does.
+_FULL_BYTES = range(1_200_000, 1_500_000, 50_000)
 _UNKNOWN_IMAGE = "127.0.0.1:1/nothing:here"
 
 
@@ -86,9 +88,17 @@ def planned(spec: JobSpec, job_id: str) -> plan.ContainerPlan:
 
 def shell(script: fakes.Script) -> str:
     target = {Stream.STDOUT: "", Stream.STDERR: " >&2"}
-    lines = [f"printf %s '{frame.payload.decode()}'{target[frame.stream]}" for frame in script.output]
+    lines = [f"{_printing(frame.payload)}{target[frame.stream]}" for frame in script.output]
     lines += ["while :; do sleep 60; done"] if script.until_released else [f"exit {script.exit_code}"]
     return "\n".join(lines)
+
+
+def _printing(payload: bytes) -> str:
+    """Return a command that prints this; what is longer than a command line can be has one letter only."""
+    if len(payload) < 2**16:
+        return f"printf %s '{payload.decode()}'"
+    assert payload == payload[:1] * len(payload)
+    return f"head -c {len(payload)} /dev/zero | tr '\\0' {payload[:1].decode()}"
 
 
 @pytest.fixture(params=["fake", "docker", "podman"])
@@ -229,6 +239,26 @@ def test_attached_before_the_start_nothing_is_lost(world: World) -> None:
     assert joined(frames) == {Stream.STDOUT: b"out\n", Stream.STDERR: b"err\n"}
 
 
+def test_a_reader_that_takes_its_time_at_the_end_loses_nothing(world: World) -> None:
+    """It reads until the container has ended, and the rest when Docker has done with it, which waits two seconds."""
+    assert {size: _read_late(world, size) for size in _FULL_BYTES} == {size: size for size in _FULL_BYTES}
+
+
+def _read_late(world: World, size: int) -> int:
+    """Return how much comes of so much output where most is read after the end."""
+    container_id = world.engine.create(world.plan(fakes.says(b"x" * size)))
+    with world.engine.attach(container_id) as stream:
+        world.engine.start(container_id)
+        world.engine.watch_usage(container_id)
+        frames = iter(stream)
+        read = [next(frames)]
+        while not _ends_in_a_moment(world, container_id):
+            read.append(next(frames))
+        eventually(lambda: found(world, container_id).status is Status.EXITED, _TIMEOUT_S)
+        read += frames
+    return sum(len(frame.payload) for frame in read)
+
+
 @pytest.mark.parametrize("exit_code", [0, 1, 3, 255])
 def test_the_exit_code_is_known_after_wait(world: World, exit_code: int) -> None:
     """And with it that nobody ran out of memory, and when it began and ended."""
@@ -276,6 +306,15 @@ def test_a_second_start_is_fine(world: World) -> None:
     world.engine.start(container_id)
     world.engine.start(container_id)
     assert found(world, container_id).status is Status.RUNNING
+
+
+def _ends_in_a_moment(world: World, container_id: str) -> bool:
+    """Return whether a container ends while it fills what is between it and its reader."""
+    for _ in range(3):
+        if not world.engine.processes(container_id):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _start(world: World, container_id: str, streams: ExitStack | None) -> None:

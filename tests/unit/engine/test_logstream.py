@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import socket
 import struct
+import threading
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_docker.core.container import Frame, Stream
 from celery_docker.engine.logstream import Demultiplexer, LogStream
+from tests.waiting import eventually
 
 _FRAMES = st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=40)), max_size=20)
 
@@ -53,3 +57,56 @@ def test_a_stream_that_breaks_off_ends() -> None:
         assert joined(list(stream)) == {1: b"wholebr", 2: b""}
         assert list(stream) == []
     assert released == ["once"]
+
+
+def streamed(*chunks: bytes) -> tuple[LogStream, list[bytes]]:
+    """Return a stream of these chunks, and what is left to be read of them."""
+    left = list(chunks)
+    ours, theirs = socket.socketpair()
+
+    def source() -> Iterator[bytes]:
+        with theirs:
+            while left:
+                yield left.pop(0)
+
+    return LogStream(source(), ours, ours.close), left
+
+
+def test_what_is_left_at_the_end_is_read_at_once_and_in_order() -> None:
+    """Whether anybody asks for it just then or not."""
+    chunks = [framed(1, bytes([number])) for number in range(9)]
+    stream, left = streamed(*chunks)
+    with stream:
+        frames = iter(stream)
+        assert next(frames).payload == b"\0"
+        assert len(left) == 8
+        stream.read_ahead()
+        eventually(lambda: not left)
+        assert joined(list(frames)) == {1: bytes(range(1, 9)), 2: b""}
+
+
+def test_a_closed_stream_gives_nothing_that_was_read_ahead() -> None:
+    stream, left = streamed(framed(1, b"a"), framed(1, b"b"), framed(1, b"c"))
+    with stream:
+        frames = iter(stream)
+        next(frames)
+        stream.read_ahead()
+        eventually(lambda: not left)
+        stream.close()
+        assert list(frames) == []
+
+
+def test_who_reads_just_now_reads_all_of_the_rest() -> None:
+    ours, theirs = socket.socketpair()
+    chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    got: list[Frame] = []
+    with theirs, LogStream(iter(chunks.get, b""), ours, ours.close) as stream:
+        reader = threading.Thread(target=lambda: got.append(next(iter(stream))), daemon=True)
+        reader.start()
+        eventually(stream._reading.locked)
+        stream.read_ahead()
+        for chunk in (framed(1, b"a"), framed(1, b"b"), b""):
+            chunks.put(chunk)
+        reader.join(60)
+        assert chunks.empty()
+        assert joined([*got, *stream]) == {1: b"ab", 2: b""}

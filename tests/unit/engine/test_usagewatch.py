@@ -201,3 +201,23 @@ def test_the_thread_ends_when_nothing_is_watched(host: Host, monkeypatch: pytest
         host.wait(container_id, Usage(1.0, 1, oom_killed=False))
         host.watch.forget(container_id)
         eventually(lambda: threading.active_count() == before)
+
+
+def test_an_end_is_told_once_its_figures_are_there(host: Host) -> None:
+    """One that was over before it was looked at is not: it may run on in groups below its own."""
+    told: list[tuple[str, Usage]] = []
+    watch = UsageWatch(
+        host.inspect,
+        on_end=lambda container_id: told.append((container_id, watch.usage(container_id))),
+        root=str(host.folder / "sys"),
+        proc=str(host.folder / "proc"),
+    )
+    for container_id in _IDS[:2]:
+        host.start(container_id)
+    host.write(f"sys/{'memory/' * (host.version == 1)}/{host.parent}/{_IDS[1]}/cgroup.procs", "")
+    for container_id in _IDS[:2]:
+        watch.begin(container_id)
+    assert told == []
+    host.end(_IDS[0])
+    eventually(lambda: told)
+    assert told == [(_IDS[0], Usage(1.0, 1, oom_killed=False))]

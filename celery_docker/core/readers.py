@@ -23,6 +23,8 @@ class Readers:
     _silent_s: dict[str, float] = field(default_factory=dict)
     _answered_s: float = 0.0
     _away_since_s: float | None = None
+    # Until Redis has answered there may be readers.
+    _are_known: bool = False
 
     def hear(self, signs: Mapping[str, str], now_s: float) -> None:
         """Take note of the signs of all readers, as Redis has them now."""
@@ -34,6 +36,7 @@ class Readers:
         self._signs = dict(signs)
         self._answered_s = now_s
         self._away_since_s = None
+        self._are_known = True
 
     def miss(self, now_s: float) -> None:
         """Take note that Redis does not answer."""
@@ -48,4 +51,4 @@ class Readers:
     def are_waited_for(self, now_s: float) -> bool:
         """Return whether the job has to wait until its output is read."""
         is_away = self._away_since_s is not None and now_s - self._away_since_s >= OUTAGE_S
-        return not is_away and len(self.gone) < len(self._silent_s)
+        return not is_away and (not self._are_known or len(self.gone) < len(self._silent_s))

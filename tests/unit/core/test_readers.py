@@ -24,7 +24,7 @@ FULL_SILENCE = [SILENT] * (int(SILENCE_S / 0.5) + 1)
 @pytest.mark.parametrize(
     ("answers", "waits", "gone"),
     [
-        ([], False, []),
+        ([], True, []),
         ([{}], False, []),
         ([SILENT], True, []),
         (FULL_SILENCE[:-1], True, []),

@@ -41,6 +41,8 @@ class Sink:
         return [Reply(dict(self.signs)) for _ in chunks]
 
     def beginning(self, job_id: str, attempt: int) -> Beginning:
+        if self.failure is not None:
+            raise self.failure
         return Beginning(dict(self.signs), self.sent)
 
     def readers(self) -> dict[str, dict[str, str]]:
@@ -73,6 +75,7 @@ def test_what_was_said_is_told_once_with_the_owners_fence() -> None:
 def test_while_redis_is_away_the_output_is_kept_and_ends_do_not_wait_for_it() -> None:
     sink = Sink()
     live, job = Broadcast(sink, "node1"), running(stdout=b"one ")
+    live.begin(job)
     sink.failure = errors.StoreAway("gone")
     live.send([job])
     job.outbox.add(Frame(Stream.STDOUT, b"two"))
@@ -111,8 +114,10 @@ def read(sink: Sink, room: int) -> tuple[Broadcast, Job]:
 
 def test_a_job_that_nobody_reads_waits_for_nothing() -> None:
     sink, job = Sink(), running()
+    live = Broadcast(sink, "node1")
+    live.begin(job)
     fill(job)
-    Broadcast(sink, "node1").keep_up(job)
+    live.keep_up(job)
     assert sink.calls == 0
     assert sum(len(piece.data) for piece in job.outbox.take()) <= LIVE_BYTES
 
@@ -140,6 +145,18 @@ def test_what_an_earlier_process_has_sent_is_not_sent_again() -> None:
         job.outbox.add(Frame(Stream.STDOUT, payload))
     live.send([job])
     assert [(piece.offset, piece.data) for piece in sink.chunks[0].pieces] == [(3, b"de")]
+
+
+def test_a_job_that_began_while_redis_was_away_may_have_a_reader() -> None:
+    """It has one here, and nothing is dropped."""
+    sink, job = Sink(), running()
+    live = Broadcast(sink, "node1")
+    sink.failure = errors.StoreAway("gone")
+    live.begin(job)
+    fill(job)
+    sink.failure, sink.signs, sink.room = None, {"r1": "0-0 1"}, 10**9
+    live.keep_up(job)
+    assert sink.text == bytes(2 * LIVE_BYTES)
 
 
 def test_a_job_that_is_to_end_waits_for_no_reader() -> None:

@@ -78,6 +78,8 @@ class Opener:
         own = resolver.own_identity()
         answer, descriptors = self._ask(question="log", path=path, user=asdict(user or own), worker=asdict(own))
         _place(answer["place"], path)
+        if not descriptors:  # the kernel drops what this process has no room for
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
         return descriptors[0]
 
     def release(self, job_id: str) -> None:
@@ -105,11 +107,13 @@ class Opener:
         text = json.dumps(question).encode()
         for _ in range(_TRIES):
             answer, descriptors = self._exchange(text)
-            if answer:
+            said = _whole(answer)
+            if said is not None:
                 break
+            for descriptor in descriptors:
+                os.close(descriptor)
         else:
             raise errors.HostError(f"celery-docker-open ends without an answer; look at: {_REMEDY}")
-        said = json.loads(answer)
         if "failure" in said:
             raise errors.HostError(f"celery-docker-open: {said['failure']}")
         return said, descriptors
@@ -134,6 +138,15 @@ def _sent(link: socket.socket, text: bytes) -> tuple[bytes, list[int]]:
     while answer and (piece := link.recv(65536)):
         answer += piece
     return answer, descriptors
+
+
+def _whole(answer: bytes) -> dict[str, Any] | None:
+    """Return what an answer says; None for one that was cut off, as where the other side was killed in the middle."""
+    try:
+        said: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        return None
+    return said
 
 
 def _place(answer: Mapping[str, Any], path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -21,11 +22,11 @@ from celery_docker.core.policy import Policy
 from celery_docker.host.opener import Opener
 from celery_docker.host.paths import Outside
 
-Said = dict[str, Any] | None
+Said = dict[str, Any] | bytes | None
 
 
 class Other:
-    """Answers one question after the other; with None it ends without a word."""
+    """Answers one question after the other; with None it ends without a word, with bytes in the middle of one."""
 
     def __init__(self, path: Path, answers: list[Said]) -> None:
         self.questions: list[dict[str, Any]] = []
@@ -45,7 +46,7 @@ class Other:
                 self.questions.append(json.loads(text))
                 answer = self._answers.pop(0)
                 if answer is not None:
-                    link.sendall(json.dumps(answer).encode())
+                    link.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
 
 @pytest.fixture
@@ -112,8 +113,12 @@ def test_a_mount_without_a_pin_is_never_left_out(other: Callable[..., tuple[Open
         found.pinned(Resolved(mounts=("/data/ref",)))
 
 
-def test_the_other_side_may_be_killed_twice(other: Callable[..., tuple[Opener, Other]]) -> None:
-    opener, asked = other(None, None, PINNED)
+@pytest.mark.parametrize("broken", [None, json.dumps(PINNED).encode()[:-1]])
+def test_the_other_side_may_be_killed_twice(
+    other: Callable[..., tuple[Opener, Other]], broken: bytes | None
+) -> None:
+    """Before it answers, or in the middle of an answer that is long, as for a job with many mounts."""
+    opener, asked = other(broken, broken, PINNED)
     assert opener.pin("j1", FULL, RULES, ROOT).pins == {"inputpath": "/pins/in"}
     assert len(asked.questions) == 3
     assert asked.questions[0] == asked.questions[2]
@@ -121,7 +126,10 @@ def test_the_other_side_may_be_killed_twice(other: Callable[..., tuple[Opener, O
 
 @pytest.mark.parametrize(
     ("answers", "words"),
-    [([None, None, None], "celery-docker-open ends without an answer"), ([{"failure": "No space left"}], "No space")],
+    [
+        ([None, b"{", None], "celery-docker-open ends without an answer"),
+        ([{"failure": "No space left"}], "No space"),
+    ],
 )
 def test_no_answer_is_the_hosts_fault(
     other: Callable[..., tuple[Opener, Other]], answers: list[Said], words: str
@@ -177,3 +185,13 @@ def test_what_cannot_be_opened_is_said_by_its_number(other: Callable[..., tuple[
     with pytest.raises(PermissionError):
         opener.open_log("/log/o", None)
     assert [question["user"]["uid"] for question in asked.questions] == [0, os.geteuid()]
+
+
+def test_a_log_for_which_this_process_has_no_handle_is_the_hosts_trouble(
+    other: Callable[..., tuple[Opener, Other]],
+) -> None:
+    """The kernel hands over as many as there is room for, and says nothing of the others."""
+    opener, _ = other({"place": {"real": "/log/o"}})
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        opener.open_log("/log/o", ROOT)
+    assert caught.value.errno == errno.EMFILE

@@ -36,6 +36,8 @@ from celery_docker.run.unseen import Unseen
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.2
+
 
 class _EndRequested(Exception):
     """The job is to end before it has begun."""
@@ -192,6 +194,7 @@ class Attempts:
                 lambda: self.records.update(job.holding, {"state": lifecycle.State.STARTING.value})
             )
             self.engine.remove(existing.container_id)
+            self._wait_for_name(job, existing.container_id)
             return self._begin(job, spec, announcer)
         if step in (Step.REPEAT, Step.GIVE_UP):
             job.attempt.container_id = existing.container_id
@@ -200,6 +203,14 @@ class Attempts:
             _check_end_request(job)
             return Outcome(Cause.HOST, f"{self.engine.name} or the host went down as it was started")
         return self._adopt(job, spec, existing, announcer, is_over=step is Step.HARVEST)
+
+    def _wait_for_name(self, job: Job, container_id: str) -> None:
+        """Wait while somebody else's removal of a container is under way, which lasts on a slow disk: it has its name."""
+        while (left := self.retrying.until_answered(lambda: self.engine.inspect(container_id))) is not None:
+            if left.status is not container.Status.REMOVING:
+                return
+            _check_end_request(job)
+            self.retrying.sleep(_LOOK_S)
 
     def _adopt(
         self, job: Job, spec: jobspec.JobSpec, existing: Container, announcer: Announcer, *, is_over: bool
@@ -218,12 +229,13 @@ class Attempts:
             _bound(job, ran_s=self.engine.age_s(existing) or 0)
         # A container has the labels of its image, too, which would choose what root writes for a job without log files.
         logs = (joblogs.of_labels(existing.labels) if spec.log_files else None) or resolver.own_logs(spec)
-        with (
-            self.retrying.until_answered(
+        try:
+            resumed = self.retrying.until_answered(
                 lambda: self.logs.resume(job.job_id, job.attempt.number, *self._opened_by(logs))
-            ) as files,
-            self._reading.replay(job, existing.container_id, files) as stream,
-        ):
+            )
+        except errors.RequestError as exc:
+            return self._following.give_up(job, existing.container_id, errors.LogError(str(exc)), watched=False)
+        with resumed as files, self._reading.replay(job, existing.container_id, files) as stream:
             self._announce(job, existing.container_id, announcer)
             return self._following.follow(
                 job, existing.container_id, stream, files, watched=not is_over, complete=is_over

@@ -73,12 +73,16 @@ class Following:
                 self.reading.note_break(job, files)
                 self.reading.go_on(job, container_id, files)
         except errors.LogError as exc:
-            log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
-            if isinstance(exc, errors.LogFull):
-                self.retrying.on_host_fault(errors.NoSpace(str(exc)))
-            self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
-            outcome = self.endings.outcome(job, container_id, End(), watched=watched)
-            return replace(outcome or Outcome(Cause.ERROR), cause=Cause.ERROR, reason=str(exc))
+            return self.give_up(job, container_id, exc, watched=watched)
+
+    def give_up(self, job: Job, container_id: str, exc: errors.LogError, *, watched: bool) -> Outcome:
+        """Stop a container whose output can be kept no longer, and return what is known of it."""
+        log.error("%s; its container is stopped", exc, extra={"job": job.job_id})
+        if isinstance(exc, errors.LogFull):
+            self.retrying.on_host_fault(errors.NoSpace(str(exc)))
+        self.retrying.until_answered(lambda: self.engine.stop(container_id, grace_s=grace_s(job)))
+        outcome = self.endings.outcome(job, container_id, End(), watched=watched)
+        return replace(outcome or Outcome(Cause.ERROR), cause=Cause.ERROR, reason=str(exc))
 
     def _ended(self, job: Job, container_id: str) -> End | None:
         """Wait for a moment for the end of a container whose streams have ended; None if it does not come."""

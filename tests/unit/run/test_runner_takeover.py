@@ -16,6 +16,7 @@ from celery_docker.core.jobspec import JobSpec
 from celery_docker.core.lifecycle import State
 from celery_docker.core.policy import Policy
 from celery_docker.host import resolver
+from celery_docker.run.retrying import Retrying
 from celery_docker.run.runner import Ended, LetGo
 from tests.unit.run.workbench import (
     HOST,
@@ -323,3 +324,37 @@ def test_a_job_that_ended_before_the_crash_is_only_reported(before: Bench) -> No
     assert (end.state, end.receipt) == (State.SUCCEEDED, receipt)
     before.runner.done(job, settled=True)
     assert before.nothing_is_left()
+
+
+def test_a_log_that_cannot_be_gone_on_with_ends_the_job_as_one_that_breaks_does(before: Bench) -> None:
+    """Somebody has put a folder in its place while no worker ran: the container did run, and is stopped first."""
+    container_id = before.container()
+    before.log.mkdir()
+    end = before.ended()
+    assert end.state is State.ERROR
+    assert end.receipt["reason"].startswith(f"cannot write the log file '{before.log}': ")
+    assert (end.receipt["container_id"], end.receipt["exit_code"]) == (container_id, 143)
+    assert before.engine.calls.index("stop") < before.engine.calls.index("remove")
+    assert before.nothing_is_left()
+
+
+def test_a_container_of_an_earlier_attempt_that_is_being_removed_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker keeps its name for as long as its disk takes, and says of each removal that another is under way."""
+    old_id = bench.container(attempt="7")
+    bench.engine.mark(NAME, Status.REMOVING)
+    remove, looks = bench.engine.remove, [0.2] * 600
+    monkeypatch.setattr(bench.engine, "remove", lambda _container_id: bench.engine._called("remove"))
+
+    def sleep(_s: float) -> None:
+        looks.pop()
+        if not looks:
+            monkeypatch.setattr(bench.engine, "remove", remove)
+            remove(old_id)
+
+    monkeypatch.setattr(bench.runner.attempts, "retrying", Retrying(sleep))
+    end = bench.ended()
+    assert end.state is State.SUCCEEDED
+    assert end.receipt["container_id"] != old_id
+    assert bench.engine.calls.count("create") == 3

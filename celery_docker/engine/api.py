@@ -154,7 +154,11 @@ class Calls:
         """Return the path in the oldest API that both sides speak: the same answers from every Docker."""
         api = self._api
         if api is None:
-            server = self.http.call("GET", "/version", timeout_s=self.timeout_s).json()
+            answer = self.http.call("GET", "/version", timeout_s=self.timeout_s)
+            self._check(answer)
+            server = answer.json()
+            if not isinstance(server, dict) or "ApiVersion" not in server:
+                raise http.client.HTTPException(f"an answer without a version: {answer.body[:80]!r}")
             self._is_podman = podman.is_podman(server)
             if _numbers(server["ApiVersion"]) < _LEAST_API:
                 raise errors.HostError(

@@ -450,13 +450,25 @@ class TestUnreachable:
             DockerEngine(url, connections=1).check()
 
 
+    @pytest.mark.parametrize("status", [200, 500])
+    @pytest.mark.parametrize("body", [b'{"message": "context canceled"}', b"[]", b"null"])
+    def test_a_docker_that_does_not_say_its_version(self, tmp_path: Path, body: bytes, status: int) -> None:
+        """It is asked again by whoever waits for its answer: no job ends for it."""
+        with _stub(f"{tmp_path}/docker.sock", body, status) as url:
+            engine = DockerEngine(url, connections=1)
+            for ask in (engine.check, lambda: engine.inspect("run-one"), lambda: engine.attach("run-one")):
+                with pytest.raises(errors.HostError):
+                    ask()
+            assert engine.ended("run-one", within_s=1) is None
+
+
 class _stub:
     """A server on a socket that gives one answer to everything."""
 
-    def __init__(self, path: str, body: bytes) -> None:
+    def __init__(self, path: str, body: bytes, status: int = 200) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

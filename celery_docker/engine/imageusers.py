@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from celery_docker import errors
 from celery_docker.core import imageuser
 from celery_docker.engine import api
 
@@ -125,7 +126,10 @@ class ImageUsersCache:
         What is a file, or a link in a circle, is not missing. Raises `HostError` where Docker does not answer.
         """
         with contextlib.closing(self._calls.open("HEAD", _archive(container_id, f"{path.rstrip('/')}/."))) as opened:
-            return opened.response.status == 404
+            is_missing = opened.response.status == 404
+        if is_missing:
+            self._check_there(container_id)
+        return is_missing
 
     def obstacle(self, container_id: str, path: str, *, must_exist: bool) -> str | None:
         """Return the first of the folders of a path, itself included, that is a link or a file; None: none is.
@@ -170,6 +174,8 @@ class ImageUsersCache:
         if about["mode"] & _IS_SYMLINK or about["size"] > _MOST_BYTES:
             raise ValueError(f"{path} leads nowhere, or is too long")
         answer = self._calls.ask("GET", _archive(container_id, path))
+        if not answer.ok:
+            self._check_there(container_id)
         with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
             file = tar.extractfile(tar.next() or "")
             return file.read().decode(errors="replace") if file else ""
@@ -189,14 +195,25 @@ class ImageUsersCache:
     def _about(self, container_id: str, path: str) -> dict[str, Any] | None:
         opened = self._calls.open("HEAD", _archive(container_id, path))
         with contextlib.closing(opened):
-            if opened.response.status == 404:
-                return None
+            status = opened.response.status
             header = opened.response.getheader("X-Docker-Container-Path-Stat", "")
+        if status >= 400:
+            self._check_there(container_id)
+        if status == 404:
+            return None
         try:
             about: dict[str, Any] = json.loads(base64.b64decode(header))
         except binascii.Error as exc:
             raise ValueError(str(exc)) from exc
         return about
+
+    def _check_there(self, container_id: str) -> None:
+        """Raise `HostError` for a container that somebody else has removed: Docker has 404 for all of its files then.
+
+        A prune does, and the files would count as missing in the image, for all of its later jobs too.
+        """
+        if self._calls.ask("GET", f"/containers/{container_id}/json").status == 404:
+            raise errors.HostError("somebody else removed its container before it was started")
 
 
 def _archive(container_id: str, path: str) -> str:

@@ -205,7 +205,7 @@ class Attempts:
         return self._adopt(job, spec, existing, announcer, is_over=step is Step.HARVEST)
 
     def _wait_for_name(self, job: Job, container_id: str) -> None:
-        """Wait while somebody else's removal of a container is under way, which lasts on a slow disk: it has its name."""
+        """Wait while the removal of a container, which lasts on a slow disk, is under way: it has its name yet."""
         while (left := self.retrying.until_answered(lambda: self.engine.inspect(container_id))) is not None:
             if left.status is not container.Status.REMOVING:
                 return

@@ -449,7 +449,6 @@ class TestUnreachable:
         with _stub(f"{tmp_path}/docker.sock", b"<html>hello</html>") as url, refused:
             DockerEngine(url, connections=1).check()
 
-
     @pytest.mark.parametrize("status", [200, 500])
     @pytest.mark.parametrize("body", [b'{"message": "context canceled"}', b"[]", b"null"])
     def test_a_docker_that_does_not_say_its_version(self, tmp_path: Path, body: bytes, status: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from celery_docker import errors
 from celery_docker.core import plan, policy
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.engine import unixhttp
 from celery_docker.engine.dockerd import DockerEngine
 from tests import servers
 
@@ -147,3 +150,38 @@ def test_what_the_job_or_the_image_says_is_kept(dockerd: servers.Dockerd, engine
 def test_the_users_of_the_image_itself_are_its_own_business(engine: DockerEngine) -> None:
     assert output(engine, SHOW, user="65534:65534") == "none:none:/\n"
     assert output(engine, SHOW, user="0", user_name=None) == "none:none:/\n"
+
+
+class _Pruned(unixhttp.Http):
+    """Removes the container that is looked at before Docker is asked about a path in it, as a prune does; once."""
+
+    def __init__(self, path: str, method: str, place: str) -> None:
+        super().__init__(path, keep=4)
+        self._question: tuple[str, str] | None = (method, f"/archive?{urlencode({'path': place})}")
+
+    def _send(self, method: str, path: str, *rest: Any) -> Any:
+        if self._question is not None and method == self._question[0] and path.endswith(self._question[1]):
+            self._question = None
+            self.call("DELETE", f"{path.partition('/archive')[0]}?force=1", timeout_s=60)
+        return super()._send(method, path, *rest)
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [("HEAD", "/etc/passwd"), ("GET", "/etc/passwd"), ("HEAD", "/tmp"), ("HEAD", "/etc/group"), ("HEAD", "/bin/sh")],
+)
+def test_a_container_that_is_pruned_while_it_is_looked_at_says_nothing_of_its_image(
+    dockerd: servers.Dockerd, engine: DockerEngine, method: str, place: str
+) -> None:
+    """Neither is this job refused for what the image seems to lack, nor a later one made by that."""
+    users: Members = {"etc/passwd": b"known:x:54321:1:a:/home/known:/bin/sh\n", "etc/group": b"54322:x:42:\n"}
+    image = make_image(dockerd, "pruned", users)
+    spec = JobSpec(image, ("true",), stdin="text")
+    resolved = plan.Resolved(UNKNOWN, user_name="alice")
+    container_plan = plan.plan(spec, job_id="home", attempt=1, host="here", resolved=resolved, policy=policy.Policy())
+    engine._calls.http = _Pruned(str(dockerd.socket), method, place)
+    with pytest.raises(errors.HostError, match="somebody else removed its container before it was started"):
+        engine.create(container_plan)
+    assert output(engine, SHOW, image=image) == "none:none:/home/known\n"
+    with pytest.raises(errors.RequestError, match="its /etc/group has 54322 as the name of another group"):
+        output(engine, SHOW, image=image, user="54322:54322")

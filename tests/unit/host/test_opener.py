@@ -114,9 +114,7 @@ def test_a_mount_without_a_pin_is_never_left_out(other: Callable[..., tuple[Open
 
 
 @pytest.mark.parametrize("broken", [None, json.dumps(PINNED).encode()[:-1]])
-def test_the_other_side_may_be_killed_twice(
-    other: Callable[..., tuple[Opener, Other]], broken: bytes | None
-) -> None:
+def test_the_other_side_may_be_killed_twice(other: Callable[..., tuple[Opener, Other]], broken: bytes | None) -> None:
     """Before it answers, or in the middle of an answer that is long, as for a job with many mounts."""
     opener, asked = other(broken, broken, PINNED)
     assert opener.pin("j1", FULL, RULES, ROOT).pins == {"inputpath": "/pins/in"}

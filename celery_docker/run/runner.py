@@ -77,6 +77,8 @@ class Runner:
             needs = self._needs(delivery)
             lease = self.ledger.take(delivery.job_id, needs)
             claim = self._ask_claim(delivery, needs, fits=lease is not None)
+            is_known = claim.verdict in (Verdict.ADOPT, Verdict.REPORT)
+            signer = self.attempts.authority.signer_of(delivery) if is_known else ""
         except BaseException:
             self.forget(delivery.job_id)
             raise
@@ -84,13 +86,11 @@ class Runner:
             self.forget(delivery.job_id)
             self._log_drop(delivery, claim.verdict)
             return None
-        job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()))
+        job = Job(delivery, claim, receipt.Attempt(claim.attempt, self.host, _now()), signer=signer)
         if lease is None and claim.verdict is Verdict.ADOPT:
             lease = self.ledger.adopt(delivery.job_id, needs)
         if lease is not None:
             job.needs, job.gpus = lease.needs, lease.gpus
-        if claim.verdict is not Verdict.RUN:
-            job.signer = self.attempts.authority.signer_of(delivery)
         job.end_request = claim.end_request
         self.slot_table.put(job)
         return job
@@ -177,10 +177,13 @@ class Runner:
         self.ledger.free(job_id)
         self.slot_table.free(job_id)
 
-    def abandon(self, job_id: str) -> None:
-        """Free the slot of a job whose container may run on."""
-        self.ledger.leave(job_id)
-        self.slot_table.free(job_id)
+    def abandon(self, job: Job) -> bool:
+        """Free the slot of a job whose container may run on; False if it is in none, or its id is another run's."""
+        if self.find(job.job_id) is not job:
+            return False
+        self.ledger.leave(job.job_id)
+        self.slot_table.free(job.job_id)
+        return True
 
     def note_image(self, job: Job) -> None:
         """Have a job's record say which image it runs, for its next attempt. Raises what Docker and Redis raise."""

@@ -33,11 +33,17 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
         return result
 
     def _free(self, mistake: BaseException | None, request: Any) -> None:
-        """Take note that a slot is free; after a mistake of ours or Celery's, which else would keep it for ever."""
-        if mistake is not None and request is not None:
-            log.error("its slot broke: %r; it is looked at again within a minute", mistake, extra={"job": request.id})
-            state.task_ready(request)
-            request.task.runner.abandon(request.id)
+        """Take note that a slot is free; also where a mistake of ours or Celery's would keep its job in it for ever.
+
+        Celery keeps one to itself if its second try to store a failure is good, and then does not say that it is done.
+        """
+        if request is not None:
+            if mistake is not None:
+                state.task_ready(request)
+            is_left = request.task.let_go(request.request_dict)
+            if mistake is not None or is_left:
+                why = "Celery could not store its end" if mistake is None else repr(mistake)
+                log.error("its slot broke: %s; it is looked at again within a minute", why, extra={"job": request.id})
         if self._loop is not None:
             self._loop.call_soon(_nothing)
 

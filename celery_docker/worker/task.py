@@ -110,6 +110,11 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
         if job is not None:
             self.runner.done(job, settled=True)
 
+    def let_go(self, request: Mapping[str, Any]) -> bool:
+        """Free the slot of the job of a request that nobody works on any more; False if it is free already."""
+        job: Job | None = request.get("job")
+        return job is not None and self.runner.abandon(job)
+
 
 class _Announcer:
     """Tells Celery's clients and monitors about a job that has not ended; repeated by Celery until Redis has it.

@@ -140,8 +140,7 @@ def test_a_retry_frees_its_room_once_its_container_is_gone(bench: Bench) -> None
 
 
 def test_a_slot_that_broke_keeps_its_room_while_the_container_runs(bench: Bench) -> None:
-    bench.claimed(memory="3g")
-    bench.runner.abandon(JOB)
+    assert bench.runner.abandon(bench.claimed(memory="3g"))
     assert free_gib(bench) == 1
     assert bench.runner.jobs() == []
     bench.runner.count_room()

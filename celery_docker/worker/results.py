@@ -11,6 +11,7 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError
 
 from celery_docker import errors
+from celery_docker.core import pauses
 from celery_docker.worker import events
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,27 @@ class Results(RedisBackend):  # type: ignore[misc]  # Celery ships no types
                 pipeline.publish(name, text)
             pipeline.execute()
 
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
+        """Tell a chord of the end of its part, as soon as Redis answers; Celery would make a failure of a success."""
+        kinds = self.redis.exceptions
+        for delay_s in pauses.delays(0.1, 2, 5.0):
+            try:
+                super().on_chord_part_return(request, state, result, **options)
+            except (kinds.ConnectionError, kinds.TimeoutError, kinds.InvalidResponse) as exc:
+                self.on_backend_retryable_error(exc)
+                self._sleep(delay_s)
+            else:
+                return
+
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """True also for what Redis refuses: out of memory, read-only, loading. It passes, or a person mends it."""
-        return bool(super().exception_safe_to_retry(exc)) or isinstance(exc, self.redis.exceptions.ResponseError)
+        """True also for what Redis refuses: out of memory, read-only, loading. It passes, or a person mends it.
+
+        So does an answer that is none, from a proxy or somebody else's port while Redis is being moved.
+        """
+        kinds = self.redis.exceptions
+        return bool(super().exception_safe_to_retry(exc)) or isinstance(
+            exc, kinds.ResponseError | kinds.InvalidResponse
+        )
 
     def on_backend_retryable_error(self, exc: Exception) -> None:
         """Say so in one line; Celery's own has a traceback and is switched off."""

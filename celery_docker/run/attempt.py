@@ -6,7 +6,6 @@ answers or does not answer; one that never ran is removed again; Docker's name d
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -177,8 +176,12 @@ class Attempts:
         if job.claim.receipt is not None:
             # An earlier process has ended it, and may have died before it let go of its pins.
             self.opener.release(job.job_id)
-        with contextlib.suppress(errors.SpecError):
+        try:
             self.logs.forget(jobspec.check_job_id(job.job_id))
+        except errors.SpecError:
+            return
+        except OSError as exc:  # nobody reads it any more
+            log.warning("the note of its log stays: %s", exc, extra={"job": job.job_id})
 
     def _continue(self, job: Job, spec: jobspec.JobSpec, existing: Container | None, announcer: Announcer) -> Outcome:
         if existing is not None and existing.labels.get(container.LABEL_JOB) != job.job_id:

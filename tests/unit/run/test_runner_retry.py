@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from celery_docker import errors
 from celery_docker.core.container import LABEL_BOOT, Status
@@ -18,6 +20,7 @@ from celery_docker.run.runner import Ended, LetGo
 from tests.fakes.engine import Script
 from tests.unit.run.workbench import (
     FAILING,
+    HOST,
     JOB,
     LATE,
     OK,
@@ -58,6 +61,19 @@ def test_a_failure_is_tried_again_and_holds_no_slot_meanwhile(tmp_path: Path) ->
     assert bench.records.record(JOB)["state"] == "queued"
     assert before + 10 <= bench.records.delayed[JOB] <= time.time() + 10
     assert bench.sleeps == []
+
+
+def test_a_retry_and_an_end_count_although_the_note_of_the_log_cannot_go(
+    tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk has been made read-only after an error. The note is nobody's loss."""
+    bench = make_bench(tmp_path, FAILING)
+    mocker.patch.object(bench.keeper, "forget", side_effect=OSError(errno.EROFS, "Read-only file system"))
+    assert bench.run(retries=1) == LetGo("attempt 1: exit code 3; again in 10 s")
+    bench.records.publish_due(LATE)
+    assert bench.ended(retries=1).state is State.FAILED
+    assert not bench.records.in_hand.get(HOST)
+    assert "Read-only file system" in caplog.text
 
 
 def test_failure_then_success(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Slots(TaskPool):  # type: ignore[misc]  # Celery ships no types
                 state.task_ready(request)
             is_left = request.task.let_go(request.request_dict)
             if mistake is not None or is_left:
-                why = "Celery could not store its end" if mistake is None else repr(mistake)
+                why = "its end could not be told" if mistake is None else repr(mistake)
                 log.error("its slot broke: %s; it is looked at again within a minute", why, extra={"job": request.id})
         if self._loop is not None:
             self._loop.call_soon(_nothing)

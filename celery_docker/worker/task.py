@@ -105,9 +105,9 @@ class RunDocker(Task):  # type: ignore[misc]  # Celery ships no types
         return dict(end.receipt)
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Let go of the job: its result is stored."""
+        """Let go of the job: its result is stored. One that has not ended broke its slot, and stays this host's."""
         job: Job | None = self.request.get("job")
-        if job is not None:
+        if job is not None and job.receipt is not None:
             self.runner.done(job, settled=True)
 
     def let_go(self, request: Mapping[str, Any]) -> bool:

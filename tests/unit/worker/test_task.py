@@ -97,6 +97,19 @@ def test_a_job_whose_end_celery_broke_off_is_in_no_slot(tmp_path: Path, mocker: 
     assert [envelope["headers"]["id"] for envelope in bench.runner.left_behind()] == ["j1"]
 
 
+def test_a_job_of_which_redis_could_not_be_told_stays_this_hosts(tmp_path: Path, mocker: MockerFixture) -> None:
+    """Its container is the evidence of how it ended, and the record does not say that it has."""
+    bench = make_bench(tmp_path.resolve(), FAILING)
+    app = Celery(set_as_current=False, backend="cache+memory://")
+    app.register_task(RunDocker(bench.runner, Intake()))
+    mocker.patch.object(CacheBackend, "mark_as_retry", side_effect=TypeError("a mistake"))
+    bring_through_a_slot(taken(app, {"image": "busybox"}), mocker)
+    assert bench.records.record("j1")["state"] == "running"
+    assert bench.runner.jobs() == []
+    assert [envelope["headers"]["id"] for envelope in bench.runner.left_behind()] == ["j1"]
+    assert bench.engine.names() == ["run-j1"]
+
+
 def test_a_second_delivery_that_cannot_be_acknowledged_leaves_the_first_in_its_slot(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:

@@ -31,8 +31,9 @@ class Ledger:
     _left: dict[str, Lease] = field(default_factory=dict)
     _reserved_id: str = ""
     _reserved: Needs = admission.NOTHING
-    # The jobs that had a slot since the containers were looked at.
+    # The jobs that had a slot since the containers were looked at, and those that were expected since.
     _since_look: set[str] = field(default_factory=set)
+    _expected: set[str] = field(default_factory=set)
     _changes: int = 0
     _lock: Lock = field(default_factory=Lock)
 
@@ -53,6 +54,7 @@ class Ledger:
         with self._lock:
             if job_id not in self._leases and job_id not in self._left:
                 self._left[job_id] = admission.lease(self.offer, needs, self._leased)
+                self._expected.add(job_id)
                 self._changes += 1
 
     def free(self, job_id: str) -> None:
@@ -73,13 +75,18 @@ class Ledger:
     def begin_look(self) -> None:
         """Say that the containers are about to be listed."""
         with self._lock:
-            self._since_look = set(self._leases)
+            self._since_look, self._expected = set(self._leases), set()
 
     def end_look(self, listed: Iterable[Listed]) -> None:
         """Count what is in no slot anew, from this host's containers as they were listed since `begin_look`."""
         alive = leases_of(listed)
         with self._lock:
-            self._left = {job_id: lease for job_id, lease in alive.items() if job_id not in self._since_look}
+            # The list is older than what a slot has done since: it says nothing of a job that left one just now.
+            left = {job_id: lease for job_id, lease in self._left.items() if job_id in self._since_look}
+            expected = [row for row in self._left.items() if row[0] in self._expected - left.keys() - alive.keys()]
+            self._left = left | {job_id: lease for job_id, lease in alive.items() if job_id not in self._since_look}
+            for job_id, lease in expected:
+                self._left[job_id] = admission.lease(self.offer, lease.needs, self._leased)
             self._changes += 1
 
     def reserve(self, job_id: str, needs: Needs) -> None:

@@ -159,6 +159,28 @@ def test_a_look_counts_nothing_twice_and_nothing_that_has_just_ended() -> None:
     assert free_gib(ledger) == 3
 
 
+def test_a_slot_that_breaks_during_a_look_keeps_its_part_while_its_container_runs() -> None:
+    ledger = Ledger(OFFER)
+    ledger.take("j1", LARGE)
+    ledger.begin_look()
+    ledger.leave("j1")
+    ledger.end_look([listed("j1", str(LARGE))])
+    assert free_gib(ledger) == 1
+    look(ledger)
+    assert free_gib(ledger) == 4
+
+
+def test_a_job_that_is_expected_during_a_look_has_its_part_before_it_is_in_a_slot() -> None:
+    """It has no container yet. One that has keeps the GPUs that it runs with."""
+    ledger = Ledger(OFFER)
+    ledger.begin_look()
+    ledger.expect("j1", GPU)
+    ledger.expect("j2", GPU)
+    ledger.end_look([listed("j2", str(GPU), "0")])
+    assert ledger.take("j3", GPU) is None
+    assert ledger.take("j2", GPU) == Lease(GPU, ("0",))
+
+
 # Reservations
 
 

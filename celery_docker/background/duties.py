@@ -106,6 +106,7 @@ class Duties:
         self._looking = Periodic("looking", _LOOK_EVERY_S, self._look, first_s=_LOOK_EVERY_S)
         self._ending = Periodic("end requests", _RARELY_S, self._carry_out_end_requests)
         self._loops: list[Periodic] = []
+        self._being_ended: set[str] = set()
         self._phase = Phase.STARTING
         self._reported = ""
         self._redis_fault = ""
@@ -255,8 +256,16 @@ class Duties:
                 self._end(job, timeout_request(job.spec.timeout if job.spec and job.spec.timeout else 0))
 
     def _end(self, job: Job, request: EndRequest) -> None:
-        # Its container may take its grace to end.
-        Thread(target=self._runner.end, args=(job, request), daemon=True).start()
+        # Its container may take its grace to end, and before that, where Docker is away, as long as it likes to start.
+        if job.job_id not in self._being_ended:
+            self._being_ended.add(job.job_id)
+            Thread(target=self._end_at_last, args=(job, request), daemon=True).start()
+
+    def _end_at_last(self, job: Job, request: EndRequest) -> None:
+        try:
+            self._runner.end(job, request)
+        finally:
+            self._being_ended.discard(job.job_id)
 
     @property
     def status(self) -> str:

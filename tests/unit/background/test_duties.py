@@ -15,6 +15,7 @@ from celery_docker.background import duties
 from celery_docker.background.intake import Intake
 from celery_docker.core.hoststate import Phase
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd, New
+from celery_docker.core.lifecycle import EndRequest
 from celery_docker.core.outlook import Outlook
 from celery_docker.core.receipt import Attempt
 from celery_docker.host import systemd
@@ -29,6 +30,7 @@ class Running:
     attempt: Attempt
     job_id: str
     is_followed: bool = True
+    end_request: EndRequest | None = None
 
 
 class Jobs:
@@ -276,3 +278,42 @@ def test_a_job_whose_image_cannot_be_noted_holds_up_no_other() -> None:
     jobs = Jobs(3)
     made(runner=jobs)._note_images()
     assert jobs.noted == [job.job_id for job in jobs.list]
+
+
+class Starting(Jobs):
+    """A runner with one job that Docker takes its time to start: its end waits for that."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.job = Running(Attempt(1, "node1", datetime.now(UTC)), "j0")
+        self.requests: list[EndRequest] = []
+        self.is_started = threading.Event()
+
+    def find(self, job_id: str) -> Any:
+        return self.job
+
+    def end(self, job: Running, request: EndRequest) -> None:
+        self.requests.append(request)
+        self.is_started.wait(20)
+
+
+def test_the_end_of_a_job_that_docker_does_not_start_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for every second, for as long as Docker is away: a thread each would be thousands in an hour."""
+    threads = list[threading.Thread]()
+
+    def made_thread(**parts: Any) -> threading.Thread:
+        threads.append(threading.Thread(**parts))
+        return threads[-1]
+
+    monkeypatch.setattr(duties, "Thread", made_thread)
+    starting = Starting()
+    worker = made(runner=starting, records=cancelled(1))
+    for _ in range(3):
+        worker._carry_out_end_requests()
+    assert len(threads) == 1
+    starting.is_started.set()
+    threads[0].join(20)
+    worker._carry_out_end_requests()
+    assert len(threads) == 2, "asked for again: nothing says that it was heard"
+    threads[1].join(20)
+    assert len(starting.requests) == 2

@@ -50,5 +50,7 @@ class Readers:
 
     def are_waited_for(self, now_s: float) -> bool:
         """Return whether the job has to wait until its output is read."""
-        is_away = self._away_since_s is not None and now_s - self._away_since_s >= OUTAGE_S
-        return not is_away and (not self._are_known or len(self.gone) < len(self._silent_s))
+        # Each is read once: another thread hears of the readers meanwhile, and may forget one who is gone.
+        away_since_s, silent_s = self._away_since_s, self._silent_s
+        is_away = away_since_s is not None and now_s - away_since_s >= OUTAGE_S
+        return not is_away and (not self._are_known or any(each_s < SILENCE_S for each_s in silent_s.values()))

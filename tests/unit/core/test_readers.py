@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from celery_docker.core.readers import OUTAGE_S, SILENCE_S, Readers
@@ -59,3 +62,26 @@ def test_a_redis_that_is_away_is_waited_for_as_well_but_not_for_ever() -> None:
     assert not readers.are_waited_for(now_s + OUTAGE_S)
     readers.hear(SILENT, now_s + OUTAGE_S + 1)
     assert readers.are_waited_for(now_s + OUTAGE_S + 1)
+
+
+class Torn(dict[str, float]):
+    """The silence of readers of whom another thread hears as soon as it has been looked at."""
+
+    def __init__(self, silent_s: dict[str, float], meanwhile: Callable[[], object]) -> None:
+        super().__init__(silent_s)
+        self._meanwhile = meanwhile
+
+    def items(self) -> Any:
+        rows = list(super().items())
+        self._meanwhile()
+        return rows
+
+    def values(self) -> Any:
+        return [silent_s for _, silent_s in self.items()]
+
+
+def test_a_reader_is_waited_for_while_another_one_is_given_up() -> None:
+    """The slot asks, and the loop hears from Redis that the one who is gone is forgotten."""
+    readers, now_s = heard(*({**SILENT, "b": f"0-0 {number}"} for number in range(100)))
+    readers._silent_s = Torn(readers._silent_s, lambda: readers.hear({"b": "0-0 100"}, now_s))
+    assert readers.are_waited_for(now_s)

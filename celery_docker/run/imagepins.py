@@ -43,7 +43,10 @@ class ImagePins:
 
     def text(self, job: Job) -> str:
         """Return the pin of a job's image as its record keeps it; empty while it is not known."""
-        image, digest = job.spec.image if job.spec else "", job.attempt.image_digest
+        return self._text(job, job.attempt.image_digest)
+
+    def _text(self, job: Job, digest: str | None) -> str:
+        image = job.spec.image if job.spec else ""
         if not digest or not imagepin.can_be_pinned(image):
             return ""
         own = imagepin.own_digest(image, [digest])
@@ -53,10 +56,11 @@ class ImagePins:
         """Write into a job's record which image its container was made of, unless it is there already."""
         if digest == job.attempt.image_digest:
             return
-        job.attempt.image_digest = digest
-        text = self.text(job)
+        text = self._text(job, digest)
         if text:
             self.records.update(job.holding, {"image_pin": text})
+        # Only now: what Redis did not take is written again.
+        job.attempt.image_digest = digest
 
     def _keys(self) -> Keys | None:
         try:

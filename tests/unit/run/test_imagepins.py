@@ -103,6 +103,22 @@ def test_a_running_job_is_pinned_for_the_host_that_takes_it_over(bench: Bench) -
     assert isinstance(running.answer(), Ended)
 
 
+def test_a_pin_that_redis_did_not_take_is_written_again(bench: Bench) -> None:
+    bench.engine.images["busybox:latest"] = LONG
+    bench.engine.digests["busybox:latest"] = FIRST
+    job = bench.claimed()
+    running = Background(lambda: bench.runner.run(job, bench.announced))
+    eventually(lambda: container_status(bench) is Status.RUNNING, 10, "the container to run")
+    eventually(lambda: job.started_by, 10, "its start to be known")
+    bench.records.failures["update"] = [errors.StoreAway("Redis is restarted")]
+    with pytest.raises(errors.StoreAway):
+        bench.runner.note_image(job)
+    bench.runner.note_image(job)
+    assert bench.records.record(JOB)["image_pin"] == FIRST
+    bench.engine.release(f"run-{JOB}")
+    assert isinstance(running.answer(), Ended)
+
+
 def test_what_was_pulled_is_pinned_at_the_start(bench: Bench) -> None:
     bench.engine.registry = {"tool:1": OK}
     bench.engine.digests = {"tool:1": FIRST}

@@ -30,6 +30,8 @@ _NAME = "revokes"
 _COMMANDS = ("revoke", "terminate")
 # A Redis that does not answer for so long has lost what was collected, too.
 _LISTENING_WITHIN_S = 60.0
+# systemd takes a moment where it is busy; one that does not answer for longer is left alone.
+_STORED_WITHIN_S = 2.0
 _TURN_S = 0.01
 
 
@@ -49,11 +51,19 @@ class Relay:
         except errors.CeleryDockerError as exc:
             log.warning("a revoke that comes before the next process listens may get lost: %s", exc)
             return
-        if taken is not None:
-            systemd.store_socket(self.environ, _NAME, taken)
+        if taken is not None and not self._is_stored(taken):
+            log.warning("a revoke that comes before the next process listens may get lost: systemd is busy")
         # Once Redis answers this, all that was broadcast before has left it for those who listened before.
         with contextlib.suppress(errors.CeleryDockerError), self.link.translated():
             self.link.client.ping()
+
+    def _is_stored(self, taken: socket.socket) -> bool:
+        deadline_s = time.monotonic() + _STORED_WITHIN_S
+        while not systemd.store_socket(self.environ, _NAME, taken):
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(_TURN_S)
+        return True
 
     def take_over(self, name: str, is_listening: Callable[[], bool]) -> None:
         """Carry out what the last process has collected for the worker of this name, once this one listens.

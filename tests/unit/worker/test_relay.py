@@ -33,6 +33,19 @@ def test_what_was_collected_is_asked_for_once_this_process_listens(mocker: Mocke
     assert steps == (["listening?"] * 3 + ["collected"] if stored else [])
 
 
+@pytest.mark.parametrize(("answers", "is_warned"), [([False, False, True], False), ([False], True)])
+def test_a_manager_that_is_busy_is_asked_again_to_keep_the_socket(
+    mocker: MockerFixture, caplog: pytest.LogCaptureFixture, answers: list[bool], is_warned: bool
+) -> None:
+    """Its queue is full for a moment, as while many services are reloaded; a revoke in the gap would be lost."""
+    mocker.patch.object(relay, "_STORED_WITHIN_S", 0 if is_warned else 20)
+    mocker.patch.object(subscription, "opened")
+    store = mocker.patch.object(systemd, "store_socket", side_effect=answers)
+    relay.Relay(mocker.MagicMock(), {"NOTIFY_SOCKET": "/run/systemd/notify"}).hand_over()
+    assert store.call_count == len(answers)
+    assert ("may get lost" in caplog.text) is is_warned
+
+
 def test_a_channel_listens_once_redis_has_confirmed_each_subscription(mocker: MockerFixture) -> None:
     channel: Any = Channel.__new__(Channel)
     channel._closed, channel._subscriptions = True, 0

@@ -19,6 +19,11 @@ local job = read_record(KEYS[1], 'state', 'owner', 'queue', 'needs', 'parked_at'
   'expires_at', 'fence', 'attempt')
 local state, owner, queue, needs, parked_at, cancelled_at = unpack(job, 1, 6)
 local submitted_at, own_expires_at, fence, attempt = unpack(job, 7, 10)
+-- Ends here, before anything is written, where a key holds something else than it should: the message stays where it is.
+redis.call('SCARD', KEYS[3])
+for _, place in ipairs({4, 5, 6, not state and 2 or nil}) do
+  redis.call('ZCARD', KEYS[place])
+end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 

@@ -61,8 +61,8 @@ end
 local function release_next(batch)
   add(batch, -1, 0)
   while true do
-    local id = redis.call('LPOP', batch .. ':held')
-    if not id then
+    local id = redis.pcall('LPOP', batch .. ':held')
+    if type(id) ~= 'string' then
       return
     end
     local job = {}
@@ -106,6 +106,13 @@ redis.call('SREM', KEYS[4], ARGV[3])
 if job[3] then
   return 1
 end
+if job[4] or job[6] or redis.call('EXISTS', KEYS[1] .. ':dependents') == 1 then
+  -- Ends here where a key holds something else that is needed for what waits for this end: once there is a receipt, a
+  -- second call does not go on.
+  for i = 5, 9 do
+    redis.call(i < 8 and 'ZCARD' or 'HLEN', KEYS[i])
+  end
+end
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'receipt', ARGV[5], 'finished_at', now, unpack(ARGV, 14))
 -- A second call does not come so far.
 local queue = counted_queue(KEYS[11], job[7] or ARGV[12])
@@ -115,7 +122,7 @@ list_ended(KEYS[2], ARGV[3], ARGV[4])
 if string.match(job[8] or '', '^%d+$') then
   list_ended(ARGV[13] .. job[8] .. ':jobs', ARGV[3], ARGV[4])
 end
-redis.call('ZREM', KEYS[6], ARGV[3])
+redis.pcall('ZREM', KEYS[6], ARGV[3])
 local dependents = redis.pcall('SMEMBERS', KEYS[1] .. ':dependents')
 for _, id in ipairs(dependents) do
   go_on_after(id)

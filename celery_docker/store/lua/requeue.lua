@@ -7,6 +7,9 @@
 -- Includes share.lua.
 -- Includes count.lua.
 -- Includes lists.lua.
+-- Ends here, before anything is written, where a key holds something else than it should: a second call does nothing.
+redis.call('SCARD', KEYS[2])
+redis.call('ZCARD', KEYS[3])
 -- A key that holds something else is no record: it counts as lost.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])

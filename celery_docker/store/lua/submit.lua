@@ -15,11 +15,37 @@ local AFTER = RECORDS + jobs
 local count = #KEYS - AFTER
 local after = {unpack(ARGV, #ARGV - count + 1)}
 local at = {delayed = KEYS[11], waiting = KEYS[2], shares = KEYS[12], windows = KEYS[13], job = ARGV[5], share = ARGV[6]}
--- Ends here, before anything is written, where the key of the queue holds no list.
+-- Ends here, before anything is written, where a key that is needed holds something else than it should: who asks again
+-- would hear of a job that stopped halfway that it is known.
+local function check(command, ...)
+  for _, place in ipairs({...}) do
+    redis.call(command, KEYS[place])
+  end
+end
+
 redis.call('LLEN', list)
+check('ZCARD', 1, 2)
+if count > 0 or batch_id ~= '' then
+  check('ZCARD', 4)
+  check('SCARD', 5)
+end
+if batch_id ~= '' then
+  redis.call('HEXISTS', KEYS[6], list)
+  check('ZCARD', 7)
+  check('LLEN', 8)
+end
+if uid ~= '' then
+  check('ZCARD', 9, 10)
+end
+if share then
+  check('ZCARD', 11)
+  redis.call('HEXISTS', KEYS[12], share)
+  redis.call('HEXISTS', KEYS[13], list)
+end
 
 local unknown
 for i = 1, count do
+  redis.call('SCARD', KEYS[AFTER + i] .. ':dependents')
   if redis.call('TYPE', KEYS[AFTER + i]).ok ~= 'hash' then
     unknown = unknown or after[i]
   end
@@ -84,7 +110,8 @@ local function submit(key, now, first, last)
   end
   if expires_s ~= '' then
     redis.call('HSET', key, 'expires_at', now + expires_s)
-    redis.call('ZADD', KEYS[3], now + expires_s, id)
+    -- Where it cannot be written, housekeeping does it by the record.
+    redis.pcall('ZADD', KEYS[3], now + expires_s, id)
   end
   local pending, failed = await(id)
   if pending > 0 then

@@ -14,12 +14,12 @@ import redis
 
 from celery_docker import errors
 from celery_docker.core import message
-from celery_docker.core.jobrecord import Verdict
-from celery_docker.core.lifecycle import Tally
+from celery_docker.core.jobrecord import Taken, Verdict
+from celery_docker.core.lifecycle import State, Tally
 from celery_docker.store import housekeeping, jobstore, keys, livelog, refused
 from celery_docker.store.hosts import HostStore
 from tests import servers
-from tests.contract.records.worlds import LATE, QUEUE, claim, end, held, new, submit
+from tests.contract.records.worlds import HOST, LATE, QUEUE, RECEIPT, claim, end, envelope, held, new, requeue, submit
 
 # Only the real store: what can go wrong with a server
 
@@ -144,6 +144,97 @@ def test_a_job_for_a_queue_that_is_no_list_leaves_nothing_behind(
     with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
         submit(records)
     assert blocked_queue.keys() == [QUEUE]
+    records.close()
+
+
+# Those that a submission and the end of a job write.
+SUBMITTED = (keys.INDEX, keys.WAITING, keys.BLOCKED, keys.CANCELLING, keys.DELAYED)
+SUBMITTED += (keys.USERS, keys.SHARES, keys.WINDOWS, keys.user_jobs("7"), keys.batch("b1"), keys.batch_jobs("b1"))
+SUBMITTED += (keys.batch_held("b1"), keys.dependents("j1"))
+
+
+@pytest.mark.parametrize("name", SUBMITTED)
+def test_a_job_is_queued_whole_or_not_at_all_where_a_key_holds_something_else(
+    name: str, redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """Else its record would be there, and who asks again with its id would hear that it is queued already."""
+    records = opened(redis_server.url)
+    submit(records)
+    job = new("j2", after=("j1",), expires_s=60, batch_id="b1", about={"uid": "7", "share": "s"})
+    blocked_queue.delete(name)
+    blocked_queue.xadd(name, {"no": "such type"})
+    with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
+        records.submit([job])
+    assert records.record("j2") == {}
+    blocked_queue.delete(name)
+    assert records.submit([job]) == [True]
+    records.close()
+
+
+@pytest.mark.parametrize("name", [keys.CANCELLING, keys.WAITING, keys.BLOCKED, keys.DELAYED, keys.SHARES, keys.WINDOWS])
+def test_a_job_ends_whole_or_not_at_all_where_a_key_holds_something_else(
+    name: str, redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """Else its receipt would be there, its end would count as told, and nobody would let go what waits for it."""
+    records = opened(redis_server.url)
+    records.submit([new("j1"), new("j2", after=("j1",), about={"share": "s"})])
+    holding = held(claim(records).fence)
+    kept = f"{name}:kept"
+    blocked_queue.rename(name, kept) if blocked_queue.exists(name) else None
+    blocked_queue.xadd(name, {"no": "such type"})
+    with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
+        records.finish(holding, State.SUCCEEDED, RECEIPT)
+    assert "receipt" not in records.record("j1")
+    blocked_queue.delete(name)
+    blocked_queue.rename(kept, name) if blocked_queue.exists(kept) else None
+    records.finish(holding, State.SUCCEEDED, RECEIPT)
+    listed = {json.loads(text)["headers"]["id"] for text in blocked_queue.lrange(QUEUE, 0, -1)}
+    assert listed == {"j1", "j2"}
+    records.close()
+
+
+@pytest.mark.parametrize("name", [keys.INDEX, keys.host_jobs(HOST), keys.DELAYED, keys.WAITING, keys.EXPIRING])
+def test_a_job_is_claimed_whole_or_not_at_all_where_a_key_holds_something_else(
+    name: str, redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """Else its message would be gone from the host's list, and a worker that is killed then would lose the job."""
+    records, taken = opened(redis_server.url), Taken(QUEUE, json.dumps(envelope()).encode())
+    blocked_queue.lpush(keys.taken(HOST, QUEUE), taken.text)
+    blocked_queue.xadd(name, {"no": "such type"})
+    with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
+        records.claim("j1", host=HOST, queue=QUEUE, envelope=envelope(), taken=taken)
+    assert blocked_queue.llen(keys.taken(HOST, QUEUE)) == 1
+    assert records.record("j1") == {}
+    records.close()
+
+
+@pytest.mark.parametrize("name", [keys.host_jobs(HOST), keys.DELAYED])
+def test_a_job_is_given_back_whole_or_not_at_all_where_a_key_holds_something_else(
+    name: str, redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """Else it would count as given back, and be in no set of those that are published."""
+    records = opened(redis_server.url)
+    submit(records)
+    fence = claim(records).fence
+    blocked_queue.delete(name)
+    blocked_queue.xadd(name, {"no": "such type"})
+    with pytest.raises(errors.StoreAway, match="WRONGTYPE"):
+        requeue(records, fence)
+    blocked_queue.delete(name)
+    requeue(records, fence)
+    assert blocked_queue.zrange(keys.DELAYED, 0, -1) == ["j1"]
+    records.close()
+
+
+def test_the_last_job_of_a_batch_whose_held_jobs_are_no_list_ends_it_all_the_same(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    records = opened(redis_server.url)
+    records.begin_batch("b1", {"size": 1})
+    records.submit([new("j1", batch_id="b1")])
+    blocked_queue.set(keys.batch_held("b1"), "no list")
+    records.finish(held(claim(records).fence), State.SUCCEEDED, RECEIPT, notices=1)
+    assert blocked_queue.zrange(keys.NOTICES, 0, -1) == ["j1 1 b1"]
     records.close()
 
 

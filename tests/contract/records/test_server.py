@@ -238,6 +238,18 @@ def test_the_last_job_of_a_batch_whose_held_jobs_are_no_list_ends_it_all_the_sam
     records.close()
 
 
+def test_a_batch_that_is_begun_again_is_kept_for_its_jobs(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis
+) -> None:
+    """A client that lost the answer asks again, while the first request queues its jobs."""
+    records = opened(redis_server.url)
+    records.begin_batch("b1", {"size": 2, "limit": 1})
+    records.submit([new(job_id, batch_id="b1", batch_index=index) for index, job_id in enumerate(("j1", "j2"))])
+    records.begin_batch("b1", {"size": 2, "limit": 1})
+    assert blocked_queue.ttl(keys.batch("b1")) == -1
+    records.close()
+
+
 def test_a_shared_key_that_holds_something_else_is_put_away(redis_server: servers.RedisServer) -> None:
     records = opened(redis_server.url)
     names = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}

@@ -406,6 +406,35 @@ def test_a_host_that_connects_again_takes_whatever_its_keys_hold(
     world.close()
 
 
+def test_a_host_that_was_lost_and_goes_on_with_its_connection_loses_no_message(
+    redis_server: servers.RedisServer,
+) -> None:
+    """Its machine stood still for a while: it takes a message, and is gone before the claim."""
+    world = RedisWorld(redis_server)
+    rooms = admission.free_room(admission.UNBOUNDED, admission.Use())
+    first, later = (taking.take_call(HOST, [QUEUE], rooms, is_new=is_new) for is_new in (True, False))
+    world.records.link.call("take", *first)
+    assert world.hosts.bury(silence(world)) is True
+    with redis_server.client() as client:
+        client.lpush(QUEUE, "a")
+    assert world.records.link.call("take", *later) == [QUEUE, "a"]
+    assert world.hosts.leave(HOST) is False
+    assert world.hosts.bury(silence(world)) is True
+    assert world.queued() == ["a"]
+    world.close()
+
+
+def test_a_job_without_a_fence_keeps_no_host_from_being_lost(redis_server: servers.RedisServer) -> None:
+    world = RedisWorld(redis_server)
+    run(world)
+    with redis_server.client() as client:
+        client.hdel(keys.job("j1"), "fence")
+    host_silence = silence(world)
+    assert lose(world, host_silence) is Takeover.QUEUED
+    assert world.hosts.bury(host_silence) is True
+    world.close()
+
+
 # The end of a host
 
 

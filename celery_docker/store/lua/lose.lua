@@ -16,7 +16,7 @@ if job[1] ~= ARGV[2] then
   redis.call('SREM', KEYS[2], ARGV[1])
   return 'foreign'
 end
-if job[2] ~= ARGV[5] then
+if (job[2] or '') ~= ARGV[5] then
   return 'kept'
 end
 redis.call('SREM', KEYS[2], ARGV[1])

@@ -213,11 +213,14 @@ local function clear(list)
   return count, message
 end
 
-if ARGV[2] == '1' then
-  lose_unless('set', KEYS[1])
-  for i = FIRST, #KEYS do
+-- Not only after a reconnect: `bury.lua` has forgotten them where this host stood still for so long that it was lost.
+lose_unless('set', KEYS[1])
+for i = FIRST, #KEYS do
+  if redis.call('SISMEMBER', KEYS[1], KEYS[i]) == 0 then
     redis.call('SADD', KEYS[1], KEYS[i])
   end
+end
+if ARGV[2] == '1' then
   put_back(KEYS[1], ARGV[1])
 end
 local taken = ARGV[9] ~= '' and take_reserved()

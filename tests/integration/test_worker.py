@@ -385,6 +385,11 @@ def test_the_readmes_user_for_submitters_is_enough(dockerd: servers.Dockerd) -> 
         assert [receipt["output"] for receipt in batch.results(RESULT_S)] == ["a\n", "b\n"]
         (first, _) = batch.jobs()
         assert [output.data for output in submitter.job(first.id[:13]).logs(follow=True)] == [b"a\n"]
+        # As `run` and `logs --follow` read it.
+        reader = submitter.logs_of(first.id)
+        reader.attach()
+        assert [output.data for output in reader.follow()] == [b"a\n"]
+        reader.detach()
         after = submitter.submit("busybox", "true", after=[first.retry()], expires=3600)
         assert after.wait(RESULT_S) == "succeeded"
         batch.cancel()

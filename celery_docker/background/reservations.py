@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from celery_docker.core import admission
-from celery_docker.core.admission import Listed, Parked
+from celery_docker.core.admission import Listed, Needs, Parked
 from celery_docker.run.periodic import Periodic
 from celery_docker.run.room import Ledger
 
@@ -26,7 +26,7 @@ class Records(Protocol):
     """The questions to Redis."""
 
     def parked(self) -> Listed: ...
-    def reserve(self, job_id: str, host: str) -> bool: ...
+    def reserve(self, job_id: str, host: str, needs: Needs) -> bool: ...
     def release(self, job_id: str, host: str) -> None: ...
 
 
@@ -79,7 +79,7 @@ class Reservations:
         return _RARELY_S if self._held is None else _EVERY_S
 
     def _reserve(self, job: Parked) -> bool:
-        is_reserved = self.records.reserve(job.job_id, self.host)
+        is_reserved = self.records.reserve(job.job_id, self.host, job.needs)
         if is_reserved:
             self._held = job
             self.ledger.reserve(job.job_id, job.needs)

@@ -33,10 +33,10 @@ class ReservationStore:
                 jobs.append(Parked(job_id, parts[1], float(parked_at), parts[0], holder))
         return Listed(float(now), tuple(jobs))
 
-    def reserve(self, job_id: str, host: str) -> bool:
-        """Reserve a host's room for a parked job, or go on doing so; False if there is no need any more."""
+    def reserve(self, job_id: str, host: str, needs: Needs) -> bool:
+        """Reserve a host's room for a parked job, or go on doing so; False if it is not parked with these needs now."""
         touched = [keys.job(job_id), keys.RESERVED + job_id]
-        return bool(self.link.call("reserve", touched, [host, _KEPT_S]))
+        return bool(self.link.call("reserve", touched, [host, _KEPT_S, str(needs)]))
 
     def release(self, job_id: str, host: str) -> None:
         """End the reservation that a host has for a job; another's is left alone."""

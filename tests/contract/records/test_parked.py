@@ -12,6 +12,7 @@ from celery_docker.core import admission, jobrecord, message
 from celery_docker.core.admission import NOTHING, FreeRoom, Lease, Needs, Offer, Use
 from celery_docker.core.jobrecord import JobToEnd, Taken, Verdict
 from celery_docker.core.lifecycle import Cause, EndRequest
+from celery_docker.store import keys
 from celery_docker.store.reservations import ReservationStore
 from tests import servers
 from tests.contract.records.worlds import (
@@ -361,3 +362,20 @@ def test_a_job_that_is_parked_no_more_keeps_its_needs(real: RedisWorld) -> None:
     claim(real.records, job_id="j2")
     assert [store.repark(job_id, QUEUE, SMALL, LARGE) for job_id in ("j1", "j2", "j3")] == [False] * 3
     assert admission.group(QUEUE, LARGE) not in real.parked()
+
+
+# Reserved room
+
+
+def test_room_is_reserved_for_what_a_job_needs_now(real: RedisWorld) -> None:
+    store, reservation = ReservationStore(real.records.link), keys.RESERVED + "j1"
+    park(real.records, "j1", SMALL)
+    assert store.reserve("j1", HOST, SMALL)
+    assert not store.reserve("j1", OTHER, SMALL)
+    park(real.records, "j1", LARGE)
+    assert not store.reserve("j1", HOST, SMALL)
+    assert not real.records.link.client.exists(reservation)
+    assert store.reserve("j1", OTHER, LARGE)
+    claim(real.records)
+    assert not store.reserve("j1", OTHER, LARGE)
+    assert not real.records.link.client.exists(reservation)

@@ -30,8 +30,9 @@ class Records:
         jobs = [Parked(r.job_id, r.needs, r.parked_at, r.queue_list, self.holders.get(r.job_id, "")) for r in rows]
         return Listed(self.now, tuple(jobs))
 
-    def reserve(self, job_id: str, host: str) -> bool:
-        return job_id in self.jobs and self.holders.setdefault(job_id, host) == host
+    def reserve(self, job_id: str, host: str, needs: Needs) -> bool:
+        is_parked = job_id in self.jobs and self.jobs[job_id].needs == needs
+        return is_parked and self.holders.setdefault(job_id, host) == host
 
     def release(self, job_id: str, host: str) -> None:
         if self.holders.get(job_id) == host:
@@ -97,6 +98,18 @@ def test_a_reservation_ends_with_the_wait_of_its_job(records: Records) -> None:
     assert host.ledger.free_room.free.memory_bytes == 4 * GIB
     records.park("j2")
     assert host.take_turn() == "j2"
+
+
+def test_a_reservation_grows_with_the_needs_of_its_job(records: Records) -> None:
+    """One that asks for all GPUs is parked as if it needed one, until a claim has counted those of a host."""
+    records.park("j1", Needs(0, GIB))
+    host = Host(records)
+    host.take_turn()
+    records.park("j1", LARGE)
+    assert host.take_turn() == "j1"
+    assert host.ledger.free_room.free.memory_bytes == GIB
+    records.park("j1", HUGE)
+    assert host.take_turn() == "", "nothing is kept for a job that this host could not hold"
 
 
 def test_a_host_that_takes_no_jobs_leaves_them_to_others(records: Records) -> None:

@@ -80,7 +80,13 @@ class ImageStore:
         return {name.removeprefix(_HOST): report for name, report in reports.items() if report is not None}
 
     def wanted(self) -> set[str]:
-        """Return the images of all jobs that have not ended, by the names that they want; also of plain clients."""
+        """Return the images of all jobs that have not ended, by the names that they want; also of plain clients.
+
+        A job that moves from one place to another meanwhile is met at the second reading, if not at the first.
+        """
+        return self._wanted_now() | self._wanted_now()
+
+    def _wanted_now(self) -> set[str]:
         with self.link.translated():
             names: list[str] = self.link.client.zrange(keys.HOSTS, 0, -1)
             job_ids = {job_id for key in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._members(key)}

@@ -205,7 +205,7 @@ class JobQueries:
     def in_queue(self, queue: str) -> list[str]:
         """Return the jobs of a queue that no host has taken: in its lists, parked, delayed, or held back."""
         lists = message.queue_keys(queue)
-        waiting = [job_id for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._ranked(place)]
+        waiting = [job_id for place in (keys.WAITING, keys.DELAYED, keys.BLOCKED) for job_id in self._each_in(place)]
         # Of a plain client's job there is nothing but the message.
         listed = [job_id for key in lists for job_id in self._messages(key)]
         rows = zip(waiting, self.fields(waiting, "queue"), strict=True)
@@ -233,7 +233,7 @@ class JobQueries:
         if wanted.states and State.QUEUED not in wanted.states:
             return
         for place in (keys.DELAYED, keys.WAITING, keys.BLOCKED):
-            yield from self._ranked(place)
+            yield from self._each_in(place)
         # What a host has taken since is in none of these any more.
         yield from self._in_hand()
 
@@ -243,15 +243,8 @@ class JobQueries:
                 pipeline.smembers(keys.host_jobs(host))
             return [job_id for job_ids in redislink.answers(pipeline, ()) for job_id in sorted(job_ids)]
 
-    def _ranked(self, place: str) -> Iterator[str]:
-        first = 0
-        while True:
-            with self.link.translated():
-                part = self.link.client.zrange(place, first, first + _ROWS_AT_ONCE - 1)
-            yield from part
-            first += len(part)
-            if len(part) < _ROWS_AT_ONCE:
-                return
+    def _each_in(self, place: str) -> Iterator[str]:
+        return pages.each_name(self.link, place, _ROWS_AT_ONCE)
 
 
 def _parts(entries: Sequence[T], size: int) -> Iterator[Sequence[T]]:

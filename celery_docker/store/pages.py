@@ -1,4 +1,4 @@
-"""Pages of an index, the newest first. Reads only.
+"""Pages of an index, the newest first, and all of it, the oldest first. Reads only.
 
 Invariant: a page costs Redis some milliseconds a thousand entries, and looks at `MOST_ENTRIES` of them at most.
 """
@@ -6,7 +6,7 @@ Invariant: a page costs Redis some milliseconds a thousand entries, and looks at
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,8 +72,22 @@ def page(
     return rows, before
 
 
-def _behind(link: redislink.Link, index: str, before: Mark, count: int) -> list[Mark]:
+def each_name(link: redislink.Link, index: str, at_once: int) -> Iterator[str]:
+    """Yield the names in an index, the oldest first, each that is there all the time; read as they are consumed."""
+    before: Mark | None = None
+    while True:
+        marks = _behind(link, index, before, at_once, newest_first=False)
+        yield from (place.name for place in marks)
+        # A name that is no text has its place before itself, and would be the last again and again.
+        if len(marks) < at_once:
+            return
+        before = marks[-1]
+
+
+def _behind(
+    link: redislink.Link, index: str, before: Mark | None, count: int, *, newest_first: bool = True
+) -> list[Mark]:
     """Return the places of the entries behind a place, also where thousands have its score or its own is gone."""
-    score = "" if before is NEWEST else repr(before.score)
-    flat = link.call("behind", [index], [score, before.name, count])
+    place = ["", ""] if before is None or before is NEWEST else [repr(before.score), before.name]
+    flat = link.call("behind", [index], [*place, count, int(newest_first)])
     return [Mark(float(score), name) for name, score in zip(flat[::2], flat[1::2], strict=True)]

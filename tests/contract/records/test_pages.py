@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from celery_docker.core import jobrecord
 from celery_docker.core.lifecycle import State
@@ -432,3 +433,24 @@ def test_a_place_that_nobody_gave_out_is_one_too(shelf: Shelf) -> None:
     for text, count in (("1e308_x", 1), ("-1e308_x", 0), ("0_\x00", 0), (f"9e15_{'x' * 5000}", 1), ("1e-320_é", 0)):
         rows, place = shelf.jobs.page(ALL, pages.mark(text), 5)
         assert (len(rows), place) == (count, None)
+
+
+def test_a_job_that_stays_is_passed_over_by_no_listing_while_others_go(shelf: Shelf, mocker: MockerFixture) -> None:
+    """Those before it begin between two questions: whoever reads by rank goes on behind it."""
+    mocker.patch("celery_docker.store.jobqueries._ROWS_AT_ONCE", 2)
+    job_ids = [f"j{number}" for number in range(7)]
+    shelf.records.submit([new(job_id) for job_id in job_ids])
+    shelf.client.zadd(keys.WAITING, dict.fromkeys(job_ids, 5.0))
+    rows = shelf.jobs.each_live()
+    seen = [next(rows).job_id]
+    for job_id in job_ids[:2]:
+        claim(shelf.records, job_id=job_id)
+    seen += [row.job_id for row in rows]
+    assert sorted(seen) == job_ids
+
+
+def test_a_name_that_is_no_text_ends_no_listing(shelf: Shelf, mocker: MockerFixture) -> None:
+    mocker.patch("celery_docker.store.jobqueries._ROWS_AT_ONCE", 2)
+    shelf.records.submit([new(f"j{number}") for number in range(3)])
+    shelf.client.zadd(keys.WAITING, {"j0": 5, b"\xff\xfe": 6, "j1": 7, "j2": 8, b"\xff\xff": 9})
+    assert [row.job_id for row in shelf.jobs.each_live()] == ["j0", "j1", "j2"]

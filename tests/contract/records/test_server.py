@@ -147,10 +147,11 @@ def test_a_job_for_a_queue_that_is_no_list_leaves_nothing_behind(
     records.close()
 
 
-# Those that a submission and the end of a job write.
-SUBMITTED = (keys.INDEX, keys.WAITING, keys.BLOCKED, keys.CANCELLING, keys.DELAYED)
-SUBMITTED += (keys.USERS, keys.SHARES, keys.WINDOWS, keys.user_jobs("7"), keys.batch("b1"), keys.batch_jobs("b1"))
-SUBMITTED += (keys.batch_held("b1"), keys.dependents("j1"))
+# Those that a submission writes.
+SUBMITTED = (
+    *(keys.INDEX, keys.WAITING, keys.BLOCKED, keys.CANCELLING, keys.DELAYED, keys.USERS, keys.SHARES, keys.WINDOWS),
+    *(keys.user_jobs("7"), keys.batch("b1"), keys.batch_jobs("b1"), keys.batch_held("b1"), keys.dependents("j1")),
+)
 
 
 @pytest.mark.parametrize("name", SUBMITTED)

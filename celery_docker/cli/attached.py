@@ -67,9 +67,11 @@ class Cancellation:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if kind is KeyboardInterrupt and self.job_id:
+        if self.job_id and kind is not None and issubclass(kind, KeyboardInterrupt | errors.StoreAway):
             remedy = "status" if self.is_marked else "cancel"
             purpose = "see its state" if self.is_marked else "the job is not cancelled; cancel it"
+            if issubclass(kind, errors.StoreAway):
+                purpose = "the job may be queued all the same; cancel it"
             note(self._screen, f"\n{purpose} with: {PROGRAM} {remedy} {self.job_id}")
 
     def _interrupt(self, *_: object) -> None:
@@ -110,7 +112,10 @@ class Attached:
         self._is_repeated = False
 
     def follow(self, outages: Outages) -> Mapping[str, Any]:
-        """Show the output and return the receipt; of a cancelled job once its container is gone."""
+        """Show the output and return the receipt; of a cancelled job once its container is gone.
+
+        Raises `NoSuchJob` for a job whose record is gone.
+        """
         job_id = self._cancellation.job_id
         while True:
             with outages:
@@ -125,6 +130,8 @@ class Attached:
                     break
                 self._wait_lines.look()
                 self._pause()
+                continue
+            time.sleep(_PAUSE_S)
         while self._cancellation.is_marked and receipt.get("container_id"):
             with outages:
                 if self._client.queries.jobs.is_settled(job_id, receipt["host"]):

@@ -46,7 +46,7 @@ class WaitLines:
         self._begun_at_s = self.clock()
 
     def look(self) -> None:
-        """Write what is new. Raises `StoreAway` or `StoreRefused`."""
+        """Write what is new. Raises `StoreAway` or `StoreRefused`, and `NoSuchJob` for a job whose record is gone."""
         now_s = self.clock()
         if now_s - self._looked_at_s < _LOOK_EVERY_S:
             return
@@ -55,8 +55,8 @@ class WaitLines:
         if len(attempts) <= self._attempts and now_s - self._asked_at_s < self._pause_s(now_s):
             return
         self._asked_at_s = now_s
-        rows = self.queries.jobs.rows([self.job_id])
-        wait = self.queries.waits.of(rows).get(self.job_id)
+        row = self.queries.jobs.row(self.job_id)
+        wait = self.queries.waits.of([row]).get(self.job_id)
         self._enter(wait, now_s)
         self._note_attempts(attempts, wait, now_s)
         if wait is not None:

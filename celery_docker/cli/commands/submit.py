@@ -47,7 +47,7 @@ def run(context: Context) -> int:
     with attached.Cancellation(context.screen) as cancellation, context.client() as client:
         reader = None if context.wants_json else client.logs_of("")
         with attached.attached(reader):
-            cancellation.job_id = _queue(context, client, spec, submission, before=partial(_attach, reader))
+            _queue(context, client, spec, submission, before=partial(_attach, cancellation, reader))
             outages = context.outages()
             note = partial(attached.note, context.screen)
             wait_lines = WaitLines(client.queries, cancellation.job_id, note, context.advice)
@@ -56,11 +56,13 @@ def run(context: Context) -> int:
     return _report(context, job, stored)
 
 
-def _attach(reader: livelog.Reader | None, job_id: str) -> None:
+def _attach(cancellation: attached.Cancellation, reader: livelog.Reader | None, job_id: str) -> None:
     """Have the job that is to be queued wait for its reader from the first byte on."""
     if reader is not None:
         reader.job_id = job_id
         reader.attach()
+    # From now on it may be in the queue, whatever is heard of it.
+    cancellation.job_id = job_id
 
 
 def _report(context: Context, job: attached.Attached, stored: Mapping[str, Any]) -> int:

@@ -45,6 +45,9 @@ class Looks:
     def now(self) -> float:
         return self.at
 
+    def row(self, job_id: str) -> str:
+        return job_id
+
     def rows(self, job_ids: Sequence[str]) -> list[str]:
         return list(job_ids)
 

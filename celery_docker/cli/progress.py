@@ -54,8 +54,8 @@ def is_plain_line_due(
     return ended - last.ended >= total * _STEP or now_s - last.at_s >= every_s
 
 
-def summary(results: Sequence[Receipt], batch_id: str) -> list[str]:
-    """Return what became of a batch: counts, its first failures, and what to type to run those again.
+def summary(results: Sequence[Receipt], batch_id: str, size: int) -> list[str]:
+    """Return what became of a batch of this size: counts, its first failures, and what to type to run those again.
 
     `results` are receipts, in the order of the batch.
     """
@@ -64,6 +64,9 @@ def summary(results: Sequence[Receipt], batch_id: str) -> list[str]:
     lines += [_failure(receipt) for receipt in failures[:FAILURES_SHOWN]]
     if len(failures) > FAILURES_SHOWN:
         lines.append(f"  and {len(failures) - FAILURES_SHOWN} more")
+    if len(results) < size:
+        of_all = f"{size - len(results):,} of {wording.counted(size, 'job')}"
+        lines.append(f"{of_all} are not there: they were not submitted, or their records are gone")
     if failures:
         lines.append(f"Run the failed ones again: celery-docker retry --failed {batch_id}")
     return lines

@@ -21,7 +21,7 @@ from celery_docker.store import listing
 # Counting a batch keeps Redis busy: it is asked again after this, and after twenty times as long as the answer took.
 _PAUSE_S = 0.5
 _SHARE = 20
-# Of a batch that is smaller than it was to be: somebody may still be submitting it.
+# Of a batch that is smaller than it was to be: somebody may still be submitting it, if it has grown so lately.
 _GRACE_S = 5.0
 _WIDTH = 80
 
@@ -76,18 +76,23 @@ class ProgressDisplay:
             return _WIDTH
 
 
-def until_end(queries: Queries, batch_id: str, display: ProgressDisplay, outages: Outages) -> None:
-    """Show a batch until all its jobs have ended. Raises `NoSuchJob` or `StoreRefused`."""
-    began_at_s = time.monotonic()
+def until_end(queries: Queries, batch_id: str, display: ProgressDisplay, outages: Outages) -> int:
+    """Show a batch until all its jobs have ended; return how many it was to have. Raises `NoSuchJob` or `StoreRefused`.
+
+    One that nobody gets on submitting has ended with fewer.
+    """
+    most, grown_at_s = 0, time.monotonic()
     while True:
         asked_at_s = time.monotonic()
         row = outages.answer(lambda: queries.batches.row(batch_id))
         submitted = sum(row.counts.values())
-        is_whole = submitted >= row.size or asked_at_s - began_at_s > _GRACE_S
+        if submitted > most:
+            most, grown_at_s = submitted, asked_at_s
+        is_whole = submitted >= row.size or asked_at_s - grown_at_s > _GRACE_S
         display.show(row.counts, row.size)
         if is_whole and pace.done(row.counts) == submitted:
             display.end()
-            return
+            return row.size
         time.sleep(max(_PAUSE_S, _SHARE * (time.monotonic() - asked_at_s)))
 
 
@@ -102,9 +107,10 @@ def results(queries: Queries, batch_id: str) -> list[Receipt]:
     return [Receipt.from_dict(stored.get(row.job_id) or _listed(row)) for row in rows]
 
 
-def batch_exit_status(receipts: Sequence[Receipt]) -> int:
-    """Return the exit status for a batch: the highest of its jobs, and never 0 where none is known."""
-    return exitcodes.highest(map(exitcodes.exit_status, receipts)) if receipts else exitcodes.NOT_RUN
+def batch_exit_status(receipts: Sequence[Receipt], size: int) -> int:
+    """Return the exit status for a batch of this size: the highest of its jobs, and never 0 where one is not there."""
+    missing = [exitcodes.NOT_RUN] if not receipts or len(receipts) < size else []
+    return exitcodes.highest([*map(exitcodes.exit_status, receipts), *missing])
 
 
 def _listed(row: listing.JobRow) -> dict[str, Any]:

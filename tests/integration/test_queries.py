@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from celery_docker import errors
+from celery_docker.cli import exitcodes, watching
+from celery_docker.cli import main as cli
 from celery_docker.core import message
 from celery_docker.core.jobrecord import Holding, New
 from celery_docker.core.lifecycle import State
@@ -25,6 +27,7 @@ class Shelf:
     """A store to write with, questions to read with, and a client to look behind them."""
 
     def __init__(self, server: servers.RedisServer) -> None:
+        self.url = server.url
         self.store = jobstore.connect(server.url)
         self.queries = queries.Queries(self.store.link)
         self.client: Any = server.client(decode_responses=True)
@@ -161,6 +164,26 @@ def test_a_batch_ages_once_its_last_job_has_ended(shelf: Shelf) -> None:
     shelf.store.submit([new("again", batch_id="b1", batch_index=1)])
     for key in (keys.batch("b1"), keys.batch_jobs("b1")):
         assert shelf.client.ttl(key) == -1
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+@pytest.mark.parametrize("command", ["watch", "wait"])
+def test_a_batch_of_which_jobs_are_missing_never_counts_as_succeeded(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, jobs: int
+) -> None:
+    """Its submitter was killed, or is still at it."""
+    monkeypatch.setattr(watching, "_GRACE_S", 0)
+    shelf.batch(jobs)
+    shelf.store.begin_batch("b1", {"size": 3})
+    for number in range(1, jobs + 1):
+        shelf.end(f"j{number:05}")
+    status = cli.main([command, "b1"], {"CELERY_DOCKER_BROKER_URL": shelf.url})
+    assert status == exitcodes.NOT_RUN
+    assert f"{3 - jobs} of 3 jobs " in "".join(capsys.readouterr())
+    shelf.submit("last", batch_id="b1", batch_index=9)
+    if jobs == 2:
+        shelf.end("last")
+        assert cli.main([command, "b1"], {"CELERY_DOCKER_BROKER_URL": shelf.url}) == 0
 
 
 def test_a_batch_that_nobody_knows(shelf: Shelf) -> None:

@@ -163,16 +163,16 @@ def _watched(context: Context, client: Client, batch_id: str, stream: TextIO) ->
         return donemarks.OwnUser(client.submitter(), user)
 
     with context.detaching("watch", batch_id):
-        watching.until_end(client.queries, batch_id, display, outages)
+        size = watching.until_end(client.queries, batch_id, display, outages)
         receipts = outages.answer(lambda: watching.results(client.queries, batch_id))
         outages.answer(lambda: donemarks.leave(client.queries, batch_id, own_user))
-    status = watching.batch_exit_status(receipts)
+    status = watching.batch_exit_status(receipts, size)
     if context.wants_json:
         states = [receipt.state for receipt in receipts]
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
         context.screen.json({"id": batch_id, "counts": counts, "exit_code": status})
         return status
-    for line in progress.summary(receipts, batch_id):
+    for line in progress.summary(receipts, batch_id, size):
         display.note(line)
     return status
 

@@ -16,9 +16,11 @@ from celery_docker.client.outages import Outages
 from celery_docker.core import wording
 from celery_docker.core.lifecycle import State
 from celery_docker.core.receipt import Receipt
+from celery_docker.core.recordfields import Fields
 
 if TYPE_CHECKING:
     from celery_docker.client.ports import Queries
+    from celery_docker.store.listing import Match
 
 PAUSE_S = 0.2
 _AWAITED_AT_ONCE = 500
@@ -73,7 +75,10 @@ def wait(context: Context) -> int:
     deadline = None if limit_s is None else time.monotonic() + limit_s
     names = context.operands
     with context.detaching("wait", *names), context.client() as client:
-        job_ids = operands.job_ids(client.queries, names)
+        matches = [client.queries.match(name) for name in names]
+        jobs = {match: operands.jobs_of(client.queries, match) for match in matches}
+        job_ids = list(dict.fromkeys(job_id for part in jobs.values() for job_id in part))
+        sizes = {match: _size(client.queries, match) for match in jobs}
         outages = context.outages()
         lines = None if context.is_quiet else ObstacleLines(client.queries, context.screen.note, context.advice)
         if not _have_ended(client.queries, job_ids, deadline, outages, lines):
@@ -86,11 +91,22 @@ def wait(context: Context) -> int:
     if context.wants_json:
         context.screen.json([answer for answer in answers if answer is not None])
     receipts = [None if answer is None else Receipt.from_dict(answer) for answer in answers]
+    short = {match: size - len(jobs[match]) for match, size in sizes.items() if len(jobs[match]) < size}
     if not context.is_quiet:
         _explain(context, dict(zip(job_ids, receipts, strict=True)))
+        for match, count in short.items():
+            of_all = f"{count:,} of {wording.counted(sizes[match], 'job')}"
+            context.screen.note(f"{PROGRAM}: batch {match.name}: {of_all} were not submitted when this began")
     return exitcodes.highest(
-        exitcodes.NOT_RUN if receipt is None else exitcodes.exit_status(receipt) for receipt in receipts
+        [exitcodes.NOT_RUN if receipt is None else exitcodes.exit_status(receipt) for receipt in receipts]
+        + [exitcodes.NOT_RUN for _ in short]
     )
+
+
+def _size(queries: Queries, match: Match) -> int:
+    """Return how many jobs there are to be of what an operand names."""
+    text = queries.batches.field(match.name, "size") if match.is_batch else None
+    return Fields({"size": text or ""}).count("size")
 
 
 def _explain(context: Context, receipts: Mapping[str, Receipt | None]) -> None:

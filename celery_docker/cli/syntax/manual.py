@@ -35,7 +35,8 @@ _EXIT_STATUSES = (
     ),
     (
         f"{exitcodes.NOT_RUN}",
-        "Redis does not answer; or the job was rejected, was lost, or failed by its host's fault and not its own.",
+        "Redis does not answer; or the job was rejected, was lost, or failed by its host's fault and not its own; or "
+        "jobs of the batch are missing.",
     ),
     ("126, 127", "The container's command cannot be executed, or does not exist, as with docker run."),
     (f"{exitcodes.INTERRUPTED}", "Interrupted at the terminal."),

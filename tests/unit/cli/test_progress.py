@@ -96,7 +96,7 @@ def receipt(number: int, state: str, **more: Any) -> Receipt:
 
 def test_a_summary_without_failures_is_one_line() -> None:
     results = [receipt(1, "succeeded", exit_code=0), receipt(2, "cancelled"), receipt(3, "succeeded", exit_code=0)]
-    assert progress.summary(results, "b1") == ["3 jobs: 2 succeeded, 1 cancelled"]
+    assert progress.summary(results, "b1", 3) == ["3 jobs: 2 succeeded, 1 cancelled"]
 
 
 def test_a_summary_names_the_first_failures_and_what_to_type() -> None:
@@ -110,7 +110,7 @@ def test_a_summary_names_the_first_failures_and_what_to_type() -> None:
         receipt(7, "lost"),
         receipt(8, "running"),
     ]
-    assert progress.summary(results, "b1") == [
+    assert progress.summary(results, "b1", 8) == [
         "8 jobs: 1 running, 1 succeeded, 3 failed, 1 timed out, 1 rejected, 1 lost",
         "  00000002  exit 3  no such \\x1b[1mchromosome",
         "  00000003  exit 1  scan 3: exit code 1",
@@ -122,5 +122,12 @@ def test_a_summary_names_the_first_failures_and_what_to_type() -> None:
     ]
 
 
+def test_a_summary_tells_what_is_not_there() -> None:
+    assert progress.summary([receipt(1, "succeeded", exit_code=0)], "b1", 3) == [
+        "1 job: 1 succeeded",
+        "2 of 3 jobs are not there: they were not submitted, or their records are gone",
+    ]
+
+
 def test_a_summary_of_nothing() -> None:
-    assert progress.summary([], "b1") == ["0 jobs: none"]
+    assert progress.summary([], "b1", 0) == ["0 jobs: none"]

@@ -20,8 +20,8 @@ _ROWS_AT_ONCE = 500
 _STATES_AT_ONCE = 200
 _IDS_AT_ONCE = 100
 _STATES = list[str | None]
-# The jobs that have not ended, in the order of a listing.
-_LIVE = ((State.RUNNING, State.STARTING), (State.QUEUED,))
+# The jobs that have not ended, in the order of a listing; and those that a host has taken since.
+_LIVE = ((State.RUNNING, State.STARTING), (State.QUEUED,), (State.RUNNING, State.STARTING))
 # The order of a batch.
 _BY_NUMBER = "number"
 # Without its jobs, which may be many.
@@ -77,11 +77,14 @@ class RemoteJobs:
         return [document for part in parts for document in self.http.get("jobs", ids=list(part))["jobs"]]
 
     def each_live(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
-        """Yield the jobs that have not ended: those that run first."""
+        """Yield the jobs that have not ended, each once: those that run first."""
+        yielded: set[str] = set()
         for states in _LIVE:
             asked = tuple(state for state in states if not wanted.states or state in wanted.states)
-            if asked:
-                yield from self._pages(replace(wanted, states=asked))
+            for row in self._pages(replace(wanted, states=asked)) if asked else ():
+                if row.job_id not in yielded:
+                    yielded.add(row.job_id)
+                    yield row
 
     def each_recent(self, wanted: JobFilter = ALL) -> Iterator[JobRow]:
         """Yield all jobs that have a record, the newest first."""

@@ -13,6 +13,7 @@ from celery_docker.core import strictjson
 from celery_docker.core.batch import Expanded
 from celery_docker.core.batchinputs import Row, Source
 from celery_docker.gateway import bodies
+from tests.unit.client.test_understood import JOB
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,20 @@ def test_a_gateway_that_lets_nobody_wait_is_not_asked_again_at_once(
     monkeypatch.setattr("time.sleep", slept.append)
     Remote("http+unix:///none", "").log.entries("j1", "1-0", 0.5, 32)
     assert slept == pytest.approx(slept_s)
+
+
+def test_a_job_that_moves_on_meanwhile_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a host takes between two questions, and one that is to run again."""
+    moving = {"j1": iter(("queued", "running", "running")), "j2": iter(("running", "queued", "queued"))}
+
+    def get(_: HttpSocket, *_place: str, state: str, **_query: object) -> Any:
+        now = {job_id: next(states) for job_id, states in moving.items()}
+        jobs = [{**JOB, "id": job_id, "state": is_in} for job_id, is_in in now.items() if is_in in state.split(",")]
+        return {"jobs": jobs, "next": None}
+
+    monkeypatch.setattr(HttpSocket, "get", get)
+    rows = Remote("http+unix:///none", "").queries.jobs.each_live()
+    assert sorted(row.job_id for row in rows) == ["j1", "j2"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ class Shared:
     _kept: dict[str, tuple[float, int, Table]] = field(default_factory=dict)
     _present: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST))
     _asking: threading.Lock = field(default_factory=threading.Lock)
+    # The batch that is looked at, None once it was changed since; both this and what is kept under a lock of their own.
+    _asked: str | None = None
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, batch_id: str, jobs: int, ask: Callable[[], Table]) -> Table:
         """Return what `ask` returns about a batch of so many jobs. Raises `Busy` where too many wait."""
@@ -44,7 +47,10 @@ class Shared:
             return kept
         with self.turn(jobs):
             kept = self._holding(batch_id)
-            return self._keep(batch_id, jobs, ask()) if kept is None else kept
+            if kept is not None:
+                return kept
+            self._asked = batch_id
+            return self._keep(batch_id, jobs, ask())
 
     @contextlib.contextmanager
     def turn(self, jobs: int) -> Iterator[None]:
@@ -62,7 +68,9 @@ class Shared:
 
     def forget(self, batch_id: str) -> None:
         """Have a batch that was changed looked at again by whoever asks next."""
-        self._kept = {key: value for key, value in self._kept.items() if key != batch_id}
+        with self._keeping:
+            self._asked = None if self._asked == batch_id else self._asked
+            self._kept = {key: value for key, value in self._kept.items() if key != batch_id}
 
     def _holding(self, batch_id: str) -> Table | None:
         until_s, _, table = self._kept.get(batch_id, (0.0, 0, None))
@@ -70,9 +78,11 @@ class Shared:
 
     def _keep(self, batch_id: str, jobs: int, table: Table) -> Table:
         now_s = self.clock()
-        kept = {key: value for key, value in self._kept.items() if value[0] > now_s and key != batch_id}
-        kept[batch_id] = (now_s + jobs * _KEPT_S_A_JOB, 100 + len(table["failed"]), table)
-        while sum(size for _, size, _ in kept.values()) > _MOST_NAMED and len(kept) > 1:
-            del kept[next(iter(kept))]
-        self._kept = kept
+        with self._keeping:
+            kept = {key: value for key, value in self._kept.items() if value[0] > now_s and key != batch_id}
+            if self._asked == batch_id:
+                kept[batch_id] = (now_s + jobs * _KEPT_S_A_JOB, 100 + len(table["failed"]), table)
+            while sum(size for _, size, _ in kept.values()) > _MOST_NAMED and len(kept) > 1:
+                del kept[next(iter(kept))]
+            self._kept = kept
         return table

@@ -52,6 +52,8 @@ WsgiApp = application.Application | application.Closed
 
 class _LastTask(Task):  # type: ignore[misc]  # waitress has no types
     def build_response_header(self) -> bytes:
+        # From now on it is the reader's time.
+        self.channel.creation_time = time.time()
         # A client of HTTP/1.0 that asks for more requests on this connection would be told yes, and no.
         self.request.headers.pop("CONNECTION", None)
         self.set_close_on_finish()
@@ -229,7 +231,10 @@ class _Server:
                 oldest.will_close = True
 
     def maintenance(self, now: float) -> None:
-        """Close connections whose request or answer is not through in time, however often a byte comes."""
+        """Close connections whose request or answer is not through in time, however often a byte comes.
+
+        The time in which the answer was made is nobody's fault but ours, and not counted.
+        """
         for channel in self.active_channels.values():
             if not channel.requests and channel.creation_time < now - self.patience_s:
                 channel.will_close = True

@@ -33,6 +33,7 @@ from celery_docker.core.jobrecord import Holding
 from celery_docker.core.lifecycle import State
 from celery_docker.core.output import Chunk, Piece
 from celery_docker.core.signingkeys import Keys
+from celery_docker.gateway import webserver
 from celery_docker.host.keyfile import KeyFile
 from celery_docker.store import keys, livelog
 from celery_docker.store.hosts import HostStore
@@ -524,6 +525,48 @@ def test_a_slow_header_is_cut_off(server: servers.RedisServer) -> None:
         # A byte now and then is no sign of life.
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             send_slowly(slow)
+
+
+def test_who_was_kept_waiting_has_the_whole_patience_for_his_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A large answer comes late where Redis was slow, or many asked for such ones: that is not the reader's time."""
+    body, is_sent, is_looked_at = b"x" * 2**23, threading.Event(), threading.Event()
+    look = webserver._Server.maintenance
+
+    def maintenance(server: webserver._Server, now: float) -> None:
+        was_sent = is_sent.is_set()
+        look(server, now)
+        if was_sent:
+            is_looked_at.set()
+
+    def answer(environ: Any, respond: Any) -> list[bytes]:
+        for channel in server._servers[0].active_channels.values():
+            channel.creation_time -= 1000
+        respond("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    monkeypatch.setattr(webserver._Server, "maintenance", maintenance)
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as reader:
+        listening.bind(str(tmp_path / "api.sock"))
+        listening.listen()
+        listening.setblocking(False)
+        server = webserver.WebServer([listening], answer, 1, idle_s=600, patience_s=30)  # type: ignore[arg-type]
+        serving = threading.Thread(target=server.run)
+        serving.start()
+        try:
+            reader.settimeout(60)
+            reader.connect(listening.getsockname())
+            reader.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            text = reader.recv(1)
+            is_sent.set()
+            assert is_looked_at.wait(60)
+            while piece := reader.recv(2**20):
+                text += piece
+        finally:
+            server.stop()
+            serving.join(60)
+    assert len(text.partition(b"\r\n\r\n")[2]) == len(body)
 
 
 # Connects many times as another user, says how many connections were closed at once, and keeps the others.

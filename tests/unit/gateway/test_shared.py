@@ -65,6 +65,18 @@ def test_a_large_one_is_looked_at_in_turn_and_counted_anew_once_it_is_changed(mo
     assert kept.answer("b", LARGE, ask)["number"] == 2
 
 
+def test_what_was_counted_before_a_change_is_not_kept_after_it() -> None:
+    """Somebody has the failed jobs run again while others are told how many these are."""
+    kept, ask = Shared(lambda: 10.0), Asked()
+
+    def ask_and_change() -> dict[str, Any]:
+        kept.forget("b")
+        return ask()
+
+    assert kept.answer("b", LARGE, ask_and_change)["number"] == 1
+    assert [kept.answer("b", LARGE, ask)["number"] for _ in range(2)] == [2, 2]
+
+
 def test_what_is_kept_has_a_bound() -> None:
     kept = Shared(lambda: 0.0)
     for number in range(10):

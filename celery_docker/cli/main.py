@@ -68,6 +68,8 @@ def _status(argv: Sequence[str], environ: Mapping[str, str], terminal: screen.Sc
         terminal.note(f"{PROGRAM}: {_lines(exc)}")
         return exitcodes.of_error(exc)
     except KeyboardInterrupt as exc:
+        for line in getattr(exc, "__notes__", ()):
+            terminal.note(f"{PROGRAM}: {line}")
         return exitcodes.of_interruption(exc)
 
 

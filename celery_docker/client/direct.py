@@ -69,6 +69,10 @@ class Direct:
             self.store.submit(new_jobs)
         except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
             raise type(exc)(f"{exc}; some jobs of batch {batch_id} may be queued, cancel it") from exc
+        except KeyboardInterrupt as exc:
+            note = f"some jobs of batch {batch_id} may be queued; cancel it with: celery-docker cancel {batch_id}"
+            exc.add_note(note)
+            raise
         return batch_id
 
     def cancel_many(self, job_ids: Sequence[str], reason: str) -> list[str]:

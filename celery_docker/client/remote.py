@@ -99,6 +99,11 @@ class Remote:
                 self.http.send("POST", "jobs", body=body)
         except (errors.StoreAway, errors.StoreRefused, errors.NoSuchJob) as exc:
             raise type(exc)(f"{exc}; some jobs of batch {batch['id']} may be queued, cancel it") from exc
+        except KeyboardInterrupt as exc:
+            batch_id = batch["id"]
+            note = f"some jobs of batch {batch_id} may be queued; cancel it with: celery-docker cancel {batch_id}"
+            exc.add_note(note)
+            raise
         return str(batch["id"])
 
     @understood.function

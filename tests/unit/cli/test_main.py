@@ -17,7 +17,9 @@ import pytest
 from celery_docker import errors
 from celery_docker.cli import exitcodes, main
 from celery_docker.client import client, configfiles, configlayers
+from celery_docker.client.httpsocket import HttpSocket
 from celery_docker.core.jobspec import JobSpec
+from celery_docker.store.jobstore import Store
 from changelog import VERSION
 
 ROOT = Path(__file__).parents[3]
@@ -83,6 +85,36 @@ def test_a_job_runs_as_its_submitter_in_the_configured_queue(queue: Queue, envir
     ((spec, options),) = queue.got
     assert spec.user == f"{os.getuid()}:{os.getgid()}"
     assert options["queue"] == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "call"),
+    [("redis://127.0.0.1:1/0", Store, "submit"), ("http+unix:///none/api.sock", HttpSocket, "send")],
+)
+def test_a_batch_that_is_interrupted_while_it_is_submitted_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    kind: type,
+    call: str,
+) -> None:
+    """A part of it may be there, and is to be found again."""
+
+    def interrupted(*_: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    begun: list[str] = []
+    monkeypatch.setattr(Store, "begin_batch", lambda _, batch_id, _facts: begun.append(batch_id))
+    monkeypatch.setattr(kind, call, interrupted)
+    line = ["batch", "--array", "1-3", "busybox", "true"]
+    assert main.main(line, {**environ, "CELERY_DOCKER_BROKER_URL": url}) == 130
+    (note,) = capsys.readouterr().err.splitlines()
+    words = note.split()
+    assert note == (
+        f"celery-docker: some jobs of batch {words[-1]} may be queued; cancel it with: celery-docker cancel {words[-1]}"
+    )
+    assert begun in ([], [words[-1]])
 
 
 @pytest.mark.parametrize("home", ["/proc/none", "/dev/null", None])

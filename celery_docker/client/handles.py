@@ -191,8 +191,14 @@ class Batch:
 
         Raises `NotEnded` after the timeout.
         """
-        outages = Outages()
-        going = outages.answer(lambda: [job.id for job in self.jobs()])
+        yield from self._ended(Outages().answer(self._job_ids), timeout)
+
+    def _job_ids(self) -> list[str]:
+        return [job.id for job in self.jobs()]
+
+    def _ended(self, going: Sequence[str], timeout: float | None) -> Iterator[Job]:
+        """Yield each of these jobs as it ends."""
+        outages = Outages(has_answered=True)
         total, ended = len(going), Counter[str]()
         for _ in _turns(timeout):
             answers = None
@@ -233,12 +239,19 @@ class Batch:
         >>> [receipt["output"] for receipt in made.results()]
         ['a\\n', 'b\\n']
 
-        Raises `NotEnded` after the timeout; a job that failed raises nothing here.
+        Raises `NotEnded` after the timeout, and `NoSuchJob` where the record of a job is gone: what is there would be
+        taken for other jobs' then. A job that failed raises nothing here.
         """
-        self.wait(timeout)
-        outages = Outages(has_answered=True)
-        receipts = outages.answer(lambda: self.client.queries.jobs.receipts([job.id for job in self.jobs()]))
-        return [receipt for receipt in receipts if receipt is not None]
+        # One that somebody runs again meanwhile has ended all the same.
+        job_ids = Outages().answer(self._job_ids)
+        for _ in self._ended(job_ids, timeout):
+            pass
+        answers = Outages(has_answered=True).answer(lambda: self.client.queries.jobs.receipts(job_ids))
+        receipts = [receipt for receipt in answers if receipt is not None]
+        if len(receipts) < len(job_ids):
+            count = f"{len(job_ids) - len(receipts):,} of {wording.counted(len(job_ids), 'job')}"
+            raise errors.NoSuchJob(f"the records of {count} are gone; ask each of jobs() for its receipt")
+        return receipts
 
     def failed(self) -> list[Job]:
         """Return the jobs that have ended without success so far; what was cancelled is not among them.

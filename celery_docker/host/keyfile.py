@@ -19,21 +19,21 @@ class KeyFile:
     """The keys in one file, for any thread: a change counts from the next question on, without a restart."""
 
     path: str = signingkeys.FILE
-    _state: object = None
-    _keys: Keys | None = field(default=None, repr=False)
+    # The state of the file and the keys in it then, in one: two threads may look at a change at the same time.
+    _kept: tuple[object, Keys | None] = field(default=(None, None), repr=False)
 
     def keys(self) -> Keys | None:
         """Return the keys; None where there is no file, or this user may not read it. Raises `KeysError`."""
         try:
             state = secretfile.state(self.path)
-            if state != self._state:
-                # Both together, since another thread may look at the same time.
-                self._keys, self._state = self._read(), state
+            kept = self._kept
+            if state != kept[0]:
+                self._kept = kept = (state, self._read())
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except OSError as exc:
             raise errors.KeysError(f"key: cannot read {self.path}: {exc.strerror}") from exc
-        return self._keys
+        return kept[1]
 
     def needed(self) -> Keys:
         """Return the keys. Raises `KeysError` with a remedy also where there are none that this user may read."""

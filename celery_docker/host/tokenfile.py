@@ -20,21 +20,21 @@ class TokenFile:
     """The tokens in one file, for any thread: a change counts from the next question on, without a restart."""
 
     path: str = tokens.FILE
-    _state: object = None
-    _tokens: Tokens = field(default_factory=Tokens, repr=False)
+    # The state of the file and what it says then, in one: two threads may look at a change at the same time.
+    _kept: tuple[object, Tokens] = field(default=(None, Tokens()), repr=False)
 
     def tokens(self) -> Tokens:
         """Return the tokens, none where there is no file. Raises `TokensError` with the remedy."""
         try:
             state = secretfile.state(self.path)
-            if state != self._state:
-                # Both together, since another thread may look at the same time.
-                self._tokens, self._state = tokens.parse(self._text()), state
+            kept = self._kept
+            if state != kept[0]:
+                self._kept = kept = (state, tokens.parse(self._text()))
         except FileNotFoundError:
             return Tokens()
         except OSError as exc:
             raise self._unreadable(exc) from exc
-        return self._tokens
+        return kept[1]
 
     def add(self, token: Token) -> None:
         """Add a token. Raises `TokensError`; the file is as before then."""

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,38 @@ def test_a_change_counts_at_the_next_question(file: KeyFile) -> None:
     assert file.keys() == Keys(B, old=A)
     Path(file.path).unlink()
     assert file.keys() is None
+
+
+def test_of_two_threads_that_look_at_a_change_none_brings_back_what_was_before(
+    file: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has read the file before its change, and notes that in the middle of what the other notes."""
+    file.write(Keys(A))
+    has_read, may_go_on = threading.Event(), threading.Event()
+    read = secretfile.read
+
+    def slowly(path: str, most: int) -> bytes:
+        text = read(path, most)
+        if threading.current_thread() is slow:
+            has_read.set()
+            assert may_go_on.wait(60)
+        return text
+
+    class File(KeyFile):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if has_read.is_set() and threading.current_thread() is not slow:
+                may_go_on.set()
+                slow.join(60)
+
+    shared = File(file.path)
+    slow = threading.Thread(target=shared.keys)
+    monkeypatch.setattr(secretfile, "read", slowly)
+    slow.start()
+    assert has_read.wait(60)
+    file.write(Keys(B))
+    shared.keys()
+    assert shared.keys() == Keys(B)
 
 
 def test_what_is_written_is_closed_to_others(file: KeyFile) -> None:

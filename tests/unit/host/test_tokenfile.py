@@ -41,6 +41,38 @@ def test_a_change_counts_at_the_next_question(file: TokenFile) -> None:
     assert file.tokens().tokens == ()
 
 
+def test_of_two_threads_that_look_at_a_change_none_brings_back_what_was_before(
+    file: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has read the file before its change, and notes that in the middle of what the other notes."""
+    file.add(A)
+    has_read, may_go_on = threading.Event(), threading.Event()
+    read = secretfile.read
+
+    def slowly(path: str, most: int) -> bytes:
+        text = read(path, most)
+        if threading.current_thread() is slow:
+            has_read.set()
+            assert may_go_on.wait(60)
+        return text
+
+    class File(TokenFile):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if has_read.is_set() and threading.current_thread() is not slow:
+                may_go_on.set()
+                slow.join(60)
+
+    shared = File(file.path)
+    slow = threading.Thread(target=shared.tokens)
+    monkeypatch.setattr(secretfile, "read", slowly)
+    slow.start()
+    assert has_read.wait(60)
+    file.remove([A.id])
+    shared.tokens()
+    assert shared.tokens().tokens == ()
+
+
 def test_what_is_written_is_closed_to_others(file: TokenFile) -> None:
     file.add(A)
     assert os.stat(file.path).st_mode & 0o7777 == 0o640

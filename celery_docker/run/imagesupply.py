@@ -52,7 +52,10 @@ class ImageSupply:
             return self.engine.create(container_plan)
         except errors.ImageMissing as exc:
             if container_plan.platform is None:
-                raise
+                # Somebody has pruned the images in that moment.
+                raise errors.HostError(
+                    f"image {_image_of(container_plan)} was removed as soon as it was pulled"
+                ) from exc
             raise errors.RequestError(f"image {_image_of(container_plan)} is not in its registry") from exc
 
     def _pull(

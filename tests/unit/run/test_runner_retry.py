@@ -48,6 +48,17 @@ def test_other_ends_are_not_the_host_s_fault(bench: Bench, kwargs: dict[str, Any
     assert bench.faults == []
 
 
+def test_an_image_that_is_removed_between_its_pull_and_its_container_is_pulled_again(bench: Bench) -> None:
+    """Somebody prunes images in that moment: it takes nothing from the job."""
+    bench.engine.registry = {"tool:1": OK}
+    bench.engine.failures["create"] = [errors.ImageMissing("pull it"), errors.ImageMissing("pull it")]
+    end = bench.run(image="tool:1")
+    assert end == LetGo("attempt 1: image 'tool:1' was removed as soon as it was pulled; again in 10 s")
+    assert bench.nothing_is_left()
+    bench.records.publish_due(LATE)
+    assert bench.ended(image="tool:1").state is State.SUCCEEDED
+
+
 # Failure and retry
 
 

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 from celery import signals
+from celery.worker import state
 
 from celery_docker import errors
 from celery_docker.core import redisurl, roomwords, settings, wording
@@ -112,6 +113,10 @@ def _consume(built: parts.Parts, worker_settings: settings.Settings, slots: int)
         )
         signal.signal(signal.SIGTERM, lambda *_: leaving.begin(shutdown.Departure.STOP))
         signal.signal(signal.SIGHUP, lambda *_: leaving.begin(shutdown.Departure.HAND_OVER))
+        if state.should_stop is not None:
+            # Celery has heard a stop before, and would wait for the jobs just taken over, without limit and deaf.
+            state.should_stop = None
+            leaving.begin(shutdown.Departure.STOP)
         built.inbox.open(sender)
         built.events.open(sender)
         channels = sender.connection.transport.channels

@@ -12,7 +12,7 @@ from celery_docker.core import hostreport, incoming, lifecycle, message, shares
 from celery_docker.core.jobrecord import TO_END_AT_ONCE, JobToEnd
 from celery_docker.core.lifecycle import EndRequest
 from celery_docker.core.outlook import Outlook
-from celery_docker.store import historykeeping, keys, listkeeping, redislink
+from celery_docker.store import historykeeping, hosts, keys, listkeeping, redislink
 
 _AT_ONCE = 1000
 # How many jobs one script publishes, in a turn of so many; how many jobs of a share one looks at.
@@ -116,16 +116,25 @@ class Housekeeping:
         The lists are only read where they hold fewer messages than jobs wait; what plain clients sent may hide a gap
         until it has been served.
         """
-        parked = self._parked()
-        waiting = self._waiting(before, parked)
-        if not waiting:
-            return 0
-        sources = sorted({source for (source,) in self._fields(waiting, "queue") if source})
-        lists = self._with_taken(sources)
-        if self._is_complete(lists, len(parked)):
-            return 0
-        listed = {job_id for source in lists for job_id in self._listed(source)}
-        return sum(self._do("republish", job_id, [keys.WAITING]) for job_id in waiting if job_id not in listed)
+        parked, count = self._parked(), 0
+        counted, read, listed = self._served(), set[str](), set[str]()
+        for waiting in self._waiting(before, parked):
+            sources = {source for (source,) in self._fields(waiting, "queue") if source}
+            counted |= sources
+            if self._is_complete(self._with_taken(counted), len(parked)):
+                break
+            for source in self._with_taken(sources - read):
+                listed.update(self._listed(source))
+            read |= sources
+            missing = [job_id for job_id in waiting if job_id not in listed]
+            count += sum(self._do("republish", job_id, [keys.WAITING]) for job_id in missing)
+        return count
+
+    def _served(self) -> set[str]:
+        """Return the lists of the queues that hosts serve."""
+        with self.link.translated():
+            queues = hosts.served_queues(self.link.client)
+        return {source for queue in queues for source in message.queue_keys(queue)}
 
     def repair(self) -> list[str]:
         """Put shared keys away that hold something else than they should; return their names."""
@@ -169,19 +178,18 @@ class Housekeeping:
                 pipeline.zrem(key, *names)
             redislink.answers(pipeline)
 
-    def _with_taken(self, sources: list[str]) -> list[str]:
+    def _with_taken(self, sources: Collection[str]) -> list[str]:
         with self.link.translated():
-            hosts = self.link.client.zrange(keys.HOSTS, 0, -1)
-        return sources + [keys.taken(host, source) for host in hosts for source in sources]
+            names = self.link.client.zrange(keys.HOSTS, 0, -1)
+        return [*sorted(sources), *(keys.taken(host, source) for host in names for source in sorted(sources))]
 
-    def _waiting(self, before: float, parked: Collection[str]) -> list[str]:
-        """Return the jobs that have waited since `before` and are not parked, the oldest thousand or some more."""
-        waiting: list[str] = []
+    def _waiting(self, before: float, parked: Collection[str]) -> Iterator[list[str]]:
+        """Yield the jobs that have waited since `before` and are not parked, part by part, the oldest first."""
         first = 0
-        while len(waiting) < _AT_ONCE and (part := self._up_to(keys.WAITING, before, first=first)):
-            waiting += [job_id for job_id in part if job_id not in parked]
+        while part := self._up_to(keys.WAITING, before, first=first):
             first += len(part)
-        return waiting
+            if waiting := [job_id for job_id in part if job_id not in parked]:
+                yield waiting
 
     def _parked(self) -> set[str]:
         """Return the jobs that are parked; those that wait no more go, as a host of an older version leaves them."""

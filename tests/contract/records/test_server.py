@@ -11,9 +11,10 @@ from typing import Any
 import celery
 import pytest
 import redis
+from pytest_mock import MockerFixture
 
 from celery_docker import errors
-from celery_docker.core import message
+from celery_docker.core import jobrecord, message
 from celery_docker.core.jobrecord import Taken, Verdict
 from celery_docker.core.lifecycle import State, Tally
 from celery_docker.store import housekeeping, jobstore, keys, livelog, refused
@@ -133,6 +134,21 @@ def test_a_message_whose_queue_is_no_list_is_published_once_it_is_one(
     assert world.republish(LATE) == 3
     listed = {json.loads(text)["headers"]["id"] for text in blocked_queue.lrange(QUEUE, 0, -1)}
     assert listed == {"delayed", "after", "missing"}
+    records.close()
+
+
+def test_a_message_that_is_lost_behind_thousands_of_others_is_published_again(
+    redis_server: servers.RedisServer, blocked_queue: redis.Redis, mocker: MockerFixture
+) -> None:
+    """Of another queue, whose hosts are idle, while those of the first have more to do than they can."""
+    mocker.patch("celery_docker.store.housekeeping._AT_ONCE", 2)
+    records = opened(redis_server.url)
+    records.submit([new(f"j{number}") for number in range(5)])
+    records.submit([jobrecord.New("n1", "night", envelope(job_id="n1"), {"image": "busybox"})])
+    blocked_queue.delete("night")
+    assert housekeeping.Housekeeping(records.link).republish(LATE) == 1
+    assert blocked_queue.llen("night") == 1
+    assert blocked_queue.llen(QUEUE) == 5
     records.close()
 
 

@@ -59,11 +59,17 @@ def usual_folders(container_id: str, slice_path: str = "", *, root: str = ROOT) 
 
 
 def members(places: Folders) -> list[int] | None:
-    """Return the processes in a container's folders; None if these are not there."""
+    """Return the processes in a container's folders, and in those that it made below; None if its own are not there."""
+    place = _place(places, "memory")
     try:
-        return [int(line) for line in _text(f"{_place(places, 'memory')}/cgroup.procs").split()]
+        pids = _pids(place)
     except (OSError, ValueError):
         return None
+    for folder, names, _ in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError, ValueError):
+                pids += _pids(f"{folder}/{name}")
+    return pids
 
 
 def is_first(pid: int, container_id: str, *, proc: str = PROC) -> bool:
@@ -102,23 +108,27 @@ def age_s(c: container.Container, *, proc: str = PROC) -> float | None:
     return None
 
 
-def processes(container_id: str, *, proc: str = PROC) -> list[int]:
+def processes(container_id: str, *, proc: str = PROC, is_waiting_too: bool = False) -> list[int]:
     """Return the processes of a container that run its command, whatever Docker knows of them.
 
-    Whatever manages the cgroups, and wherever, the kernel names each process' own, and its name has the container's id.
+    `is_waiting_too`: also one of the runtime that waits for the order to start. Whatever manages the cgroups, and
+    wherever, the kernel names each process' own, and its name has the container's id.
     """
     pids = []
     for name in filter(str.isdigit, os.listdir(proc)):
         with contextlib.suppress(OSError):
-            if container_id in _text(f"{proc}/{name}/cgroup") and _runs_command(_text(f"{proc}/{name}/cmdline")):
+            if container_id not in _text(f"{proc}/{name}/cgroup"):
+                continue
+            line = _text(f"{proc}/{name}/cmdline")
+            # One that has ended has none.
+            if line and (is_waiting_too or not _waits(line)):
                 pids.append(int(name))
     return sorted(pids)
 
 
-def _runs_command(line: str) -> bool:
-    """Return False for a process that has ended, and for one of the runtime that waits for the order to start."""
+def _waits(line: str) -> bool:
     words = line.split("\0")
-    return bool(line) and not (os.path.basename(words[0]) in _RUNTIMES and words[1:2] == ["init"])
+    return os.path.basename(words[0]) in _RUNTIMES and words[1:2] == ["init"]
 
 
 def _text(path: str) -> str:
@@ -131,6 +141,10 @@ def _text(path: str) -> str:
     finally:
         os.close(file)
     return b"".join(parts).decode(errors="replace")
+
+
+def _pids(folder: str) -> list[int]:
+    return [int(line) for line in _text(f"{folder}/cgroup.procs").split()]
 
 
 def _place(places: Folders, controller: str) -> str:

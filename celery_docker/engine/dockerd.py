@@ -66,7 +66,7 @@ class DockerEngine:
         self._images = images.Images(self._calls, pull_silence_s, on_pulled)
         self._creation = creation.Creation(self._calls, slice_path, self.inspect, self.remove)
         self._outputs = outputs.Outputs(self._calls, self._details)
-        self._usage = usagewatch.UsageWatch(self.inspect, slice_path, on_end=self._outputs.read_ahead)
+        self._usage = usagewatch.UsageWatch(slice_path, on_end=self._outputs.read_ahead)
 
     def check(self) -> str:
         """Return Docker's version in words; raises `EngineAway`, `EngineDenied` or `HostError` with the remedy."""

@@ -109,7 +109,8 @@ class LogStream:
         # Whoever reads just now sees it as soon as it has read.
         if self._reading.acquire(blocking=False):
             self._reading.release()
-            threading.Thread(target=self._read_rest, daemon=True, name="rest of output").start()
+            with suppress(RuntimeError):  # no thread is to be had: the rest is read when it is asked for
+                threading.Thread(target=self._read_rest, daemon=True, name="rest of output").start()
 
     def _next_chunk(self) -> bytes:
         with self._reading:

@@ -24,8 +24,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 
-from celery_docker import errors
-from celery_docker.core import container
 from celery_docker.core.container import Usage
 from celery_docker.engine import cgroup
 
@@ -52,19 +50,17 @@ class UsageWatch:
     """Watches containers from any thread; one thread of its own reads, while there is a container to watch.
 
     `slice_path` is the control group that the containers are made in, empty for Docker's own. `on_end` is called with
-    the id of a container that was seen to end, its figures being read; it must not wait.
+    the id of a container that has ended, its figures being read; it must not wait.
     """
 
     def __init__(
         self,
-        inspect: Callable[[str], container.Container | None],
         slice_path: str = "",
         *,
         on_end: Callable[[str], object] = lambda _container_id: None,
         root: str = cgroup.ROOT,
         proc: str = cgroup.PROC,
     ) -> None:
-        self._inspect = inspect
         self._slice_path = slice_path
         self._on_end = on_end
         self._root, self._proc = root, proc
@@ -80,17 +76,23 @@ class UsageWatch:
     def begin(self, container_id: str) -> None:
         """Watch a container that has been started, or started again; one that cannot be watched has no figures."""
         found = self._find(container_id)
-        if found is None:
-            return
-        places, pids = found
+        # Without an example it may be that nothing is seen of any container here.
+        has_ended = self._example is not None if found is None else self._watch(container_id, *found)
+        if has_ended:
+            self._on_end(container_id)
+
+    def _watch(self, container_id: str, places: cgroup.Folders, pids: list[int]) -> bool:
+        """Watch a container of which this was found; return whether it has ended already."""
         watched = _Watched(container_id, places, time.monotonic())
         with self._lock:
             self._watched[container_id] = watched
             if not pids or (not self._is_awaited(container_id, watched, pids) and not cgroup.members(places)):
                 watched.read(is_over=True)
-            elif self._thread is None:
+                return True
+            if self._thread is None:
                 self._thread = Thread(target=self._run, daemon=True, name="usage")
                 self._thread.start()
+        return False
 
     def usage(self, container_id: str) -> Usage:
         """Return what a container has used: all of it once it has ended, up to the last sample while it runs."""
@@ -104,23 +106,20 @@ class UsageWatch:
             self._watched.pop(container_id, None)
 
     def _find(self, container_id: str) -> tuple[cgroup.Folders, list[int]] | None:
-        """Return a container's folders and processes. Docker is asked only about the first container."""
+        """Return a container's folders and processes, None for one that has ended and has none any more."""
         for places in self._guesses(container_id):
             pids = cgroup.members(places)
             if pids is not None:
                 self._example = container_id, places
                 return places, pids
-        # Where those of others are, its own are while it runs. Docker would answer about one that has ended only once
-        # its output is read, for which it waits two seconds: that is what its reader has to do now.
-        if self._example is not None:
-            return None
-        with contextlib.suppress(errors.HostError):
-            existing = self._inspect(container_id)
-            if existing is not None and existing.pid:
-                places = cgroup.folders(existing.pid, existing.container_id, root=self._root, proc=self._proc)
-                if places:
-                    self._example = existing.container_id, places
-                    return places, cgroup.members(places) or []
+        # Docker is not asked: of one that has ended it may answer only once its output is read, which its reader, who
+        # is here, has to do now.
+        pids = cgroup.processes(container_id, proc=self._proc, is_waiting_too=True)
+        for pid in pids:
+            places = cgroup.folders(pid, container_id, root=self._root, proc=self._proc)
+            if places:
+                self._example = container_id, places
+                return places, cgroup.members(places) or pids
         return None
 
     def _guesses(self, container_id: str) -> Iterator[cgroup.Folders]:

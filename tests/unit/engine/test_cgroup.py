@@ -87,8 +87,11 @@ def test_the_usual_folders_of_both_drivers(tmp_path: Path, slice_path: str, path
 
 def test_the_members_of_a_group(tmp_path: Path) -> None:
     """None where there is no such group, which is another thing than an empty one."""
-    write(tmp_path, {"1/cgroup.procs": "12\n7\n", "2/cgroup.procs": ""})
+    write(
+        tmp_path, {"1/cgroup.procs": "12\n7\n", "2/cgroup.procs": "", "4/cgroup.procs": "", "4/a/b/cgroup.procs": "9"}
+    )
     assert cgroup.members({"": str(tmp_path / "1")}) == [12, 7]
+    assert cgroup.members({"": str(tmp_path / "4")}) == [9], "in a group that it has made itself"
     assert cgroup.members({"cpuacct": "/x", "memory": str(tmp_path / "2")}) == []
     assert cgroup.members({"": str(tmp_path / "3")}) is None
 

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,18 @@ def test_what_is_left_at_the_end_is_read_at_once_and_in_order() -> None:
         stream.read_ahead()
         eventually(lambda: not left)
         assert joined(list(frames)) == {1: bytes(range(1, 9)), 2: b""}
+
+
+def test_without_a_thread_the_rest_is_read_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream, left = streamed(framed(1, b"a"), framed(1, b"b"))
+    with stream:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        stream.read_ahead()
+        assert len(left) == 2
+        assert joined(list(stream)) == {1: b"ab", 2: b""}
 
 
 def test_a_closed_stream_gives_nothing_that_was_read_ahead() -> None:

@@ -11,8 +11,7 @@ from shutil import rmtree
 
 import pytest
 
-from celery_docker import errors
-from celery_docker.core.container import Container, Status, Usage
+from celery_docker.core.container import Usage
 from celery_docker.engine import usagewatch
 from celery_docker.engine.usagewatch import UsageWatch
 from tests.waiting import eventually
@@ -40,12 +39,14 @@ class Host:
     version: int
     parent: str = "docker"
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    # The containers whose end was told.
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.version == 2:
             self.write("sys/cgroup.controllers", "cpu memory")
-        self.watch = UsageWatch(self.inspect, root=str(self.folder / "sys"), proc=str(self.folder / "proc"))
+        self.watch = UsageWatch(on_end=self.told.append, root=str(self.folder / "sys"), proc=str(self.folder / "proc"))
+        (self.folder / "proc").mkdir(parents=True)
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -57,6 +58,7 @@ class Host:
         group = f"/{self.parent}/{container_id}"
         self.write(f"proc/{process.pid}/cgroup", f"0::{group}" if self.version == 2 else f"4:memory:{group}")
         self.write(f"proc/{process.pid}/status", f"NSpid:\t{process.pid}\t1")
+        self.write(f"proc/{process.pid}/cmdline", "sleep\0001000")
         if self.version == 1:
             self.write(f"proc/{process.pid}/cgroup", f"5:cpuacct:{group}\n4:memory:{group}\n0::/")
         self.use(container_id, 1, 1)
@@ -71,18 +73,17 @@ class Host:
         process = self.processes.pop(container_id)
         process.kill()
         process.wait()
+        rmtree(self.folder / "proc" / str(process.pid))
 
     def remove_group(self, container_id: str) -> None:
         for place in ("", "memory", "cpuacct"):
             rmtree(self.folder / "sys" / place / self.parent / container_id, ignore_errors=True)
 
+    def group(self, container_id: str) -> Path:
+        return self.folder / "sys" / ("memory" if self.version == 1 else "") / self.parent / container_id
+
     def wait(self, container_id: str, figures: Usage) -> None:
         eventually(lambda: self.watch.usage(container_id) == figures)
-
-    def inspect(self, container_id: str) -> Container | None:
-        self.asked.append(container_id)
-        process = self.processes.get(container_id)
-        return Container(container_id, "x", Status.RUNNING, {}, "", pid=process.pid if process else None)
 
 
 @pytest.fixture(params=[1, 2])
@@ -149,31 +150,22 @@ def test_what_runs_on_is_sampled(host: Host, monkeypatch: pytest.MonkeyPatch) ->
     assert host.watch.usage(_IDS[0]) == Usage(2.0, 50, oom_killed=False)
 
 
-def test_docker_is_asked_only_where_folders_are_unusual(tmp_path: Path) -> None:
-    """Once, from a container that runs: from then on they are known, for one that has ended too."""
+def test_folders_that_are_unusual_are_found_by_the_processes_in_them(tmp_path: Path) -> None:
+    """And whatever those of others are: a worker may move, and containers of its last place run on."""
     host = Host(tmp_path, 1, parent="lab/of/somebody")
-    for container_id in _IDS[:2]:
+    for container_id, parent in zip(_IDS, ("lab/of/somebody", "docker", "lab/of/another"), strict=True):
+        host.parent = parent
         host.start(container_id)
         host.watch.begin(container_id)
         host.end(container_id)
         host.wait(container_id, Usage(1.0, 1, oom_killed=False))
-    assert host.asked == _IDS[:1]
-    usual = Host(tmp_path / "usual", 2)
-    usual.start(_IDS[2])
-    usual.watch.begin(_IDS[2])
-    usual.end(_IDS[2])
-    assert usual.asked == []
 
 
 def test_a_container_of_which_nothing_is_known(host: Host) -> None:
-    """It is gone, or Docker is away: there are no figures, and no failure."""
-
-    def away(_: str) -> Container | None:
-        raise errors.EngineAway("gone")
-
+    """There are no figures, and no failure. It may run on where this machine's processes are not to be seen."""
     host.watch.begin(_IDS[0])
-    UsageWatch(away, root=str(host.folder), proc=str(host.folder)).begin(_IDS[0])
     assert host.watch.usage(_IDS[0]) == Usage()
+    assert host.told == []
 
 
 def test_a_second_run_counts_instead_of_the_first(host: Host) -> None:
@@ -204,20 +196,49 @@ def test_the_thread_ends_when_nothing_is_watched(host: Host, monkeypatch: pytest
 
 
 def test_an_end_is_told_once_its_figures_are_there(host: Host) -> None:
-    """One that was over before it was looked at is not: it may run on in groups below its own."""
     told: list[tuple[str, Usage]] = []
     watch = UsageWatch(
-        host.inspect,
         on_end=lambda container_id: told.append((container_id, watch.usage(container_id))),
         root=str(host.folder / "sys"),
         proc=str(host.folder / "proc"),
     )
-    for container_id in _IDS[:2]:
-        host.start(container_id)
-    host.write(f"sys/{'memory/' * (host.version == 1)}/{host.parent}/{_IDS[1]}/cgroup.procs", "")
-    for container_id in _IDS[:2]:
-        watch.begin(container_id)
+    host.start(_IDS[0])
+    watch.begin(_IDS[0])
     assert told == []
     host.end(_IDS[0])
     eventually(lambda: told)
     assert told == [(_IDS[0], Usage(1.0, 1, oom_killed=False))]
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_an_end_before_the_first_look_is_told_too(host: Host, is_removed: bool) -> None:
+    """Of a program that only prints, for instance: its group is empty, or gone already."""
+    host.start(_IDS[0])
+    host.watch.begin(_IDS[0])
+    host.start(_IDS[1])
+    host.end(_IDS[1])
+    host.group(_IDS[1]).joinpath("cgroup.procs").write_text("")
+    if is_removed:
+        host.remove_group(_IDS[1])
+    host.watch.begin(_IDS[1])
+    assert host.told == [_IDS[1]]
+
+
+@pytest.mark.parametrize("command", ["sleep\0001000", "runc\0init"])
+def test_no_end_is_told_of_a_container_that_runs(host: Host, command: str) -> None:
+    """In a group that it has made itself, or in a place of which nobody knows, and where it is only to begin."""
+    host.start(_IDS[0])
+    host.watch.begin(_IDS[0])
+    host.start(_IDS[1])
+    below = host.group(_IDS[1]) / "own"
+    below.mkdir()
+    host.group(_IDS[1]).joinpath("cgroup.procs").rename(below / "cgroup.procs")
+    below.parent.joinpath("cgroup.procs").write_text("")
+    host.watch.begin(_IDS[1])
+    host.parent = "lab/of/another"
+    host.start(_IDS[2])
+    host.write(f"proc/{host.processes[_IDS[2]].pid}/cmdline", command)
+    host.watch.begin(_IDS[2])
+    assert host.told == []
+    host.end(_IDS[1])
+    eventually(lambda: host.told == [_IDS[1]])

@@ -95,8 +95,10 @@ class SharedPulls:
             pull = self._pulls.get(request)
             if pull is None or (pull.ended_s is not None and not _serves(pull, since_s, fresh)):
                 self._forget_old()
-                pull = self._pulls[request] = SharedPull(reports, time.monotonic())
+                pull = SharedPull(reports, time.monotonic())
                 Thread(target=self._run, args=(request, pull), daemon=True).start()
+                # Now that it will end: where no thread is to be had, nobody may wait for it.
+                self._pulls[request] = pull
             elif not _serves(pull, since_s, fresh):
                 return pull, False
             pull.waiting += 1

@@ -214,3 +214,28 @@ def test_one_who_waits_for_the_next_pull_does_not_keep_this_one(pulls: Pulls) ->
 
 def test_its_login_is_not_shown() -> None:
     assert "secret" not in repr(PullRequest("tool:1", "tool", "1", None, login="secret"))
+
+
+def test_nobody_waits_for_a_pull_that_could_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread was to be had just then."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def wait() -> None:
+        looks = iter(range(20))
+        shared.wait(
+            *(TOOL, PullReports(TOOL.image)),
+            since_s=time.monotonic(),
+            fresh=False,
+            check=lambda: next(looks),
+            progress=lambda _pulled, _size: None,
+        )
+
+    shared = SharedPulls(lambda _request, _pull: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            wait()
+    wait()
+    assert shared.counts == (1, 0)

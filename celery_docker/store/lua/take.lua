@@ -53,6 +53,8 @@ end
 local could_hold = false
 
 local function deliver(list, message)
+  -- Not once for all: `bury.lua` has forgotten it where this host stood still for so long that it was lost.
+  redis.call('SADD', KEYS[1], list)
   redis.call('LPUSH', ARGV[1] .. list, message)
   return {list, message}
 end
@@ -213,14 +215,11 @@ local function clear(list)
   return count, message
 end
 
--- Not only after a reconnect: `bury.lua` has forgotten them where this host stood still for so long that it was lost.
 lose_unless('set', KEYS[1])
-for i = FIRST, #KEYS do
-  if redis.call('SISMEMBER', KEYS[1], KEYS[i]) == 0 then
+if ARGV[2] == '1' then
+  for i = FIRST, #KEYS do
     redis.call('SADD', KEYS[1], KEYS[i])
   end
-end
-if ARGV[2] == '1' then
   put_back(KEYS[1], ARGV[1])
 end
 local taken = ARGV[9] ~= '' and take_reserved()

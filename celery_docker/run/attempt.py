@@ -302,13 +302,14 @@ class Attempts:
                     with job.lock:
                         _check_end_request(job)
                         self._unseen.start(container_id)
+                        # Before anybody who waits for the lock stops it, and says so.
+                        jobevents.started(job, container_id)
                 except errors.EndUnseen:
                     self._unseen.wait(job, container_id)
                     raise
                 self.engine.watch_usage(container_id)
                 job.started_by = datetime.now(UTC)
                 _bound(job, ran_s=0)
-                jobevents.started(job, container_id)
                 return self._following.follow(job, container_id, stream, files, watched=True, complete=True)
         except (errors.RequestError, errors.HostError, _EndRequested):
             self._remove_quietly(container_id)

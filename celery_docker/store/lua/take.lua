@@ -52,9 +52,13 @@ end
 -- Whether jobs are parked that the host could hold.
 local could_hold = false
 
-local function deliver(list, message)
-  -- Not once for all: `bury.lua` has forgotten it where this host stood still for so long that it was lost.
+-- Not once for all: `bury.lua` has forgotten the lists of a host that stood still for so long that it was lost.
+local function remember(list)
   redis.call('SADD', KEYS[1], list)
+end
+
+local function deliver(list, message)
+  remember(list)
   redis.call('LPUSH', ARGV[1] .. list, message)
   return {list, message}
 end
@@ -218,7 +222,7 @@ end
 lose_unless('set', KEYS[1])
 if ARGV[2] == '1' then
   for i = FIRST, #KEYS do
-    redis.call('SADD', KEYS[1], KEYS[i])
+    remember(KEYS[i])
   end
   put_back(KEYS[1], ARGV[1])
 end
@@ -239,6 +243,7 @@ for i = FIRST, #KEYS do
     return {'', count}
   end
   if message then
+    remember(KEYS[i])
     return {KEYS[i], redis.call('LMOVE', KEYS[i], ARGV[1] .. KEYS[i], 'RIGHT', 'LEFT')}
   end
   -- An idle host asks each second: one question for all other lists.

@@ -54,6 +54,7 @@ local could_hold = false
 
 -- Not once for all: `bury.lua` has forgotten the lists of a host that stood still for so long that it was lost.
 local function remember(list)
+  lose_unless('set', KEYS[1])
   redis.call('SADD', KEYS[1], list)
 end
 
@@ -219,7 +220,6 @@ local function clear(list)
   return count, message
 end
 
-lose_unless('set', KEYS[1])
 if ARGV[2] == '1' then
   for i = FIRST, #KEYS do
     remember(KEYS[i])
